@@ -1,0 +1,251 @@
+/* sendcampaign--1.0.sql */
+
+-- complain if script is sourced in psql, rather than via CREATE EXTENSION
+\echo Use "CREATE EXTENSION sendcampaign" to load this file. \quit
+
+CREATE SCHEMA sendcampaign;
+COMMENT ON SCHEMA sendcampaign IS
+'SMS campaigns: runs, messages, and what to do with them';
+
+/*
+ * Tables. The worker writes them, as the extension's owner; roles read them
+ * through row-level security.
+ */
+
+CREATE TABLE sendcampaign.run (
+    job_id bigint PRIMARY KEY,
+    campaign_id bigint NOT NULL,
+    role name NOT NULL,
+    state text NOT NULL DEFAULT 'queued'
+        CHECK (state IN ('queued', 'running', 'paused', 'completed', 'failed', 'cancelled')),
+    total bigint,
+    sent bigint NOT NULL DEFAULT 0,
+    failed bigint NOT NULL DEFAULT 0,
+    skipped bigint NOT NULL DEFAULT 0,
+    in_doubt bigint NOT NULL DEFAULT 0,
+    queued_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    started_at timestamptz,
+    finished_at timestamptz,
+    error text,
+    schema name NOT NULL,
+    list_id bigint,
+    message text,
+    base_url text,
+    system_identifier numeric NOT NULL
+        DEFAULT (pg_catalog.pg_control_system()).system_identifier::numeric
+);
+COMMENT ON TABLE sendcampaign.run IS 'One row for each background job that sends a campaign';
+COMMENT ON COLUMN sendcampaign.run.job_id IS 'Background job, in the application''s table ac_background_jobs';
+COMMENT ON COLUMN sendcampaign.run.campaign_id IS 'Campaign, in the application''s table ac_campaigns';
+COMMENT ON COLUMN sendcampaign.run.role IS 'Role with whose rights the application''s tables are used';
+COMMENT ON COLUMN sendcampaign.run.state IS 'queued, running, paused, completed, failed or cancelled';
+COMMENT ON COLUMN sendcampaign.run.total IS 'Recipients, fixed when the run starts; null before';
+COMMENT ON COLUMN sendcampaign.run.sent IS 'Messages that Twilio took';
+COMMENT ON COLUMN sendcampaign.run.failed IS 'Messages that Twilio refused';
+COMMENT ON COLUMN sendcampaign.run.skipped IS 'Recipients to whom nothing was sent, for a reason given in sendcampaign.message';
+COMMENT ON COLUMN sendcampaign.run.in_doubt IS 'Messages of which nobody can tell whether Twilio took them';
+COMMENT ON COLUMN sendcampaign.run.queued_at IS 'When send_campaign() was called';
+COMMENT ON COLUMN sendcampaign.run.started_at IS 'When a worker took it up first';
+COMMENT ON COLUMN sendcampaign.run.finished_at IS 'When it ended, however it did';
+COMMENT ON COLUMN sendcampaign.run.error IS 'Why it failed or cannot go on, or a summary of what failed';
+COMMENT ON COLUMN sendcampaign.run.schema IS 'Schema of the application''s tables, as set when it was queued';
+COMMENT ON COLUMN sendcampaign.run.list_id IS 'List, in the application''s table ac_lists, as of the start';
+COMMENT ON COLUMN sendcampaign.run.message IS 'Text, as of the start';
+COMMENT ON COLUMN sendcampaign.run.base_url IS 'URL that the tracking link is made of, as of the start';
+COMMENT ON COLUMN sendcampaign.run.system_identifier IS 'Cluster in which it was queued; it does not go on by itself in another one';
+
+-- a campaign is sent by one job at a time
+CREATE UNIQUE INDEX run_campaign_unfinished ON sendcampaign.run (campaign_id, schema)
+    WHERE state IN ('queued', 'running', 'paused');
+CREATE INDEX run_queue ON sendcampaign.run (role)
+    WHERE state IN ('queued', 'running');
+
+CREATE TABLE sendcampaign.message (
+    job_id bigint NOT NULL,
+    list_user_id bigint NOT NULL,
+    phone text,
+    status text NOT NULL,
+    sid text,
+    error_code integer,
+    error_message text,
+    segments integer,
+    attempts integer NOT NULL DEFAULT 0,
+    created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    updated_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    PRIMARY KEY (job_id, list_user_id)
+);
+COMMENT ON TABLE sendcampaign.message IS 'One row for each recipient of a run with an outcome';
+COMMENT ON COLUMN sendcampaign.message.job_id IS 'Background job of the run';
+COMMENT ON COLUMN sendcampaign.message.list_user_id IS 'Recipient, in the application''s table ac_list_users';
+COMMENT ON COLUMN sendcampaign.message.phone IS 'Number in E.164 form; as it was in the list where it was skipped';
+COMMENT ON COLUMN sendcampaign.message.status IS 'sent, failed, skipped or in_doubt';
+COMMENT ON COLUMN sendcampaign.message.sid IS 'Twilio''s identifier of the message';
+COMMENT ON COLUMN sendcampaign.message.error_code IS 'Twilio''s error code, or the HTTP status where there was none';
+COMMENT ON COLUMN sendcampaign.message.error_message IS 'Why it failed, was skipped or is in doubt';
+COMMENT ON COLUMN sendcampaign.message.segments IS 'Segments that Twilio counted; null while it does not know';
+COMMENT ON COLUMN sendcampaign.message.attempts IS 'Requests made';
+COMMENT ON COLUMN sendcampaign.message.created_at IS 'When the outcome was recorded first';
+COMMENT ON COLUMN sendcampaign.message.updated_at IS 'When it was recorded last';
+
+CREATE TABLE sendcampaign.batch (
+    job_id bigint NOT NULL,
+    number integer NOT NULL,
+    list_user_ids bigint[] NOT NULL,
+    PRIMARY KEY (job_id, number)
+);
+COMMENT ON TABLE sendcampaign.batch IS 'Recipients of a run that are still to be claimed, many a row';
+
+CREATE TABLE sendcampaign.claim (
+    job_id bigint NOT NULL,
+    number integer NOT NULL,
+    list_user_ids bigint[] NOT NULL,
+    phones text[] NOT NULL,
+    account text NOT NULL,
+    sender text NOT NULL,
+    claimed_at timestamptz NOT NULL,
+    twilio_time bigint NOT NULL,
+    PRIMARY KEY (job_id, number)
+);
+COMMENT ON TABLE sendcampaign.claim IS
+'Recipients to whom a message may be on its way; those without a row in sendcampaign.message when the worker ends are in doubt';
+
+SELECT pg_catalog.pg_extension_config_dump('sendcampaign.run', '');
+SELECT pg_catalog.pg_extension_config_dump('sendcampaign.message', '');
+SELECT pg_catalog.pg_extension_config_dump('sendcampaign.batch', '');
+SELECT pg_catalog.pg_extension_config_dump('sendcampaign.claim', '');
+
+/*
+ * Rights: a role sees what roles have sent that it is a member of.
+ */
+
+ALTER TABLE sendcampaign.run ENABLE ROW LEVEL SECURITY;
+ALTER TABLE sendcampaign.message ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY run_of_member ON sendcampaign.run FOR SELECT USING (
+    EXISTS (SELECT FROM pg_catalog.pg_roles r
+            WHERE r.rolname OPERATOR(pg_catalog.=) run.role
+              AND pg_catalog.pg_has_role(r.oid, 'MEMBER')));
+CREATE POLICY message_of_member ON sendcampaign.message FOR SELECT USING (
+    job_id IN (SELECT r.job_id FROM sendcampaign.run r));
+
+GRANT SELECT ON sendcampaign.run, sendcampaign.message TO PUBLIC;
+
+/*
+ * What people look at.
+ */
+
+CREATE FUNCTION sendcampaign.bar(share double precision, width integer)
+RETURNS text
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT repeat('█', floor(greatest(0, least(1, share)) * width)::integer)
+        || repeat('░', width - floor(greatest(0, least(1, share)) * width)::integer)
+$$;
+COMMENT ON FUNCTION sendcampaign.bar(double precision, integer) IS
+'A bar of that many characters, filled to a share between 0 and 1';
+
+CREATE VIEW sendcampaign.progress WITH (security_invoker = true, security_barrier = true) AS
+SELECT p.job_id,
+       p.campaign_id,
+       p.state,
+       sendcampaign.bar(p.share, 20)
+           || pg_catalog.lpad(pg_catalog.floor(p.share * 100)::text || '%', 5) AS progress,
+       p.done,
+       p.total,
+       p.sent,
+       p.failed,
+       p.skipped,
+       p.in_doubt,
+       CASE WHEN p.seconds > 0 THEN (p.done / p.seconds)::numeric(12, 1) END AS per_second,
+       pg_catalog.date_trunc('second', pg_catalog.make_interval(secs => p.seconds)) AS elapsed,
+       CASE WHEN p.state = 'running' AND p.done > 0
+            THEN pg_catalog.date_trunc('second', pg_catalog.make_interval(
+                     secs => p.seconds * (p.total - p.done) / p.done)) END AS time_left,
+       p.error
+FROM (SELECT r.*,
+             r.sent + r.failed + r.skipped + r.in_doubt AS done,
+             CASE WHEN r.total > 0
+                  THEN (r.sent + r.failed + r.skipped + r.in_doubt)::double precision / r.total
+                  WHEN r.state = 'completed' THEN 1 ELSE 0 END AS share,
+             extract(epoch FROM coalesce(r.finished_at, pg_catalog.clock_timestamp())
+                                - r.started_at)::double precision AS seconds
+      FROM sendcampaign.run r) p
+ORDER BY p.job_id DESC;
+COMMENT ON VIEW sendcampaign.progress IS
+'Runs for people to look at, newest first; reads well under \watch';
+GRANT SELECT ON sendcampaign.progress TO PUBLIC;
+
+/*
+ * What people call.
+ */
+
+CREATE FUNCTION @extschema@.send_campaign(campaign_id bigint, job_id bigint DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'send_campaign'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.send_campaign(bigint, bigint) IS
+'Queues a campaign; it is sent once the transaction commits. Returns the background job, which is created where none is given';
+
+CREATE FUNCTION sendcampaign.wake()
+RETURNS integer
+AS 'MODULE_PATHNAME', 'sendcampaign_wake'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION sendcampaign.wake() IS
+'Has unfinished runs go on; returns the number of workers that were started or woken';
+
+CREATE FUNCTION sendcampaign.settle(job_id bigint, list_user_id bigint, sent boolean)
+RETURNS void
+AS 'MODULE_PATHNAME', 'sendcampaign_settle'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION sendcampaign.settle(bigint, bigint, boolean) IS
+'Settles a message in doubt by hand: it was sent, or it was not';
+
+CREATE FUNCTION sendcampaign.resume(job_id bigint)
+RETURNS void
+AS 'MODULE_PATHNAME', 'sendcampaign_resume'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION sendcampaign.resume(bigint) IS
+'Has a paused run go on, in this cluster';
+
+CREATE FUNCTION sendcampaign.version()
+RETURNS text
+AS 'MODULE_PATHNAME', 'sendcampaign_version'
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION sendcampaign.version() IS 'Version of the library';
+
+CREATE FUNCTION sendcampaign.create_tables(schema name DEFAULT 'public')
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    missing record;
+BEGIN
+    FOR missing IN
+        SELECT t.name, t.columns
+        FROM (VALUES
+            (1, 'groups', 'name text, configuration jsonb'),
+            (2, 'ac_lists', 'data jsonb, user_id integer, group_id integer,'
+                            ' community_id integer, post_id integer'),
+            (3, 'ac_campaigns', 'data jsonb, user_id integer, ac_list_id integer'),
+            (4, 'ac_list_users', 'data jsonb, user_id integer, ac_list_id integer'),
+            (5, 'ac_background_jobs', 'progress integer DEFAULT 5, error text,'
+                                      ' data jsonb, internal_data jsonb')
+        ) t(n, name, columns)
+        WHERE NOT EXISTS (SELECT FROM pg_class c JOIN pg_namespace s ON s.oid = c.relnamespace
+                          WHERE s.nspname = create_tables.schema AND c.relname = t.name)
+        ORDER BY t.n
+    LOOP
+        EXECUTE format('CREATE TABLE %I.%I (id serial PRIMARY KEY, %s,'
+                       ' created_at timestamptz NOT NULL DEFAULT now(),'
+                       ' updated_at timestamptz NOT NULL DEFAULT now())',
+                       create_tables.schema, missing.name, missing.columns);
+        IF missing.name = 'ac_list_users' THEN
+            EXECUTE format('CREATE INDEX ON %I.ac_list_users (ac_list_id)', create_tables.schema);
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION sendcampaign.create_tables(name) IS
+'Creates those of the application''s tables that a schema does not have';

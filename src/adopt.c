@@ -1,0 +1,259 @@
+/*-------------------------------------------------------------------------
+ *
+ * adopt.c
+ *	  Takes runs from the queue into the worker.
+ *
+ * A run that is begun gets its text and its recipients fixed.  A run that
+ * goes on does so only where it is at home: a dump of it that was restored
+ * in another cluster must not send anything by itself.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "adopt.h"
+#include "catalog/pg_type.h"
+#include "claim.h"
+#include "guard.h"
+#include "miscadmin.h"
+#include "own.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+/* Runs in memory at once; others wait in the queue. */
+#define MAX_RUNS	64
+
+/* What the queue says of a run. */
+typedef struct QueuedRun
+{
+	bool		begun;
+	bool		requeued;		/* called again: reread the text */
+	bool		at_home;
+} QueuedRun;
+
+static Datum
+ids_of_runs(void)
+{
+	Datum	   *ids = palloc(Max(worker.num_runs, 1) * sizeof(Datum));
+	int			count = 0;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &worker.runs)
+		ids[count++] = Int64GetDatum(dlist_container(Run, node, iter.cur)->job_id);
+	return PointerGetDatum(construct_array(ids, count, INT8OID, sizeof(int64),
+										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+/* Fills SPI_tuptable with the runs that wait. */
+static uint64
+read_queue(int limit)
+{
+	static OwnStatement statement = {
+		"SELECT job_id, campaign_id, schema::text, list_id, message, base_url,"
+		" total IS NOT NULL, state = 'queued', system_identifier = $3"
+		" FROM sendcampaign.run WHERE role = $1::name AND state IN ('queued', 'running')"
+		" AND job_id <> ALL ($2) ORDER BY queued_at, job_id LIMIT $4",
+		4, {TEXTOID, INT8ARRAYOID, NUMERICOID, INT8OID}
+	};
+	Datum		values[] = {
+		CStringGetTextDatum(worker.role_name), ids_of_runs(),
+		DirectFunctionCall3(numeric_in,
+							CStringGetDatum(psprintf(UINT64_FORMAT, GetSystemIdentifier())),
+							ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)),
+		Int64GetDatum(limit)
+	};
+
+	return own_execute(&statement, values, NULL);
+}
+
+bool
+runs_are_waiting(void)
+{
+	return read_queue(1) > 0;
+}
+
+/* In its own memory context, with nothing in it yet. */
+static Run *
+create_run(uint64 row, QueuedRun *queued)
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "sendcampaign run",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	Run		   *run = palloc0(sizeof(Run));
+
+	run->context = context;
+	run->tentative = true;
+	run->job_id = spi_int64(row, 1);
+	run->campaign_id = spi_int64(row, 2);
+	run->schema = pstrdup(spi_string(row, 3));
+	run->list_id = spi_int64(row, 4);
+	run->message = spi_string(row, 5) ? pstrdup(spi_string(row, 5)) : NULL;
+	run->base_url = spi_string(row, 6) ? pstrdup(spi_string(row, 6)) : NULL;
+	queued->begun = spi_bool(row, 7);
+	queued->requeued = spi_bool(row, 8);
+	queued->at_home = spi_bool(row, 9);
+	dlist_init(&run->claims);
+	dlist_init(&run->ready);
+	dlist_init(&run->done);
+	dlist_init(&run->recorded);
+	MemoryContextSwitchTo(old);
+	return run;
+}
+
+void
+free_run(Run *run)
+{
+	while (!dlist_is_empty(&run->claims))
+		drop_claim(dlist_head_element(Claim, node, &run->claims));
+	dlist_delete(&run->node);
+	worker.num_runs--;
+	if (run->tables)
+		tables_close(run->tables);
+	MemoryContextDelete(run->context);
+}
+
+static void
+open_tables(Run *run)
+{
+	MemoryContext old = MemoryContextSwitchTo(run->context);
+
+	run->tables = tables_open(run->schema);
+	MemoryContextSwitchTo(old);
+}
+
+/* Reads what the run sends: its text is the same for all from now on. */
+static void
+read_campaign(Run *run)
+{
+	MemoryContext old;
+	char	   *message;
+	char	   *base_url;
+
+	if (tables_read_campaign(run->tables, run->campaign_id) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_DATA_FOUND),
+				 errmsg("campaign %lld no longer exists", (long long) run->campaign_id)));
+	if (spi_isnull(0, 3))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("campaign %lld has no list", (long long) run->campaign_id)));
+	message = spi_string(0, 1);
+	base_url = spi_string(0, 2);
+	if (message == NULL || message[strspn(message, " \t\r\n")] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("campaign %lld has no message", (long long) run->campaign_id)));
+	old = MemoryContextSwitchTo(run->context);
+	run->list_id = spi_int64(0, 3);
+	run->message = pstrdup(message);
+	run->base_url = base_url && base_url[0] ? pstrdup(base_url) : NULL;
+	MemoryContextSwitchTo(old);
+}
+
+static void
+store_beginning(Run *run, int64 total)
+{
+	Oid			types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID, INT8OID};
+	Datum		values[] = {
+		Int64GetDatum(run->job_id), Int64GetDatum(run->list_id),
+		CStringGetTextDatum(run->message),
+		run->base_url ? CStringGetTextDatum(run->base_url) : (Datum) 0,
+		Int64GetDatum(total)
+	};
+
+	(void) own_query("UPDATE sendcampaign.run SET state = 'running', error = NULL,"
+					 " started_at = coalesce(started_at, clock_timestamp()),"
+					 " list_id = $2, message = $3, base_url = $4, total = coalesce(total, $5)"
+					 " WHERE job_id = $1",
+					 5, types, values, run->base_url ? NULL : "   n ");
+}
+
+/* Sorting a million ids must not take more memory than sorting a thousand. */
+static int64
+store_recipients_in_little_memory(Run *run)
+{
+	int			level = NewGUCNestLevel();
+	int64		total;
+
+	(void) set_config_option("work_mem", "1MB", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	total = store_recipients(run);
+	AtEOXact_GUC(true, level);
+	return total;
+}
+
+static void
+begin_run(Run *run)
+{
+	open_tables(run);
+	read_campaign(run);
+	store_beginning(run, store_recipients_in_little_memory(run));
+}
+
+static void
+resume_run(Run *run)
+{
+	open_tables(run);
+	recover_claims(run);
+	if (run->open > 0)
+		read_sender(run);
+}
+
+/* Called again after it had failed: the text may have been the cause. */
+static void
+reread_run(Run *run)
+{
+	resume_run(run);
+	read_campaign(run);
+	store_beginning(run, 0);
+}
+
+static void
+pause_stranger(Run *run)
+{
+	Oid			types[] = {INT8OID, TEXTOID};
+	Datum		values[] = {
+		Int64GetDatum(run->job_id),
+		CStringGetTextDatum("this is not the cluster in which the run was queued; after a restore or a copy it may have been sent there")
+	};
+
+	(void) own_query("UPDATE sendcampaign.run SET state = 'paused', error = $2 WHERE job_id = $1",
+					 2, types, values, NULL);
+	ereport(LOG,
+			(errmsg("sendcampaign: job %lld is paused: it was queued in another cluster",
+					(long long) run->job_id),
+			 errhint("If it should go on here, call sendcampaign.resume(%lld).",
+					 (long long) run->job_id)));
+}
+
+static void
+adopt(Run *run, const QueuedRun *queued)
+{
+	RunFunction function = !queued->begun ? begin_run :
+		queued->requeued ? reread_run : resume_run;
+
+	dlist_push_tail(&worker.runs, &run->node);
+	worker.num_runs++;
+	if (!queued->at_home)
+		pause_stranger(run);
+	if (!queued->at_home ||
+		(!guarded(function, run, &run->claiming) && run->stop_reason == NULL))
+		free_run(run);			/* it is in the queue still */
+}
+
+int
+adopt_runs(void)
+{
+	uint64		count = read_queue(MAX_RUNS - worker.num_runs);
+	Run		  **runs = palloc(Max(count, 1) * sizeof(Run *));
+	QueuedRun  *queued = palloc(Max(count, 1) * sizeof(QueuedRun));
+
+	for (uint64 i = 0; i < count; i++)
+		runs[i] = create_run(i, &queued[i]);
+	for (uint64 i = 0; i < count; i++)
+		adopt(runs[i], &queued[i]);
+	return (int) count;
+}

@@ -1,0 +1,437 @@
+/*-------------------------------------------------------------------------
+ *
+ * claim.c
+ *	  The first stage: which recipients are next.
+ *
+ * When a run starts, the ids of its recipients are stored in batches, so
+ * that the table is read once a run and the set of recipients is fixed.
+ * Claiming takes a batch: in one transaction it is deleted there, and the
+ * ids and phones of those to whom a message may now go are written to
+ * sendcampaign.claim.  What a crash leaves there without an outcome is in
+ * doubt, exactly.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "claim.h"
+#include "miscadmin.h"
+#include "own.h"
+#include "render.h"
+#include "settings.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#define FETCH_SIZE	(BATCH_SIZE * 32)
+
+static Datum
+int8_array(Datum *ids, int count)
+{
+	return PointerGetDatum(construct_array(ids, count, INT8OID, sizeof(int64),
+										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+static Datum
+text_array(Datum *texts, int count)
+{
+	return PointerGetDatum(construct_array(texts, count, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+static void
+store_batch(Run *run, int number, Datum *ids, int count)
+{
+	static OwnStatement statement = {
+		"INSERT INTO sendcampaign.batch (job_id, number, list_user_ids) VALUES ($1, $2, $3)",
+		3, {INT8OID, INT4OID, INT8ARRAYOID}
+	};
+	Datum		values[] = {
+		Int64GetDatum(run->job_id), Int32GetDatum(number), int8_array(ids, count)
+	};
+
+	(void) own_execute(&statement, values, NULL);
+}
+
+int64
+store_recipients(Run *run)
+{
+	Portal		portal = tables_open_list(run->tables, run->list_id);
+	Datum	   *ids = palloc(FETCH_SIZE * sizeof(Datum));
+	int64		total = 0;
+	int			number = 0;
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "sendcampaign recipients",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+
+	for (;;)
+	{
+		int			fetched;
+
+		SPI_cursor_fetch(portal, true, FETCH_SIZE);
+		fetched = (int) SPI_processed;
+		for (int i = 0; i < fetched; i++)
+			ids[i] = Int64GetDatum(spi_int64(i, 1));
+		SPI_freetuptable(SPI_tuptable);
+		for (int i = 0; i < fetched; i += BATCH_SIZE)
+			store_batch(run, ++number, ids + i, Min(BATCH_SIZE, fetched - i));
+		total += fetched;
+		if (fetched < FETCH_SIZE)
+			break;
+		MemoryContextReset(context);
+		CHECK_FOR_INTERRUPTS();
+	}
+	SPI_cursor_close(portal);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+	return total;
+}
+
+/* Takes the next batch out of the table; NULL where there is none. */
+static ArrayType *
+take_batch(Run *run, int *number)
+{
+	static OwnStatement statement = {
+		"DELETE FROM sendcampaign.batch WHERE job_id = $1 AND number ="
+		" (SELECT b.number FROM sendcampaign.batch b WHERE b.job_id = $1 AND b.number > $2"
+		"  ORDER BY b.number LIMIT 1)"
+		" RETURNING number, list_user_ids",
+		2, {INT8OID, INT4OID}
+	};
+	Datum		values[] = {Int64GetDatum(run->job_id), Int32GetDatum(run->last_batch)};
+	bool		isnull;
+
+	if (own_execute(&statement, values, NULL) == 0)
+		return NULL;
+	*number = spi_int32(0, 1);
+	return DatumGetArrayTypePCopy(SPI_getbinval(SPI_tuptable->vals[0],
+												SPI_tuptable->tupdesc, 2, &isnull));
+}
+
+static char *
+trimmed(uint64 row, int column)
+{
+	char	   *value = spi_string(row, column);
+	char	   *end;
+
+	if (value == NULL)
+		return NULL;
+	value += strspn(value, " \t\r\n");
+	for (end = value + strlen(value); end > value && strchr(" \t\r\n", end[-1]); end--)
+		end[-1] = '\0';
+	return value[0] ? value : NULL;
+}
+
+static void
+missing_configuration(const Run *run, const char *what)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the group's configuration has no %s", what),
+			 errdetail("The group is that of list %lld.", (long long) run->list_id)));
+}
+
+/*
+ * The credentials are read again for each claim: what an operator changes
+ * counts from then on, and where the campaign is gone, nothing more is sent.
+ */
+void
+read_sender(Run *run)
+{
+	char	   *sid;
+	char	   *user;
+	char	   *secret;
+	char	   *sender;
+	char	   *e164;
+
+	tables_read_sender(run->tables, run->campaign_id, run->list_id);
+	if (!spi_bool(0, 1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_DATA_FOUND),
+				 errmsg("campaign %lld no longer exists", (long long) run->campaign_id)));
+	if (!spi_bool(0, 2))
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_DATA_FOUND),
+				 errmsg("list %lld does not exist", (long long) run->list_id)));
+	if ((sid = trimmed(0, 3)) == NULL)
+		missing_configuration(run, "\"twilioAccountSid\"");
+	user = sid;
+	secret = trimmed(0, 4);
+	if (secret == NULL)
+	{
+		user = trimmed(0, 5);
+		secret = trimmed(0, 6);
+	}
+	if (user == NULL || secret == NULL)
+		missing_configuration(run, "\"twilioAuthToken\", nor \"twilioApiKeySid\" and \"twilioApiKeySecret\"");
+	if ((sender = trimmed(0, 7)) == NULL && (sender = trimmed(0, 8)) == NULL)
+		missing_configuration(run, "\"twilioFromSmsNumber\", nor \"twilioMessagingServiceSid\"");
+
+	e164 = normalize_phone(sender);
+	run->account = account_get(sid, user, secret);
+	if (run->sender == NULL || strcmp(run->sender, e164 ? e164 : sender) != 0)
+		run->sender = MemoryContextStrdup(run->context, e164 ? e164 : sender);
+}
+
+static Claim *
+create_claim(Run *run, int number, int count)
+{
+	MemoryContext context = AllocSetContextCreate(run->context, "sendcampaign claim",
+												  ALLOCSET_DEFAULT_SIZES);
+	Claim	   *claim = MemoryContextAllocZero(context, sizeof(Claim));
+
+	claim->context = context;
+	claim->run = run;
+	claim->number = number;
+	claim->tentative = true;
+	claim->claimed_at = GetCurrentTimestamp();
+	claim->open = count;
+	claim->num_messages = count;
+	claim->messages = MemoryContextAllocZero(context, Max(count, 1) * sizeof(Message));
+	for (int i = 0; i < count; i++)
+		claim->messages[i].claim = claim;
+	dlist_push_tail(&run->claims, &claim->node);
+	run->open += count;
+	return claim;
+}
+
+static void
+skip(Message *message, const char *reason)
+{
+	message->error_message = message_strdup(message, reason);
+	message_done(message, OUTCOME_SKIPPED);
+}
+
+/* One row of tables_read_recipients: to be sent, or skipped for a reason. */
+static void
+fill_message(Message *message, uint64 row)
+{
+	Run		   *run = message->claim->run;
+	char	   *phone = spi_string(row, 4);
+	char	   *e164;
+
+	message->list_user_id = spi_int64(row, 1);
+	message->phone = message_strdup(message, phone);
+	message->state = MESSAGE_RECORDED;	/* in no list yet */
+	if (!spi_bool(row, 2))
+		skip(message, "list user no longer exists");
+	else if (!spi_bool(row, 3))
+		skip(message, "list user is no longer in the list");
+	else if (phone == NULL || phone[strspn(phone, " \t\r\n")] == '\0')
+		skip(message, "no phone number");
+	else if ((e164 = normalize_phone(phone)) == NULL)
+		skip(message, "phone number is not in E.164 form");
+	else
+	{
+		message->phone = message_strdup(message, e164);
+		message->text = message_strdup(message,
+									   render_text(run->message, run->base_url,
+												   message->list_user_id, run->campaign_id));
+		message_ready(message);
+	}
+}
+
+/* Writes down whom a message may now go to. */
+static void
+store_claim(Claim *claim)
+{
+	static OwnStatement statement = {
+		"INSERT INTO sendcampaign.claim"
+		" (job_id, number, list_user_ids, phones, account, sender, claimed_at, twilio_time)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+		8, {INT8OID, INT4OID, INT8ARRAYOID, TEXTARRAYOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT8OID}
+	};
+	Datum	   *ids = palloc(claim->num_messages * sizeof(Datum));
+	Datum	   *phones = palloc(claim->num_messages * sizeof(Datum));
+	int			count = 0;
+
+	for (int i = 0; i < claim->num_messages; i++)
+	{
+		Message    *message = &claim->messages[i];
+
+		if (message->state != MESSAGE_READY)
+			continue;
+		ids[count] = Int64GetDatum(message->list_user_id);
+		phones[count++] = CStringGetTextDatum(message->phone);
+	}
+	if (count > 0)
+	{
+		Datum		values[] = {
+			Int64GetDatum(claim->run->job_id), Int32GetDatum(claim->number),
+			int8_array(ids, count), text_array(phones, count),
+			CStringGetTextDatum(claim->account_sid), CStringGetTextDatum(claim->sender),
+			TimestampTzGetDatum(claim->claimed_at), Int64GetDatum(claim->twilio_time)
+		};
+
+		(void) own_execute(&statement, values, NULL);
+	}
+}
+
+void
+claim_batch(Run *run)
+{
+	int			number;
+	ArrayType  *ids = take_batch(run, &number);
+	Claim	   *claim;
+	uint64		count;
+
+	if (ids == NULL)
+	{
+		run->exhausted = true;
+		return;
+	}
+	read_sender(run);
+	count = tables_read_recipients(run->tables, PointerGetDatum(ids), run->list_id);
+	claim = create_claim(run, number, (int) count);
+	claim->account_sid = MemoryContextStrdup(claim->context, run->account->sid);
+	claim->sender = MemoryContextStrdup(claim->context, run->sender);
+	if (worker.twilio_offset_known)
+		claim->twilio_time = timestamptz_to_time_t(claim->claimed_at) + worker.twilio_offset;
+	for (uint64 i = 0; i < count; i++)
+		fill_message(&claim->messages[i], i);
+	SPI_freetuptable(SPI_tuptable);
+	store_claim(claim);
+	run->last_batch = number;
+}
+
+void
+keep_claims(Run *run)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &run->claims)
+		dlist_container(Claim, node, iter.cur)->tentative = false;
+}
+
+void
+drop_claim(Claim *claim)
+{
+	Run		   *run = claim->run;
+
+	for (int i = 0; i < claim->num_messages; i++)
+	{
+		Message    *message = &claim->messages[i];
+
+		Assert(message->state != MESSAGE_SENDING && message->state != MESSAGE_LOOKING_UP);
+		if (message->state != MESSAGE_RECORDED)
+		{
+			message_done(message, OUTCOME_NONE);
+			dlist_delete(&message->node);
+			run->num_done--;
+		}
+		run->open--;
+	}
+	free_claim(claim);
+}
+
+void
+drop_tentative_claims(Run *run)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &run->claims)
+	{
+		Claim	   *claim = dlist_container(Claim, node, iter.cur);
+
+		if (!claim->tentative)
+			continue;
+		run->last_batch = Min(run->last_batch, claim->number - 1);
+		run->exhausted = false;
+		drop_claim(claim);
+	}
+}
+
+void
+free_claim(Claim *claim)
+{
+	dlist_delete(&claim->node);
+	MemoryContextDelete(claim->context);
+}
+
+/* One row of recover_claims: a claim with the messages that are in doubt. */
+static void
+recover_claim(Run *run, uint64 row, TimestampTz due)
+{
+	bool		isnull;
+	Datum	   *ids;
+	Datum	   *phones;
+	int			count;
+	Claim	   *claim;
+
+	deconstruct_array(DatumGetArrayTypeP(SPI_getbinval(SPI_tuptable->vals[row],
+													   SPI_tuptable->tupdesc, 2, &isnull)),
+					  INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE,
+					  &ids, NULL, &count);
+	deconstruct_array(DatumGetArrayTypeP(SPI_getbinval(SPI_tuptable->vals[row],
+													   SPI_tuptable->tupdesc, 3, &isnull)),
+					  TEXTOID, -1, false, TYPALIGN_INT, &phones, NULL, &count);
+	claim = create_claim(run, spi_int32(row, 1), count);
+	claim->recovered = true;
+	claim->account_sid = MemoryContextStrdup(claim->context, spi_string(row, 4));
+	claim->sender = MemoryContextStrdup(claim->context, spi_string(row, 5));
+	claim->claimed_at = DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[row],
+														  SPI_tuptable->tupdesc, 6, &isnull));
+	claim->twilio_time = spi_int64(row, 7);
+	for (int i = 0; i < count; i++)
+	{
+		Message    *message = &claim->messages[i];
+
+		message->list_user_id = DatumGetInt64(ids[i]);
+		message->phone = message_strdup(message, TextDatumGetCString(phones[i]));
+		message->text = message_strdup(message,
+									   render_text(run->message, run->base_url,
+												   message->list_user_id, run->campaign_id));
+		message->attempts = 1;
+		message->state = MESSAGE_RECORDED;
+		message_wait(message, MESSAGE_IN_DOUBT, due);
+	}
+}
+
+void
+recover_claims(Run *run)
+{
+	Oid			type = INT8OID;
+	Datum		value = Int64GetDatum(run->job_id);
+	uint64		count;
+	TimestampTz due;
+
+	/*
+	 * The worker that sent them is gone, so nothing leaves any more; what it
+	 * had sent may be under way for as long as a request may take.
+	 */
+	due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+									  sendcampaign_request_timeout + sendcampaign_lookup_delay);
+	count = own_query("SELECT c.number, array_agg(u.id ORDER BY u.id), array_agg(u.phone ORDER BY u.id),"
+					  " c.account, c.sender, c.claimed_at, c.twilio_time"
+					  " FROM sendcampaign.claim c"
+					  " CROSS JOIN LATERAL unnest(c.list_user_ids, c.phones) u(id, phone)"
+					  " WHERE c.job_id = $1 AND NOT EXISTS (SELECT FROM sendcampaign.message m"
+					  "  WHERE m.job_id = c.job_id AND m.list_user_id = u.id)"
+					  " GROUP BY c.job_id, c.number", 1, &type, &value, NULL);
+	for (uint64 i = 0; i < count; i++)
+		recover_claim(run, i, due);
+	if (count > 0)
+		ereport(LOG,
+				(errmsg("sendcampaign: job %lld: looking up %d messages that an earlier worker left in doubt",
+						(long long) run->job_id, run->open)));
+
+	/* a claim all of whose outcomes are there was about to be deleted */
+	(void) own_query("DELETE FROM sendcampaign.claim c WHERE c.job_id = $1 AND NOT EXISTS"
+					 " (SELECT FROM unnest(c.list_user_ids) u(id) WHERE NOT EXISTS"
+					 "  (SELECT FROM sendcampaign.message m"
+					 "   WHERE m.job_id = c.job_id AND m.list_user_id = u.id))",
+					 1, &type, &value, NULL);
+}
+
+bool
+wants_claim(const Run *run, TimestampTz now)
+{
+	int			enough = run->account ? Max(run->account->window, BATCH_SIZE / 2) : 1;
+
+	return !worker.leaving && sendcampaign_enabled &&
+		!run->exhausted && !run->finished && run->stop_reason == NULL &&
+		run->num_ready < enough && run->claiming.until <= now &&
+		(run->account == NULL || run->account->paused_until <= now || run->num_ready == 0) &&
+		run->open < 4 * sendcampaign_max_concurrency + 8 * BATCH_SIZE;
+}

@@ -1,0 +1,53 @@
+/*-------------------------------------------------------------------------
+ *
+ * claim.h
+ *	  The first stage: which recipients are next.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SENDCAMPAIGN_CLAIM_H
+#define SENDCAMPAIGN_CLAIM_H
+
+#include "run.h"
+
+/* Recipients of one batch: the unit that is claimed. */
+#define BATCH_SIZE	256
+
+/*
+ * Stores the ids of the list's users in batches; returns how many there are.
+ * To be called in a transaction with SPI connected, as are all below.
+ */
+extern int64 store_recipients(Run *run);
+
+/*
+ * Claims the run's next batch: its messages are in memory, those to be
+ * skipped among run->done, and its ids are in sendcampaign.claim.  Nothing
+ * of it may be sent before the transaction has committed and its commit is
+ * on disk.  Sets run->exhausted where there is no batch left.  Throws.
+ */
+extern void claim_batch(Run *run);
+
+/* After the commit: what was claimed may be sent. */
+extern void keep_claims(Run *run);
+/* After an abort: forget it; it is in a batch still. */
+extern void drop_tentative_claims(Run *run);
+
+/*
+ * Takes over what an earlier worker had claimed when it ended: each of those
+ * messages is in doubt.
+ */
+extern void recover_claims(Run *run);
+
+/* Reads whose account and which sender the run uses now.  Throws. */
+extern void read_sender(Run *run);
+
+/* Takes a claim's messages, none of them with HTTP, out of all lists; frees it. */
+extern void drop_claim(Claim *claim);
+
+/* Frees a claim all of whose outcomes are durable. */
+extern void free_claim(Claim *claim);
+
+/* Does the run need another batch? */
+extern bool wants_claim(const Run *run, TimestampTz now);
+
+#endif							/* SENDCAMPAIGN_CLAIM_H */

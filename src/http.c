@@ -1,0 +1,542 @@
+/*-------------------------------------------------------------------------
+ *
+ * http.c
+ *	  Many HTTP requests in flight at once: libcurl's multi interface,
+ *	  waited for together with the process latch.
+ *
+ * Three rules keep this safe inside a PostgreSQL process.
+ *
+ * No longjmp may pass through libcurl: callbacks never call anything that
+ * can ereport, and write only into memory that malloc gave.
+ *
+ * libcurl must never repeat a request by itself.  It does so when a reused
+ * connection dies before the first byte of the answer, POST or not, and a
+ * server that had taken the message would get it twice.  So on_request,
+ * which libcurl calls each time just before a request's first byte leaves,
+ * refuses the second time.  The same call tells us whether a failed request
+ * can have reached the server at all.
+ *
+ * Threads that libcurl starts (for name look-ups) inherit our signal mask
+ * and must not run PostgreSQL's handlers: every call that can start one
+ * runs with signals blocked.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <arpa/inet.h>
+#include <curl/curl.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "compat.h"
+#include "http.h"
+#include "lib/ilist.h"
+#include "miscadmin.h"
+#include "portability/instr_time.h"
+#include "storage/fd.h"
+#include "storage/latch.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+/* Memory kept by an idle exchange; a larger answer's is given back. */
+#define KEEP_RESPONSE	(32 * 1024)
+#define EVENTS_AT_ONCE	128
+
+/* One request and its answer; reused, as setting up a handle is dear. */
+typedef struct Exchange
+{
+	slist_node	node;			/* in idle_exchanges */
+	CURL	   *easy;
+	void	   *tag;
+	int			begun;			/* times the request began to leave */
+	char	   *url;			/* what the handle is set to, malloc'd */
+	char	   *user;
+	char	   *password;
+	char	   *ca_file;
+	StringInfoData body;		/* of the request */
+	char	   *answer;			/* malloc'd */
+	size_t		answer_length;
+	size_t		answer_size;
+	size_t		max_response;
+	bool		truncated;
+	char		error[CURL_ERROR_SIZE];
+} Exchange;
+
+static CURLM *multi = NULL;
+static int	epoll_fd = -1;
+static WaitEventSet *wait_set = NULL;
+static slist_head idle_exchanges = SLIST_STATIC_INIT(idle_exchanges);
+static Exchange *given = NULL;	/* what http_next gave last */
+static int	in_flight = 0;
+static instr_time timer_start;
+static long timer_ms = -1;		/* libcurl's wish, -1 for none */
+
+static void
+block_signals(sigset_t *saved)
+{
+	sigset_t	all;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, saved);
+}
+
+static void
+restore_signals(const sigset_t *saved)
+{
+	pthread_sigmask(SIG_SETMASK, saved, NULL);
+}
+
+/* libcurl tells which sockets to watch. */
+static int
+on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
+{
+	struct epoll_event event = {0};
+
+	if (what == CURL_POLL_REMOVE)
+	{
+		(void) epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+		return 0;
+	}
+	event.data.fd = fd;
+	if (what & CURL_POLL_IN)
+		event.events |= EPOLLIN;
+	if (what & CURL_POLL_OUT)
+		event.events |= EPOLLOUT;
+	if (epoll_ctl(epoll_fd, EPOLL_CTL_MOD, fd, &event) < 0 &&
+		epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0)
+		return -1;
+	return 0;
+}
+
+/* libcurl tells when it wants to be called at the latest. */
+static int
+on_timer(CURLM *m, long ms, void *arg)
+{
+	timer_ms = ms;
+	INSTR_TIME_SET_CURRENT(timer_start);
+	return 0;
+}
+
+/* The body of an answer: kept up to a limit, the rest is let go. */
+static size_t
+on_answer(char *data, size_t size, size_t count, void *arg)
+{
+	Exchange   *x = arg;
+	size_t		length = size * count;
+
+	if (x->answer_length + length > x->max_response)
+	{
+		x->truncated = true;
+		return 0;				/* ends the transfer: nobody needs 64 MB */
+	}
+	if (x->answer_length + length > x->answer_size)
+	{
+		size_t		wanted = Max(2 * x->answer_size, x->answer_length + length);
+		char	   *larger = realloc(x->answer, wanted);
+
+		if (larger == NULL)
+		{
+			x->truncated = true;
+			return 0;
+		}
+		x->answer = larger;
+		x->answer_size = wanted;
+	}
+	memcpy(x->answer + x->answer_length, data, length);
+	x->answer_length += length;
+	return length;
+}
+
+/* Just before a request's first byte leaves: once, and never again. */
+static int
+on_request(void *arg, char *remote_ip, char *local_ip, int remote_port, int local_port)
+{
+	Exchange   *x = arg;
+
+	return x->begun++ == 0 ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
+}
+
+static void
+set_up_multi(void)
+{
+	multi = curl_multi_init();
+	if (multi == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("could not initialize libcurl")));
+	curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, on_socket);
+	curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, on_timer);
+	curl_multi_setopt(multi, CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX);
+}
+
+void
+http_init(void)
+{
+	Assert(multi == NULL);
+	if (curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION),
+				 errmsg("could not initialize libcurl")));
+	set_up_multi();
+	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (epoll_fd < 0)
+		ereport(ERROR,
+				(errcode_for_socket_access(),
+				 errmsg("could not create an epoll descriptor: %m")));
+	ReserveExternalFD();
+	wait_set = compat_create_wait_event_set(3);
+	AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, epoll_fd, NULL, NULL);
+}
+
+/* Options that stay the same for all requests of a handle. */
+static void
+set_up_easy(Exchange *x)
+{
+	static struct curl_slist *headers = NULL;
+	CURL	   *easy = x->easy;
+
+	/* curl would send a header of this name for large bodies, and wait */
+	if (headers == NULL)
+		headers = curl_slist_append(NULL, "Expect:");
+
+	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
+	curl_easy_setopt(easy, CURLOPT_PRIVATE, x);
+	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, x->error);
+	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_answer);
+	curl_easy_setopt(easy, CURLOPT_WRITEDATA, x);
+	curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_request);
+	curl_easy_setopt(easy, CURLOPT_PREREQDATA, x);
+	curl_easy_setopt(easy, CURLOPT_HTTPAUTH, CURLAUTH_BASIC);
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "https,http");
+	curl_easy_setopt(easy, CURLOPT_NOPROXY, "localhost,127.0.0.1,::1");
+	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
+	curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+	curl_easy_setopt(easy, CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2);
+	curl_easy_setopt(easy, CURLOPT_USERAGENT, "sendcampaign/" SENDCAMPAIGN_VERSION);
+}
+
+/* NULL where descriptors or memory have run out. */
+static Exchange *
+get_exchange(void)
+{
+	Exchange   *x;
+	MemoryContext old;
+
+	if (!slist_is_empty(&idle_exchanges))
+		return slist_container(Exchange, node, slist_pop_head_node(&idle_exchanges));
+
+	/* each exchange may need a connection of its own, for as long as we live */
+	if (!AcquireExternalFD())
+		return NULL;
+	x = MemoryContextAllocZero(TopMemoryContext, sizeof(Exchange));
+	x->easy = curl_easy_init();
+	if (x->easy == NULL)
+	{
+		ReleaseExternalFD();
+		pfree(x);
+		return NULL;
+	}
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	initStringInfo(&x->body);
+	MemoryContextSwitchTo(old);
+	set_up_easy(x);
+	return x;
+}
+
+/* Sets a string option unless the handle has that value already. */
+static void
+set_string(Exchange *x, CURLoption option, char **current, const char *value)
+{
+	if (*current != NULL && value != NULL && strcmp(*current, value) == 0)
+		return;
+	free(*current);
+	*current = value ? strdup(value) : NULL;
+	curl_easy_setopt(x->easy, option, value);
+}
+
+/* Brings a handle back to its defaults: the one way to unset a CA file. */
+static void
+forget_ca_file(Exchange *x)
+{
+	curl_easy_reset(x->easy);
+	free(x->url);
+	free(x->user);
+	free(x->password);
+	free(x->ca_file);
+	x->url = x->user = x->password = x->ca_file = NULL;
+	set_up_easy(x);
+}
+
+static void
+prepare(Exchange *x, const HttpRequest *request)
+{
+	bool		has_ca_file = request->ca_file && request->ca_file[0];
+
+	if (x->ca_file && !has_ca_file)
+		forget_ca_file(x);
+	set_string(x, CURLOPT_URL, &x->url, request->url);
+	set_string(x, CURLOPT_USERNAME, &x->user, request->user);
+	set_string(x, CURLOPT_PASSWORD, &x->password, request->password);
+	if (has_ca_file)
+		set_string(x, CURLOPT_CAINFO, &x->ca_file, request->ca_file);
+
+	resetStringInfo(&x->body);
+	if (request->body)
+	{
+		appendBinaryStringInfo(&x->body, request->body, request->body_length);
+		curl_easy_setopt(x->easy, CURLOPT_POST, 1L);
+		curl_easy_setopt(x->easy, CURLOPT_POSTFIELDS, x->body.data);
+		curl_easy_setopt(x->easy, CURLOPT_POSTFIELDSIZE, (long) x->body.len);
+	}
+	else
+		curl_easy_setopt(x->easy, CURLOPT_HTTPGET, 1L);
+	/* over TLS, wait for the first connection to tell whether it multiplexes */
+	curl_easy_setopt(x->easy, CURLOPT_PIPEWAIT,
+					 (long) (strncmp(request->url, "https:", 6) == 0));
+	curl_easy_setopt(x->easy, CURLOPT_TIMEOUT_MS, (long) request->timeout);
+	curl_easy_setopt(x->easy, CURLOPT_CONNECTTIMEOUT_MS, (long) request->connect_timeout);
+
+	x->tag = request->tag;
+	x->begun = 0;
+	x->answer_length = 0;
+	x->max_response = request->max_response;
+	x->truncated = false;
+	x->error[0] = '\0';
+}
+
+bool
+http_start(const HttpRequest *request)
+{
+	Exchange   *x = get_exchange();
+	CURLMcode	code;
+	sigset_t	saved;
+
+	if (x == NULL)
+		return false;
+	prepare(x, request);
+	block_signals(&saved);
+	code = curl_multi_add_handle(multi, x->easy);
+	restore_signals(&saved);
+	if (code != CURLM_OK)
+	{
+		slist_push_head(&idle_exchanges, &x->node);
+		return false;
+	}
+	in_flight++;
+	return true;
+}
+
+/* Milliseconds until libcurl wants to be called, -1 for never. */
+static long
+timer_left(void)
+{
+	instr_time	elapsed;
+
+	if (timer_ms < 0)
+		return -1;
+	INSTR_TIME_SET_CURRENT(elapsed);
+	INSTR_TIME_SUBTRACT(elapsed, timer_start);
+	return Max(0, timer_ms - (long) INSTR_TIME_GET_MILLISEC(elapsed));
+}
+
+/* Lets libcurl handle the sockets that are ready, and its timer if due. */
+static void
+perform(void)
+{
+	struct epoll_event events[EVENTS_AT_ONCE];
+	int			count = epoll_wait(epoll_fd, events, EVENTS_AT_ONCE, 0);
+	int			running;
+	sigset_t	saved;
+
+	block_signals(&saved);
+	for (int i = 0; i < count; i++)
+	{
+		int			flags = 0;
+
+		if (events[i].events & (EPOLLIN | EPOLLHUP))
+			flags |= CURL_CSELECT_IN;
+		if (events[i].events & EPOLLOUT)
+			flags |= CURL_CSELECT_OUT;
+		if (events[i].events & EPOLLERR)
+			flags |= CURL_CSELECT_ERR;
+		curl_multi_socket_action(multi, events[i].data.fd, flags, &running);
+	}
+	if (timer_left() == 0)
+	{
+		timer_ms = -1;
+		curl_multi_socket_action(multi, CURL_SOCKET_TIMEOUT, 0, &running);
+	}
+	restore_signals(&saved);
+}
+
+bool
+http_wait(long timeout)
+{
+	WaitEvent	events[3];
+	long		curl_timeout = timer_left();
+	int			count;
+	bool		latch_set = false;
+
+	if (curl_timeout >= 0 && (timeout < 0 || curl_timeout < timeout))
+		timeout = curl_timeout;
+	count = WaitEventSetWait(wait_set, timeout, events, lengthof(events),
+							 compat_wait_event());
+	for (int i = 0; i < count; i++)
+	{
+		if (events[i].events & WL_LATCH_SET)
+		{
+			ResetLatch(MyLatch);
+			latch_set = true;
+		}
+	}
+	perform();
+	return latch_set;
+}
+
+/* What the headers say; libcurl keeps them until the handle is used again. */
+static void
+read_headers(CURL *easy, HttpResponse *response)
+{
+	struct curl_header *header;
+	curl_off_t	wait;
+
+	response->retry_after = -1;
+	response->server_time = 0;
+	if (curl_easy_header(easy, "Date", 0, CURLH_HEADER, -1, &header) == CURLHE_OK)
+		response->server_time = http_parse_date(header->value);
+	if (response->status != 201 &&
+		curl_easy_header(easy, "Retry-After", 0, CURLH_HEADER, -1, &header) == CURLHE_OK &&
+		curl_easy_getinfo(easy, CURLINFO_RETRY_AFTER, &wait) == CURLE_OK)
+		response->retry_after = (int) Min(wait, 24 * 60 * 60);
+}
+
+static HttpResult
+judge(const Exchange *x, CURLcode code)
+{
+	if (code == CURLE_OK)
+		return HTTP_ANSWERED;
+	if (x->begun == 0)
+		return HTTP_NOT_SENT;
+	return x->truncated ? HTTP_ANSWERED : HTTP_UNKNOWN;
+}
+
+/* Gives back what http_next gave last. */
+static void
+release_given(void)
+{
+	if (given == NULL)
+		return;
+	if (given->answer_size > KEEP_RESPONSE)
+	{
+		free(given->answer);
+		given->answer = NULL;
+		given->answer_size = 0;
+	}
+	slist_push_head(&idle_exchanges, &given->node);
+	given = NULL;
+}
+
+bool
+http_next(HttpResponse *response)
+{
+	CURLMsg    *msg;
+	CURLcode	code;
+	int			left;
+
+	release_given();
+	do
+	{
+		msg = curl_multi_info_read(multi, &left);
+		if (msg == NULL)
+			return false;
+	} while (msg->msg != CURLMSG_DONE);
+
+	code = msg->data.result;	/* msg does not outlive the handle's removal */
+	curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, (char **) &given);
+	curl_easy_getinfo(given->easy, CURLINFO_RESPONSE_CODE, &response->status);
+	response->tag = given->tag;
+	response->result = judge(given, code);
+	response->body = given->answer;
+	response->body_length = (int) given->answer_length;
+	response->truncated = given->truncated;
+	if (code != CURLE_OK && given->error[0] == '\0')
+		strlcpy(given->error, curl_easy_strerror(code), sizeof(given->error));
+	response->error = code == CURLE_OK ? "" : given->error;
+	read_headers(given->easy, response);
+	curl_multi_remove_handle(multi, given->easy);
+	in_flight--;
+	return true;
+}
+
+int
+http_in_flight(void)
+{
+	return in_flight;
+}
+
+void
+http_append_escaped(StringInfo buf, const char *value)
+{
+	char	   *escaped = curl_easy_escape(NULL, value, strlen(value));
+
+	if (escaped == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory")));
+	appendStringInfoString(buf, escaped);
+	curl_free(escaped);
+}
+
+void
+http_append_form(StringInfo form, const char *key, const char *value)
+{
+	if (form->len > 0)
+		appendStringInfoChar(form, '&');
+	http_append_escaped(form, key);
+	appendStringInfoChar(form, '=');
+	http_append_escaped(form, value);
+}
+
+pg_time_t
+http_parse_date(const char *date)
+{
+	return Max(0, curl_getdate(date, NULL));
+}
+
+static bool
+is_loopback(const char *host)
+{
+	struct in_addr address;
+
+	if (strcmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0)
+		return true;
+	return inet_pton(AF_INET, host, &address) == 1 && (ntohl(address.s_addr) >> 24) == 127;
+}
+
+bool
+http_url_is_safe(const char *url)
+{
+	CURLU	   *parts = curl_url();
+	char	   *scheme = NULL;
+	char	   *host = NULL;
+	char	   *user = NULL;
+	bool		safe = false;
+
+	if (parts != NULL &&
+		curl_url_set(parts, CURLUPART_URL, url, 0) == CURLUE_OK &&
+		curl_url_get(parts, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK &&
+		curl_url_get(parts, CURLUPART_HOST, &host, 0) == CURLUE_OK &&
+		curl_url_get(parts, CURLUPART_USER, &user, 0) == CURLUE_NO_USER)
+		safe = strcmp(scheme, "https") == 0 ||
+			(strcmp(scheme, "http") == 0 && is_loopback(host));
+	curl_free(scheme);
+	curl_free(host);
+	curl_free(user);
+	curl_url_cleanup(parts);
+	return safe;
+}

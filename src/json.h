@@ -1,0 +1,30 @@
+/*-------------------------------------------------------------------------
+ *
+ * json.h
+ *	  Reads JSON that a stranger sent, without building a tree.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SENDCAMPAIGN_JSON_H
+#define SENDCAMPAIGN_JSON_H
+
+/*
+ * Called for each scalar member of an object.  depth counts the objects and
+ * arrays around it (1: the outermost object's).  value is NULL for a JSON
+ * null, else the text of the string, number or boolean, in the server's
+ * encoding, palloc'd in the current memory context.
+ */
+typedef void (*JsonMember) (void *arg, int depth, const char *key, const char *value);
+
+/* Called at the end of each object. */
+typedef void (*JsonObjectEnd) (void *arg, int depth);
+
+/*
+ * False where the text is not valid JSON (or not UTF-8, or nested too
+ * deeply); the callbacks may have been called by then.  Does not throw, and
+ * the callbacks must not.
+ */
+extern bool json_scan(const char *json, int length,
+					  JsonMember member, JsonObjectEnd object_end, void *arg);
+
+#endif							/* SENDCAMPAIGN_JSON_H */

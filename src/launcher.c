@@ -1,0 +1,250 @@
+/*-------------------------------------------------------------------------
+ *
+ * launcher.c
+ *	  With preload: brings unfinished runs back, in every database.
+ *
+ * The launcher is connected to no database.  In each round it has, for one
+ * database after the other, a short-lived scanner look for unfinished runs
+ * and start their workers.  A round is made at the start (so after a crash
+ * and a promotion as well) and then once an interval, for runs whose worker
+ * ended before they did.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
+#include "compat.h"
+#include "fmgr.h"
+#include "launcher.h"
+#include "miscadmin.h"
+#include "own.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "settings.h"
+#include "start.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+PGDLLEXPORT void sendcampaign_launcher_main(Datum arg);
+PGDLLEXPORT void sendcampaign_scanner_main(Datum arg);
+
+PG_FUNCTION_INFO_V1(sendcampaign_wake);
+
+static void
+fill_worker(BackgroundWorker *worker, const char *function, const char *type)
+{
+	memset(worker, 0, sizeof(*worker));
+	worker->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker->bgw_start_time = BgWorkerStart_RecoveryFinished;
+	strlcpy(worker->bgw_library_name, "sendcampaign", sizeof(worker->bgw_library_name));
+	strlcpy(worker->bgw_function_name, function, sizeof(worker->bgw_function_name));
+	strlcpy(worker->bgw_name, type, BGW_MAXLEN);
+	strlcpy(worker->bgw_type, type, BGW_MAXLEN);
+}
+
+void
+register_launcher(void)
+{
+	BackgroundWorker worker;
+
+	fill_worker(&worker, "sendcampaign_launcher_main", "sendcampaign launcher");
+	worker.bgw_restart_time = 10;
+	RegisterBackgroundWorker(&worker);
+}
+
+/* The databases that can be connected to, as a list of OIDs. */
+static List *
+list_databases(void)
+{
+	List	   *databases = NIL;
+	MemoryContext context = CurrentMemoryContext;
+	Relation	rel;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	rel = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(rel, 0, NULL);
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
+		MemoryContext old;
+
+		if (!database->datallowconn || database->datistemplate)
+			continue;
+		old = MemoryContextSwitchTo(context);
+		databases = lappend_oid(databases, database->oid);
+		MemoryContextSwitchTo(old);
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	return databases;
+}
+
+/* False where no slot is free. */
+static bool
+scan_database(Oid database)
+{
+	BackgroundWorker scanner;
+	BackgroundWorkerHandle *handle;
+
+	fill_worker(&scanner, "sendcampaign_scanner_main", "sendcampaign scanner");
+	scanner.bgw_restart_time = BGW_NEVER_RESTART;
+	scanner.bgw_main_arg = ObjectIdGetDatum(database);
+	scanner.bgw_notify_pid = MyProcPid;
+	if (!RegisterDynamicBackgroundWorker(&scanner, &handle))
+		return false;
+	(void) WaitForBackgroundWorkerShutdown(handle);
+	return true;
+}
+
+static void
+make_round(void)
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext,
+												  "sendcampaign launcher round",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	ListCell   *lc;
+
+	foreach(lc, list_databases())
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (scan_database(lfirst_oid(lc)))
+			continue;
+		ereport(LOG,
+				(errmsg("sendcampaign: could not look for unfinished campaigns: no background worker slot is free"),
+				 errhint("Consider increasing \"max_worker_processes\".")));
+		break;
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+}
+
+void
+sendcampaign_launcher_main(Datum arg)
+{
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);	/* to no database */
+
+	for (;;)
+	{
+		if (sendcampaign_enabled)
+			make_round();
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 sendcampaign_launcher_interval * 1000L, compat_wait_event());
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+	}
+}
+
+/* Runs of a role that cannot work must not wait for ever, unseen. */
+static void
+fail_runs_of_role(const char *role, const char *reason)
+{
+	Oid			types[] = {TEXTOID, TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(role), CStringGetTextDatum(reason)};
+
+	(void) own_query("UPDATE sendcampaign.run SET state = 'failed', error = $2,"
+					 " finished_at = now()"
+					 " WHERE role = $1::name AND state IN ('queued', 'running')",
+					 2, types, values, NULL);
+	ereport(LOG,
+			(errmsg("sendcampaign: campaigns of role \"%s\" have failed: %s", role, reason)));
+}
+
+static bool
+start_for_role(const char *name, bool all)
+{
+	Oid			role = get_role_oid(name, true);
+	char	   *hint = NULL;
+	char	   *reason;
+
+	if (!OidIsValid(role))
+		reason = psprintf("role \"%s\" does not exist", name);
+	else if (!all && !is_member_of_role(GetUserId(), role))
+		return false;
+	else
+		reason = why_role_cannot_work(role, &hint);
+	if (reason == NULL)
+		return start_worker_now(role);
+	fail_runs_of_role(name, reason);
+	return false;
+}
+
+int
+start_workers_for_queue(bool all)
+{
+	uint64		count = own_query("SELECT DISTINCT role::text FROM sendcampaign.run"
+								  " WHERE state IN ('queued', 'running')", 0, NULL, NULL, NULL);
+	char	  **names = palloc(Max(count, 1) * sizeof(char *));
+	int			started = 0;
+
+	for (uint64 i = 0; i < count; i++)
+		names[i] = spi_string(i, 1);
+	for (uint64 i = 0; i < count; i++)
+		started += start_for_role(names[i], all);
+	return started;
+}
+
+/* Looks at one database, as a superuser, and at the extension's tables only. */
+void
+sendcampaign_scanner_main(Datum arg)
+{
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	spi_check(SPI_connect(), SPI_OK_CONNECT, "SPI_connect");
+	PushActiveSnapshot(GetTransactionSnapshot());
+	pgstat_report_activity(STATE_RUNNING, "looking for unfinished campaigns");
+	if (sendcampaign_enabled && own_lock_extension())
+		(void) start_workers_for_queue(true);
+	PopActiveSnapshot();
+	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");
+	CommitTransactionCommand();
+	proc_exit(0);
+}
+
+/* sendcampaign.wake() returns integer */
+Datum
+sendcampaign_wake(PG_FUNCTION_ARGS)
+{
+	int			started;
+
+	PreventCommandDuringRecovery("sendcampaign.wake()");
+	spi_check(SPI_connect(), SPI_OK_CONNECT, "SPI_connect");
+	started = sendcampaign_enabled ? start_workers_for_queue(superuser()) : 0;
+	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");
+	PG_RETURN_INT32(started);
+}

@@ -1,0 +1,457 @@
+/*-------------------------------------------------------------------------
+ *
+ * lookup.c
+ *	  Resolves doubt: asks Twilio's own message list what it took.
+ *
+ * A look-up reads the list of the messages to one phone, all its pages, and
+ * keeps those that can be the one in doubt: from the same sender, not
+ * created before the claim by Twilio's clock, and with the same tracking
+ * link, which no other message has; or, where there is no link, with the
+ * same text.
+ *
+ *   one such message      it was sent, under that SID
+ *   none                  it was not sent: send it
+ *   several, no answer    it stays in doubt, for a person to settle
+ *
+ * It is made only when the request can no longer be under way, so one
+ * look-up is enough for a message.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <ctype.h>
+#include <time.h>
+
+#include "catalog/pg_type.h"
+#include "json.h"
+#include "lookup.h"
+#include "mb/pg_wchar.h"
+#include "own.h"
+#include "render.h"
+#include "request.h"
+#include "settings.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#define MAX_PAGES			20
+#define MAX_PAGE_BYTES		(16 * 1024 * 1024)
+#define MAX_TRIES			5
+#define MAX_CANDIDATES		16
+
+/* Both clocks are cut to the second, and ours may have been set meanwhile. */
+#define CLOCK_SLACK			2
+
+typedef struct Candidate
+{
+	char	   *sid;
+	int			segments;
+} Candidate;
+
+/* What one item of the list says; strings live as long as the page's scan. */
+typedef struct ListItem
+{
+	const char *sid;
+	const char *to;
+	const char *from;
+	const char *service;
+	const char *body;
+	const char *created;
+	int			segments;
+} ListItem;
+
+typedef struct Lookup
+{
+	MemoryContext context;		/* a child of the claim's */
+	int			tries;
+	int			pages;
+	char	   *url;			/* of the page under way */
+	char	   *next_page;
+	char	   *link;
+	pg_time_t	since;			/* by Twilio's clock */
+	bool		no_list;		/* the page has no member "messages" */
+	ListItem		item;
+	Message    *message;
+	int			num_candidates;
+	Candidate	candidates[MAX_CANDIDATES];
+} Lookup;
+
+void
+doubt(Message *message, const char *reason)
+{
+	message->error_message = message_strdup(message, reason);
+	message_wait(message, MESSAGE_IN_DOUBT,
+				 TimestampTzPlusMilliseconds(message->sent_at,
+											 sendcampaign_request_timeout +
+											 sendcampaign_lookup_delay));
+}
+
+static Lookup *
+new_lookup(Message *message)
+{
+	Run		   *run = message->claim->run;
+	MemoryContext context = AllocSetContextCreate(message->claim->context,
+												  "sendcampaign look-up",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	Lookup	   *lookup = palloc0(sizeof(Lookup));
+	StringInfoData url;
+
+	lookup->context = context;
+	lookup->message = message;
+	lookup->link = render_link(run->base_url, message->list_user_id, run->campaign_id);
+	initStringInfo(&url);
+	append_messages_url(&url, message->claim->account_sid);
+	append_list_query(&url, message->phone);
+	lookup->url = url.data;
+	MemoryContextSwitchTo(old);
+	return lookup;
+}
+
+static void
+forget_lookup(Message *message)
+{
+	if (message->lookup)
+		MemoryContextDelete(message->lookup->context);
+	message->lookup = NULL;
+}
+
+/* Nobody can tell: shown as such, for a person to settle. */
+static void
+leave_in_doubt(Message *message, const char *why)
+{
+	message->error_message =
+		message_strdup(message, psprintf("%s; %s",
+										 message->error_message ? message->error_message :
+										 "the worker ended before Twilio's answer", why));
+	forget_lookup(message);
+	message_done(message, OUTCOME_IN_DOUBT);
+}
+
+bool
+start_lookup(Message *message)
+{
+	Account    *account = message->claim->run->account;
+	Lookup	   *lookup = message->lookup;
+	HttpRequest request = {0};
+
+	if (strcmp(account->sid, message->claim->account_sid) != 0)
+	{
+		leave_in_doubt(message, "it went to an account that the group no longer has");
+		return true;
+	}
+	if (lookup == NULL)
+		lookup = message->lookup = new_lookup(message);
+	request.url = lookup->url;
+	request.user = account->user;
+	request.password = account->secret;
+	request.timeout = sendcampaign_request_timeout;
+	request.connect_timeout = sendcampaign_connect_timeout;
+	request.max_response = MAX_PAGE_BYTES;
+	request.ca_file = sendcampaign_ca_file;
+	request.tag = message;
+	if (!http_start(&request))
+		return false;
+	pairingheap_remove(worker.agenda, &message->agenda_node);
+	message->state = MESSAGE_LOOKING_UP;
+	message->account = account;
+	account->in_flight++;
+	return true;
+}
+
+/* Is the link in the text, as a whole?  "yc=1" is not "yc=12". */
+static bool
+has_link(const char *body, const char *link)
+{
+	const char *found = strstr(body, link);
+
+	return found && !isdigit((unsigned char) found[strlen(link)]);
+}
+
+static bool
+has_same_text(const char *body, const char *text)
+{
+	char	   *utf8 = pg_server_to_any(body, strlen(body), PG_UTF8);
+
+	return strcmp(utf8, text) == 0;
+}
+
+static bool
+is_candidate(const Lookup *lookup, const ListItem *item)
+{
+	const Message *message = lookup->message;
+	const char *sender = message->claim->sender;
+	const char *item_sender = is_messaging_service(sender) ? item->service : item->from;
+	pg_time_t	created;
+
+	if (item->sid == NULL || item->to == NULL || item->body == NULL ||
+		strcmp(item->to, message->phone) != 0 ||
+		item_sender == NULL || strcmp(item_sender, sender) != 0)
+		return false;
+	created = item->created ? http_parse_date(item->created) : 0;
+	if (created > 0 && created < lookup->since)
+		return false;
+	return lookup->link ? has_link(item->body, lookup->link) :
+		has_same_text(item->body, message->text);
+}
+
+static void
+add_candidate(Lookup *lookup, const ListItem *item)
+{
+	for (int i = 0; i < lookup->num_candidates; i++)
+	{
+		/* pages move on while they are read */
+		if (strcmp(lookup->candidates[i].sid, item->sid) == 0)
+			return;
+	}
+	if (lookup->num_candidates == MAX_CANDIDATES)
+		return;
+	lookup->candidates[lookup->num_candidates].sid =
+		MemoryContextStrdup(lookup->context, item->sid);
+	lookup->candidates[lookup->num_candidates++].segments = item->segments;
+}
+
+static void
+page_member(void *arg, int depth, const char *key, const char *value)
+{
+	Lookup	   *lookup = arg;
+	ListItem	   *item = &lookup->item;
+
+	if (depth == 1 && strcmp(key, "next_page_uri") == 0)
+	{
+		lookup->no_list = false;
+		lookup->next_page = value ? MemoryContextStrdup(lookup->context, value) : NULL;
+	}
+	if (depth != 3 || value == NULL)
+		return;
+	if (strcmp(key, "sid") == 0)
+		item->sid = value;
+	else if (strcmp(key, "to") == 0)
+		item->to = value;
+	else if (strcmp(key, "from") == 0)
+		item->from = value;
+	else if (strcmp(key, "messaging_service_sid") == 0)
+		item->service = value;
+	else if (strcmp(key, "body") == 0)
+		item->body = value;
+	else if (strcmp(key, "date_created") == 0)
+		item->created = value;
+	else if (strcmp(key, "num_segments") == 0)
+		item->segments = atoi(value);
+}
+
+static void
+page_object_end(void *arg, int depth)
+{
+	Lookup	   *lookup = arg;
+
+	if (depth != 3)
+		return;
+	if (is_candidate(lookup, &lookup->item))
+		add_candidate(lookup, &lookup->item);
+	memset(&lookup->item, 0, sizeof(ListItem));
+}
+
+/* The time of the claim by Twilio's clock. */
+static void
+set_since(Lookup *lookup, const HttpResponse *response)
+{
+	Claim	   *claim = lookup->message->claim;
+
+	if (claim->twilio_time > 0)
+		lookup->since = claim->twilio_time - CLOCK_SLACK;
+	else if (response->server_time > 0)
+		lookup->since = response->server_time - CLOCK_SLACK -
+			(time(NULL) - timestamptz_to_time_t(claim->claimed_at));
+}
+
+/* Try again later, or give up. */
+static void
+lookup_failed(Message *message, const HttpResponse *response, const char *why)
+{
+	Lookup	   *lookup = message->lookup;
+	int			delay = backoff_delay(lookup->tries);
+	bool		hopeless = response->status >= 400 && response->status < 500 &&
+		response->status != 429 && response->status != 408;
+
+	if (response->retry_after > 0)
+		delay = Max(delay, response->retry_after * 1000);
+	if (hopeless || worker.leaving || ++lookup->tries >= MAX_TRIES)
+		leave_in_doubt(message, psprintf("its look-up failed: %s", why));
+	else
+		message_wait(message, MESSAGE_IN_DOUBT,
+					 TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay));
+}
+
+static void
+not_found(Message *message)
+{
+	Run		   *run = message->claim->run;
+
+	forget_lookup(message);
+	if (message->attempts >= sendcampaign_max_attempts)
+	{
+		message->error_message =
+			message_strdup(message, psprintf("given up after %d attempts: %s", message->attempts,
+											 message->error_message ? message->error_message : ""));
+		message_done(message, OUTCOME_FAILED);
+	}
+	else if (message->claim->recovered || run->stop_reason || worker.leaving)
+		message_done(message, OUTCOME_RELEASED);	/* rendered anew */
+	else
+		message_ready(message);
+}
+
+void
+take_lookup_answer(Message *message, const HttpResponse *response)
+{
+	Lookup	   *lookup = message->lookup;
+	StringInfoData url;
+
+	if (response->result != HTTP_ANSWERED || response->status != 200 || response->truncated)
+	{
+		lookup_failed(message, response, response->error[0] ? response->error :
+					  response->truncated ? "answer too long" :
+					  psprintf("HTTP status %ld", response->status));
+		return;
+	}
+	if (lookup->pages++ == 0)
+		set_since(lookup, response);
+	lookup->next_page = NULL;
+	lookup->no_list = true;
+	memset(&lookup->item, 0, sizeof(ListItem));
+	if (!json_scan(response->body, response->body_length, page_member, page_object_end, lookup) ||
+		lookup->no_list)
+	{
+		lookup_failed(message, response, "answer is no list of messages");
+		return;
+	}
+	if (lookup->next_page == NULL)
+	{
+		if (lookup->num_candidates == 0)
+			not_found(message);
+		else
+			message_done(message, OUTCOME_FOUND);
+		return;
+	}
+	initStringInfo(&url);
+	if (lookup->pages >= MAX_PAGES || !append_next_page_url(&url, lookup->next_page))
+	{
+		leave_in_doubt(message, "its look-up does not end");
+		return;
+	}
+	lookup->url = MemoryContextStrdup(lookup->context, url.data);
+	message_wait(message, MESSAGE_IN_DOUBT, GetCurrentTimestamp());
+}
+
+/* Which of these SIDs have messages in the tables already? */
+static void
+drop_known_candidates(Lookup *lookup)
+{
+	Oid			types[] = {TEXTARRAYOID, INT8OID, INT8OID};
+	Datum		sids[MAX_CANDIDATES];
+	Datum		values[3];
+	Message    *message = lookup->message;
+
+	for (int i = 0; i < lookup->num_candidates; i++)
+		sids[i] = CStringGetTextDatum(lookup->candidates[i].sid);
+	values[0] = PointerGetDatum(construct_array(sids, lookup->num_candidates, TEXTOID,
+												-1, false, TYPALIGN_INT));
+	values[1] = Int64GetDatum(message->claim->run->campaign_id);
+	values[2] = Int64GetDatum(message->list_user_id);
+
+	/* a text with a link can only be known for this campaign and list user */
+	if (lookup->link)
+		(void) own_query("SELECT m.sid FROM sendcampaign.run r JOIN sendcampaign.message m"
+						 " ON m.job_id = r.job_id AND m.list_user_id = $3"
+						 " WHERE r.campaign_id = $2 AND m.sid = ANY ($1)", 3, types, values, NULL);
+	else
+		(void) own_query("SELECT m.sid FROM sendcampaign.message m WHERE m.sid = ANY ($1)",
+						 1, types, values, NULL);
+	for (uint64 row = 0; row < SPI_processed; row++)
+	{
+		char	   *known = spi_string(row, 1);
+
+		for (int i = 0; i < lookup->num_candidates; i++)
+		{
+			if (strcmp(lookup->candidates[i].sid, known) == 0)
+				lookup->candidates[i] = lookup->candidates[--lookup->num_candidates];
+		}
+	}
+}
+
+/* Is another message with the same phone and text in doubt as well? */
+static bool
+has_twin(const Message *message)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &message->claim->run->claims)
+	{
+		Claim	   *claim = dlist_container(Claim, node, iter.cur);
+
+		for (int i = 0; i < claim->num_messages; i++)
+		{
+			Message    *other = &claim->messages[i];
+
+			if (other != message && other->phone && other->text &&
+				(other->state == MESSAGE_IN_DOUBT || other->state == MESSAGE_LOOKING_UP ||
+				 (other->state == MESSAGE_DONE &&
+				  (other->outcome == OUTCOME_FOUND || other->outcome == OUTCOME_IN_DOUBT))) &&
+				strcmp(other->phone, message->phone) == 0 &&
+				strcmp(other->text, message->text) == 0)
+				return true;
+		}
+	}
+	return false;
+}
+
+/* Has the run left another message with this phone in doubt? */
+static bool
+has_twin_in_tables(const Message *message)
+{
+	Oid			types[] = {INT8OID, TEXTOID, INT8OID};
+	Datum		values[] = {Int64GetDatum(message->claim->run->job_id),
+		CStringGetTextDatum(message->phone),
+	Int64GetDatum(message->list_user_id)};
+
+	return own_query("SELECT FROM sendcampaign.message WHERE job_id = $1 AND phone = $2"
+					 " AND status = 'in_doubt' AND list_user_id <> $3",
+					 3, types, values, NULL) > 0;
+}
+
+static void
+settle_lookup(Message *message)
+{
+	Lookup	   *lookup = message->lookup;
+
+	drop_known_candidates(lookup);
+	if (lookup->num_candidates == 0)
+		not_found(message);
+	else if (lookup->num_candidates > 1 ||
+			 (lookup->link == NULL && (has_twin(message) || has_twin_in_tables(message))))
+		leave_in_doubt(message, "Twilio's list has several messages that it can be");
+	else
+	{
+		message->sid = message_strdup(message, lookup->candidates[0].sid);
+		message->segments = lookup->candidates[0].segments;
+		message->error_message = NULL;
+		forget_lookup(message);
+		message_done(message, OUTCOME_SENT);
+	}
+}
+
+void
+settle_lookups(Run *run)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &run->done)
+	{
+		Message    *message = dlist_container(Message, node, iter.cur);
+
+		if (message->outcome == OUTCOME_FOUND)
+			settle_lookup(message);
+	}
+}

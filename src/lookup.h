@@ -1,0 +1,30 @@
+/*-------------------------------------------------------------------------
+ *
+ * lookup.h
+ *	  Resolves doubt: asks Twilio's own message list what it took.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SENDCAMPAIGN_LOOKUP_H
+#define SENDCAMPAIGN_LOOKUP_H
+
+#include "http.h"
+#include "run.h"
+
+/* Puts a message whose request may have reached Twilio into doubt. */
+extern void doubt(Message *message, const char *reason);
+
+/* Starts the look-up of a message in doubt; false where HTTP has no room. */
+extern bool start_lookup(Message *message);
+
+/* Takes the answer to a look-up's request. */
+extern void take_lookup_answer(Message *message, const HttpResponse *response);
+
+/*
+ * Decides what the look-ups found, by what the tables know already: a SID
+ * that another message has is not this one's.  In a transaction, with SPI
+ * connected.
+ */
+extern void settle_lookups(Run *run);
+
+#endif							/* SENDCAMPAIGN_LOOKUP_H */

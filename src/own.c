@@ -1,0 +1,178 @@
+/*-------------------------------------------------------------------------
+ *
+ * own.c
+ *	  The extension and its own tables.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "own.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+
+/* To restore what become_owner changed. */
+typedef struct OwnerScope
+{
+	Oid			user;
+	int			security;
+	int			guc_level;
+} OwnerScope;
+
+static Oid
+extension_owner(void)
+{
+	Oid			extension = get_extension_oid("sendcampaign", false);
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			owner = InvalidOid;
+
+	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(extension));
+	scan = systable_beginscan(rel, ExtensionOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	if (!OidIsValid(owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("extension \"sendcampaign\" does not exist")));
+	return owner;
+}
+
+/* An error in between is fine: the (sub)transaction's abort undoes this. */
+static void
+become_owner(OwnerScope *scope)
+{
+	GetUserIdAndSecContext(&scope->user, &scope->security);
+	scope->guc_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp",
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	SetUserIdAndSecContext(extension_owner(),
+						   scope->security | SECURITY_LOCAL_USERID_CHANGE);
+}
+
+static void
+become_caller(const OwnerScope *scope)
+{
+	SetUserIdAndSecContext(scope->user, scope->security);
+	AtEOXact_GUC(true, scope->guc_level);
+}
+
+uint64
+own_execute(OwnStatement *statement, Datum *values, const char *nulls)
+{
+	OwnerScope	scope;
+	int			result;
+
+	become_owner(&scope);
+	if (statement->plan == NULL)
+	{
+		SPIPlanPtr	plan = SPI_prepare_cursor(statement->sql, statement->nargs,
+											  statement->types, CURSOR_OPT_GENERIC_PLAN);
+
+		if (plan == NULL || SPI_keepplan(plan) != 0)
+			elog(ERROR, "could not prepare: %s", SPI_result_code_string(SPI_result));
+		statement->plan = plan;
+	}
+	result = SPI_execute_plan(statement->plan, values, nulls, false, 0);
+	if (result < 0)
+		elog(ERROR, "could not execute: %s", SPI_result_code_string(result));
+	become_caller(&scope);
+	return SPI_processed;
+}
+
+uint64
+own_query(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls)
+{
+	OwnerScope	scope;
+	int			result;
+
+	become_owner(&scope);
+	result = SPI_execute_with_args(sql, nargs, types, values, nulls, false, 0);
+	if (result < 0)
+		elog(ERROR, "could not execute: %s", SPI_result_code_string(result));
+	become_caller(&scope);
+	return SPI_processed;
+}
+
+bool
+own_lock_extension(void)
+{
+	Oid			extension = get_extension_oid("sendcampaign", true);
+
+	if (!OidIsValid(extension))
+		return false;
+	LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+	return get_extension_oid("sendcampaign", true) == extension;
+}
+
+char *
+spi_string(uint64 row, int column)
+{
+	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+}
+
+static Datum
+spi_datum(uint64 row, int column, bool *isnull)
+{
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, isnull);
+}
+
+int64
+spi_int64(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = spi_datum(row, column, &isnull);
+
+	Assert(SPI_gettypeid(SPI_tuptable->tupdesc, column) == INT8OID);
+	return isnull ? 0 : DatumGetInt64(value);
+}
+
+int32
+spi_int32(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = spi_datum(row, column, &isnull);
+
+	Assert(SPI_gettypeid(SPI_tuptable->tupdesc, column) == INT4OID);
+	return isnull ? 0 : DatumGetInt32(value);
+}
+
+bool
+spi_bool(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = spi_datum(row, column, &isnull);
+
+	return !isnull && DatumGetBool(value);
+}
+
+bool
+spi_isnull(uint64 row, int column)
+{
+	bool		isnull;
+
+	(void) spi_datum(row, column, &isnull);
+	return isnull;
+}
+
+void
+spi_check(int result, int expected, const char *what)
+{
+	if (result != expected)
+		elog(ERROR, "%s: %s", what, SPI_result_code_string(result));
+}

@@ -1,0 +1,54 @@
+/*-------------------------------------------------------------------------
+ *
+ * own.h
+ *	  The extension and its own tables.
+ *
+ * The role a process works for has no rights on them; statements on them,
+ * and nothing else, run as the extension's owner.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SENDCAMPAIGN_OWN_H
+#define SENDCAMPAIGN_OWN_H
+
+#include "executor/spi.h"
+
+#define OWN_MAX_ARGS	12
+
+/* A statement with its plan, which is made at the first use and kept. */
+typedef struct OwnStatement
+{
+	const char *sql;			/* names qualified, parameters $1... */
+	int			nargs;
+	Oid			types[OWN_MAX_ARGS];
+	SPIPlanPtr	plan;
+} OwnStatement;
+
+/*
+ * Runs a statement on the extension's tables as its owner, with a safe
+ * search_path.  SPI must be connected; results are in SPI_tuptable.  nulls
+ * as for SPI_execute_plan, or NULL.  Returns the number of rows; throws.
+ */
+extern uint64 own_execute(OwnStatement *statement, Datum *values, const char *nulls);
+
+/* As own_execute, for a statement used once in a while: no plan is kept. */
+extern uint64 own_query(const char *sql, int nargs, Oid *types, Datum *values,
+						const char *nulls);
+
+/*
+ * Locks the extension against being dropped or altered, to the end of the
+ * transaction; false where it does not exist (any more).
+ */
+extern bool own_lock_extension(void);
+
+/* Columns of SPI_tuptable, counted from 1; NULL or 0 for an SQL null. */
+extern char *spi_string(uint64 row, int column);
+extern int64 spi_int64(uint64 row, int column);
+extern int32 spi_int32(uint64 row, int column);
+extern bool spi_bool(uint64 row, int column);
+extern bool spi_isnull(uint64 row, int column);
+
+/* Throws where an SPI call did not give what it should. */
+extern void spi_check(int result, int expected, const char *what);
+
+#endif							/* SENDCAMPAIGN_OWN_H */

@@ -1,0 +1,219 @@
+/*-------------------------------------------------------------------------
+ *
+ * queue.c
+ *	  send_campaign(): queues a run in the caller's transaction.
+ *
+ * It reads nothing of the list, so it costs the same for a list of any
+ * length.  The primary key on the job, and a unique index on the campaign of
+ * unfinished runs, decide between callers at the same time.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "own.h"
+#include "settings.h"
+#include "start.h"
+#include "tables.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+PG_FUNCTION_INFO_V1(send_campaign);
+
+/* A superuser's call runs with the rights of the owner of the list users. */
+static Oid
+role_to_send_as(const AppTables *tables)
+{
+	Oid			role = GetUserId();
+	HeapTuple	tuple;
+
+	if (!superuser_arg(role))
+		return role;
+	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(tables->list_users));
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", tables->list_users);
+	role = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return role;
+}
+
+static void
+check_role(Oid role)
+{
+	char	   *hint;
+	char	   *reason = why_role_cannot_work(role, &hint);
+
+	if (reason)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot send with the rights of role \"%s\"",
+						GetUserNameFromId(role, false)),
+				 errdetail("The worker connects as that role, but %s.", reason),
+				 hint ? errhint("%s", hint) : 0));
+}
+
+static void
+check_campaign(const AppTables *tables, int64 campaign_id)
+{
+	if (!tables_has_campaign(tables, campaign_id))
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_DATA_FOUND),
+				 errmsg("campaign %lld does not exist", (long long) campaign_id),
+				 errhint("Check that it is in \"%s.ac_campaigns\" and that your role may see it.",
+						 tables->schema)));
+}
+
+static void
+check_job(const AppTables *tables, int64 job_id)
+{
+	if (!tables_has_job(tables, job_id))
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_DATA_FOUND),
+				 errmsg("background job %lld does not exist", (long long) job_id),
+				 errhint("Check that it is in \"%s.ac_background_jobs\" and that your role may see it, or leave it out and have one created.",
+						 tables->schema)));
+}
+
+/* False where the job, or the campaign's run, is there already. */
+static bool
+insert_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid role)
+{
+	Oid			types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID};
+	Datum		values[] = {
+		Int64GetDatum(job_id),
+		Int64GetDatum(campaign_id),
+		CStringGetTextDatum(GetUserNameFromId(role, false)),
+		CStringGetTextDatum(tables->schema)
+	};
+
+	return own_query("INSERT INTO sendcampaign.run (job_id, campaign_id, role, schema)"
+					 " VALUES ($1, $2, $3::name, $4::name) ON CONFLICT DO NOTHING",
+					 4, types, values, NULL) == 1;
+}
+
+static void
+fail_campaign_is_sending(int64 campaign_id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_IN_USE),
+			 errmsg("campaign %lld is being sent already", (long long) campaign_id),
+			 errdetail("A run of it under another background job has not ended."),
+			 errhint("Wait until that run has ended; see sendcampaign.progress.")));
+}
+
+static void
+fail_job_is_taken(int64 job_id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DUPLICATE_OBJECT),
+			 errmsg("background job %lld belongs to another campaign", (long long) job_id),
+			 errhint("Use a background job of its own for each sending of a campaign, or leave it out and have one created.")));
+}
+
+/* A failed run goes on where it stopped. */
+static void
+requeue_failed_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid role)
+{
+	Oid			types[] = {INT8OID, TEXTOID};
+	Datum		values[] = {Int64GetDatum(job_id),
+	CStringGetTextDatum(GetUserNameFromId(role, false))};
+
+	if (own_query("UPDATE sendcampaign.run SET state = 'queued', role = $2::name,"
+				  " finished_at = NULL, error = NULL"
+				  " WHERE job_id = $1 AND state = 'failed' AND NOT EXISTS"
+				  "  (SELECT FROM sendcampaign.run o WHERE o.campaign_id = run.campaign_id"
+				  "   AND o.schema = run.schema AND o.state IN ('queued', 'running', 'paused'))",
+				  2, types, values, NULL) == 0)
+		fail_campaign_is_sending(campaign_id);
+	tables_reopen_job(tables, job_id);
+}
+
+/* The run exists: go on, do nothing, or refuse.  True where it goes on. */
+static bool
+meet_existing_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid role)
+{
+	Oid			type = INT8OID;
+	Datum		value = Int64GetDatum(job_id);
+	char	   *state;
+	char	   *owner;
+
+	if (own_query("SELECT campaign_id, state, schema::text, role::text"
+				  " FROM sendcampaign.run WHERE job_id = $1",
+				  1, &type, &value, NULL) == 0)
+		fail_campaign_is_sending(campaign_id);
+	if (spi_int64(0, 1) != campaign_id || strcmp(spi_string(0, 3), tables->schema) != 0)
+		fail_job_is_taken(job_id);
+
+	state = spi_string(0, 2);
+	owner = spi_string(0, 4);
+	if (strcmp(state, "failed") == 0 &&
+		(superuser() || is_member_of_role(GetUserId(), get_role_oid(owner, true))))
+	{
+		requeue_failed_run(tables, campaign_id, job_id, role);
+		return true;
+	}
+	ereport(NOTICE,
+			(errmsg("campaign %lld is %s already for background job %lld",
+					(long long) campaign_id, state, (long long) job_id),
+			 errdetail("Nothing is sent a second time.")));
+	return false;
+}
+
+static void
+check_arguments(FunctionCallInfo fcinfo)
+{
+	PreventCommandIfReadOnly("send_campaign()");
+	PreventCommandDuringRecovery("send_campaign()");
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("campaign_id must not be null"),
+				 errhint("Pass the id of a row in \"ac_campaigns\".")));
+}
+
+/* send_campaign(campaign_id bigint, job_id bigint) returns bigint */
+Datum
+send_campaign(PG_FUNCTION_ARGS)
+{
+	int64		campaign_id;
+	int64		job_id;
+	bool		create_job = PG_ARGISNULL(1);
+	AppTables  *tables;
+	Oid			role;
+
+	check_arguments(fcinfo);
+	campaign_id = PG_GETARG_INT64(0);
+	spi_check(SPI_connect(), SPI_OK_CONNECT, "SPI_connect");
+	tables = tables_open(sendcampaign_schema);
+	role = role_to_send_as(tables);
+	tables_check_rights(tables, role, create_job);
+	check_role(role);
+	check_campaign(tables, campaign_id);
+
+	if (create_job)
+		job_id = tables_create_job(tables);
+	else
+	{
+		job_id = PG_GETARG_INT64(1);
+		check_job(tables, job_id);
+	}
+	if (insert_run(tables, campaign_id, job_id, role) ||
+		meet_existing_run(tables, campaign_id, job_id, role))
+		start_worker_at_commit(role);
+	if (!sendcampaign_enabled)
+		ereport(WARNING,
+				(errmsg("campaign %lld is queued, but sending is switched off",
+						(long long) campaign_id),
+				 errhint("It is sent once \"sendcampaign.enabled\" is on and sendcampaign.wake() is called.")));
+	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");
+	PG_RETURN_INT64(job_id);
+}

@@ -1,0 +1,590 @@
+/*-------------------------------------------------------------------------
+ *
+ * record.c
+ *	  Writes outcomes to the tables, many at once.
+ *
+ * A message's row, its sentCount, the run's counts and the job's progress
+ * commit together.  An outcome that cannot be recorded now, as its list user
+ * is locked by someone, stays claimed and is tried again.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "classify.h"
+#include "claim.h"
+#include "guard.h"
+#include "own.h"
+#include "record.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
+
+/* At most so many outcomes at once, to keep transactions short. */
+#define RECORD_SIZE		2048
+
+/* The messages being recorded, and those of them that count. */
+static Message *recording[RECORD_SIZE];
+static int	num_recording = 0;
+
+static const char *
+outcome_name(Outcome outcome)
+{
+	switch (outcome)
+	{
+		case OUTCOME_SENT:
+			return "sent";
+		case OUTCOME_FAILED:
+			return "failed";
+		case OUTCOME_SKIPPED:
+			return "skipped";
+		case OUTCOME_IN_DOUBT:
+			return "in_doubt";
+		default:
+			elog(ERROR, "unexpected outcome %d", (int) outcome);
+	}
+}
+
+static void
+collect(Run *run)
+{
+	dlist_iter	iter;
+
+	num_recording = 0;
+	dlist_foreach(iter, &run->done)
+	{
+		if (num_recording == RECORD_SIZE)
+			break;
+		recording[num_recording++] = dlist_container(Message, node, iter.cur);
+	}
+}
+
+/* The ids of those being recorded with this outcome, as an array. */
+static Datum
+ids_with_outcome(Outcome outcome, int *count)
+{
+	Datum	   *ids = palloc(Max(num_recording, 1) * sizeof(Datum));
+
+	*count = 0;
+	for (int i = 0; i < num_recording; i++)
+	{
+		if (recording[i]->outcome == outcome)
+			ids[(*count)++] = Int64GetDatum(recording[i]->list_user_id);
+	}
+	return PointerGetDatum(construct_array(ids, *count, INT8OID, sizeof(int64),
+										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+static void
+count_sent(Run *run)
+{
+	int			count;
+	Datum		ids = ids_with_outcome(OUTCOME_SENT, &count);
+
+	if (count > 0)
+		tables_count_sent(run->tables, ids);
+}
+
+static int
+compare_ids(const void *a, const void *b)
+{
+	int64		x = *(const int64 *) a;
+	int64		y = *(const int64 *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Leaves out those whose list user somebody else has locked. */
+static void
+leave_out_locked(Run *run)
+{
+	int			count;
+	Datum		ids = ids_with_outcome(OUTCOME_SENT, &count);
+	int64	   *locked;
+	int			num_locked = 0;
+	int			kept = 0;
+
+	if (count == 0)
+		return;
+	locked = palloc(count * sizeof(int64));
+	count = (int) tables_lock_recipients(run->tables, ids);
+	for (int i = 0; i < count; i++)
+	{
+		if (!spi_bool(i, 2))
+			locked[num_locked++] = spi_int64(i, 1);
+	}
+	qsort(locked, num_locked, sizeof(int64), compare_ids);
+	for (int i = 0; i < num_recording; i++)
+	{
+		if (recording[i]->outcome != OUTCOME_SENT || num_locked == 0 ||
+			bsearch(&recording[i]->list_user_id, locked, num_locked, sizeof(int64),
+					compare_ids) == NULL)
+			recording[kept++] = recording[i];
+	}
+	num_recording = kept;
+	if (num_locked > 0)
+		back_off(run, &run->recording, psprintf("%d list users are locked", num_locked));
+	else
+		run->recording.failures = 0;
+}
+
+static void
+fire_deferred_triggers(void)
+{
+	int			result = SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0);
+
+	spi_check(result, SPI_OK_UTILITY, "SET CONSTRAINTS");
+}
+
+static void
+count_sent_carefully(Run *run)
+{
+	leave_out_locked(run);
+	count_sent(run);
+	fire_deferred_triggers();
+}
+
+static Datum
+optional_text(const char *value)
+{
+	return value ? CStringGetTextDatum(value) : (Datum) 0;
+}
+
+/* The columns of the rows to be inserted. */
+typedef struct Columns
+{
+	int			count;
+	Datum	   *values[8];
+	bool	   *nulls[8];
+} Columns;
+
+static void
+set_column(Columns *columns, int column, Datum value, bool isnull)
+{
+	columns->values[column][columns->count] = value;
+	columns->nulls[column][columns->count] = isnull;
+}
+
+static void
+add_row(Columns *columns, const Message *message)
+{
+	set_column(columns, 0, Int64GetDatum(message->list_user_id), false);
+	set_column(columns, 1, optional_text(message->phone), message->phone == NULL);
+	set_column(columns, 2, CStringGetTextDatum(outcome_name(message->outcome)), false);
+	set_column(columns, 3, optional_text(message->sid), message->sid == NULL);
+	set_column(columns, 4, Int32GetDatum(message->error_code), message->error_code == 0);
+	set_column(columns, 5, optional_text(message->error_message), message->error_message == NULL);
+	set_column(columns, 6, Int32GetDatum(message->segments), message->segments == 0);
+	set_column(columns, 7, Int32GetDatum(message->attempts), false);
+	columns->count++;
+}
+
+static Datum
+column_array(const Columns *columns, int column, Oid type)
+{
+	bool		is_text = type == TEXTOID;
+	int			dims[] = {columns->count};
+	int			lbs[] = {1};
+
+	return PointerGetDatum(construct_md_array(columns->values[column], columns->nulls[column],
+											  1, dims, lbs, type,
+											  is_text ? -1 : type == INT8OID ? 8 : 4,
+											  is_text ? false : type == INT8OID ? FLOAT8PASSBYVAL : true,
+											  type == INT8OID ? TYPALIGN_DOUBLE : TYPALIGN_INT));
+}
+
+static void
+insert_messages(Run *run)
+{
+	static OwnStatement statement = {
+		"INSERT INTO sendcampaign.message (job_id, list_user_id, phone, status, sid,"
+		" error_code, error_message, segments, attempts)"
+		" SELECT $1, u.* FROM unnest($2, $3, $4, $5, $6, $7, $8, $9) u",
+		9, {INT8OID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+		INT4ARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID}
+	};
+	static const Oid types[] = {
+		INT8OID, TEXTOID, TEXTOID, TEXTOID, INT4OID, TEXTOID, INT4OID, INT4OID
+	};
+	Columns		columns = {0};
+	Datum		values[9];
+
+	for (int i = 0; i < lengthof(types); i++)
+	{
+		columns.values[i] = palloc(Max(num_recording, 1) * sizeof(Datum));
+		columns.nulls[i] = palloc(Max(num_recording, 1) * sizeof(bool));
+	}
+	for (int i = 0; i < num_recording; i++)
+	{
+		if (recording[i]->outcome != OUTCOME_RELEASED)
+			add_row(&columns, recording[i]);
+	}
+	if (columns.count == 0)
+		return;
+	values[0] = Int64GetDatum(run->job_id);
+	for (int i = 0; i < lengthof(types); i++)
+		values[i + 1] = column_array(&columns, i, types[i]);
+	(void) own_execute(&statement, values, NULL);
+}
+
+/* What was not sent goes back into a batch. */
+static void
+put_back_released(Run *run)
+{
+	static OwnStatement statement = {
+		"INSERT INTO sendcampaign.batch (job_id, number, list_user_ids)"
+		" SELECT $1, 1 + greatest($2,"
+		"  (SELECT max(b.number) FROM sendcampaign.batch b WHERE b.job_id = $1),"
+		"  (SELECT max(c.number) FROM sendcampaign.claim c WHERE c.job_id = $1)), $3",
+		3, {INT8OID, INT4OID, INT8ARRAYOID}
+	};
+	int			count;
+	Datum		ids = ids_with_outcome(OUTCOME_RELEASED, &count);
+	Datum		values[] = {Int64GetDatum(run->job_id), Int32GetDatum(run->last_batch), ids};
+
+	if (count == 0)
+		return;
+	(void) own_execute(&statement, values, NULL);
+	run->exhausted = false;
+}
+
+/* Deletes the claims of which nothing is left to be recorded after this. */
+static void
+delete_claims(Run *run)
+{
+	static OwnStatement statement = {
+		"DELETE FROM sendcampaign.claim WHERE job_id = $1 AND number = ANY ($2)",
+		2, {INT8OID, INT4ARRAYOID}
+	};
+	Datum	   *numbers = palloc(num_recording * sizeof(Datum));
+	int			count = 0;
+	Datum		values[2];
+
+	for (int i = 0; i < num_recording; i++)
+	{
+		Claim	   *claim = recording[i]->claim;
+
+		if (--claim->open == 0)
+			numbers[count++] = Int32GetDatum(claim->number);
+	}
+	for (int i = 0; i < num_recording; i++)
+		recording[i]->claim->open++;	/* until it is durable */
+	if (count == 0)
+		return;
+	values[0] = Int64GetDatum(run->job_id);
+	values[1] = PointerGetDatum(construct_array(numbers, count, INT4OID, 4, true, TYPALIGN_INT));
+	(void) own_execute(&statement, values, NULL);
+}
+
+/* Adds the outcomes to the run's counts, whose row is then in SPI_tuptable. */
+static void
+add_counts(Run *run)
+{
+	static OwnStatement statement = {
+		"UPDATE sendcampaign.run SET sent = sent + $2, failed = failed + $3,"
+		" skipped = skipped + $4, in_doubt = in_doubt + $5 WHERE job_id = $1"
+		" RETURNING total, sent, failed, skipped, in_doubt",
+		5, {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID}
+	};
+	int64		counts[OUTCOME_RELEASED + 1] = {0};
+	Datum		values[5];
+
+	for (int i = 0; i < num_recording; i++)
+		counts[recording[i]->outcome]++;
+	values[0] = Int64GetDatum(run->job_id);
+	values[1] = Int64GetDatum(counts[OUTCOME_SENT]);
+	values[2] = Int64GetDatum(counts[OUTCOME_FAILED]);
+	values[3] = Int64GetDatum(counts[OUTCOME_SKIPPED]);
+	values[4] = Int64GetDatum(counts[OUTCOME_IN_DOUBT]);
+	if (own_execute(&statement, values, NULL) != 1)
+		elog(ERROR, "run of job %lld is gone", (long long) run->job_id);
+}
+
+/* Counts of the run in SPI_tuptable as the job shows them, a jsonb object. */
+static Datum
+counts_of_current_row(void)
+{
+	char	   *json = psprintf("{\"total\": %lld, \"sent\": %lld, \"failed\": %lld,"
+								" \"skipped\": %lld, \"inDoubt\": %lld}",
+								(long long) spi_int64(0, 1), (long long) spi_int64(0, 2),
+								(long long) spi_int64(0, 3), (long long) spi_int64(0, 4),
+								(long long) spi_int64(0, 5));
+
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json));
+}
+
+/* 5 when it starts, towards 100 as it goes, 100 only at its end. */
+static int
+progress_of_current_row(void)
+{
+	int64		total = spi_int64(0, 1);
+	int64		done = spi_int64(0, 2) + spi_int64(0, 3) + spi_int64(0, 4) + spi_int64(0, 5);
+
+	return total > 0 ? (int) Min(99, 5 + done * 95 / total) : 5;
+}
+
+/* What report_progress and report_end write; guarded functions take a run. */
+static struct
+{
+	int			progress;
+	Datum		counts;
+	const char *error;
+}			report;
+
+static void
+report_progress(Run *run)
+{
+	tables_report_progress(run->tables, run->job_id, report.progress, report.counts);
+}
+
+static void
+report_end(Run *run)
+{
+	tables_report_end(run->tables, run->job_id, report.progress, report.counts, report.error);
+}
+
+/* In the application's tables; with careful, an error there is the run's. */
+static bool
+in_application(RunFunction function, Run *run, Backoff *backoff, bool careful)
+{
+	if (careful)
+		return guarded(function, run, backoff);
+	function(run);
+	return true;
+}
+
+/* The job's row may be locked for long: its progress can wait. */
+static void
+report_progress_if_possible(Run *run, bool careful)
+{
+	if (run->reporting.until > GetCurrentTimestamp())
+		return;
+	report.counts = counts_of_current_row();
+	report.progress = progress_of_current_row();
+	if (in_application(report_progress, run, &run->reporting, careful))
+		run->reporting.failures = 0;
+}
+
+/* False where it can only be tried again later. */
+static bool
+count_what_was_sent(Run *run, bool careful)
+{
+	if (careful)
+		return guarded(count_sent_carefully, run, &run->recording) || run->stop_reason;
+	count_sent(run);
+	return true;
+}
+
+static void
+move_to_recorded(Run *run)
+{
+	for (int i = 0; i < num_recording; i++)
+	{
+		Message    *message = recording[i];
+
+		dlist_delete(&message->node);
+		run->num_done--;
+		message->state = MESSAGE_RECORDED;
+		dlist_push_tail(&run->recorded, &message->node);
+	}
+}
+
+void
+record_outcomes(Run *run, bool careful)
+{
+	/* after trouble with locks, do not wait for them first */
+	careful |= run->recording.failures > 0;
+
+	collect(run);
+	if (num_recording == 0 || !count_what_was_sent(run, careful) || num_recording == 0)
+		return;
+	insert_messages(run);
+	put_back_released(run);
+	delete_claims(run);
+	add_counts(run);
+	report_progress_if_possible(run, careful);
+	move_to_recorded(run);
+}
+
+void
+forget_recorded(Run *run)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &run->recorded)
+	{
+		Message    *message = dlist_container(Message, node, iter.cur);
+
+		dlist_delete(&message->node);
+		run->open--;
+		if (--message->claim->open == 0)
+			free_claim(message->claim);
+	}
+}
+
+void
+unrecord(Run *run)
+{
+	while (!dlist_is_empty(&run->recorded))
+	{
+		Message    *message = dlist_container(Message, node,
+											  dlist_pop_head_node(&run->recorded));
+
+		message_done(message, message->outcome);
+	}
+}
+
+void
+record_notice(Run *run)
+{
+	static OwnStatement statement = {
+		"UPDATE sendcampaign.run SET error = $2 WHERE job_id = $1", 2, {INT8OID, TEXTOID}
+	};
+	const char *trouble = run->account ? run->account->trouble : NULL;
+	char	   *notice = trouble ? psprintf("Twilio cannot be reached: %s; trying again", trouble) : NULL;
+	Datum		values[] = {Int64GetDatum(run->job_id), optional_text(notice)};
+
+	if (run->stop_reason || (notice == NULL && run->notice == NULL) ||
+		(notice && run->notice && strcmp(notice, run->notice) == 0))
+		return;
+	(void) own_execute(&statement, values, notice ? "  " : " n");
+	ereport(LOG,
+			(notice ?
+			 errmsg("sendcampaign: job %lld: %s", (long long) run->job_id, notice) :
+			 errmsg("sendcampaign: job %lld: Twilio can be reached again", (long long) run->job_id)));
+	if (run->notice)
+		pfree(run->notice);
+	run->notice = notice ? MemoryContextStrdup(run->context, notice) : NULL;
+}
+
+/* "21211 invalid 'To' number (2), 21614 …", of the messages of one status. */
+static void
+append_reasons(StringInfo buf, Run *run, const char *status)
+{
+	Oid			types[] = {INT8OID, TEXTOID};
+	Datum		values[] = {Int64GetDatum(run->job_id), CStringGetTextDatum(status)};
+	uint64		count;
+
+	count = own_query("SELECT error_code, min(error_message), count(*) FROM sendcampaign.message"
+					  " WHERE job_id = $1 AND status = $2 GROUP BY error_code,"
+					  " CASE WHEN error_code IS NULL THEN error_message END"
+					  " ORDER BY count(*) DESC, error_code LIMIT 6", 2, types, values, NULL);
+	for (uint64 i = 0; i < count; i++)
+	{
+		int			code = spi_int32(i, 1);
+		const char *known = describe_error_code(code);
+
+		appendStringInfoString(buf, i == 0 ? ": " : ", ");
+		if (i == 5)
+		{
+			appendStringInfoString(buf, "…");
+			break;
+		}
+		if (code)
+			appendStringInfo(buf, "%d ", code);
+		appendStringInfo(buf, "%s (%lld)", known ? known : spi_string(i, 2),
+						 (long long) spi_int64(i, 3));
+	}
+}
+
+/* What a person should know of a run that has ended, or NULL. */
+static char *
+summary(Run *run)
+{
+	long long	total = spi_int64(0, 1);
+	long long	failed = spi_int64(0, 3);
+	long long	skipped = spi_int64(0, 4);
+	long long	in_doubt = spi_int64(0, 5);
+	StringInfoData buf;
+
+	if (failed == 0 && in_doubt == 0)
+		return NULL;
+	initStringInfo(&buf);
+	if (failed > 0)
+	{
+		appendStringInfo(&buf, "%lld of %lld messages failed", failed, total);
+		append_reasons(&buf, run, "failed");
+	}
+	if (in_doubt > 0)
+	{
+		appendStringInfo(&buf, "%s%lld of %lld messages in doubt", failed > 0 ? "; " : "",
+						 in_doubt, total);
+		append_reasons(&buf, run, "in_doubt");
+	}
+	if (skipped > 0)
+	{
+		appendStringInfo(&buf, "; %lld of %lld skipped", skipped, total);
+		append_reasons(&buf, run, "skipped");
+	}
+	return buf.data;
+}
+
+/*
+ * Writes the end into the job, the run and a notification; false where that
+ * can only be done later.  The run's counts are in SPI_tuptable.
+ */
+static bool
+write_end(Run *run, const char *state, const char *error, bool completed, bool careful)
+{
+	static OwnStatement end = {
+		"UPDATE sendcampaign.run SET state = $2, error = $3, finished_at = clock_timestamp()"
+		" WHERE job_id = $1",
+		3, {INT8OID, TEXTOID, TEXTOID}
+	};
+	static OwnStatement notify = {
+		"SELECT pg_notify('sendcampaign', json_build_object('job_id', job_id,"
+		" 'campaign_id', campaign_id, 'state', state, 'total', total, 'sent', sent,"
+		" 'failed', failed, 'skipped', skipped, 'in_doubt', in_doubt,"
+		" 'error', left(error, 1000))::text) FROM sendcampaign.run WHERE job_id = $1",
+		1, {INT8OID}
+	};
+	Datum		values[] = {
+		Int64GetDatum(run->job_id), CStringGetTextDatum(state), optional_text(error)
+	};
+
+	report.progress = completed ? 100 : -1;
+	report.error = error;
+	run->recording.until = 0;
+	if (run->tables && !in_application(report_end, run, &run->recording, careful) &&
+		run->recording.until > 0)
+		return false;
+	(void) own_execute(&end, values, error ? "   " : "  n");
+	(void) own_execute(&notify, values, NULL);
+	return true;
+}
+
+static bool
+read_counts(Run *run)
+{
+	static OwnStatement statement = {
+		"SELECT total, sent, failed, skipped, in_doubt FROM sendcampaign.run WHERE job_id = $1",
+		1, {INT8OID}
+	};
+	Datum		value = Int64GetDatum(run->job_id);
+
+	if (own_execute(&statement, &value, NULL) == 0)
+		return false;
+	report.counts = counts_of_current_row();
+	return true;
+}
+
+void
+finish_run(Run *run, bool careful)
+{
+	run->finished = !read_counts(run) ||
+		write_end(run, "completed", summary(run), true, careful);
+}
+
+void
+fail_run(Run *run, bool careful)
+{
+	if (read_counts(run) && !write_end(run, "failed", run->stop_reason, false, careful))
+		return;
+	ereport(LOG,
+			(errmsg("sendcampaign: job %lld has failed: %s",
+					(long long) run->job_id, run->stop_reason),
+			 errhint("Mend the cause and call send_campaign() with the same campaign and job: it goes on where it stopped.")));
+	run->stop_recorded = true;
+}

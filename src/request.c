@@ -1,0 +1,80 @@
+/*-------------------------------------------------------------------------
+ *
+ * request.c
+ *	  What Twilio is asked: the URL and the form of each request.
+ *
+ * Knows Twilio's names, and nothing of SQL or of how requests travel.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "http.h"
+#include "request.h"
+#include "settings.h"
+
+/* The largest page Twilio gives. */
+#define PAGE_SIZE	"1000"
+
+void
+append_messages_url(StringInfo buf, const char *account)
+{
+	int			length = strlen(sendcampaign_api_url);
+
+	while (length > 0 && sendcampaign_api_url[length - 1] == '/')
+		length--;
+	appendBinaryStringInfo(buf, sendcampaign_api_url, length);
+	appendStringInfoString(buf, "/2010-04-01/Accounts/");
+	http_append_escaped(buf, account);
+	appendStringInfoString(buf, "/Messages.json");
+}
+
+bool
+is_messaging_service(const char *sender)
+{
+	return strncmp(sender, "MG", 2) == 0 && strlen(sender) == 34;
+}
+
+void
+append_create_form(StringInfo form, const char *sender,
+				   const char *phone, const char *text)
+{
+	http_append_form(form, "To", phone);
+	http_append_form(form, is_messaging_service(sender) ? "MessagingServiceSid" : "From",
+					 sender);
+	http_append_form(form, "Body", text);
+}
+
+void
+append_list_query(StringInfo url, const char *phone)
+{
+	appendStringInfoString(url, "?PageSize=" PAGE_SIZE "&To=");
+	http_append_escaped(url, phone);
+}
+
+void
+append_history_query(StringInfo url, const char *sender, const char *day)
+{
+	appendStringInfoString(url, "?PageSize=" PAGE_SIZE "&DateSent%3E=");
+	http_append_escaped(url, day);
+	if (!is_messaging_service(sender))
+	{
+		appendStringInfoString(url, "&From=");
+		http_append_escaped(url, sender);
+	}
+}
+
+bool
+append_next_page_url(StringInfo buf, const char *next_page_uri)
+{
+	const char *host = strstr(sendcampaign_api_url, "://");
+	const char *path = host ? strchr(host + 3, '/') : NULL;
+
+	/* "//host/..." would leave the host that may see the credentials */
+	if (next_page_uri[0] != '/' || next_page_uri[1] == '/')
+		return false;
+	appendBinaryStringInfo(buf, sendcampaign_api_url,
+						   path ? path - sendcampaign_api_url : strlen(sendcampaign_api_url));
+	appendStringInfoString(buf, next_page_uri);
+	return true;
+}

@@ -1,0 +1,42 @@
+/*-------------------------------------------------------------------------
+ *
+ * request.h
+ *	  What Twilio is asked: the URL and the form of each request.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SENDCAMPAIGN_REQUEST_H
+#define SENDCAMPAIGN_REQUEST_H
+
+#include "lib/stringinfo.h"
+
+/* Appends {api_url}/2010-04-01/Accounts/{account}/Messages.json */
+extern void append_messages_url(StringInfo buf, const char *account);
+
+/*
+ * Appends the form that creates a message.  A sender that begins with "MG"
+ * is a messaging service.  text is UTF-8.
+ */
+extern void append_create_form(StringInfo form, const char *sender,
+							   const char *phone, const char *text);
+
+/* Appends the query that lists the messages to one phone. */
+extern void append_list_query(StringInfo url, const char *phone);
+
+/*
+ * Appends the query that lists a sender's messages sent on or after a day
+ * ("2026-11-22"); a messaging service cannot be asked for, so it lists the
+ * account's.
+ */
+extern void append_history_query(StringInfo url, const char *sender, const char *day);
+
+/*
+ * Appends the URL of a list's next page, which Twilio gives as a path on the
+ * same host; false where it is none.
+ */
+extern bool append_next_page_url(StringInfo buf, const char *next_page_uri);
+
+/* Is this sender a messaging service and no number? */
+extern bool is_messaging_service(const char *sender);
+
+#endif							/* SENDCAMPAIGN_REQUEST_H */

@@ -1,0 +1,177 @@
+/*-------------------------------------------------------------------------
+ *
+ * run.c
+ *	  What a worker holds in memory: accounts, runs, claims, messages.
+ *
+ * How many requests may be in flight follows what the account shows it can
+ * take: the window grows with each good answer until Twilio first says "too
+ * many" (429), shrinks by one for each such answer, which brings it to the
+ * limit within one round trip, and from then on tries one more now and then.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/pg_prng.h"
+#include "run.h"
+#include "settings.h"
+#include "utils/memutils.h"
+
+#define FIRST_WINDOW		20
+#define ANSWERS_PER_STEP	200 /* once a limit has been met */
+#define BACKOFF_BASE_MS		1000
+#define BACKOFF_MAX_MS		60000
+
+Worker		worker;
+
+Account *
+account_get(const char *sid, const char *user, const char *secret)
+{
+	dlist_iter	iter;
+	Account    *account;
+	MemoryContext old;
+
+	dlist_foreach(iter, &worker.accounts)
+	{
+		account = dlist_container(Account, node, iter.cur);
+		if (strcmp(account->sid, sid) == 0 && strcmp(account->user, user) == 0 &&
+			strcmp(account->secret, secret) == 0)
+			return account;
+	}
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	account = palloc0(sizeof(Account));
+	account->sid = pstrdup(sid);
+	account->user = pstrdup(user);
+	account->secret = pstrdup(secret);
+	account->window = Min(FIRST_WINDOW, sendcampaign_max_concurrency);
+	account->growing_fast = true;
+	dlist_push_tail(&worker.accounts, &account->node);
+	MemoryContextSwitchTo(old);
+	return account;
+}
+
+void
+account_answered(Account *account)
+{
+	account->failures = 0;
+	account->paused_until = 0;
+	if (account->trouble)
+		pfree(account->trouble);
+	account->trouble = NULL;
+	if (!account->growing_fast && ++account->answers < ANSWERS_PER_STEP)
+		return;
+	account->answers = 0;
+	if (account->window < sendcampaign_max_concurrency)
+		account->window++;
+}
+
+void
+account_overloaded(Account *account)
+{
+	account->growing_fast = false;
+	account->answers = 0;
+	account->window = Max(1, Min(account->window, account->in_flight + 1) - 1);
+}
+
+void
+account_unreachable(Account *account, const char *reason)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	/* requests that were under way together count as one failure */
+	if (account->paused_until > now)
+		return;
+	account->window = 1;
+	account->growing_fast = true;
+	account->paused_until =
+		TimestampTzPlusMilliseconds(now, 200 + backoff_delay(account->failures++));
+	if (account->trouble == NULL)
+		account->trouble = MemoryContextStrdup(TopMemoryContext, reason);
+}
+
+bool
+account_has_room(const Account *account, TimestampTz now)
+{
+	return account->in_flight < Min(account->window, sendcampaign_max_concurrency) &&
+		account->paused_until <= now;
+}
+
+char *
+message_strdup(Message *message, const char *string)
+{
+	return string ? MemoryContextStrdup(message->claim->context, string) : NULL;
+}
+
+static void
+leave_state(Message *message)
+{
+	Run		   *run = message->claim->run;
+
+	switch (message->state)
+	{
+		case MESSAGE_READY:
+			dlist_delete(&message->node);
+			run->num_ready--;
+			break;
+		case MESSAGE_WAITING:
+		case MESSAGE_IN_DOUBT:
+			pairingheap_remove(worker.agenda, &message->agenda_node);
+			break;
+		case MESSAGE_DONE:
+			dlist_delete(&message->node);
+			run->num_done--;
+			break;
+		default:
+			break;
+	}
+}
+
+void
+message_done(Message *message, Outcome outcome)
+{
+	Run		   *run = message->claim->run;
+
+	leave_state(message);
+	message->state = MESSAGE_DONE;
+	message->outcome = outcome;
+	dlist_push_tail(&run->done, &message->node);
+	run->num_done++;
+}
+
+void
+message_wait(Message *message, MessageState state, TimestampTz due)
+{
+	leave_state(message);
+	message->state = state;
+	message->due = due;
+	pairingheap_add(worker.agenda, &message->agenda_node);
+}
+
+void
+message_ready(Message *message)
+{
+	Run		   *run = message->claim->run;
+
+	leave_state(message);
+	message->state = MESSAGE_READY;
+	message->outcome = OUTCOME_NONE;
+	dlist_push_tail(&run->ready, &message->node);
+	run->num_ready++;
+}
+
+void
+run_stop(Run *run, const char *reason)
+{
+	if (run->stop_reason == NULL)
+		run->stop_reason = MemoryContextStrdup(run->context, reason);
+}
+
+int
+backoff_delay(int failures)
+{
+	int			most = BACKOFF_MAX_MS;
+
+	if (failures < 6)
+		most = Min(most, BACKOFF_BASE_MS << failures);
+	return (int) (pg_prng_double(&pg_global_prng_state) * most);
+}

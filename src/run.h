@@ -1,0 +1,192 @@
+/*-------------------------------------------------------------------------
+ *
+ * run.h
+ *	  What a worker holds in memory: accounts, runs, claims, messages.
+ *
+ *	  Account  1 ── n  Run  1 ── n  Claim  1 ── n  Message
+ *
+ * A message is in memory from its claim until its outcome is durable, so
+ * the memory is bounded by what is claimed, and not by the length of a list.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SENDCAMPAIGN_RUN_H
+#define SENDCAMPAIGN_RUN_H
+
+#include "lib/ilist.h"
+#include "lib/pairingheap.h"
+#include "pgtime.h"
+#include "tables.h"
+#include "utils/timestamp.h"
+
+/* One Twilio account with its credentials; lives as long as the worker. */
+typedef struct Account
+{
+	dlist_node	node;
+	char	   *sid;
+	char	   *user;			/* the account's or an API key's sid */
+	char	   *secret;
+	int			in_flight;
+	int			window;			/* how many may be */
+	bool		growing_fast;	/* no limit met yet */
+	int			answers;		/* good ones since the window grew */
+	int			failures;		/* in a row, to reach Twilio at all */
+	TimestampTz paused_until;
+	char	   *trouble;		/* why Twilio cannot be reached, or NULL */
+} Account;
+
+/* One kind of database work of a run that has to wait, longer each time. */
+typedef struct Backoff
+{
+	int			failures;
+	TimestampTz until;
+} Backoff;
+
+typedef struct Run
+{
+	dlist_node	node;			/* in worker's runs */
+	MemoryContext context;
+	int64		job_id;
+	int64		campaign_id;
+	int64		list_id;
+	char	   *schema;
+	char	   *message;		/* the text's parts, fixed when the run starts */
+	char	   *base_url;
+	AppTables  *tables;
+	Account    *account;		/* as of the newest claim */
+	char	   *sender;
+	int			last_batch;		/* number of the newest batch taken */
+	bool		exhausted;		/* there are no more batches */
+	bool		tentative;		/* adopted in the transaction now open */
+	bool		finished;		/* its end is in the tables */
+	dlist_head	claims;			/* Claim, not all of whose outcomes are durable */
+	dlist_head	ready;			/* Message, to be sent */
+	int			num_ready;
+	dlist_head	done;			/* Message, with an outcome to be recorded */
+	int			num_done;
+	dlist_head	recorded;		/* Message, recorded but not yet committed */
+	int			open;			/* messages in memory */
+	int			text_failures;	/* refused for their text, with none sent yet */
+	bool		any_sent;
+	int			back_pressure;	/* times in a row that the sender's queue was full */
+	TimestampTz paused_until;	/* for that */
+	Backoff		claiming;
+	Backoff		recording;
+	Backoff		reporting;		/* of the job's progress */
+	char	   *stop_reason;	/* the run fails with this, or NULL */
+	bool		stop_recorded;	/* that is in the tables */
+	bool		stop_durable;	/* and committed */
+	char	   *notice;			/* what sendcampaign.run.error shows meanwhile */
+} Run;
+
+/* Recipients of one batch, whose ids are in sendcampaign.claim. */
+typedef struct Claim
+{
+	dlist_node	node;			/* in run->claims */
+	MemoryContext context;		/* this struct, its messages and their strings */
+	Run		   *run;
+	int			number;
+	int			open;			/* messages whose outcome is not durable */
+	bool		tentative;		/* made in the transaction now open */
+	bool		recovered;		/* left by an earlier worker */
+	char	   *account_sid;
+	char	   *sender;
+	TimestampTz claimed_at;
+	pg_time_t	twilio_time;	/* by Twilio's clock, 0: not known then */
+	int			num_messages;
+	struct Message *messages;
+} Claim;
+
+typedef enum MessageState
+{
+	MESSAGE_READY,				/* in run->ready */
+	MESSAGE_SENDING,			/* with libcurl */
+	MESSAGE_WAITING,			/* in the agenda, to be sent again */
+	MESSAGE_IN_DOUBT,			/* in the agenda, to be looked up */
+	MESSAGE_LOOKING_UP,			/* its look-up is with libcurl */
+	MESSAGE_DONE,				/* in run->done */
+	MESSAGE_RECORDED			/* durable; waits for others of its claim */
+} MessageState;
+
+typedef enum Outcome
+{
+	OUTCOME_NONE,
+	OUTCOME_SENT,
+	OUTCOME_FAILED,
+	OUTCOME_SKIPPED,
+	OUTCOME_IN_DOUBT,
+	OUTCOME_FOUND,				/* by a look-up; candidates not yet checked */
+	OUTCOME_RELEASED			/* not sent: back into a batch */
+} Outcome;
+
+/* What libcurl's answers belong to. */
+typedef enum CallKind
+{
+	CALL_MESSAGE,
+	CALL_HISTORY
+} CallKind;
+
+typedef struct Message
+{
+	CallKind	kind;			/* CALL_MESSAGE; first, as the tag of a request */
+	MessageState state;
+	dlist_node	node;			/* in run->ready or run->done */
+	pairingheap_node agenda_node;
+	TimestampTz due;			/* when the agenda has it */
+	Claim	   *claim;
+	Account    *account;		/* of the request under way */
+	int64		list_user_id;
+	char	   *phone;			/* E.164; or as it was, when skipped for it */
+	char	   *text;			/* UTF-8 */
+	int			attempts;
+	TimestampTz sent_at;		/* when the newest request left */
+	struct Lookup *lookup;		/* see lookup.c */
+	/* the outcome */
+	Outcome		outcome;
+	char	   *sid;
+	int			error_code;
+	char	   *error_message;
+	int			segments;
+} Message;
+
+/* All of one worker. */
+typedef struct Worker
+{
+	Oid			role;
+	char	   *role_name;
+	dlist_head	runs;
+	int			num_runs;
+	dlist_head	accounts;
+	pairingheap *agenda;		/* Message, by due */
+	int			in_flight;
+	bool		leaving;		/* send nothing more, record and go */
+	pg_time_t	twilio_offset;	/* Twilio's clock minus ours, s */
+	bool		twilio_offset_known;
+} Worker;
+
+extern Worker worker;
+
+/* Account of these credentials, made if it is new. */
+extern Account *account_get(const char *sid, const char *user, const char *secret);
+
+/* What an answer, or its absence, tells about what the account can take. */
+extern void account_answered(Account *account);
+extern void account_overloaded(Account *account);
+extern void account_unreachable(Account *account, const char *reason);
+extern bool account_has_room(const Account *account, TimestampTz now);
+
+/* Takes a message from where it is and sets its outcome. */
+extern void message_done(Message *message, Outcome outcome);
+/* Puts a message into the agenda, for MESSAGE_WAITING or MESSAGE_IN_DOUBT. */
+extern void message_wait(Message *message, MessageState state, TimestampTz due);
+extern void message_ready(Message *message);
+/* A string in the memory of the message's claim; NULL for NULL. */
+extern char *message_strdup(Message *message, const char *string);
+
+/* Has the run fail with this reason; the first one counts. */
+extern void run_stop(Run *run, const char *reason);
+
+/* A delay in ms: exponential with full jitter, from 1 s up to a minute. */
+extern int	backoff_delay(int failures);
+
+#endif							/* SENDCAMPAIGN_RUN_H */

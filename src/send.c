@@ -1,0 +1,373 @@
+/*-------------------------------------------------------------------------
+ *
+ * send.c
+ *	  Hands messages to HTTP and takes the answers.
+ *
+ * No transaction is open here, and nothing here touches the database.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <time.h>
+
+#include "classify.h"
+#include "lookup.h"
+#include "request.h"
+#include "send.h"
+#include "settings.h"
+#include "utils/memutils.h"
+
+/* More than any answer to a new message has. */
+#define MAX_ANSWER_BYTES	(64 * 1024)
+
+/* So many refusals for the text, with nothing sent, stop the run. */
+#define MAX_TEXT_FAILURES	20
+
+/* URL and form of the request being made; and memory for one answer. */
+static StringInfoData url;
+static StringInfoData form;
+static MemoryContext answer_context;
+
+static int
+compare_due(const pairingheap_node *a, const pairingheap_node *b, void *arg)
+{
+	TimestampTz x = pairingheap_const_container(Message, agenda_node, a)->due;
+	TimestampTz y = pairingheap_const_container(Message, agenda_node, b)->due;
+
+	return x < y ? 1 : x > y ? -1 : 0;
+}
+
+void
+send_init(void)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+	dlist_init(&worker.runs);
+	dlist_init(&worker.accounts);
+	worker.agenda = pairingheap_allocate(compare_due, NULL);
+	initStringInfo(&url);
+	initStringInfo(&form);
+	answer_context = AllocSetContextCreate(TopMemoryContext, "sendcampaign answer",
+										   ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(old);
+}
+
+static bool
+start_message(Message *message)
+{
+	Account    *account = message->claim->run->account;
+	HttpRequest request = {0};
+
+	resetStringInfo(&url);
+	resetStringInfo(&form);
+	append_messages_url(&url, account->sid);
+	append_create_form(&form, message->claim->sender, message->phone, message->text);
+	request.url = url.data;
+	request.user = account->user;
+	request.password = account->secret;
+	request.body = form.data;
+	request.body_length = form.len;
+	request.timeout = sendcampaign_request_timeout;
+	request.connect_timeout = sendcampaign_connect_timeout;
+	request.max_response = MAX_ANSWER_BYTES;
+	request.ca_file = sendcampaign_ca_file;
+	request.tag = message;
+	if (!http_start(&request))
+		return false;
+	dlist_delete(&message->node);
+	message->claim->run->num_ready--;
+	message->state = MESSAGE_SENDING;
+	message->account = account;
+	message->attempts++;
+	message->sent_at = GetCurrentTimestamp();
+	account->in_flight++;
+	return true;
+}
+
+/* Starts one message of the run, if it may; false where it may not. */
+static bool
+send_one(Run *run, TimestampTz now)
+{
+	Message    *message;
+
+	if (run->num_ready == 0 || run->stop_reason || run->paused_until > now ||
+		!account_has_room(run->account, now))
+		return false;
+	message = dlist_head_element(Message, node, &run->ready);
+	if (message->claim->tentative)
+		return false;
+	if (strcmp(message->claim->account_sid, run->account->sid) != 0)
+	{
+		/* claimed for an account that the group no longer has */
+		message_done(message, OUTCOME_RELEASED);
+		return true;
+	}
+	return start_message(message);
+}
+
+void
+send_ready(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool		sent = true;
+
+	if (worker.leaving || !sendcampaign_enabled)
+		return;
+	while (sent)
+	{
+		dlist_iter	iter;
+
+		sent = false;
+		dlist_foreach(iter, &worker.runs)
+			sent |= send_one(dlist_container(Run, node, iter.cur), now);
+	}
+	/* the one served first now is served last next time */
+	if (worker.num_runs > 1)
+		dlist_push_tail(&worker.runs, dlist_pop_head_node(&worker.runs));
+}
+
+static void
+describe_error(Message *message, const Verdict *verdict)
+{
+	message->error_code = verdict->error_code;
+	message->error_message = message_strdup(message, verdict->error_message);
+}
+
+static void
+sent(Message *message, const Verdict *verdict)
+{
+	message->sid = message_strdup(message, verdict->sid);
+	message->segments = verdict->segments;
+	message->error_code = 0;
+	message->error_message = NULL;
+	message->claim->run->any_sent = true;
+	message->claim->run->back_pressure = 0;
+	message_done(message, OUTCOME_SENT);
+}
+
+static void
+failed(Message *message, const Verdict *verdict)
+{
+	Run		   *run = message->claim->run;
+
+	describe_error(message, verdict);
+	message_done(message, OUTCOME_FAILED);
+	if (verdict->kind == VERDICT_TEXT_FAILED && !run->any_sent &&
+		++run->text_failures >= MAX_TEXT_FAILURES)
+		run_stop(run, psprintf("Twilio refuses the text: %d %s",
+							   verdict->error_code, verdict->error_message));
+}
+
+static bool
+is_back_pressure(int code)
+{
+	return code == 21611 || code == 21730 || code == 30001;
+}
+
+/* Twilio did not take it, and says that it may later. */
+static void
+try_later(Message *message, const Verdict *verdict)
+{
+	Run		   *run = message->claim->run;
+	TimestampTz now = GetCurrentTimestamp();
+	int			delay = backoff_delay(message->attempts - 1);
+
+	if (verdict->retry_after > 0)
+		delay = verdict->retry_after * 1000 + delay / 4;
+	if (is_back_pressure(verdict->error_code))
+		run->paused_until =
+			TimestampTzPlusMilliseconds(now, Max(delay, backoff_delay(run->back_pressure++)));
+	else
+		account_overloaded(message->account);
+	if (message->attempts < sendcampaign_max_attempts)
+	{
+		message_wait(message, MESSAGE_WAITING, TimestampTzPlusMilliseconds(now, delay));
+		return;
+	}
+	message->error_code = verdict->error_code;
+	message->error_message =
+		message_strdup(message, psprintf("given up after %d attempts: %s",
+										 message->attempts, verdict->error_message));
+	message_done(message, OUTCOME_FAILED);
+}
+
+/* It never left, so this does not count as an attempt. */
+static void
+unreachable(Message *message, const Verdict *verdict)
+{
+	account_unreachable(message->account, verdict->error_message);
+	message->attempts--;
+	message_ready(message);
+}
+
+static void
+refused_for_all(Message *message, const Verdict *verdict)
+{
+	Run		   *run = message->claim->run;
+
+	/* credentials that have been replaced meanwhile say nothing of the new */
+	if (run->account != message->account)
+	{
+		message_ready(message);
+		return;
+	}
+	run_stop(run, psprintf("Twilio refuses the account or sender: %d %s",
+						   verdict->error_code, verdict->error_message));
+	message_done(message, OUTCOME_RELEASED);
+}
+
+static void
+apply_verdict(Message *message, const Verdict *verdict)
+{
+	if (verdict->kind != VERDICT_UNREACHABLE && verdict->kind != VERDICT_RETRY &&
+		verdict->kind != VERDICT_DOUBT)
+		account_answered(message->account);
+	switch (verdict->kind)
+	{
+		case VERDICT_SENT:
+			sent(message, verdict);
+			break;
+		case VERDICT_FAILED:
+		case VERDICT_TEXT_FAILED:
+			failed(message, verdict);
+			break;
+		case VERDICT_RETRY:
+			try_later(message, verdict);
+			break;
+		case VERDICT_UNREACHABLE:
+			unreachable(message, verdict);
+			break;
+		case VERDICT_DOUBT:
+			account_overloaded(message->account);
+			describe_error(message, verdict);
+			doubt(message, verdict->error_message);
+			break;
+		case VERDICT_STOP:
+			refused_for_all(message, verdict);
+			break;
+	}
+}
+
+static void
+take_answer(const HttpResponse *response)
+{
+	Message    *message = response->tag;
+	Verdict		verdict;
+
+	message->account->in_flight--;
+	if (response->server_time > 0)
+	{
+		worker.twilio_offset = response->server_time - time(NULL);
+		worker.twilio_offset_known = true;
+	}
+	if (message->state == MESSAGE_LOOKING_UP)
+	{
+		take_lookup_answer(message, response);
+		return;
+	}
+	classify(response, &verdict);
+	apply_verdict(message, &verdict);
+}
+
+int
+take_answers(void)
+{
+	HttpResponse response;
+	int			count = 0;
+	MemoryContext old = MemoryContextSwitchTo(answer_context);
+
+	while (http_next(&response))
+	{
+		take_answer(&response);
+		MemoryContextReset(answer_context);
+		count++;
+	}
+	MemoryContextSwitchTo(old);
+	return count;
+}
+
+/* Null where nothing is due. */
+static Message *
+first_due(TimestampTz now)
+{
+	Message    *message;
+
+	if (pairingheap_is_empty(worker.agenda))
+		return NULL;
+	message = pairingheap_container(Message, agenda_node, pairingheap_first(worker.agenda));
+	return message->due <= now ? message : NULL;
+}
+
+void
+follow_agenda(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	Message    *message;
+	MemoryContext old = MemoryContextSwitchTo(answer_context);
+
+	while ((message = first_due(now)) != NULL)
+	{
+		Run		   *run = message->claim->run;
+
+		if (message->state == MESSAGE_WAITING)
+			message_ready(message);
+		else if (run->account == NULL)
+			message_wait(message, MESSAGE_IN_DOUBT, TimestampTzPlusMilliseconds(now, 1000));
+		else if (worker.leaving || !account_has_room(run->account, now) || !start_lookup(message))
+			message_wait(message, MESSAGE_IN_DOUBT, TimestampTzPlusMilliseconds(now, 200));
+	}
+	MemoryContextReset(answer_context);
+	MemoryContextSwitchTo(old);
+}
+
+/* The earlier one of next and time, where time is still to come. */
+static TimestampTz
+earlier(TimestampTz next, TimestampTz time, TimestampTz now)
+{
+	if (time <= now)
+		return next;
+	return next == 0 ? time : Min(next, time);
+}
+
+TimestampTz
+next_send_time(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz next = 0;
+	dlist_iter	iter;
+
+	if (!pairingheap_is_empty(worker.agenda))
+		next = pairingheap_container(Message, agenda_node,
+									 pairingheap_first(worker.agenda))->due;
+	dlist_foreach(iter, &worker.runs)
+	{
+		Run		   *run = dlist_container(Run, node, iter.cur);
+
+		if (run->num_ready == 0)
+			continue;
+		next = earlier(next, run->paused_until, now);
+		if (run->account)
+			next = earlier(next, run->account->paused_until, now);
+	}
+	return next;
+}
+
+void
+release_unsent(Run *run)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &run->claims)
+	{
+		Claim	   *claim = dlist_container(Claim, node, iter.cur);
+
+		for (int i = 0; i < claim->num_messages; i++)
+		{
+			Message    *message = &claim->messages[i];
+
+			if (message->state == MESSAGE_READY || message->state == MESSAGE_WAITING)
+				message_done(message, OUTCOME_RELEASED);
+		}
+	}
+}

@@ -1,0 +1,39 @@
+/*-------------------------------------------------------------------------
+ *
+ * sendcampaign.c
+ *	  The library's beginning: settings, the launcher, version().
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "launcher.h"
+#include "miscadmin.h"
+#include "settings.h"
+#include "start.h"
+#include "utils/builtins.h"
+
+PG_MODULE_MAGIC;
+
+void		_PG_init(void);
+
+void
+_PG_init(void)
+{
+	define_settings();
+	register_start_callbacks();
+
+	/* pg_upgrade's servers must not send anything */
+	if (process_shared_preload_libraries_in_progress && !IsBinaryUpgrade)
+		register_launcher();
+}
+
+PG_FUNCTION_INFO_V1(sendcampaign_version);
+
+/* sendcampaign.version() returns text */
+Datum
+sendcampaign_version(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(SENDCAMPAIGN_VERSION));
+}

@@ -1,0 +1,314 @@
+/*-------------------------------------------------------------------------
+ *
+ * start.c
+ *	  Starting a worker for a role, or waking the one that runs.
+ *
+ * There is at most one worker a role and database, and no run may be left
+ * behind without one.  Two locks do that, without shared memory.  Both are
+ * locks on a role as an object of this database, which SQL cannot take:
+ *
+ * - The worker lock is held, exclusively, by the worker as long as it lives.
+ * - The enqueue lock is held, shared, by whoever commits a run, from before
+ *   it looks for a worker until its run is visible.  A worker leaves only
+ *   while it holds this lock exclusively and sees no run.
+ *
+ * So whoever commits a run either finds a worker that will see the run
+ * before it leaves, or starts a new one.  The new one is registered before
+ * the commit, as nothing may fail after it, and waits for the transaction's
+ * end.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_authid.h"
+#include "commands/dbcommands.h"
+#include "compat.h"
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
+#include "postmaster/bgworker.h"
+#include "start.h"
+#include "storage/latch.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+
+#define WORKER_LOCK		1
+#define ENQUEUE_LOCK	2
+
+/* With all slots taken, how often and how long to wait for one. */
+#define SLOT_RETRIES	10
+#define SLOT_WAIT_MS	10
+
+/* Roles to start a worker for when this transaction commits. */
+static List *roles_at_commit = NIL;
+
+/* Workers to wake once it has, as PGPROCs: a stale one does no harm. */
+static List *wake_after_commit = NIL;
+
+static void
+set_lock_tag(LOCKTAG *tag, Oid role, int which)
+{
+	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, AuthIdRelationId, role, which);
+}
+
+static bool
+lock_role(Oid role, int which, LOCKMODE mode, bool for_session, bool wait)
+{
+	LOCKTAG		tag;
+
+	set_lock_tag(&tag, role, which);
+	return LockAcquire(&tag, mode, for_session, !wait) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+static void
+unlock_role(Oid role, int which, LOCKMODE mode, bool for_session)
+{
+	LOCKTAG		tag;
+
+	set_lock_tag(&tag, role, which);
+	LockRelease(&tag, mode, for_session);
+}
+
+/* The running worker, or NULL. */
+static PGPROC *
+find_worker(Oid role)
+{
+	LockData   *locks = GetLockStatusData();
+	LOCKTAG		tag;
+
+	set_lock_tag(&tag, role, WORKER_LOCK);
+	for (int i = 0; i < locks->nelements; i++)
+	{
+		LockInstanceData *lock = &locks->locks[i];
+
+		if (memcmp(&lock->locktag, &tag, sizeof(tag)) == 0 &&
+			(lock->holdMask & LOCKBIT_ON(ExclusiveLock)))
+			return BackendPidGetProc(lock->pid);
+	}
+	return NULL;
+}
+
+static bool
+register_worker(Oid role, TransactionId xid)
+{
+	BackgroundWorker worker = {0};
+	WorkerStart start = {MyDatabaseId, role, xid};
+
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(worker.bgw_library_name, "sendcampaign", sizeof(worker.bgw_library_name));
+	strlcpy(worker.bgw_function_name, "sendcampaign_worker_main",
+			sizeof(worker.bgw_function_name));
+	snprintf(worker.bgw_name, BGW_MAXLEN, "sendcampaign worker for role %u", role);
+	strlcpy(worker.bgw_type, "sendcampaign worker", BGW_MAXLEN);
+	memcpy(worker.bgw_extra, &start, sizeof(start));
+	return RegisterDynamicBackgroundWorker(&worker, NULL);
+}
+
+/*
+ * Starts a worker, or returns the one that runs.  The caller holds the
+ * enqueue lock.  *started is false where no slot came free.
+ */
+static PGPROC *
+start_or_find_worker(Oid role, TransactionId xid, bool *started)
+{
+	*started = true;
+	for (int i = 0; i < SLOT_RETRIES; i++)
+	{
+		PGPROC	   *worker = find_worker(role);
+
+		if (worker != NULL || register_worker(role, xid))
+			return worker;
+
+		/* Perhaps others that start now will do our work, or end soon. */
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 SLOT_WAIT_MS, WAIT_EVENT_BGWORKER_STARTUP);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	*started = false;
+	return NULL;
+}
+
+static void
+warn_no_worker(void)
+{
+	ereport(WARNING,
+			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+			 errmsg("could not start a sendcampaign worker"),
+			 errdetail("All background worker slots are taken."),
+			 errhint("The campaign is queued, and is sent after the next call of send_campaign() or sendcampaign.wake(). Consider increasing \"max_worker_processes\".")));
+}
+
+void
+start_worker_at_commit(Oid role)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+
+	roles_at_commit = list_append_unique_oid(roles_at_commit, role);
+	MemoryContextSwitchTo(old);
+}
+
+bool
+start_worker_now(Oid role)
+{
+	bool		started;
+	PGPROC	   *worker;
+
+	lock_role(role, ENQUEUE_LOCK, ShareLock, false, true);
+	worker = start_or_find_worker(role, InvalidTransactionId, &started);
+	if (worker != NULL)
+		SetLatch(&worker->procLatch);
+	unlock_role(role, ENQUEUE_LOCK, ShareLock, false);
+	return started;
+}
+
+static void
+before_commit(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, roles_at_commit)
+	{
+		Oid			role = lfirst_oid(lc);
+		bool		started;
+		PGPROC	   *worker;
+
+		lock_role(role, ENQUEUE_LOCK, ShareLock, false, true);
+		worker = start_or_find_worker(role, GetTopTransactionIdIfAny(), &started);
+		if (worker != NULL)
+		{
+			MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+
+			wake_after_commit = lappend(wake_after_commit, worker);
+			MemoryContextSwitchTo(old);
+		}
+		if (!started)
+			warn_no_worker();
+	}
+}
+
+/*
+ * Nobody can tell when a prepared transaction commits, or in which session:
+ * always a worker of its own, which waits for that.
+ */
+static void
+before_prepare(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, roles_at_commit)
+	{
+		if (!register_worker(lfirst_oid(lc), GetTopTransactionIdIfAny()))
+			warn_no_worker();
+	}
+}
+
+static void
+on_xact_event(XactEvent event, void *arg)
+{
+	ListCell   *lc;
+
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+			before_commit();
+			break;
+		case XACT_EVENT_PRE_PREPARE:
+			before_prepare();
+			break;
+		case XACT_EVENT_COMMIT:
+			/* no errors here, nor anything that may raise one */
+			foreach(lc, wake_after_commit)
+				SetLatch(&((PGPROC *) lfirst(lc))->procLatch);
+			/* FALLTHROUGH */
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			roles_at_commit = NIL;	/* their memory goes with the transaction */
+			wake_after_commit = NIL;
+			break;
+		default:
+			break;
+	}
+}
+
+void
+register_start_callbacks(void)
+{
+	RegisterXactCallback(on_xact_event, NULL);
+}
+
+char *
+why_role_cannot_work(Oid role, char **hint)
+{
+	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
+	char	   *name;
+	bool		can_login;
+
+	*hint = NULL;
+	if (!HeapTupleIsValid(tuple))
+		return psprintf("role with OID %u does not exist", role);
+	name = pstrdup(NameStr(((Form_pg_authid) GETSTRUCT(tuple))->rolname));
+	can_login = ((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
+	ReleaseSysCache(tuple);
+
+#if PG_VERSION_NUM < 170000
+	if (!can_login)
+	{
+		*hint = psprintf("ALTER ROLE %s LOGIN; before PostgreSQL 17 a background worker needs that. It needs no password.",
+						 quote_identifier(name));
+		return psprintf("role \"%s\" is not permitted to log in", name);
+	}
+#else
+	(void) can_login;
+#endif
+	if (!superuser_arg(role) && !compat_can_connect(MyDatabaseId, role))
+	{
+		char	   *database = get_database_name(MyDatabaseId);
+
+		*hint = psprintf("GRANT CONNECT ON DATABASE %s TO %s;",
+						 quote_identifier(database), quote_identifier(name));
+		return psprintf("role \"%s\" has no CONNECT privilege on database \"%s\"",
+						name, database);
+	}
+	return NULL;
+}
+
+bool
+become_the_worker(Oid role)
+{
+	bool		became;
+
+	/* A worker that is about to leave must not be taken for one that stays. */
+	lock_role(role, ENQUEUE_LOCK, ShareLock, true, true);
+	became = lock_role(role, WORKER_LOCK, ExclusiveLock, true, false);
+	unlock_role(role, ENQUEUE_LOCK, ShareLock, true);
+	return became;
+}
+
+bool
+prepare_to_leave(Oid role)
+{
+	return lock_role(role, ENQUEUE_LOCK, ExclusiveLock, true, false);
+}
+
+void
+stay_the_worker(Oid role)
+{
+	unlock_role(role, ENQUEUE_LOCK, ExclusiveLock, true);
+}
+
+void
+leave_for_good(Oid role)
+{
+	/* in this order: whoever gets the enqueue lock must not find us any more */
+	unlock_role(role, WORKER_LOCK, ExclusiveLock, true);
+	unlock_role(role, ENQUEUE_LOCK, ExclusiveLock, true);
+}

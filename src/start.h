@@ -1,0 +1,48 @@
+/*-------------------------------------------------------------------------
+ *
+ * start.h
+ *	  Starting a worker for a role, or waking the one that runs.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SENDCAMPAIGN_START_H
+#define SENDCAMPAIGN_START_H
+
+/* What a new worker is told, in bgw_extra. */
+typedef struct WorkerStart
+{
+	Oid			database;
+	Oid			role;
+	TransactionId xid;			/* wait for its end first; may be invalid */
+} WorkerStart;
+
+/* To be called once, when the library is loaded. */
+extern void register_start_callbacks(void);
+
+/*
+ * Has a worker for this role started (or woken) when the current transaction
+ * commits.
+ */
+extern void start_worker_at_commit(Oid role);
+
+/* Starts or wakes a worker now, for runs that are committed already. */
+extern bool start_worker_now(Oid role);
+
+/* Why no worker can run for this role: a palloc'd sentence, or NULL. */
+extern char *why_role_cannot_work(Oid role, char **hint);
+
+/*
+ * For the worker: becomes the one worker of this database and role, held to
+ * the end of the process; false where another one is.
+ */
+extern bool become_the_worker(Oid role);
+
+/*
+ * For the worker: true keeps anyone from committing a run for this role until
+ * one of the two below; false where someone does just now.
+ */
+extern bool prepare_to_leave(Oid role);
+extern void stay_the_worker(Oid role);
+extern void leave_for_good(Oid role);
+
+#endif							/* SENDCAMPAIGN_START_H */

@@ -1,0 +1,459 @@
+/*-------------------------------------------------------------------------
+ *
+ * tables.c
+ *	  The application's tables, and all SQL on them.
+ *
+ * They are as Sequelize makes them, with or without columns of their own
+ * for what is otherwise a key of "data", so the statements are put together
+ * from the columns that are there.
+ *
+ * Statements that take ids are planned with sequential scans off and with
+ * generic plans: a plan made while a table was small, or before its first
+ * ANALYZE, must not read a million rows for each batch later on.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "own.h"
+#include "tables.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+
+static Oid
+find_table(const char *schema, Oid namespace, const char *name)
+{
+	Oid			table = get_relname_relid(name, namespace);
+
+	if (!OidIsValid(table))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("table \"%s.%s\" does not exist", schema, name),
+				 errdetail("The setting \"sendcampaign.schema\" says where the application's tables are."),
+				 errhint("Set \"sendcampaign.schema\" to their schema, or create the tables with SELECT sendcampaign.create_tables(%s).",
+						 quote_literal_cstr(schema))));
+	return table;
+}
+
+AppTables *
+tables_open(const char *schema)
+{
+	AppTables  *tables = palloc0(sizeof(AppTables));
+	Oid			namespace = get_namespace_oid(schema, true);
+
+	if (!OidIsValid(namespace))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_SCHEMA),
+				 errmsg("schema \"%s\" does not exist", schema),
+				 errdetail("The setting \"sendcampaign.schema\" says where the application's tables are."),
+				 errhint("Set \"sendcampaign.schema\" to their schema, or create it and the tables with sendcampaign.create_tables().")));
+	tables->schema = pstrdup(schema);
+	tables->groups = find_table(schema, namespace, "groups");
+	tables->lists = find_table(schema, namespace, "ac_lists");
+	tables->campaigns = find_table(schema, namespace, "ac_campaigns");
+	tables->list_users = find_table(schema, namespace, "ac_list_users");
+	tables->jobs = find_table(schema, namespace, "ac_background_jobs");
+	return tables;
+}
+
+static void
+free_plan(SPIPlanPtr *plan)
+{
+	if (*plan)
+		SPI_freeplan(*plan);
+	*plan = NULL;
+}
+
+void
+tables_close(AppTables *tables)
+{
+	free_plan(&tables->read_sender);
+	free_plan(&tables->read_recipients);
+	free_plan(&tables->count_sent);
+	free_plan(&tables->lock_recipients);
+	free_plan(&tables->report_progress);
+	free_plan(&tables->report_end);
+}
+
+static bool
+has_column(Oid table, const char *column)
+{
+	return get_attnum(table, column) != InvalidAttrNumber;
+}
+
+/* Has the role this privilege on the table, or on one of its columns? */
+static bool
+has_right(Oid table, Oid role, AclMode mode)
+{
+	return pg_class_aclcheck(table, role, mode) == ACLCHECK_OK ||
+		pg_attribute_aclcheck_all(table, role, mode, ACLMASK_ANY) == ACLCHECK_OK;
+}
+
+static void
+check_right(Oid table, Oid role, AclMode mode, const char *privilege)
+{
+	char	   *name = get_rel_name(table);
+	char	   *qualified = quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)),
+													   name);
+
+	if (!has_right(table, role, mode))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for table %s", name),
+				 errdetail("Role \"%s\" needs the %s privilege on it to send a campaign.",
+						   GetUserNameFromId(role, false), privilege),
+				 errhint("GRANT %s ON %s TO %s;", privilege, qualified,
+						 quote_identifier(GetUserNameFromId(role, false)))));
+}
+
+void
+tables_check_rights(const AppTables *tables, Oid role, bool creates_job)
+{
+	check_right(tables->groups, role, ACL_SELECT, "SELECT");
+	check_right(tables->lists, role, ACL_SELECT, "SELECT");
+	check_right(tables->campaigns, role, ACL_SELECT, "SELECT");
+	check_right(tables->list_users, role, ACL_SELECT, "SELECT");
+	check_right(tables->list_users, role, ACL_UPDATE, "UPDATE");
+	check_right(tables->jobs, role, ACL_SELECT, "SELECT");
+	check_right(tables->jobs, role, ACL_UPDATE, "UPDATE");
+	if (creates_job)
+		check_right(tables->jobs, GetUserId(), ACL_INSERT, "INSERT");
+}
+
+/*
+ * The text of one of the application's values: a column of that name or of
+ * its snake_case form, else a key of data.
+ */
+static char *
+value_expression(Oid table, const char *alias, const char *camel, const char *snake)
+{
+	const char *column = has_column(table, camel) ? camel :
+		has_column(table, snake) ? snake : NULL;
+
+	if (column)
+		return psprintf("%s.%s::pg_catalog.text", alias, quote_identifier(column));
+	if (has_column(table, "data"))
+		return psprintf("%s.data->>%s", alias, quote_literal_cstr(camel));
+	return pstrdup("NULL::pg_catalog.text");
+}
+
+static char *
+table_name(Oid table)
+{
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)),
+									  get_rel_name(table));
+}
+
+/* Runs a statement that is used once; returns the number of rows. */
+static uint64
+query(const char *sql, int nargs, Oid *types, Datum *values)
+{
+	int			result = SPI_execute_with_args(sql, nargs, types, values, NULL, false, 0);
+
+	if (result < 0)
+		elog(ERROR, "could not execute: %s", SPI_result_code_string(result));
+	return SPI_processed;
+}
+
+static uint64
+query_by_id(const char *sql, int64 id)
+{
+	Oid			type = INT8OID;
+	Datum		value = Int64GetDatum(id);
+
+	return query(sql, 1, &type, &value);
+}
+
+/*
+ * Prepares a statement, and has its generic plan made now, with sequential
+ * scans off.
+ */
+static SPIPlanPtr
+prepare(const char *sql, int nargs, Oid *types)
+{
+	int			level = NewGUCNestLevel();
+	SPIPlanPtr	plan;
+
+	(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("enable_hashjoin", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("enable_mergejoin", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	plan = SPI_prepare_cursor(sql, nargs, types, CURSOR_OPT_GENERIC_PLAN);
+	if (plan == NULL)
+		elog(ERROR, "could not prepare: %s", SPI_result_code_string(SPI_result));
+	if (SPI_keepplan(plan) != 0)
+		elog(ERROR, "could not keep a plan");
+	ReleaseCachedPlan(SPI_plan_get_cached_plan(plan), CurrentResourceOwner);
+	AtEOXact_GUC(true, level);
+	return plan;
+}
+
+static uint64
+execute(SPIPlanPtr plan, Datum *values, const char *nulls)
+{
+	int			result = SPI_execute_plan(plan, values, nulls, false, 0);
+
+	if (result < 0)
+		elog(ERROR, "could not execute: %s", SPI_result_code_string(result));
+	return SPI_processed;
+}
+
+bool
+tables_has_campaign(const AppTables *tables, int64 campaign_id)
+{
+	return query_by_id(psprintf("SELECT FROM %s WHERE id = $1",
+								table_name(tables->campaigns)), campaign_id) > 0;
+}
+
+bool
+tables_has_job(const AppTables *tables, int64 job_id)
+{
+	return query_by_id(psprintf("SELECT FROM %s WHERE id = $1",
+								table_name(tables->jobs)), job_id) > 0;
+}
+
+int64
+tables_create_job(const AppTables *tables)
+{
+	StringInfoData columns;
+	StringInfoData values;
+
+	initStringInfo(&columns);
+	initStringInfo(&values);
+	appendStringInfoString(&columns, "progress");
+	appendStringInfoString(&values, "5");
+	if (has_column(tables->jobs, "data"))
+	{
+		appendStringInfoString(&columns, ", data");
+		appendStringInfoString(&values, ", '{}'");
+	}
+	if (has_column(tables->jobs, "created_at"))
+	{
+		appendStringInfoString(&columns, ", created_at");
+		appendStringInfoString(&values, ", pg_catalog.now()");
+	}
+	if (has_column(tables->jobs, "updated_at"))
+	{
+		appendStringInfoString(&columns, ", updated_at");
+		appendStringInfoString(&values, ", pg_catalog.now()");
+	}
+	if (query(psprintf("INSERT INTO %s (%s) VALUES (%s) RETURNING id::pg_catalog.int8",
+					   table_name(tables->jobs), columns.data, values.data),
+			  0, NULL, NULL) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("could not create a background job"),
+				 errdetail("The INSERT on table \"%s\" was suppressed by a trigger or rule.",
+						   get_rel_name(tables->jobs))));
+	return spi_int64(0, 1);
+}
+
+/* ", updated_at = now()" where there is such a column and a right to it. */
+static const char *
+touch_clause(Oid table)
+{
+	AttrNumber	column = get_attnum(table, "updated_at");
+
+	if (column == InvalidAttrNumber ||
+		(pg_class_aclcheck(table, GetUserId(), ACL_UPDATE) != ACLCHECK_OK &&
+		 pg_attribute_aclcheck(table, column, GetUserId(), ACL_UPDATE) != ACLCHECK_OK))
+		return "";
+	return ", updated_at = pg_catalog.now()";
+}
+
+void
+tables_reopen_job(const AppTables *tables, int64 job_id)
+{
+	(void) query_by_id(psprintf("UPDATE %s SET error = NULL%s WHERE id = $1",
+								table_name(tables->jobs), touch_clause(tables->jobs)),
+					   job_id);
+}
+
+uint64
+tables_read_campaign(const AppTables *tables, int64 campaign_id)
+{
+	return query_by_id(psprintf("SELECT %s, %s, c.ac_list_id::pg_catalog.int8 FROM %s c WHERE c.id = $1",
+								value_expression(tables->campaigns, "c", "message", "message"),
+								value_expression(tables->campaigns, "c", "baseUrl", "base_url"),
+								table_name(tables->campaigns)),
+					   campaign_id);
+}
+
+/* Credentials come as values in a result, and are in no statement's text. */
+void
+tables_read_sender(AppTables *tables, int64 campaign_id, int64 list_id)
+{
+	Datum		values[] = {Int64GetDatum(campaign_id), Int64GetDatum(list_id)};
+	Oid			types[] = {INT8OID, INT8OID};
+
+	if (tables->read_sender == NULL)
+		tables->read_sender =
+			prepare(psprintf("SELECT EXISTS (SELECT FROM %s c WHERE c.id = $1), l.id IS NOT NULL,"
+							 " g.configuration->>'twilioAccountSid',"
+							 " g.configuration->>'twilioAuthToken',"
+							 " g.configuration->>'twilioApiKeySid',"
+							 " g.configuration->>'twilioApiKeySecret',"
+							 " g.configuration->>'twilioFromSmsNumber',"
+							 " g.configuration->>'twilioMessagingServiceSid'"
+							 " FROM (SELECT) one"
+							 " LEFT JOIN %s l ON l.id = $2"
+							 " LEFT JOIN %s g ON g.id = l.group_id",
+							 table_name(tables->campaigns), table_name(tables->lists),
+							 table_name(tables->groups)),
+					2, types);
+	if (execute(tables->read_sender, values, NULL) != 1)
+		elog(ERROR, "more than one list or group with one id");
+}
+
+Portal
+tables_open_list(const AppTables *tables, int64 list_id)
+{
+	Oid			type = INT8OID;
+	Datum		value = Int64GetDatum(list_id);
+
+	return SPI_cursor_open_with_args(NULL,
+									 psprintf("SELECT u.id::pg_catalog.int8 FROM %s u"
+											  " WHERE u.ac_list_id = $1 ORDER BY u.id",
+											  table_name(tables->list_users)),
+									 1, &type, &value, NULL, true, CURSOR_OPT_NO_SCROLL);
+}
+
+uint64
+tables_read_recipients(AppTables *tables, Datum ids, int64 list_id)
+{
+	Datum		values[] = {ids, Int64GetDatum(list_id)};
+	Oid			types[] = {INT8ARRAYOID, INT8OID};
+
+	if (tables->read_recipients == NULL)
+		tables->read_recipients =
+			prepare(psprintf("SELECT r.id, u.id IS NOT NULL,"
+							 " coalesce(u.ac_list_id = $2, false), %s"
+							 " FROM pg_catalog.unnest($1) WITH ORDINALITY r(id, n)"
+							 " LEFT JOIN %s u ON u.id = r.id ORDER BY r.n",
+							 value_expression(tables->list_users, "u", "sms", "sms"),
+							 table_name(tables->list_users)),
+					2, types);
+	return execute(tables->read_recipients, values, NULL);
+}
+
+/*
+ * sentCount as a key of data: other keys stay, and as the row's newest
+ * version is updated, so do changes that others make at the same time.  A
+ * missing count is 0, and so is one that is no number.
+ */
+static char *
+count_in_data(Oid table)
+{
+	bool		is_json = get_atttype(table, get_attnum(table, "data")) == JSONOID;
+
+	return psprintf("data = CASE pg_catalog.jsonb_typeof(coalesce(data::jsonb, '{}'))"
+					" WHEN 'object' THEN coalesce(data::jsonb, '{}') || pg_catalog.jsonb_build_object('sentCount',"
+					"  CASE WHEN data->>'sentCount' ~ '^[0-9]{1,9}$'"
+					"  THEN (data->>'sentCount')::pg_catalog.int4 ELSE 0 END + 1)"
+					" WHEN 'null' THEN pg_catalog.jsonb_build_object('sentCount', 1)"
+					" ELSE data::jsonb END%s",
+					is_json ? "::pg_catalog.json" : "");
+}
+
+static char *
+count_clause(Oid table)
+{
+	const char *column = has_column(table, "sentCount") ? "sentCount" :
+		has_column(table, "sent_count") ? "sent_count" : NULL;
+
+	if (column)
+		return psprintf("%s = coalesce(%s, 0) + 1",
+						quote_identifier(column), quote_identifier(column));
+	if (has_column(table, "data"))
+		return count_in_data(table);
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_COLUMN),
+			 errmsg("table \"%s\" has neither a column \"sentCount\" nor a column \"data\"",
+					get_rel_name(table))));
+}
+
+void
+tables_count_sent(AppTables *tables, Datum ids)
+{
+	Oid			type = INT8ARRAYOID;
+
+	if (tables->count_sent == NULL)
+		tables->count_sent =
+			prepare(psprintf("UPDATE %s SET %s%s WHERE id = ANY ($1)",
+							 table_name(tables->list_users),
+							 count_clause(tables->list_users),
+							 touch_clause(tables->list_users)),
+					1, &type);
+	(void) execute(tables->count_sent, &ids, NULL);
+}
+
+uint64
+tables_lock_recipients(AppTables *tables, Datum ids)
+{
+	Oid			type = INT8ARRAYOID;
+	char	   *name = table_name(tables->list_users);
+
+	if (tables->lock_recipients == NULL)
+		tables->lock_recipients =
+			prepare(psprintf("WITH got AS (SELECT id FROM %s WHERE id = ANY ($1)"
+							 " FOR NO KEY UPDATE SKIP LOCKED)"
+							 " SELECT u.id::pg_catalog.int8, u.id IN (SELECT id FROM got)"
+							 " FROM %s u WHERE u.id = ANY ($1)", name, name),
+					1, &type);
+	return execute(tables->lock_recipients, &ids, NULL);
+}
+
+/* Counts go into the job's data, beside what the application keeps there. */
+static char *
+data_clause(Oid table)
+{
+	bool		is_json;
+
+	if (!has_column(table, "data"))
+		return pstrdup("");
+	is_json = get_atttype(table, get_attnum(table, "data")) == JSONOID;
+	return psprintf(", data = (CASE pg_catalog.jsonb_typeof(data::jsonb)"
+					" WHEN 'object' THEN data::jsonb ELSE '{}' END || $3)%s",
+					is_json ? "::pg_catalog.json" : "");
+}
+
+void
+tables_report_progress(AppTables *tables, int64 job_id, int progress, Datum counts)
+{
+	Datum		values[] = {Int64GetDatum(job_id), Int32GetDatum(progress), counts};
+	Oid			types[] = {INT8OID, INT4OID, JSONBOID};
+
+	if (tables->report_progress == NULL)
+		tables->report_progress =
+			prepare(psprintf("UPDATE %s SET progress = $2%s%s WHERE id = $1",
+							 table_name(tables->jobs), data_clause(tables->jobs),
+							 touch_clause(tables->jobs)),
+					3, types);
+	(void) execute(tables->report_progress, values, NULL);
+}
+
+void
+tables_report_end(AppTables *tables, int64 job_id, int progress, Datum counts,
+				  const char *error)
+{
+	Datum		values[] = {Int64GetDatum(job_id), Int32GetDatum(progress), counts,
+	error ? CStringGetTextDatum(error) : (Datum) 0};
+	Oid			types[] = {INT8OID, INT4OID, JSONBOID, TEXTOID};
+
+	if (tables->report_end == NULL)
+		tables->report_end =
+			prepare(psprintf("UPDATE %s SET progress = CASE WHEN $2 < 0 THEN progress ELSE $2 END,"
+							 " error = $4%s%s WHERE id = $1",
+							 table_name(tables->jobs), data_clause(tables->jobs),
+							 touch_clause(tables->jobs)),
+					4, types);
+	(void) execute(tables->report_end, values, error ? "    " : "   n");
+}

@@ -1,0 +1,134 @@
+/*
+ * message_json.c
+ *		A message as the API shows it.
+ *
+ * The answer to the create request shows it queued (accepted, with a
+ * messaging service); read later it has been sent, once the time set by
+ * sent-after has passed.
+ */
+#include "message_json.h"
+#include "clock.h"
+#include "settings.h"
+
+#include <string.h>
+
+int64_t
+message_date_created(const message *m)
+{
+	return m->created_us / US_PER_S + m->skew_s;
+}
+
+/* When the message was sent, by the server's clock; -1: not yet. */
+int64_t
+message_date_sent(const message *m)
+{
+	int64_t		sent_us = m->created_us + settings.sent_after_us;
+
+	if (settings.sent_after_us < 0 || m->canceled)
+		return -1;
+	if (m->send_at_s > 0)
+		sent_us = (m->send_at_s - m->skew_s) * US_PER_S;
+	if (sent_us > now_us())
+		return -1;
+	return sent_us / US_PER_S + m->skew_s;
+}
+
+static const char *
+message_status(const message *m, int64_t date_sent)
+{
+	if (m->canceled)
+		return "canceled";
+	if (date_sent >= 0)
+		return "sent";
+	if (m->send_at_s > 0)
+		return "scheduled";
+	return m->service_len > 0 ? "accepted" : "queued";
+}
+
+/* Writes the date; the last one is kept since neighbours share seconds. */
+static void
+json_date(buf *out, const char *name, int64_t seconds)
+{
+	static int64_t last = -1;	/* guarded by the world lock */
+	static char date[40];
+
+	buf_string(out, name);
+	if (seconds < 0)
+	{
+		buf_string(out, "null");
+		return;
+	}
+	if (seconds != last)
+		format_rfc2822(seconds, "+0000", date);
+	last = seconds;
+	buf_char(out, '"');
+	buf_string(out, date);
+	buf_char(out, '"');
+}
+
+static void
+json_member(buf *out, const char *name, text value)
+{
+	buf_string(out, name);
+	buf_json(out, value);
+}
+
+static text
+or_null(text value)
+{
+	return value.len == 0 ? (text) {NULL, 0} : value;
+}
+
+static void
+json_uri(buf *out, const char *name, const message *m, const char *sid,
+		 const char *end)
+{
+	buf_string(out, name);
+	buf_string(out, "\"/2010-04-01/Accounts/");
+	buf_text(out, login_account(m->login));
+	buf_string(out, "/Messages/");
+	buf_string(out, sid);
+	buf_string(out, end);
+}
+
+static void
+json_links(buf *out, const message *m, const char *sid)
+{
+	json_uri(out, ", \"uri\": ", m, sid, ".json\"");
+	json_uri(out, ", \"subresource_uris\": {\"media\": ", m, sid,
+			 "/Media.json\"}}");
+}
+
+static void
+json_segments(buf *out, const message *m, bool just_created)
+{
+	buf_string(out, ", \"num_segments\": \"");
+	buf_int(out, m->service_len > 0 && just_created ? 0 : m->segments);
+	buf_string(out, "\", \"num_media\": \"0\", \"direction\": \"outbound-api\""
+			   ", \"price\": null, \"price_unit\": \"USD\""
+			   ", \"api_version\": \"2010-04-01\""
+			   ", \"error_code\": null, \"error_message\": null");
+}
+
+void
+message_json(buf *out, const message *m, bool just_created)
+{
+	char		sid[SID_LEN + 1];
+	int64_t		sent = just_created ? -1 : message_date_sent(m);
+
+	buf_reserve(out, 900 + m->body_len);
+	message_sid(m, sid);
+	json_member(out, "{\"sid\": ", (text) {sid, SID_LEN});
+	json_member(out, ", \"account_sid\": ", login_account(m->login));
+	json_member(out, ", \"messaging_service_sid\": ",
+				or_null(message_service(m)));
+	json_member(out, ", \"from\": ", or_null(message_from(m)));
+	json_member(out, ", \"to\": ", message_to(m));
+	json_member(out, ", \"body\": ", message_body(m));
+	json_member(out, ", \"status\": ", text_of(message_status(m, sent)));
+	json_segments(out, m, just_created);
+	json_date(out, ", \"date_created\": ", message_date_created(m));
+	json_date(out, ", \"date_updated\": ", message_date_created(m));
+	json_date(out, ", \"date_sent\": ", sent);
+	json_links(out, m, sid);
+}

@@ -1,0 +1,14 @@
+/*
+ * message_json.h
+ *		A message as the API shows it.
+ */
+#ifndef TWILIO_MESSAGE_JSON_H
+#define TWILIO_MESSAGE_JSON_H
+
+#include "messages.h"
+
+extern int64_t message_date_sent(const message *m);
+extern int64_t message_date_created(const message *m);
+extern void message_json(buf *out, const message *m, bool just_created);
+
+#endif

@@ -1,0 +1,72 @@
+/*
+ * messages.h
+ *		The messages that were accepted.  This store is the ledger: what is in
+ *		it was sent, whatever the client was told.
+ *
+ * The caller holds the world lock (world.h) for all of these functions.
+ */
+#ifndef TWILIO_MESSAGES_H
+#define TWILIO_MESSAGES_H
+
+#include "accounts.h"
+#include "text.h"
+
+#define SID_LEN 34
+
+/* what a create request asked for */
+typedef struct new_message
+{
+	login_id	login;
+	int64_t		skew_s;			/* by how much its dates are off */
+	int64_t		send_at_s;		/* 0: not scheduled */
+	text		from;
+	text		service;
+	text		to;
+	text		body;
+	text		extra;			/* other parameters, form-encoded */
+} new_message;
+
+typedef struct message
+{
+	int64_t		created_us;
+	int64_t		send_at_s;
+	int32_t		skew_s;
+	uint32_t	index;
+	uint32_t	older;			/* the next in its bucket of recipients */
+	uint32_t	body_len;
+	uint32_t	extra_len;
+	uint16_t	login;
+	uint16_t	segments;
+	uint8_t		from_len;
+	uint8_t		service_len;
+	uint8_t		to_len;
+	bool		canceled;
+	char		data[];			/* from, service, to, body, extra */
+} message;
+
+/* the longest From, MessagingServiceSid and To that can be kept */
+#define SENDER_MAX 255
+
+#define NO_MESSAGE UINT32_MAX
+
+extern void messages_open_ledger(const char *path);
+extern void messages_init(void);
+extern void messages_reset(void);
+extern uint32_t messages_count(void);
+extern uint32_t messages_generation(void);
+
+extern message *message_add(const new_message *asked);
+extern message *message_at(uint32_t index);
+extern message *message_by_sid(text sid);
+extern message *message_newest_to(text to);
+extern message *message_older_to(const message *m);
+
+extern void message_sid(const message *m, char sid[SID_LEN + 1]);
+extern text message_from(const message *m);
+extern text message_service(const message *m);
+extern text message_to(const message *m);
+extern text message_body(const message *m);
+extern text message_extra(const message *m);
+extern void message_ledger_line(buf *out, const message *m);
+
+#endif

@@ -1,0 +1,12 @@
+/*
+ * stream.h
+ *		Answers that do not leave in one piece.
+ */
+#ifndef TWILIO_STREAM_H
+#define TWILIO_STREAM_H
+
+#include "request.h"
+
+extern struct MHD_Response *stream_response(request *r);
+
+#endif

@@ -1,0 +1,13 @@
+/*
+ * world.h
+ *		The one lock that guards messages, statistics, settings and faults.
+ *		It is held for some microseconds at a time.
+ */
+#ifndef TWILIO_WORLD_H
+#define TWILIO_WORLD_H
+
+#include <pthread.h>
+
+extern pthread_mutex_t world_lock;
+
+#endif
