@@ -32,7 +32,9 @@ CREATE TABLE sendcampaign.run (
     message text,
     base_url text,
     system_identifier numeric NOT NULL
-        DEFAULT (pg_catalog.pg_control_system()).system_identifier::numeric
+        DEFAULT (pg_catalog.pg_control_system()).system_identifier::numeric,
+    history text,
+    read_back boolean NOT NULL DEFAULT false
 );
 COMMENT ON TABLE sendcampaign.run IS 'One row for each background job that sends a campaign';
 COMMENT ON COLUMN sendcampaign.run.job_id IS 'Background job, in the application''s table ac_background_jobs';
@@ -53,6 +55,9 @@ COMMENT ON COLUMN sendcampaign.run.list_id IS 'List, in the application''s table
 COMMENT ON COLUMN sendcampaign.run.message IS 'Text, as of the start';
 COMMENT ON COLUMN sendcampaign.run.base_url IS 'URL that the tracking link is made of, as of the start';
 COMMENT ON COLUMN sendcampaign.run.system_identifier IS 'Cluster in which it was queued; it does not go on by itself in another one';
+
+COMMENT ON COLUMN sendcampaign.run.history IS 'Timeline, and backup restored, under which it was last written; under another one, what was sent is read back from Twilio first';
+COMMENT ON COLUMN sendcampaign.run.read_back IS 'That has been done; what was found is in sendcampaign.witness';
 
 -- a campaign is sent by one job at a time
 CREATE UNIQUE INDEX run_campaign_unfinished ON sendcampaign.run (campaign_id, schema)
@@ -109,10 +114,24 @@ CREATE TABLE sendcampaign.claim (
 COMMENT ON TABLE sendcampaign.claim IS
 'Recipients to whom a message may be on its way; those without a row in sendcampaign.message when the worker ends are in doubt';
 
+CREATE TABLE sendcampaign.witness (
+    job_id bigint NOT NULL,
+    sid text NOT NULL,
+    phone text NOT NULL,
+    list_user_id bigint NOT NULL,
+    segments integer NOT NULL,
+    PRIMARY KEY (job_id, sid)
+);
+CREATE INDEX witness_list_user ON sendcampaign.witness (job_id, list_user_id);
+CREATE INDEX witness_phone ON sendcampaign.witness (job_id, phone);
+COMMENT ON TABLE sendcampaign.witness IS
+'Messages of a run that Twilio has, read back after commits may have been lost; list_user_id is 0 where the text does not tell';
+
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.run', '');
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.message', '');
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.batch', '');
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.claim', '');
+SELECT pg_catalog.pg_extension_config_dump('sendcampaign.witness', '');
 
 /*
  * Rights: a role sees what roles have sent that it is a member of.

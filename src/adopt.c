@@ -16,8 +16,10 @@
 #include "catalog/pg_type.h"
 #include "claim.h"
 #include "guard.h"
+#include "history.h"
 #include "miscadmin.h"
 #include "own.h"
+#include "record.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -53,17 +55,18 @@ read_queue(int limit)
 {
 	static OwnStatement statement = {
 		"SELECT job_id, campaign_id, schema::text, list_id, message, base_url,"
-		" total IS NOT NULL, state = 'queued', system_identifier = $3"
+		" total IS NOT NULL, state = 'queued', system_identifier = $3,"
+		" history IS DISTINCT FROM $5, read_back, started_at"
 		" FROM sendcampaign.run WHERE role = $1::name AND state IN ('queued', 'running')"
 		" AND job_id <> ALL ($2) ORDER BY queued_at, job_id LIMIT $4",
-		4, {TEXTOID, INT8ARRAYOID, NUMERICOID, INT8OID}
+		5, {TEXTOID, INT8ARRAYOID, NUMERICOID, INT8OID, TEXTOID}
 	};
 	Datum		values[] = {
 		CStringGetTextDatum(worker.role_name), ids_of_runs(),
 		DirectFunctionCall3(numeric_in,
 							CStringGetDatum(psprintf(UINT64_FORMAT, GetSystemIdentifier())),
 							ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)),
-		Int64GetDatum(limit)
+		Int64GetDatum(limit), CStringGetTextDatum(cluster_history())
 	};
 
 	return own_execute(&statement, values, NULL);
@@ -95,6 +98,9 @@ create_run(uint64 row, QueuedRun *queued)
 	queued->begun = spi_bool(row, 7);
 	queued->requeued = spi_bool(row, 8);
 	queued->at_home = spi_bool(row, 9);
+	run->lost_history = queued->begun && spi_bool(row, 10);
+	run->read_back = spi_bool(row, 11);
+	run->started_at = spi_timestamptz(row, 12);
 	dlist_init(&run->claims);
 	dlist_init(&run->ready);
 	dlist_init(&run->done);
@@ -156,19 +162,20 @@ read_campaign(Run *run)
 static void
 store_beginning(Run *run, int64 total)
 {
-	Oid			types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID, INT8OID};
+	Oid			types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID, INT8OID, TEXTOID};
 	Datum		values[] = {
 		Int64GetDatum(run->job_id), Int64GetDatum(run->list_id),
 		CStringGetTextDatum(run->message),
 		run->base_url ? CStringGetTextDatum(run->base_url) : (Datum) 0,
-		Int64GetDatum(total)
+		Int64GetDatum(total), CStringGetTextDatum(cluster_history())
 	};
 
 	(void) own_query("UPDATE sendcampaign.run SET state = 'running', error = NULL,"
 					 " started_at = coalesce(started_at, clock_timestamp()),"
-					 " list_id = $2, message = $3, base_url = $4, total = coalesce(total, $5)"
+					 " list_id = $2, message = $3, base_url = $4, total = coalesce(total, $5),"
+					 " history = coalesce(history, $6)"
 					 " WHERE job_id = $1",
-					 5, types, values, run->base_url ? NULL : "   n ");
+					 6, types, values, run->base_url ? NULL : "   n  ");
 }
 
 /* Sorting a million ids must not take more memory than sorting a thousand. */
@@ -198,8 +205,10 @@ resume_run(Run *run)
 {
 	open_tables(run);
 	recover_claims(run);
-	if (run->open > 0)
+	if (run->open > 0 || run->lost_history)
 		read_sender(run);
+	if (run->lost_history)
+		begin_reading_back(run);
 }
 
 /* Called again after it had failed: the text may have been the cause. */
@@ -211,22 +220,14 @@ reread_run(Run *run)
 	store_beginning(run, 0);
 }
 
+/*
+ * A dump that was restored elsewhere, or a logical copy: the run is, or was,
+ * being sent in the cluster where it was queued.
+ */
 static void
 pause_stranger(Run *run)
 {
-	Oid			types[] = {INT8OID, TEXTOID};
-	Datum		values[] = {
-		Int64GetDatum(run->job_id),
-		CStringGetTextDatum("this is not the cluster in which the run was queued; after a restore or a copy it may have been sent there")
-	};
-
-	(void) own_query("UPDATE sendcampaign.run SET state = 'paused', error = $2 WHERE job_id = $1",
-					 2, types, values, NULL);
-	ereport(LOG,
-			(errmsg("sendcampaign: job %lld is paused: it was queued in another cluster",
-					(long long) run->job_id),
-			 errhint("If it should go on here, call sendcampaign.resume(%lld).",
-					 (long long) run->job_id)));
+	pause_run(run, "this is not the cluster in which the run was queued; it may have been sent there");
 }
 
 static void
@@ -239,8 +240,7 @@ adopt(Run *run, const QueuedRun *queued)
 	worker.num_runs++;
 	if (!queued->at_home)
 		pause_stranger(run);
-	if (!queued->at_home ||
-		(!guarded(function, run, &run->claiming) && run->stop_reason == NULL))
+	else if (!guarded(function, run, &run->claiming) && run->stop_reason == NULL)
 		free_run(run);			/* it is in the queue still */
 }
 

@@ -16,6 +16,7 @@
 
 #include "catalog/pg_type.h"
 #include "claim.h"
+#include "history.h"
 #include "miscadmin.h"
 #include "own.h"
 #include "render.h"
@@ -291,6 +292,7 @@ claim_batch(Run *run)
 	for (uint64 i = 0; i < count; i++)
 		fill_message(&claim->messages[i], i);
 	SPI_freetuptable(SPI_tuptable);
+	recognize_sent(claim);
 	store_claim(claim);
 	run->last_batch = number;
 }
@@ -370,8 +372,7 @@ recover_claim(Run *run, uint64 row, TimestampTz due)
 	claim->recovered = true;
 	claim->account_sid = MemoryContextStrdup(claim->context, spi_string(row, 4));
 	claim->sender = MemoryContextStrdup(claim->context, spi_string(row, 5));
-	claim->claimed_at = DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[row],
-														  SPI_tuptable->tupdesc, 6, &isnull));
+	claim->claimed_at = spi_timestamptz(row, 6);
 	claim->twilio_time = spi_int64(row, 7);
 	for (int i = 0; i < count; i++)
 	{
@@ -430,7 +431,7 @@ wants_claim(const Run *run, TimestampTz now)
 	int			enough = run->account ? Max(run->account->window, BATCH_SIZE / 2) : 1;
 
 	return !worker.leaving && sendcampaign_enabled &&
-		!run->exhausted && !run->finished && run->stop_reason == NULL &&
+		!run->exhausted && !run->finished && run->stop_reason == NULL && run->history == NULL &&
 		run->num_ready < enough && run->claiming.until <= now &&
 		(run->account == NULL || run->account->paused_until <= now || run->num_ready == 0) &&
 		run->open < 4 * sendcampaign_max_concurrency + 8 * BATCH_SIZE;

@@ -13,6 +13,7 @@
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
+#include "history.h"
 #include "miscadmin.h"
 #include "own.h"
 #include "start.h"
@@ -105,10 +106,11 @@ Datum
 sendcampaign_resume(PG_FUNCTION_ARGS)
 {
 	int64		job_id = PG_GETARG_INT64(0);
-	Oid			types[] = {INT8OID, TEXTOID};
+	Oid			types[] = {INT8OID, TEXTOID, TEXTOID};
 	Datum		values[] = {
 		Int64GetDatum(job_id),
-		CStringGetTextDatum(psprintf(UINT64_FORMAT, GetSystemIdentifier()))
+		CStringGetTextDatum(psprintf(UINT64_FORMAT, GetSystemIdentifier())),
+		CStringGetTextDatum(cluster_history())
 	};
 	Oid			role;
 	char	   *state;
@@ -123,8 +125,9 @@ sendcampaign_resume(PG_FUNCTION_ARGS)
 				 errmsg("the run of background job %lld is %s", (long long) job_id, state),
 				 errhint("Only a paused run can be resumed.")));
 	(void) own_query("UPDATE sendcampaign.run SET error = NULL, system_identifier = $2::numeric,"
+					 " history = CASE WHEN total IS NOT NULL THEN $3 END,"
 					 " state = CASE WHEN total IS NULL THEN 'queued' ELSE 'running' END"
-					 " WHERE job_id = $1", 2, types, values, NULL);
+					 " WHERE job_id = $1", 3, types, values, NULL);
 	if (OidIsValid(role))
 		start_worker_at_commit(role);
 	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");

@@ -228,7 +228,7 @@ sendcampaign_scanner_main(Datum arg)
 	spi_check(SPI_connect(), SPI_OK_CONNECT, "SPI_connect");
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pgstat_report_activity(STATE_RUNNING, "looking for unfinished campaigns");
-	if (sendcampaign_enabled && own_lock_extension())
+	if (sendcampaign_enabled && OidIsValid(own_lock_extension()))
 		(void) start_workers_for_queue(true);
 	PopActiveSnapshot();
 	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");

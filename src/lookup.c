@@ -24,7 +24,7 @@
 #include <time.h>
 
 #include "catalog/pg_type.h"
-#include "json.h"
+#include "listing.h"
 #include "lookup.h"
 #include "mb/pg_wchar.h"
 #include "own.h"
@@ -49,29 +49,14 @@ typedef struct Candidate
 	int			segments;
 } Candidate;
 
-/* What one item of the list says; strings live as long as the page's scan. */
-typedef struct ListItem
-{
-	const char *sid;
-	const char *to;
-	const char *from;
-	const char *service;
-	const char *body;
-	const char *created;
-	int			segments;
-} ListItem;
-
 typedef struct Lookup
 {
 	MemoryContext context;		/* a child of the claim's */
 	int			tries;
 	int			pages;
 	char	   *url;			/* of the page under way */
-	char	   *next_page;
 	char	   *link;
 	pg_time_t	since;			/* by Twilio's clock */
-	bool		no_list;		/* the page has no member "messages" */
-	ListItem		item;
 	Message    *message;
 	int			num_candidates;
 	Candidate	candidates[MAX_CANDIDATES];
@@ -178,79 +163,35 @@ has_same_text(const char *body, const char *text)
 }
 
 static bool
-is_candidate(const Lookup *lookup, const ListItem *item)
+is_candidate(const Lookup *lookup, const ListedMessage *listed)
 {
 	const Message *message = lookup->message;
-	const char *sender = message->claim->sender;
-	const char *item_sender = is_messaging_service(sender) ? item->service : item->from;
-	pg_time_t	created;
 
-	if (item->sid == NULL || item->to == NULL || item->body == NULL ||
-		strcmp(item->to, message->phone) != 0 ||
-		item_sender == NULL || strcmp(item_sender, sender) != 0)
+	if (listed->sid == NULL || listed->to == NULL || listed->body == NULL ||
+		strcmp(listed->to, message->phone) != 0 ||
+		!is_from_sender(listed, message->claim->sender) ||
+		(listed->created > 0 && listed->created < lookup->since))
 		return false;
-	created = item->created ? http_parse_date(item->created) : 0;
-	if (created > 0 && created < lookup->since)
-		return false;
-	return lookup->link ? has_link(item->body, lookup->link) :
-		has_same_text(item->body, message->text);
+	return lookup->link ? has_link(listed->body, lookup->link) :
+		has_same_text(listed->body, message->text);
 }
 
 static void
-add_candidate(Lookup *lookup, const ListItem *item)
+look_at(void *arg, const ListedMessage *listed)
 {
+	Lookup	   *lookup = arg;
+
+	if (lookup->num_candidates == MAX_CANDIDATES || !is_candidate(lookup, listed))
+		return;
 	for (int i = 0; i < lookup->num_candidates; i++)
 	{
 		/* pages move on while they are read */
-		if (strcmp(lookup->candidates[i].sid, item->sid) == 0)
+		if (strcmp(lookup->candidates[i].sid, listed->sid) == 0)
 			return;
 	}
-	if (lookup->num_candidates == MAX_CANDIDATES)
-		return;
 	lookup->candidates[lookup->num_candidates].sid =
-		MemoryContextStrdup(lookup->context, item->sid);
-	lookup->candidates[lookup->num_candidates++].segments = item->segments;
-}
-
-static void
-page_member(void *arg, int depth, const char *key, const char *value)
-{
-	Lookup	   *lookup = arg;
-	ListItem	   *item = &lookup->item;
-
-	if (depth == 1 && strcmp(key, "next_page_uri") == 0)
-	{
-		lookup->no_list = false;
-		lookup->next_page = value ? MemoryContextStrdup(lookup->context, value) : NULL;
-	}
-	if (depth != 3 || value == NULL)
-		return;
-	if (strcmp(key, "sid") == 0)
-		item->sid = value;
-	else if (strcmp(key, "to") == 0)
-		item->to = value;
-	else if (strcmp(key, "from") == 0)
-		item->from = value;
-	else if (strcmp(key, "messaging_service_sid") == 0)
-		item->service = value;
-	else if (strcmp(key, "body") == 0)
-		item->body = value;
-	else if (strcmp(key, "date_created") == 0)
-		item->created = value;
-	else if (strcmp(key, "num_segments") == 0)
-		item->segments = atoi(value);
-}
-
-static void
-page_object_end(void *arg, int depth)
-{
-	Lookup	   *lookup = arg;
-
-	if (depth != 3)
-		return;
-	if (is_candidate(lookup, &lookup->item))
-		add_candidate(lookup, &lookup->item);
-	memset(&lookup->item, 0, sizeof(ListItem));
+		MemoryContextStrdup(lookup->context, listed->sid);
+	lookup->candidates[lookup->num_candidates++].segments = listed->segments;
 }
 
 /* The time of the claim by Twilio's clock. */
@@ -266,6 +207,13 @@ set_since(Lookup *lookup, const HttpResponse *response)
 			(time(NULL) - timestamptz_to_time_t(claim->claimed_at));
 }
 
+static void
+look_up_again(Message *message, int delay)
+{
+	message_wait(message, MESSAGE_IN_DOUBT,
+				 TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay));
+}
+
 /* Try again later, or give up. */
 static void
 lookup_failed(Message *message, const HttpResponse *response, const char *why)
@@ -277,11 +225,17 @@ lookup_failed(Message *message, const HttpResponse *response, const char *why)
 
 	if (response->retry_after > 0)
 		delay = Max(delay, response->retry_after * 1000);
-	if (hopeless || worker.leaving || ++lookup->tries >= MAX_TRIES)
+	if (worker.leaving)
+		look_up_again(message, delay);	/* it stays claimed, for the next worker */
+	else if (response->result == HTTP_NOT_SENT)
+	{
+		account_unreachable(message->account, why);
+		look_up_again(message, delay);
+	}
+	else if (hopeless || ++lookup->tries >= MAX_TRIES)
 		leave_in_doubt(message, psprintf("its look-up failed: %s", why));
 	else
-		message_wait(message, MESSAGE_IN_DOUBT,
-					 TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay));
+		look_up_again(message, delay);
 }
 
 static void
@@ -307,42 +261,32 @@ void
 take_lookup_answer(Message *message, const HttpResponse *response)
 {
 	Lookup	   *lookup = message->lookup;
+	char	   *next_page;
+	const char *problem;
 	StringInfoData url;
 
-	if (response->result != HTTP_ANSWERED || response->status != 200 || response->truncated)
-	{
-		lookup_failed(message, response, response->error[0] ? response->error :
-					  response->truncated ? "answer too long" :
-					  psprintf("HTTP status %ld", response->status));
-		return;
-	}
-	if (lookup->pages++ == 0)
+	if (lookup->pages == 0)
 		set_since(lookup, response);
-	lookup->next_page = NULL;
-	lookup->no_list = true;
-	memset(&lookup->item, 0, sizeof(ListItem));
-	if (!json_scan(response->body, response->body_length, page_member, page_object_end, lookup) ||
-		lookup->no_list)
+	problem = read_listing(response, look_at, lookup, &next_page);
+	if (problem)
 	{
-		lookup_failed(message, response, "answer is no list of messages");
+		lookup_failed(message, response, problem);
 		return;
 	}
-	if (lookup->next_page == NULL)
-	{
-		if (lookup->num_candidates == 0)
-			not_found(message);
-		else
-			message_done(message, OUTCOME_FOUND);
-		return;
-	}
+	account_answered(message->account);
 	initStringInfo(&url);
-	if (lookup->pages >= MAX_PAGES || !append_next_page_url(&url, lookup->next_page))
-	{
+	if (next_page == NULL && lookup->num_candidates == 0)
+		not_found(message);
+	else if (next_page == NULL)
+		message_done(message, OUTCOME_FOUND);
+	else if (++lookup->pages >= MAX_PAGES ||
+			 !append_next_page_url(&url, next_page))
 		leave_in_doubt(message, "its look-up does not end");
-		return;
+	else
+	{
+		lookup->url = MemoryContextStrdup(lookup->context, url.data);
+		look_up_again(message, 0);
 	}
-	lookup->url = MemoryContextStrdup(lookup->context, url.data);
-	message_wait(message, MESSAGE_IN_DOUBT, GetCurrentTimestamp());
 }
 
 /* Which of these SIDs have messages in the tables already? */
@@ -381,30 +325,63 @@ drop_known_candidates(Lookup *lookup)
 	}
 }
 
-/* Is another message with the same phone and text in doubt as well? */
-static bool
-has_twin(const Message *message)
+/* What another message says of one that has the same phone and text. */
+typedef enum Twin
 {
-	dlist_iter	iter;
+	TWIN_NONE,
+	TWIN_UNDER_WAY,				/* what is found may be its, as will be seen */
+	TWIN_IN_DOUBT				/* nobody can tell whose it is */
+} Twin;
 
-	dlist_foreach(iter, &message->claim->run->claims)
+static Twin
+twin_by_state(const Message *other)
+{
+	switch (other->state)
 	{
-		Claim	   *claim = dlist_container(Claim, node, iter.cur);
-
-		for (int i = 0; i < claim->num_messages; i++)
-		{
-			Message    *other = &claim->messages[i];
-
-			if (other != message && other->phone && other->text &&
-				(other->state == MESSAGE_IN_DOUBT || other->state == MESSAGE_LOOKING_UP ||
-				 (other->state == MESSAGE_DONE &&
-				  (other->outcome == OUTCOME_FOUND || other->outcome == OUTCOME_IN_DOUBT))) &&
-				strcmp(other->phone, message->phone) == 0 &&
-				strcmp(other->text, message->text) == 0)
-				return true;
-		}
+		case MESSAGE_SENDING:
+			return TWIN_UNDER_WAY;
+		case MESSAGE_IN_DOUBT:
+		case MESSAGE_LOOKING_UP:
+			return TWIN_IN_DOUBT;
+		case MESSAGE_DONE:
+			return other->outcome == OUTCOME_SENT ? TWIN_UNDER_WAY :
+				other->outcome == OUTCOME_FOUND || other->outcome == OUTCOME_IN_DOUBT ?
+				TWIN_IN_DOUBT : TWIN_NONE;
+		default:
+			return TWIN_NONE;
 	}
-	return false;
+}
+
+static Twin
+find_twin_in_claim(const Claim *claim, const Message *message)
+{
+	Twin		twin = TWIN_NONE;
+
+	for (int i = 0; i < claim->num_messages; i++)
+	{
+		const Message *other = &claim->messages[i];
+
+		if (other != message && other->phone && other->text &&
+			strcmp(other->phone, message->phone) == 0 &&
+			strcmp(other->text, message->text) == 0)
+			twin = Max(twin, twin_by_state(other));
+	}
+	return twin;
+}
+
+static Twin
+find_twin(const Message *message)
+{
+	Twin		twin = TWIN_NONE;
+	dlist_iter	run;
+	dlist_iter	claim;
+
+	dlist_foreach(run, &worker.runs)
+	{
+		dlist_foreach(claim, &dlist_container(Run, node, run.cur)->claims)
+			twin = Max(twin, find_twin_in_claim(dlist_container(Claim, node, claim.cur), message));
+	}
+	return twin;
 }
 
 /* Has the run left another message with this phone in doubt? */
@@ -425,17 +402,21 @@ static void
 settle_lookup(Message *message)
 {
 	Lookup	   *lookup = message->lookup;
+	Twin		twin = lookup->link ? TWIN_NONE : find_twin(message);
 
 	drop_known_candidates(lookup);
 	if (lookup->num_candidates == 0)
 		not_found(message);
-	else if (lookup->num_candidates > 1 ||
-			 (lookup->link == NULL && (has_twin(message) || has_twin_in_tables(message))))
+	else if (twin == TWIN_UNDER_WAY)
+		return;					/* see again when that one is recorded */
+	else if (lookup->num_candidates > 1 || twin == TWIN_IN_DOUBT ||
+			 (lookup->link == NULL && has_twin_in_tables(message)))
 		leave_in_doubt(message, "Twilio's list has several messages that it can be");
 	else
 	{
 		message->sid = message_strdup(message, lookup->candidates[0].sid);
 		message->segments = lookup->candidates[0].segments;
+		message->error_code = 0;
 		message->error_message = NULL;
 		forget_lookup(message);
 		message_done(message, OUTCOME_SENT);

@@ -109,15 +109,15 @@ own_query(const char *sql, int nargs, Oid *types, Datum *values, const char *nul
 	return SPI_processed;
 }
 
-bool
+Oid
 own_lock_extension(void)
 {
 	Oid			extension = get_extension_oid("sendcampaign", true);
 
 	if (!OidIsValid(extension))
-		return false;
+		return InvalidOid;
 	LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
-	return get_extension_oid("sendcampaign", true) == extension;
+	return get_extension_oid("sendcampaign", true) == extension ? extension : InvalidOid;
 }
 
 char *
@@ -150,6 +150,16 @@ spi_int32(uint64 row, int column)
 
 	Assert(SPI_gettypeid(SPI_tuptable->tupdesc, column) == INT4OID);
 	return isnull ? 0 : DatumGetInt32(value);
+}
+
+TimestampTz
+spi_timestamptz(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = spi_datum(row, column, &isnull);
+
+	Assert(SPI_gettypeid(SPI_tuptable->tupdesc, column) == TIMESTAMPTZOID);
+	return isnull ? 0 : DatumGetTimestampTz(value);
 }
 
 bool

@@ -11,6 +11,7 @@
 #ifndef SENDCAMPAIGN_OWN_H
 #define SENDCAMPAIGN_OWN_H
 
+#include "datatype/timestamp.h"
 #include "executor/spi.h"
 
 #define OWN_MAX_ARGS	12
@@ -37,14 +38,15 @@ extern uint64 own_query(const char *sql, int nargs, Oid *types, Datum *values,
 
 /*
  * Locks the extension against being dropped or altered, to the end of the
- * transaction; false where it does not exist (any more).
+ * transaction; returns its OID, invalid where it does not exist.
  */
-extern bool own_lock_extension(void);
+extern Oid	own_lock_extension(void);
 
 /* Columns of SPI_tuptable, counted from 1; NULL or 0 for an SQL null. */
 extern char *spi_string(uint64 row, int column);
 extern int64 spi_int64(uint64 row, int column);
 extern int32 spi_int32(uint64 row, int column);
+extern TimestampTz spi_timestamptz(uint64 row, int column);
 extern bool spi_bool(uint64 row, int column);
 extern bool spi_isnull(uint64 row, int column);
 

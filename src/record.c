@@ -55,9 +55,12 @@ collect(Run *run)
 	num_recording = 0;
 	dlist_foreach(iter, &run->done)
 	{
+		Message    *message = dlist_container(Message, node, iter.cur);
+
 		if (num_recording == RECORD_SIZE)
 			break;
-		recording[num_recording++] = dlist_container(Message, node, iter.cur);
+		if (message->outcome != OUTCOME_FOUND)
+			recording[num_recording++] = message;
 	}
 }
 
@@ -250,6 +253,30 @@ put_back_released(Run *run)
 	run->exhausted = false;
 }
 
+/*
+ * What was put back must not be in its claim any more, or a crash would make
+ * it doubtful and unclaimed at once.
+ */
+static void
+take_released_out_of_claims(Run *run)
+{
+	static OwnStatement statement = {
+		"UPDATE sendcampaign.claim c SET (list_user_ids, phones) ="
+		" (SELECT coalesce(array_agg(u.id ORDER BY u.n), '{}'),"
+		"  coalesce(array_agg(u.phone ORDER BY u.n), '{}')"
+		"  FROM unnest(c.list_user_ids, c.phones) WITH ORDINALITY u(id, phone, n)"
+		"  WHERE u.id <> ALL ($2))"
+		" WHERE c.job_id = $1 AND c.list_user_ids && $2",
+		2, {INT8OID, INT8ARRAYOID}
+	};
+	int			count;
+	Datum		ids = ids_with_outcome(OUTCOME_RELEASED, &count);
+	Datum		values[] = {Int64GetDatum(run->job_id), ids};
+
+	if (count > 0)
+		(void) own_execute(&statement, values, NULL);
+}
+
 /* Deletes the claims of which nothing is left to be recorded after this. */
 static void
 delete_claims(Run *run)
@@ -403,6 +430,7 @@ record_outcomes(Run *run, bool careful)
 	insert_messages(run);
 	put_back_released(run);
 	delete_claims(run);
+	take_released_out_of_claims(run);
 	add_counts(run);
 	report_progress_if_possible(run, careful);
 	move_to_recorded(run);
@@ -587,4 +615,38 @@ fail_run(Run *run, bool careful)
 					(long long) run->job_id, run->stop_reason),
 			 errhint("Mend the cause and call send_campaign() with the same campaign and job: it goes on where it stopped.")));
 	run->stop_recorded = true;
+}
+
+void
+pause_run(Run *run, const char *reason)
+{
+	Oid			types[] = {INT8OID, TEXTOID};
+	Datum		values[] = {Int64GetDatum(run->job_id), CStringGetTextDatum(reason)};
+
+	(void) own_query("UPDATE sendcampaign.run SET state = 'paused', error = $2 WHERE job_id = $1",
+					 2, types, values, NULL);
+	ereport(LOG,
+			(errmsg("sendcampaign: job %lld is paused: %s", (long long) run->job_id, reason),
+			 errhint("If it should go on all the same, call sendcampaign.resume(%lld).",
+					 (long long) run->job_id)));
+	run->finished = true;
+}
+
+static void
+report_drop(Run *run)
+{
+	report.progress = -1;
+	report.counts = DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
+	report.error = "the extension sendcampaign was dropped while the campaign was being sent";
+	report_end(run);
+}
+
+void
+record_without_extension(Run *run)
+{
+	if (run->tables == NULL)
+		return;
+	collect(run);
+	(void) guarded(count_sent_carefully, run, &run->recording);
+	(void) guarded(report_drop, run, &run->recording);
 }

@@ -35,4 +35,16 @@ extern void finish_run(Run *run, bool careful);
 /* Writes that the run has failed, and why; sets run->stop_recorded. */
 extern void fail_run(Run *run, bool careful);
 
+/*
+ * Writes that the run is paused until a person resumes it, and why; sets
+ * run->finished.  None of its messages may be under way.
+ */
+extern void pause_run(Run *run, const char *reason);
+
+/*
+ * The extension is gone, and with it its tables: sentCount and the job's
+ * error are what can still be recorded.
+ */
+extern void record_without_extension(Run *run);
+
 #endif							/* SENDCAMPAIGN_RECORD_H */

@@ -53,10 +53,9 @@ append_list_query(StringInfo url, const char *phone)
 }
 
 void
-append_history_query(StringInfo url, const char *sender, const char *day)
+append_history_query(StringInfo url, const char *sender)
 {
-	appendStringInfoString(url, "?PageSize=" PAGE_SIZE "&DateSent%3E=");
-	http_append_escaped(url, day);
+	appendStringInfoString(url, "?PageSize=" PAGE_SIZE);
 	if (!is_messaging_service(sender))
 	{
 		appendStringInfoString(url, "&From=");

@@ -24,11 +24,11 @@ extern void append_create_form(StringInfo form, const char *sender,
 extern void append_list_query(StringInfo url, const char *phone);
 
 /*
- * Appends the query that lists a sender's messages sent on or after a day
- * ("2026-11-22"); a messaging service cannot be asked for, so it lists the
- * account's.
+ * Appends the query that lists a sender's messages; a messaging service
+ * cannot be asked for, so it lists the account's.  Not by date: a message
+ * that is queued still has no date of sending, and might be left out.
  */
-extern void append_history_query(StringInfo url, const char *sender, const char *day);
+extern void append_history_query(StringInfo url, const char *sender);
 
 /*
  * Appends the URL of a list's next page, which Twilio gives as a path on the

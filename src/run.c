@@ -6,7 +6,8 @@
  * How many requests may be in flight follows what the account shows it can
  * take: the window grows with each good answer until Twilio first says "too
  * many" (429), shrinks by one for each such answer, which brings it to the
- * limit within one round trip, and from then on tries one more now and then.
+ * limit within one round trip, and from then on tries one more after each two
+ * windows of good answers: one request in some dozens then meets the limit.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,7 +19,7 @@
 #include "utils/memutils.h"
 
 #define FIRST_WINDOW		20
-#define ANSWERS_PER_STEP	200 /* once a limit has been met */
+#define STEP_AFTER_WINDOWS	2	/* full of good answers, once a limit has been met */
 #define BACKOFF_BASE_MS		1000
 #define BACKOFF_MAX_MS		60000
 
@@ -58,7 +59,7 @@ account_answered(Account *account)
 	if (account->trouble)
 		pfree(account->trouble);
 	account->trouble = NULL;
-	if (!account->growing_fast && ++account->answers < ANSWERS_PER_STEP)
+	if (!account->growing_fast && ++account->answers < STEP_AFTER_WINDOWS * account->window)
 		return;
 	account->answers = 0;
 	if (account->window < sendcampaign_max_concurrency)

@@ -57,6 +57,10 @@ typedef struct Run
 	char	   *sender;
 	int			last_batch;		/* number of the newest batch taken */
 	bool		exhausted;		/* there are no more batches */
+	TimestampTz started_at;
+	bool		lost_history;	/* commits may have been lost since it was written */
+	struct History *history;	/* being read back, see history.c; else NULL */
+	bool		read_back;		/* there may be witnesses of what was sent */
 	bool		tentative;		/* adopted in the transaction now open */
 	bool		finished;		/* its end is in the tables */
 	dlist_head	claims;			/* Claim, not all of whose outcomes are durable */

@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "classify.h"
+#include "history.h"
 #include "lookup.h"
 #include "request.h"
 #include "send.h"
@@ -111,13 +112,14 @@ send_ready(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	bool		sent = true;
+	dlist_iter	iter;
 
 	if (worker.leaving || !sendcampaign_enabled)
 		return;
+	dlist_foreach(iter, &worker.runs)
+		read_back_more(dlist_container(Run, node, iter.cur), now);
 	while (sent)
 	{
-		dlist_iter	iter;
-
 		sent = false;
 		dlist_foreach(iter, &worker.runs)
 			sent |= send_one(dlist_container(Run, node, iter.cur), now);
@@ -178,7 +180,7 @@ try_later(Message *message, const Verdict *verdict)
 	if (is_back_pressure(verdict->error_code))
 		run->paused_until =
 			TimestampTzPlusMilliseconds(now, Max(delay, backoff_delay(run->back_pressure++)));
-	else
+	else if (verdict->error_code == 20429 || verdict->error_code == 429)
 		account_overloaded(message->account);
 	if (message->attempts < sendcampaign_max_attempts)
 	{
@@ -239,7 +241,8 @@ apply_verdict(Message *message, const Verdict *verdict)
 			unreachable(message, verdict);
 			break;
 		case VERDICT_DOUBT:
-			account_overloaded(message->account);
+			if (verdict->error_code == 0)
+				account_overloaded(message->account);	/* no answer in time */
 			describe_error(message, verdict);
 			doubt(message, verdict->error_message);
 			break;
@@ -255,6 +258,11 @@ take_answer(const HttpResponse *response)
 	Message    *message = response->tag;
 	Verdict		verdict;
 
+	if (*(CallKind *) response->tag == CALL_HISTORY)
+	{
+		take_history_answer(response->tag, response);
+		return;
+	}
 	message->account->in_flight--;
 	if (response->server_time > 0)
 	{
@@ -312,7 +320,7 @@ follow_agenda(void)
 
 		if (message->state == MESSAGE_WAITING)
 			message_ready(message);
-		else if (run->account == NULL)
+		else if (run->account == NULL || run->history)
 			message_wait(message, MESSAGE_IN_DOUBT, TimestampTzPlusMilliseconds(now, 1000));
 		else if (worker.leaving || !account_has_room(run->account, now) || !start_lookup(message))
 			message_wait(message, MESSAGE_IN_DOUBT, TimestampTzPlusMilliseconds(now, 200));
@@ -344,7 +352,7 @@ next_send_time(void)
 	{
 		Run		   *run = dlist_container(Run, node, iter.cur);
 
-		if (run->num_ready == 0)
+		if (run->num_ready == 0 && run->history == NULL)
 			continue;
 		next = earlier(next, run->paused_until, now);
 		if (run->account)

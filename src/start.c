@@ -312,3 +312,11 @@ leave_for_good(Oid role)
 	unlock_role(role, WORKER_LOCK, ExclusiveLock, true);
 	unlock_role(role, ENQUEUE_LOCK, ExclusiveLock, true);
 }
+
+void
+hand_over(Oid role)
+{
+	unlock_role(role, WORKER_LOCK, ExclusiveLock, true);
+	(void) register_worker(role, InvalidTransactionId);
+	unlock_role(role, ENQUEUE_LOCK, ExclusiveLock, true);
+}

@@ -39,10 +39,12 @@ extern bool become_the_worker(Oid role);
 
 /*
  * For the worker: true keeps anyone from committing a run for this role until
- * one of the two below; false where someone does just now.
+ * one of the three below; false where someone does just now.
  */
 extern bool prepare_to_leave(Oid role);
 extern void stay_the_worker(Oid role);
 extern void leave_for_good(Oid role);
+/* Leaves as well, with a new worker started in its place. */
+extern void hand_over(Oid role);
 
 #endif							/* SENDCAMPAIGN_START_H */

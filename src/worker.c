@@ -24,6 +24,7 @@
 #include "compat.h"
 #include "fmgr.h"
 #include "guard.h"
+#include "history.h"
 #include "http.h"
 #include "lookup.h"
 #include "miscadmin.h"
@@ -167,6 +168,7 @@ record_all(bool careful)
 	{
 		Run		   *run = dlist_container(Run, node, iter.cur);
 
+		store_history(run);
 		record_notice(run);
 		if (run->stop_reason || !sendcampaign_enabled)
 			release_unsent(run);
@@ -191,11 +193,14 @@ finish_all(bool careful)
 		int			recorded = 0;
 		dlist_iter	message;
 
-		if (run->recording.until > now || worker.leaving)
+		if (run->recording.until > now || worker.leaving || run->finished)
 			continue;
 		dlist_foreach(message, &run->recorded)
 			recorded++;
-		if (run->stop_reason && !run->stop_recorded)
+		if (why_history_cannot_be_read(run))
+			pause_run(run, psprintf("commits may have been lost, and what was sent cannot be read back from Twilio: %s",
+									why_history_cannot_be_read(run)));
+		else if (run->stop_reason && !run->stop_recorded)
 			fail_run(run, careful);
 		else if (run->stop_reason == NULL && run->exhausted && !run->finished &&
 				 run->open == recorded)
@@ -203,6 +208,18 @@ finish_all(bool careful)
 		ended |= run->stop_recorded || run->finished;
 	}
 	return ended;
+}
+
+/* Dropped and created again is not the one whose runs we have. */
+static bool
+is_extension_there(void)
+{
+	static Oid	extension = InvalidOid;
+	Oid			now = own_lock_extension();
+
+	if (worker.num_runs == 0)
+		extension = now;
+	return OidIsValid(now) && now == extension;
 }
 
 /* All that the database has to do now, as one transaction. */
@@ -213,9 +230,9 @@ tick(bool careful)
 	bool		ended;
 
 	begin_transaction();
-	if (!own_lock_extension())
+	if (!is_extension_there())
 	{
-		extension_gone = true;
+		extension_gone = worker.num_runs > 0;
 		commit_transaction();
 		return;
 	}
@@ -251,6 +268,7 @@ after_commit(void)
 		run->tentative = false;
 		run->stop_durable = run->stop_recorded;
 		keep_claims(run);
+		keep_history(run);
 		forget_recorded(run);
 		if (is_through(run))
 			free_run(run);
@@ -267,6 +285,7 @@ after_abort(void)
 		Run		   *run = dlist_container(Run, node, iter.cur);
 
 		unrecord(run);
+		unstore_history(run);
 		drop_tentative_claims(run);
 		run->exhausted = false;
 		run->finished = false;
@@ -381,28 +400,46 @@ wait_time(TimestampTz now)
 	return most;
 }
 
+static bool
+work_is_queued(void)
+{
+	bool		queued;
+
+	if (!sendcampaign_enabled)
+		return false;
+	begin_transaction();
+	queued = OidIsValid(own_lock_extension()) && runs_are_waiting();
+	commit_transaction();
+	return queued;
+}
+
 /* Ends the worker where there is nothing to do, and nothing can be added. */
 static void
 leave_if_idle(void)
 {
-	bool		waiting = true;
-
 	if (worker.num_runs > 0 || !prepare_to_leave(worker.role))
 		return;
-	if (sendcampaign_enabled)
+	if (work_is_queued())
 	{
-		begin_transaction();
-		waiting = own_lock_extension() && runs_are_waiting();
-		commit_transaction();
+		stay_the_worker(worker.role);
+		return;
 	}
-	else
-		waiting = false;
-	if (!waiting)
+	leave_for_good(worker.role);
+	proc_exit(0);
+}
+
+/* Takes the answers that come within a moment. */
+static void
+await_answers(void)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LEAVE_DELAY_MS);
+
+	worker.leaving = true;
+	while (http_in_flight() > 0 && GetCurrentTimestamp() < until && !ProcDiePending)
 	{
-		leave_for_good(worker.role);
-		proc_exit(0);
+		http_wait(10);
+		take_answers();
 	}
-	stay_the_worker(worker.role);
 }
 
 /*
@@ -414,18 +451,12 @@ leave_if_idle(void)
 static void
 leave(void)
 {
-	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LEAVE_DELAY_MS);
 	ErrorData  *error;
 	dlist_iter	iter;
 
-	worker.leaving = true;
 	ProcDiePending = false;
 	InterruptPending = false;
-	while (http_in_flight() > 0 && GetCurrentTimestamp() < until && !ProcDiePending)
-	{
-		http_wait(10);
-		take_answers();
-	}
+	await_answers();
 	ProcDiePending = false;
 	dlist_foreach(iter, &worker.runs)
 		release_unsent(dlist_container(Run, node, iter.cur));
@@ -450,14 +481,31 @@ handle_interrupts(void)
 	}
 }
 
+/*
+ * DROP EXTENSION ends its runs: nothing more is sent, and what the
+ * application's tables can still be told, they are told.
+ */
 static void
 stop_where_extension_is_gone(void)
 {
+	dlist_iter	iter;
+
 	if (!extension_gone)
 		return;
+	await_answers();
+	begin_transaction();
+	dlist_foreach(iter, &worker.runs)
+		record_without_extension(dlist_container(Run, node, iter.cur));
+	commit_transaction();
 	ereport(LOG,
-			(errmsg("sendcampaign: the extension has been dropped; %d requests were in flight",
-					http_in_flight())));
+			(errmsg("sendcampaign: the extension was dropped while %d campaigns were being sent",
+					worker.num_runs)));
+	while (!prepare_to_leave(worker.role))
+		(void) http_wait(10);
+	if (work_is_queued())		/* it was created again */
+		hand_over(worker.role);
+	else
+		leave_for_good(worker.role);
 	proc_exit(0);
 }
 

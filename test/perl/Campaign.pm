@@ -10,9 +10,11 @@ use LocalTwilio;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes ();
 
 our @EXPORT = qw(new_cluster install_extension create_campaign wait_for_run wait_for_no_worker
-  poll run_row);
+  poll run_row start_campaign wait_for_flight worker_pids worker_is_gone sent_once
+  sent_with sql_error);
 
 # A running cluster that sends to this local Twilio; conf => lines to add.
 sub new_cluster
@@ -69,6 +71,27 @@ sub create_campaign
 
 sub quoted { my $s = shift; $s =~ s/'/''/g; return "'$s'::text"; }
 
+# How many messages Twilio took whose text begins so.
+sub sent_with
+{
+	my ($twilio, $text) = @_;
+	return scalar grep { index($_->{body}, $text) == 0 } $twilio->ledger;
+}
+
+# The first error of some SQL: { sqlstate, message, detail, hint }.
+sub sql_error
+{
+	my ($node, $sql, %arg) = @_;
+	my ($stdout, $stderr) = ('', '');
+	$node->psql($arg{db} || 'postgres', "\\set VERBOSITY verbose\n$sql",
+		stdout => \$stdout, stderr => \$stderr, on_error_stop => 1);
+	my %error = (sqlstate => '', message => '', detail => '', hint => '');
+	@error{qw(sqlstate message)} = ($1, $2) if $stderr =~ /(?:ERROR|FATAL):  (\w{5}): (.*)/;
+	$error{detail} = $1 if $stderr =~ /^DETAIL:  (.*)/m;
+	$error{hint} = $1 if $stderr =~ /^HINT:  (.*)/m;
+	return \%error;
+}
+
 sub run_row
 {
 	my ($node, $job, $db) = @_;
@@ -98,6 +121,80 @@ sub wait_for_no_worker
 	$node->poll_query_until('postgres',
 		"SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'sendcampaign worker'")
 	  or diag('a worker is left');
+}
+
+# Calls send_campaign(campaign, job); options db, role, job.  Returns the job.
+sub start_campaign
+{
+	my ($node, $campaign, %arg) = @_;
+	my $role = $arg{role} || 'app';
+	my $job = $arg{job} // 'NULL';
+	return $node->safe_psql($arg{db} || 'postgres',
+		"SET ROLE $role; SELECT send_campaign($campaign, $job)");
+}
+
+# Waits until the local Twilio has so many requests in hand.
+sub wait_for_flight
+{
+	my ($twilio, $requests) = @_;
+	poll(sub { $twilio->stats->{create_in_flight} >= $requests })
+	  or diag("$requests requests in flight were expected");
+}
+
+sub worker_pids
+{
+	my $node = shift;
+	return split /\n/, $node->safe_psql('postgres', q{
+		SELECT pid FROM pg_stat_activity WHERE backend_type = 'sendcampaign worker' ORDER BY pid});
+}
+
+# Is every worker gone within so many seconds?
+sub worker_is_gone
+{
+	my ($node, $seconds) = @_;
+	return poll(sub { !worker_pids($node) }, $seconds);
+}
+
+# Waits for the run's end and compares everything with what the local Twilio
+# has accepted.  All were sent, where the counts given do not say otherwise:
+# sent_once($node, $twilio, $campaign, $job, $name, db =>, total =>, failed =>,
+# skipped =>).  The texts need their link.
+sub sent_once
+{
+	my ($node, $twilio, $campaign, $job, $name, %arg) = @_;
+	my $db = $arg{db} || 'postgres';
+	my $run = wait_for_run($node, $job, db => $db);
+	my ($failed, $skipped) = ($arg{failed} // 0, $arg{skipped} // 0);
+	my $total = $arg{total} // $run->{total};
+	my %accepted;
+
+	push @{ $accepted{$1} }, $_->{sid}
+	  for grep { $_->{body} =~ /\?yu=(\d+)&yc=$campaign$/ } $twilio->ledger;
+	my $rows = $node->safe_psql($db, qq{
+		SELECT m.list_user_id, m.status, coalesce(m.sid, ''), coalesce((u.data->>'sentCount')::int, 0), u.id
+		FROM sendcampaign.message m LEFT JOIN ac_list_users u ON u.id = m.list_user_id
+		WHERE m.job_id = $job});
+	my (@wrong, %sent);
+	for (split /\n/, $rows)
+	{
+		my ($id, $status, $sid, $count, $exists) = split /\|/;
+		my @sids = @{ $accepted{$id} || [] };
+		push @wrong, "$_ but accepted: @sids"
+		  if ($status eq 'sent' ? "$sid" : '') ne "@sids" || ($exists ne '' && $count != @sids);
+		$sent{$id} = 1 if $status eq 'sent';
+	}
+	push @wrong, "list user $_ has no row, but a message" for grep { !$sent{$_} } keys %accepted;
+	my $left = $node->safe_psql($db, qq{SELECT (SELECT count(*) FROM sendcampaign.claim WHERE job_id = $job),
+		(SELECT count(*) FROM sendcampaign.batch WHERE job_id = $job)});
+	my $job_row = $node->safe_psql($db, "SELECT progress FROM ac_background_jobs WHERE id = $job");
+
+	delete $run->{error};
+	is_deeply($run, { state => 'completed', total => $total, sent => $total - $failed - $skipped,
+			failed => $failed, skipped => $skipped, in_doubt => 0 }, "$name: the run is complete");
+	is(scalar(() = $rows =~ /^\d/mg), $total, "$name: a row for each recipient");
+	is_deeply([ @wrong[0 .. ($#wrong > 4 ? 4 : $#wrong)] ], [], "$name: rows and counts are what Twilio accepted");
+	is($left, '0|0', "$name: nothing claimed or left over");
+	like($job_row, qr/^(100)?$/, "$name: the job's progress");
 }
 
 # Polls a condition every 20 ms, for up to 120 s (or so many).

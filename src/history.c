@@ -1,0 +1,432 @@
+/*-------------------------------------------------------------------------
+ *
+ * history.c
+ *	  Reads back from Twilio what a run has sent, after lost commits.
+ *
+ * A standby that lags when it is promoted, or yesterday's backup, knows less
+ * than has happened: recipients that it takes for unclaimed have the message
+ * already.  Twilio's list of messages knows it.  So before a run goes on in
+ * such a cluster, the list of its sender is read, back to the day before the
+ * run began, and what belongs to the run is kept in sendcampaign.witness.
+ * A batch that is claimed then is compared with it.
+ *
+ * Where no commits were lost, this costs nothing.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <ctype.h>
+
+#include "access/xlog.h"
+#include "catalog/pg_type.h"
+#include "history.h"
+#include "listing.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "own.h"
+#include "render.h"
+#include "request.h"
+#include "settings.h"
+#include "storage/fd.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#define MAX_PAGES		10000
+#define MAX_PAGE_BYTES	(64 * 1024 * 1024)
+
+/* Clocks and time zones may differ by so much, in seconds. */
+#define TIME_SLACK		(24 * 60 * 60)
+
+typedef struct Witness
+{
+	char	   *sid;
+	char	   *phone;
+	int64		list_user_id;	/* 0 where the text has no link */
+	int			segments;
+} Witness;
+
+typedef struct History
+{
+	CallKind	kind;			/* CALL_HISTORY; first, as the tag of a request */
+	Run		   *run;
+	Account    *account;
+	MemoryContext page_context; /* of what one page gave */
+	char	   *url;			/* of the next page; NULL when all are read */
+	bool		under_way;
+	bool		page_is_new;	/* what was read is still to be stored */
+	bool		storing;		/* in the transaction now open */
+	int			pages;
+	int			failures;
+	const char *refusal;		/* why it cannot be read, or NULL */
+	TimestampTz due;
+	char	   *link_start;		/* "https://...yu=", or NULL for no link */
+	char	   *link_end;		/* "&yc=1..." */
+	pg_time_t	since;
+	/* of the page being read */
+	pg_time_t	first_created;
+	pg_time_t	last_created;
+	pg_time_t	newest;
+	Witness    *witnesses;		/* in page_context, as is all in it */
+	int			num_witnesses;
+} History;
+
+/*
+ * The timeline changes at a promotion and at a restore to a point in time.
+ * A base backup that is just started stays on its timeline, but the server
+ * leaves the backup's label in the data directory.
+ */
+char *
+cluster_history(void)
+{
+	FILE	   *file = AllocateFile("backup_label.old", "r");
+	char		label[1024];
+	uint32		hash = 0;
+
+	if (file)
+	{
+		size_t		length = fread(label, 1, sizeof(label), file);
+
+		for (size_t i = 0; i < length; i++)
+			hash = hash * 31 + (unsigned char) label[i];
+		FreeFile(file);
+	}
+	return psprintf("%u/%08X", GetWALInsertionTimeLine(), hash);
+}
+
+/* Splits the tracking link into what is before and after the list user's id. */
+static void
+set_link(History *history)
+{
+	char	   *link = render_link(history->run->base_url, 1, history->run->campaign_id);
+	char	   *id = NULL;
+
+	if (link == NULL)
+		return;
+	for (char *found = strstr(link, "yu=1&yc="); found; found = strstr(found + 1, "yu=1&yc="))
+		id = found + strlen("yu=");
+	history->link_end = pstrdup(id + 1);
+	*id = '\0';
+	history->link_start = link;
+}
+
+void
+begin_reading_back(Run *run)
+{
+	MemoryContext old = MemoryContextSwitchTo(run->context);
+	History    *history = palloc0(sizeof(History));
+	StringInfoData url;
+
+	history->kind = CALL_HISTORY;
+	history->run = run;
+	history->page_context = AllocSetContextCreate(run->context, "sendcampaign history",
+												  ALLOCSET_DEFAULT_SIZES);
+	history->since = timestamptz_to_time_t(run->started_at) - TIME_SLACK;
+	set_link(history);
+	initStringInfo(&url);
+	append_messages_url(&url, run->account->sid);
+	append_history_query(&url, run->sender);
+	history->url = url.data;
+	run->history = history;
+	MemoryContextSwitchTo(old);
+	ereport(LOG,
+			(errmsg("sendcampaign: job %lld: commits may have been lost, reading back from Twilio what was sent",
+					(long long) run->job_id)));
+}
+
+void
+read_back_more(Run *run, TimestampTz now)
+{
+	History    *history = run->history;
+	HttpRequest request = {0};
+
+	if (history == NULL || history->refusal || history->under_way ||
+		history->page_is_new || history->due > now || run->stop_reason ||
+		!account_has_room(run->account, now))
+		return;
+	request.url = history->url;
+	request.user = run->account->user;
+	request.password = run->account->secret;
+	request.timeout = sendcampaign_request_timeout;
+	request.connect_timeout = sendcampaign_connect_timeout;
+	request.max_response = MAX_PAGE_BYTES;
+	request.ca_file = sendcampaign_ca_file;
+	request.tag = history;
+	if (!http_start(&request))
+		return;
+	history->account = run->account;
+	history->account->in_flight++;
+	history->under_way = true;
+}
+
+/* The list user that the link in a text names, 0 where there is none. */
+static int64
+list_user_of_link(const History *history, const char *body)
+{
+	const char *found = strstr(body, history->link_start);
+	char	   *end;
+	int64		id;
+
+	if (found == NULL || !isdigit((unsigned char) found[strlen(history->link_start)]))
+		return 0;
+	errno = 0;
+	id = strtoll(found + strlen(history->link_start), &end, 10);
+	if (errno != 0 || strncmp(end, history->link_end, strlen(history->link_end)) != 0 ||
+		isdigit((unsigned char) end[strlen(history->link_end)]))
+		return 0;
+	return id;
+}
+
+static bool
+is_text_of(const Run *run, const char *body)
+{
+	return strcmp(body, run->message) == 0;
+}
+
+static void
+add_witness(History *history, const ListedMessage *listed, int64 list_user_id)
+{
+	Witness    *witness;
+	MemoryContext old = MemoryContextSwitchTo(history->page_context);
+
+	if (history->num_witnesses % 1024 == 0)
+	{
+		Size		size = (history->num_witnesses + 1024) * sizeof(Witness);
+
+		history->witnesses = history->witnesses ?
+			repalloc(history->witnesses, size) : palloc(size);
+	}
+	witness = &history->witnesses[history->num_witnesses++];
+	witness->sid = pstrdup(listed->sid);
+	witness->phone = pstrdup(listed->to);
+	witness->list_user_id = list_user_id;
+	witness->segments = listed->segments;
+	MemoryContextSwitchTo(old);
+}
+
+static void
+look_at_past(void *arg, const ListedMessage *listed)
+{
+	History    *history = arg;
+	int64		id = 0;
+
+	if (history->first_created == 0)
+		history->first_created = listed->created;
+	history->last_created = listed->created;
+	history->newest = Max(history->newest, listed->created);
+	if (listed->sid == NULL || listed->to == NULL || listed->body == NULL ||
+		!is_from_sender(listed, history->run->sender) ||
+		(listed->created > 0 && listed->created < history->since))
+		return;
+	if (history->link_start)
+		id = list_user_of_link(history, listed->body);
+	if (history->link_start ? id != 0 : is_text_of(history->run, listed->body))
+		add_witness(history, listed, id);
+}
+
+/* The list's end, or where it comes to what is older than the run. */
+static bool
+is_last_page(const History *history, const char *next_page)
+{
+	return next_page == NULL ||
+		(history->newest > 0 && history->newest < history->since &&
+		 history->first_created >= history->last_created);
+}
+
+static void
+history_failed(History *history, const HttpResponse *response, const char *problem)
+{
+	int			delay = backoff_delay(history->failures++);
+
+	if (response->status >= 400 && response->status < 500 &&
+		response->status != 429 && response->status != 408)
+		history->refusal = MemoryContextStrdup(history->run->context, problem);
+	if (response->retry_after > 0)
+		delay = Max(delay, response->retry_after * 1000);
+	history->due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay);
+}
+
+void
+take_history_answer(History *history, const HttpResponse *response)
+{
+	Run		   *run = history->run;
+	char	   *next_page;
+	const char *problem;
+	StringInfoData url;
+
+	history->under_way = false;
+	history->account->in_flight--;
+	MemoryContextReset(history->page_context);
+	history->witnesses = NULL;
+	history->num_witnesses = 0;
+	history->first_created = history->last_created = history->newest = 0;
+	problem = read_listing(response, look_at_past, history, &next_page);
+	if (problem)
+	{
+		history_failed(history, response, problem);
+		return;
+	}
+	history->failures = 0;
+	initStringInfo(&url);
+	history->page_is_new = true;
+	if (is_last_page(history, next_page))
+		history->url = NULL;
+	else if (++history->pages >= MAX_PAGES || !append_next_page_url(&url, next_page))
+		history->refusal = "Twilio's list of messages does not end";
+	else
+		history->url = MemoryContextStrdup(run->context, url.data);
+}
+
+static void
+insert_witness(const Run *run, const Witness *witness)
+{
+	static OwnStatement statement = {
+		"INSERT INTO sendcampaign.witness (job_id, sid, phone, list_user_id, segments)"
+		" SELECT $1, $2, $3, $4, $5"
+		" WHERE NOT EXISTS (SELECT FROM sendcampaign.message m JOIN sendcampaign.run r"
+		"  ON r.job_id = m.job_id WHERE r.campaign_id = $6 AND m.list_user_id = $4 AND m.sid = $2)"
+		" ON CONFLICT DO NOTHING",
+		6, {INT8OID, TEXTOID, TEXTOID, INT8OID, INT4OID, INT8OID}
+	};
+	Datum		values[] = {
+		Int64GetDatum(run->job_id), CStringGetTextDatum(witness->sid),
+		CStringGetTextDatum(witness->phone), Int64GetDatum(witness->list_user_id),
+		Int32GetDatum(witness->segments), Int64GetDatum(run->campaign_id)
+	};
+
+	(void) own_execute(&statement, values, NULL);
+}
+
+/* All is read: the run may go on, in this cluster's history. */
+static void
+adopt_history(Run *run)
+{
+	Oid			types[] = {INT8OID, TEXTOID};
+	Datum		values[] = {
+		Int64GetDatum(run->job_id), CStringGetTextDatum(cluster_history())
+	};
+
+	(void) own_query("UPDATE sendcampaign.run SET history = $2, read_back = true"
+					 " WHERE job_id = $1", 2, types, values, NULL);
+}
+
+void
+store_history(Run *run)
+{
+	History    *history = run->history;
+
+	if (history == NULL || !history->page_is_new)
+		return;
+	for (int i = 0; i < history->num_witnesses; i++)
+		insert_witness(run, &history->witnesses[i]);
+	if (history->url == NULL)
+		adopt_history(run);
+	history->storing = true;
+}
+
+void
+keep_history(Run *run)
+{
+	History    *history = run->history;
+
+	if (history == NULL || !history->storing)
+		return;
+	history->storing = history->page_is_new = false;
+	if (history->url)
+		return;
+	run->history = NULL;
+	run->read_back = true;
+	ereport(LOG,
+			(errmsg("sendcampaign: job %lld: has read back from Twilio what was sent, and goes on",
+					(long long) run->job_id)));
+}
+
+void
+unstore_history(Run *run)
+{
+	if (run->history)
+		run->history->storing = false;
+}
+
+const char *
+why_history_cannot_be_read(const Run *run)
+{
+	return run->history ? run->history->refusal : NULL;
+}
+
+/* The witness, if there is one; in SPI_tuptable: its sid, segments, count. */
+static bool
+find_witness(const Message *message, bool has_link)
+{
+	static OwnStatement by_link = {
+		"SELECT min(sid), min(segments), count(*) FROM sendcampaign.witness"
+		" WHERE job_id = $1 AND list_user_id = $2", 2, {INT8OID, INT8OID}
+	};
+	static OwnStatement by_phone = {
+		"SELECT min(sid), min(segments), count(*) FROM sendcampaign.witness"
+		" WHERE job_id = $1 AND phone = $2", 2, {INT8OID, TEXTOID}
+	};
+	Datum		values[] = {
+		Int64GetDatum(message->claim->run->job_id),
+		has_link ? Int64GetDatum(message->list_user_id) : CStringGetTextDatum(message->phone)
+	};
+
+	(void) own_execute(has_link ? &by_link : &by_phone, values, NULL);
+	return spi_int64(0, 3) > 0;
+}
+
+/* A witness speaks for one recipient only; false where it has spoken before. */
+static bool
+take_witness(const Message *message)
+{
+	static OwnStatement statement = {
+		"UPDATE sendcampaign.witness SET list_user_id = $3"
+		" WHERE job_id = $1 AND sid = $2 AND list_user_id = 0", 3, {INT8OID, TEXTOID, INT8OID}
+	};
+	Datum		values[] = {
+		Int64GetDatum(message->claim->run->job_id), CStringGetTextDatum(message->sid),
+		Int64GetDatum(message->list_user_id)
+	};
+
+	return own_execute(&statement, values, NULL) == 1;
+}
+
+/*
+ * A text without a link says only that the number has it.  If more than one
+ * recipient has the number, nobody can tell which of them it was.
+ */
+static void
+recognize(Message *message, bool has_link)
+{
+	if (!find_witness(message, has_link))
+		return;
+	message->attempts = 1;
+	if (has_link || spi_int64(0, 3) == 1)
+	{
+		message->sid = message_strdup(message, spi_string(0, 1));
+		message->segments = spi_int32(0, 2);
+	}
+	message_done(message, OUTCOME_SENT);
+	if (message->sid == NULL || (!has_link && !take_witness(message)))
+	{
+		message->sid = NULL;
+		message->error_message =
+			message_strdup(message, "Twilio's list has a message with this text to this number, and it cannot be told whether it was this recipient's");
+		message_done(message, OUTCOME_IN_DOUBT);
+	}
+}
+
+void
+recognize_sent(Claim *claim)
+{
+	Run		   *run = claim->run;
+	bool		has_link = run->base_url != NULL;
+
+	if (!run->read_back)
+		return;
+	for (int i = 0; i < claim->num_messages; i++)
+	{
+		if (claim->messages[i].state == MESSAGE_READY)
+			recognize(&claim->messages[i], has_link);
+	}
+}

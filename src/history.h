@@ -1,0 +1,45 @@
+/*-------------------------------------------------------------------------
+ *
+ * history.h
+ *	  Reads back from Twilio what a run has sent, after lost commits.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SENDCAMPAIGN_HISTORY_H
+#define SENDCAMPAIGN_HISTORY_H
+
+#include "http.h"
+#include "run.h"
+
+/*
+ * What identifies the history this cluster lives in: another value than that
+ * with which a run was written means that commits may have been lost.
+ * Palloc'd.
+ */
+extern char *cluster_history(void);
+
+/* Has the run read back what was sent before anything else.  Throws. */
+extern void begin_reading_back(Run *run);
+
+/* Starts the next request of it, where one is due. */
+extern void read_back_more(Run *run, TimestampTz now);
+
+/* Takes the answer to such a request. */
+extern void take_history_answer(struct History *history, const HttpResponse *response);
+
+/* Why it cannot be read at all, or NULL while it can. */
+extern const char *why_history_cannot_be_read(const Run *run);
+
+/* Writes what was read to the tables; in a transaction with SPI connected. */
+extern void store_history(Run *run);
+/* After the commit, and after an abort. */
+extern void keep_history(Run *run);
+extern void unstore_history(Run *run);
+
+/*
+ * Ends those of a batch's messages that were sent before, by what was read
+ * back.  In a transaction with SPI connected.
+ */
+extern void recognize_sent(Claim *claim);
+
+#endif							/* SENDCAMPAIGN_HISTORY_H */

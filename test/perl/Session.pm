@@ -1,0 +1,61 @@
+# A psql session that stays open, to hold locks and transactions.
+package Session;
+
+use strict;
+use warnings;
+
+use IPC::Run ();
+use PostgreSQL::Test::Utils;
+
+# Session->open($node, $db)
+sub open
+{
+	my ($class, $node, $db) = @_;
+	my $self = bless { in => '', out => '', err => '', count => 0 }, $class;
+	$self->{run} = IPC::Run::start(
+		[ 'psql', '-XAtq', '-d', $node->connstr($db || 'postgres') ],
+		'<', \$self->{in}, '>', \$self->{out}, '2>', \$self->{err},
+		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+	$self->query('SELECT 1');
+	return $self;
+}
+
+# Runs the statements and returns what they print; errors are in ->errors.
+sub query
+{
+	my ($self, $sql) = @_;
+	my $mark = 'end of query ' . ++$self->{count};
+	$self->{in} .= "$sql;\n\\echo $mark\n";
+	$self->{run}->pump until $self->{out} =~ s/\A(.*?)\n?\Q$mark\E\n//s;
+	return $1;
+}
+
+# The same in two steps, for statements that wait for someone else.
+sub start_query
+{
+	my ($self, $sql) = @_;
+	$self->{in} .= "$sql;\n\\echo end of query " . ++$self->{count} . "\n";
+	$self->{run}->pump while $self->{in} ne '';
+}
+
+sub finish_query
+{
+	my $self = shift;
+	my $mark = "end of query $self->{count}";
+	$self->{run}->pump until $self->{out} =~ s/\A(.*?)\n?\Q$mark\E\n//s;
+	return $1;
+}
+
+sub errors { my $self = shift; return $self->{err}; }
+
+sub close
+{
+	my $self = shift;
+	my $run = delete $self->{run} or return;
+	$self->{in} .= "\\q\n";
+	$run->finish;
+}
+
+sub DESTROY { my $self = shift; local ($?, $@); eval { $self->close }; }
+
+1;

@@ -1,0 +1,79 @@
+# Each fault of Twilio alone, at one request in five: each recipient has the
+# message once, and the tables say so.  A database and a Twilio for each fault,
+# all at the same time, as most of it is waiting.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use Campaign;
+use Ledger;
+use LocalTwilio;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+# attempts: of all messages; lookups: of all together
+my @faults = (
+	{ name => '429', set => [ 'fault:429' => 20 ], lookups => 0 },
+	{ name => '429 with Retry-After', set => [ 'fault:429' => 20, 'retry-after' => 1 ], lookups => 0 },
+	{ name => '503', set => [ 'fault:503' => 20 ], lookups => 0 },
+	{ name => '500 before', set => [ 'fault:500-before' => 20 ] },
+	{ name => '500 after', set => [ 'fault:500-after' => 20 ], attempts => 1 },
+	{ name => 'plain 502', set => [ 'fault:5xx-plain' => 20 ] },
+	{ name => 'drop before', set => [ 'fault:drop-before' => 20 ] },
+	{ name => 'drop after', set => [ 'fault:drop-after' => 20 ], attempts => 1 },
+	{ name => 'drop before, TLS', set => [ 'fault:drop-before' => 20 ], tls => 1 },
+	{ name => 'drop after, TLS', set => [ 'fault:drop-after' => 20 ], tls => 1, attempts => 1 },
+	{ name => 'never before', set => [ 'fault:never-before' => 20 ] },
+	{ name => 'never after', set => [ 'fault:never-after' => 20 ], attempts => 1 },
+	{ name => 'slow', set => [ 'fault:slow' => 20 ], attempts => 1 },
+	{ name => 'truncated', set => [ 'fault:truncated' => 20 ], attempts => 1 },
+	{ name => 'garbage', set => [ 'fault:garbage' => 20 ], attempts => 1 },
+	{ name => 'no sid', set => [ 'fault:no-sid' => 20 ], attempts => 1 },
+	{ name => 'huge', set => [ 'fault:huge' => 20 ], attempts => 1 },
+	{ name => 'concurrency limit', set => [ 'concurrency' => 5, 'latency' => 10 ], lookups => 0 },
+	{ name => 'list lags', set => [ 'fault:drop-after' => 20, 'list-lag' => 700 ], attempts => 1 },
+	{ name => 'list 500', set => [ 'fault:drop-after' => 20, 'fault:list-500' => 20 ], attempts => 1 },
+	{ name => 'list 429', set => [ 'fault:drop-after' => 20, 'fault:list-429' => 20 ], attempts => 1 },
+	{ name => 'list garbage', set => [ 'fault:drop-after' => 20, 'fault:list-garbage' => 20 ], attempts => 1 },
+	{ name => 'list drop', set => [ 'fault:drop-after' => 20, 'fault:list-drop' => 20 ], attempts => 1 },
+	{ name => 'list never', set => [ 'fault:drop-after' => 20, 'fault:list-never' => 20 ], attempts => 1 },
+	{ name => 'drop before and after, and of lists',
+		set => [ 'fault:drop-before' => 10, 'fault:drop-after' => 10, 'fault:list-drop' => 20 ] });
+
+my $idle = LocalTwilio->start;
+my $node = new_cluster('faults', $idle, conf => qq{
+	max_worker_processes = 40
+	sendcampaign.request_timeout = '1s'
+	sendcampaign.lookup_delay = '300ms'
+	fsync = off
+});
+my $campaign = create_campaign($node, users => 200);
+my $number = 0;
+for my $fault (@faults)
+{
+	my $db = $fault->{db} = 'fault' . ++$number;
+	my $twilio = $fault->{twilio} = LocalTwilio->start(tls => $fault->{tls}, options => [ '--seed', $number ]);
+	$twilio->set(@{ $fault->{set} });
+	$node->safe_psql('template1', "CREATE DATABASE $db TEMPLATE postgres");
+	$node->safe_psql('template1', "ALTER DATABASE $db SET sendcampaign.api_url = '" . $twilio->url . "'");
+	$node->safe_psql('template1', "ALTER DATABASE $db SET sendcampaign.ca_file = '" . $twilio->ca_file . "'")
+	  if $fault->{tls};
+}
+$_->{job} = $node->safe_psql($_->{db}, "SET ROLE app; SELECT send_campaign($campaign)") for @faults;
+
+for my $fault (@faults)
+{
+	my ($name, $db, $twilio, $job) = @$fault{qw(name db twilio job)};
+	wait_for_run($node, $job, db => $db);
+	my $stats = $twilio->stats;
+	my @never = grep { $stats->{faults}{$_} == 0 } keys %{ $stats->{faults} };
+	ok(!@never, "$name: it happened") or diag("never: @never");
+	is_exactly_once($node, $twilio, $job, "$name: each has it once", db => $db);
+	is($node->safe_psql($db, 'SELECT max(attempts) FROM sendcampaign.message'), $fault->{attempts},
+		"$name: none was sent a second time") if defined $fault->{attempts};
+	is($stats->{lists}, $fault->{lookups}, "$name: nothing looked up") if defined $fault->{lookups};
+	$twilio->stop;
+}
+$node->stop;
+
+done_testing();

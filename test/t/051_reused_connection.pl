@@ -1,0 +1,46 @@
+# A connection that was used before dies after Twilio took the message: libcurl
+# would send the request again by itself, and must not.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use Campaign;
+use Ledger;
+use LocalTwilio;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+for my $tls (0, 1)
+{
+	my $over = $tls ? 'TLS' : 'plain HTTP';
+	my $twilio = LocalTwilio->start(tls => $tls);
+	my $node = new_cluster("reused$tls", $twilio, conf => qq{
+		sendcampaign.max_concurrency = 1
+		sendcampaign.request_timeout = '1s'
+		sendcampaign.lookup_delay = 0
+	});
+	my $campaign = create_campaign($node, users => 100);
+
+	$twilio->set('fault:drop-after' => 10);
+	my $job = $node->safe_psql('postgres', "SET ROLE app; SELECT send_campaign($campaign)");
+	wait_for_run($node, $job);
+	my $stats = $twilio->stats;
+	my $dropped = $stats->{faults}{'drop-after'};
+	cmp_ok($dropped, '>=', 2, "over $over: connections died");
+	cmp_ok($stats->{connections}, '<=', 2 * $dropped + 2, "over $over: connections were reused");
+	is($stats->{create_requests}, 100, "over $over: no request was repeated");
+	is_exactly_once($node, $twilio, $job, "over $over: each has it once");
+
+	# all connections die while an answer waits
+	$twilio->set('reset' => 1, 'fault:drop-after' => 0, 'hold' => 1, 'hold-after' => 1);
+	$campaign = create_campaign($node, users => 3);
+	$job = $node->safe_psql('postgres', "SET ROLE app; SELECT send_campaign($campaign)");
+	ok(poll(sub { $twilio->stats->{accepted} == 1 }), "over $over: one is accepted, its answer waits");
+	$twilio->set('drop' => 1, 'hold' => 0);
+	wait_for_run($node, $job);
+	is_exactly_once($node, $twilio, $job, "over $over: each has it once after all connections died");
+	$node->stop;
+	$twilio->stop;
+}
+
+done_testing();
