@@ -35,7 +35,7 @@ sub start_query
 {
 	my ($self, $sql) = @_;
 	$self->{in} .= "$sql;\n\\echo end of query " . ++$self->{count} . "\n";
-	$self->{run}->pump while $self->{in} ne '';
+	$self->{run}->pump_nb while $self->{in} ne '';
 }
 
 sub finish_query
