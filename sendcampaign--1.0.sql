@@ -3,6 +3,9 @@
 -- complain if script is sourced in psql, rather than via CREATE EXTENSION
 \echo Use "CREATE EXTENSION sendcampaign" to load this file. \quit
 
+-- names and operators below are PostgreSQL's own, whoever may create others
+SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+
 CREATE SCHEMA sendcampaign;
 COMMENT ON SCHEMA sendcampaign IS
 'SMS campaigns: runs, messages, and what to do with them';
@@ -33,6 +36,7 @@ CREATE TABLE sendcampaign.run (
     base_url text,
     system_identifier numeric NOT NULL
         DEFAULT (pg_catalog.pg_control_system()).system_identifier::numeric,
+    database oid NOT NULL,
     history text,
     read_back boolean NOT NULL DEFAULT false
 );
@@ -56,6 +60,7 @@ COMMENT ON COLUMN sendcampaign.run.message IS 'Text, as of the start';
 COMMENT ON COLUMN sendcampaign.run.base_url IS 'URL that the tracking link is made of, as of the start';
 COMMENT ON COLUMN sendcampaign.run.system_identifier IS 'Cluster in which it was queued; it does not go on by itself in another one';
 
+COMMENT ON COLUMN sendcampaign.run.database IS 'Database in which it was queued; likewise';
 COMMENT ON COLUMN sendcampaign.run.history IS 'Timeline, and backup restored, under which it was last written; under another one, what was sent is read back from Twilio first';
 COMMENT ON COLUMN sendcampaign.run.read_back IS 'That has been done; what was found is in sendcampaign.witness';
 

@@ -51,7 +51,7 @@ find_postgres() {
         bindir=$("$pg_config" --bindir)
         return
     fi
-    pg_version=$(compgen -G '/usr/lib/postgresql/1[5-8]/bin/postgres' | cut -d/ -f5 | sort -n | tail -n 1)
+    pg_version=$(compgen -G '/usr/lib/postgresql/1[5-8]/bin/postgres' | cut -d/ -f5 | sort -n | tail -n 1 || true)
     [ -n "$pg_version" ] || pg_version=$(newest_in_apt)
     if [ -z "$pg_version" ]; then
         quietly 'Updating the list of packages' apt update
@@ -65,7 +65,7 @@ find_postgres() {
 
 newest_in_apt() {
     apt-cache search --names-only '^postgresql-server-dev-1[5-8]$' | grep -oE 'dev-[0-9]+' |
-        cut -d- -f2 | sort -n | tail -n 1
+        cut -d- -f2 | sort -n | tail -n 1 || true
 }
 
 need_to_build() {

@@ -45,8 +45,7 @@ ids_of_runs(void)
 
 	dlist_foreach(iter, &worker.runs)
 		ids[count++] = Int64GetDatum(dlist_container(Run, node, iter.cur)->job_id);
-	return PointerGetDatum(construct_array(ids, count, INT8OID, sizeof(int64),
-										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	return make_array(ids, NULL, count, INT8OID);
 }
 
 /* Fills SPI_tuptable with the runs that wait. */
@@ -55,18 +54,18 @@ read_queue(int limit)
 {
 	static OwnStatement statement = {
 		"SELECT job_id, campaign_id, schema::text, list_id, message, base_url,"
-		" total IS NOT NULL, state = 'queued', system_identifier = $3,"
+		" total IS NOT NULL, state = 'queued', system_identifier = $3 AND database = $6,"
 		" history IS DISTINCT FROM $5, read_back, started_at"
 		" FROM sendcampaign.run WHERE role = $1::name AND state IN ('queued', 'running')"
 		" AND job_id <> ALL ($2) ORDER BY queued_at, job_id LIMIT $4",
-		5, {TEXTOID, INT8ARRAYOID, NUMERICOID, INT8OID, TEXTOID}
+		6, {TEXTOID, INT8ARRAYOID, NUMERICOID, INT8OID, TEXTOID, OIDOID}
 	};
 	Datum		values[] = {
 		CStringGetTextDatum(worker.role_name), ids_of_runs(),
 		DirectFunctionCall3(numeric_in,
 							CStringGetDatum(psprintf(UINT64_FORMAT, GetSystemIdentifier())),
 							ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)),
-		Int64GetDatum(limit), CStringGetTextDatum(cluster_history())
+		Int64GetDatum(limit), CStringGetTextDatum(cluster_history()), ObjectIdGetDatum(MyDatabaseId)
 	};
 
 	return own_execute(&statement, values, NULL);
@@ -227,7 +226,7 @@ reread_run(Run *run)
 static void
 pause_stranger(Run *run)
 {
-	pause_run(run, "this is not the cluster in which the run was queued; it may have been sent there");
+	pause_run(run, "this is not the cluster and database in which the run was queued; it may have been sent there");
 }
 
 static void

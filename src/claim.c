@@ -27,19 +27,6 @@
 
 #define FETCH_SIZE	(BATCH_SIZE * 32)
 
-static Datum
-int8_array(Datum *ids, int count)
-{
-	return PointerGetDatum(construct_array(ids, count, INT8OID, sizeof(int64),
-										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-}
-
-static Datum
-text_array(Datum *texts, int count)
-{
-	return PointerGetDatum(construct_array(texts, count, TEXTOID, -1, false, TYPALIGN_INT));
-}
-
 static void
 store_batch(Run *run, int number, Datum *ids, int count)
 {
@@ -48,7 +35,7 @@ store_batch(Run *run, int number, Datum *ids, int count)
 		3, {INT8OID, INT4OID, INT8ARRAYOID}
 	};
 	Datum		values[] = {
-		Int64GetDatum(run->job_id), Int32GetDatum(number), int8_array(ids, count)
+		Int64GetDatum(run->job_id), Int32GetDatum(number), make_array(ids, NULL, count, INT8OID)
 	};
 
 	(void) own_execute(&statement, values, NULL);
@@ -191,7 +178,10 @@ create_claim(Run *run, int number, int count)
 	claim->num_messages = count;
 	claim->messages = MemoryContextAllocZero(context, Max(count, 1) * sizeof(Message));
 	for (int i = 0; i < count; i++)
+	{
 		claim->messages[i].claim = claim;
+		claim->messages[i].state = MESSAGE_RECORDED;	/* in no list yet */
+	}
 	dlist_push_tail(&run->claims, &claim->node);
 	run->open += count;
 	return claim;
@@ -214,7 +204,6 @@ fill_message(Message *message, uint64 row)
 
 	message->list_user_id = spi_int64(row, 1);
 	message->phone = message_strdup(message, phone);
-	message->state = MESSAGE_RECORDED;	/* in no list yet */
 	if (!spi_bool(row, 2))
 		skip(message, "list user no longer exists");
 	else if (!spi_bool(row, 3))
@@ -260,7 +249,7 @@ store_claim(Claim *claim)
 	{
 		Datum		values[] = {
 			Int64GetDatum(claim->run->job_id), Int32GetDatum(claim->number),
-			int8_array(ids, count), text_array(phones, count),
+			make_array(ids, NULL, count, INT8OID), make_array(phones, NULL, count, TEXTOID),
 			CStringGetTextDatum(claim->account_sid), CStringGetTextDatum(claim->sender),
 			TimestampTzGetDatum(claim->claimed_at), Int64GetDatum(claim->twilio_time)
 		};
@@ -295,6 +284,7 @@ claim_batch(Run *run)
 	recognize_sent(claim);
 	store_claim(claim);
 	run->last_batch = number;
+	claim->stored = true;
 }
 
 void
@@ -325,6 +315,20 @@ drop_claim(Claim *claim)
 		run->open--;
 	}
 	free_claim(claim);
+}
+
+void
+drop_unfinished_claim(Run *run)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &run->claims)
+	{
+		Claim	   *claim = dlist_container(Claim, node, iter.cur);
+
+		if (claim->tentative && !claim->stored)
+			drop_claim(claim);
+	}
 }
 
 void
@@ -370,6 +374,7 @@ recover_claim(Run *run, uint64 row, TimestampTz due)
 					  TEXTOID, -1, false, TYPALIGN_INT, &phones, NULL, &count);
 	claim = create_claim(run, spi_int32(row, 1), count);
 	claim->recovered = true;
+	claim->stored = true;
 	claim->account_sid = MemoryContextStrdup(claim->context, spi_string(row, 4));
 	claim->sender = MemoryContextStrdup(claim->context, spi_string(row, 5));
 	claim->claimed_at = spi_timestamptz(row, 6);
@@ -384,7 +389,6 @@ recover_claim(Run *run, uint64 row, TimestampTz due)
 									   render_text(run->message, run->base_url,
 												   message->list_user_id, run->campaign_id));
 		message->attempts = 1;
-		message->state = MESSAGE_RECORDED;
 		message_wait(message, MESSAGE_IN_DOUBT, due);
 	}
 }

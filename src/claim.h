@@ -29,7 +29,9 @@ extern void claim_batch(Run *run);
 
 /* After the commit: what was claimed may be sent. */
 extern void keep_claims(Run *run);
-/* After an abort: forget it; it is in a batch still. */
+/* After claim_batch has thrown: forget what it had begun. */
+extern void drop_unfinished_claim(Run *run);
+/* After an abort: forget all of it; it is in a batch still. */
 extern void drop_tentative_claims(Run *run);
 
 /*

@@ -13,6 +13,7 @@
 
 #include "classify.h"
 #include "json.h"
+#include "mb/pg_wchar.h"
 
 typedef struct CodeClass
 {
@@ -201,16 +202,23 @@ classify_answer(const HttpResponse *response, Verdict *verdict)
 	}
 }
 
-void
-classify(const HttpResponse *response, Verdict *verdict)
+/* What the database can store: its own encoding, or at least ASCII. */
+static void
+make_storable(char *text)
 {
-	memset(verdict, 0, sizeof(*verdict));
-	verdict->retry_after = response->retry_after;
-	if (response->result == HTTP_ANSWERED)
+	bool		valid = GetDatabaseEncoding() == PG_UTF8 &&
+		pg_verify_mbstr(PG_UTF8, text, strlen(text), true);
+
+	for (; *text; text++)
 	{
-		classify_answer(response, verdict);
-		return;
+		if (IS_HIGHBIT_SET(*text) && !valid)
+			*text = '?';
 	}
+}
+
+static void
+classify_failure(const HttpResponse *response, Verdict *verdict)
+{
 	verdict->error_message = pstrdup(response->error);
 	if (response->result == HTTP_NOT_SENT)
 		verdict->kind = VERDICT_UNREACHABLE;
@@ -219,4 +227,17 @@ classify(const HttpResponse *response, Verdict *verdict)
 	else
 		verdict->kind = VERDICT_DOUBT;
 	verdict->error_code = (int) response->status;
+}
+
+void
+classify(const HttpResponse *response, Verdict *verdict)
+{
+	memset(verdict, 0, sizeof(*verdict));
+	verdict->retry_after = response->retry_after;
+	if (response->result == HTTP_ANSWERED)
+		classify_answer(response, verdict);
+	else
+		classify_failure(response, verdict);
+	if (verdict->error_message)
+		make_storable(verdict->error_message);
 }

@@ -9,6 +9,7 @@
 #define SENDCAMPAIGN_COMPAT_H
 
 #include "catalog/pg_database.h"
+#include "catalog/pg_namespace.h"
 #include "common/jsonapi.h"
 #include "storage/latch.h"
 #if PG_VERSION_NUM >= 180000
@@ -53,6 +54,23 @@ compat_can_connect(Oid database, Oid role)
 	return pg_database_aclcheck(database, role, ACL_CONNECT) == ACLCHECK_OK;
 #endif
 }
+
+static inline bool
+compat_can_use_schema(Oid schema, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(NamespaceRelationId, schema, role, ACL_USAGE) == ACLCHECK_OK;
+#else
+	return pg_namespace_aclcheck(schema, role, ACL_USAGE) == ACLCHECK_OK;
+#endif
+}
+
+/* From 17 a worker may connect as a role that may not log in. */
+#if PG_VERSION_NUM >= 170000
+#define COMPAT_CONNECT_FLAGS BGWORKER_BYPASS_ROLELOGINCHECK
+#else
+#define COMPAT_CONNECT_FLAGS 0
+#endif
 
 /* JSON callbacks return void in 15, an error code from 16. */
 #if PG_VERSION_NUM >= 160000

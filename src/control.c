@@ -16,6 +16,8 @@
 #include "history.h"
 #include "miscadmin.h"
 #include "own.h"
+#include "queue.h"
+#include "record.h"
 #include "start.h"
 #include "tables.h"
 #include "tcop/utility.h"
@@ -86,17 +88,24 @@ sendcampaign_settle(PG_FUNCTION_ARGS)
 	int64		list_user_id = PG_GETARG_INT64(1);
 	bool		sent = PG_GETARG_BOOL(2);
 	Datum		id = Int64GetDatum(list_user_id);
-	char	   *schema;
+	AppTables  *tables;
+	Oid			role;
+	Oid			caller;
+	int			security;
 
-	PreventCommandIfReadOnly("sendcampaign.settle()");
+	check_writable("sendcampaign.settle()");
 	spi_check(SPI_connect(), SPI_OK_CONNECT, "SPI_connect");
-	(void) lock_run(job_id);
-	schema = spi_string(0, 2);
+	role = lock_run(job_id);
+	tables = tables_open(spi_string(0, 2));
 	settle_message(job_id, list_user_id, sent);
+	GetUserIdAndSecContext(&caller, &security);
+	if (OidIsValid(role))
+		SetUserIdAndSecContext(role, security | SECURITY_LOCAL_USERID_CHANGE);
 	if (sent)
-		tables_count_sent(tables_open(schema),
-						  PointerGetDatum(construct_array(&id, 1, INT8OID, sizeof(int64),
-														  FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)));
+		tables_count_sent(tables, make_array(&id, NULL, 1, INT8OID));
+	report_settled(tables, job_id);
+	SetUserIdAndSecContext(caller, security);
+	tables_close(tables);
 	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");
 	PG_RETURN_VOID();
 }
@@ -106,16 +115,17 @@ Datum
 sendcampaign_resume(PG_FUNCTION_ARGS)
 {
 	int64		job_id = PG_GETARG_INT64(0);
-	Oid			types[] = {INT8OID, TEXTOID, TEXTOID};
+	Oid			types[] = {INT8OID, TEXTOID, TEXTOID, OIDOID};
 	Datum		values[] = {
 		Int64GetDatum(job_id),
 		CStringGetTextDatum(psprintf(UINT64_FORMAT, GetSystemIdentifier())),
-		CStringGetTextDatum(cluster_history())
+		CStringGetTextDatum(cluster_history()),
+		ObjectIdGetDatum(MyDatabaseId)
 	};
 	Oid			role;
 	char	   *state;
 
-	PreventCommandIfReadOnly("sendcampaign.resume()");
+	check_writable("sendcampaign.resume()");
 	spi_check(SPI_connect(), SPI_OK_CONNECT, "SPI_connect");
 	role = lock_run(job_id);
 	state = spi_string(0, 1);
@@ -125,9 +135,10 @@ sendcampaign_resume(PG_FUNCTION_ARGS)
 				 errmsg("the run of background job %lld is %s", (long long) job_id, state),
 				 errhint("Only a paused run can be resumed.")));
 	(void) own_query("UPDATE sendcampaign.run SET error = NULL, system_identifier = $2::numeric,"
+					 " database = $4,"
 					 " history = CASE WHEN total IS NOT NULL THEN $3 END,"
 					 " state = CASE WHEN total IS NULL THEN 'queued' ELSE 'running' END"
-					 " WHERE job_id = $1", 3, types, values, NULL);
+					 " WHERE job_id = $1", 4, types, values, NULL);
 	if (OidIsValid(role))
 		start_worker_at_commit(role);
 	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");

@@ -35,8 +35,12 @@
 #define MAX_PAGES		10000
 #define MAX_PAGE_BYTES	(64 * 1024 * 1024)
 
-/* Clocks and time zones may differ by so much, in seconds. */
-#define TIME_SLACK		(24 * 60 * 60)
+/*
+ * Clocks may differ by so much, in seconds.  Where a link tells which messages
+ * are the run's, there is no harm in looking far back.
+ */
+#define TIME_SLACK_LINK	(24 * 60 * 60)
+#define TIME_SLACK_TEXT	(15 * 60)
 
 typedef struct Witness
 {
@@ -121,8 +125,9 @@ begin_reading_back(Run *run)
 	history->run = run;
 	history->page_context = AllocSetContextCreate(run->context, "sendcampaign history",
 												  ALLOCSET_DEFAULT_SIZES);
-	history->since = timestamptz_to_time_t(run->started_at) - TIME_SLACK;
 	set_link(history);
+	history->since = timestamptz_to_time_t(run->started_at) -
+		(history->link_start ? TIME_SLACK_LINK : TIME_SLACK_TEXT);
 	initStringInfo(&url);
 	append_messages_url(&url, run->account->sid);
 	append_history_query(&url, run->sender);
@@ -277,24 +282,54 @@ take_history_answer(History *history, const HttpResponse *response)
 		history->url = MemoryContextStrdup(run->context, url.data);
 }
 
+/* The page's witnesses as arrays: sids, phones, list user ids, segments. */
 static void
-insert_witness(const Run *run, const Witness *witness)
+witness_arrays(const History *history, Datum *arrays)
 {
-	static OwnStatement statement = {
-		"INSERT INTO sendcampaign.witness (job_id, sid, phone, list_user_id, segments)"
-		" SELECT $1, $2, $3, $4, $5"
-		" WHERE NOT EXISTS (SELECT FROM sendcampaign.message m JOIN sendcampaign.run r"
-		"  ON r.job_id = m.job_id WHERE r.campaign_id = $6 AND m.list_user_id = $4 AND m.sid = $2)"
-		" ON CONFLICT DO NOTHING",
-		6, {INT8OID, TEXTOID, TEXTOID, INT8OID, INT4OID, INT8OID}
-	};
-	Datum		values[] = {
-		Int64GetDatum(run->job_id), CStringGetTextDatum(witness->sid),
-		CStringGetTextDatum(witness->phone), Int64GetDatum(witness->list_user_id),
-		Int32GetDatum(witness->segments), Int64GetDatum(run->campaign_id)
-	};
+	static const Oid types[] = {TEXTOID, TEXTOID, INT8OID, INT4OID};
+	Datum	   *columns[lengthof(types)];
 
-	(void) own_execute(&statement, values, NULL);
+	for (int c = 0; c < lengthof(types); c++)
+		columns[c] = palloc(Max(history->num_witnesses, 1) * sizeof(Datum));
+	for (int i = 0; i < history->num_witnesses; i++)
+	{
+		const Witness *witness = &history->witnesses[i];
+
+		columns[0][i] = CStringGetTextDatum(witness->sid);
+		columns[1][i] = CStringGetTextDatum(witness->phone);
+		columns[2][i] = Int64GetDatum(witness->list_user_id);
+		columns[3][i] = Int32GetDatum(witness->segments);
+	}
+	for (int c = 0; c < lengthof(types); c++)
+		arrays[c] = make_array(columns[c], NULL, history->num_witnesses, types[c]);
+}
+
+/* A message that the tables know already is no witness of a lost one. */
+static void
+insert_witnesses(const Run *run)
+{
+	static OwnStatement with_link = {
+		"INSERT INTO sendcampaign.witness (job_id, sid, phone, list_user_id, segments)"
+		" SELECT $1, u.* FROM unnest($2, $3, $4, $5) u(sid, phone, id, segments)"
+		" WHERE NOT EXISTS (SELECT FROM sendcampaign.message m JOIN sendcampaign.run r"
+		"  ON r.job_id = m.job_id WHERE r.campaign_id = $6 AND m.list_user_id = u.id"
+		"  AND m.sid = u.sid)"
+		" ON CONFLICT DO NOTHING",
+		6, {INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID}
+	};
+	static OwnStatement without_link = {
+		"INSERT INTO sendcampaign.witness (job_id, sid, phone, list_user_id, segments)"
+		" SELECT $1, u.* FROM unnest($2, $3, $4, $5) u(sid, phone, id, segments)"
+		" WHERE NOT EXISTS (SELECT FROM sendcampaign.message m WHERE m.sid = u.sid)"
+		" ON CONFLICT DO NOTHING",
+		5, {INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID}
+	};
+	Datum		values[6];
+
+	values[0] = Int64GetDatum(run->job_id);
+	witness_arrays(run->history, &values[1]);
+	values[5] = Int64GetDatum(run->campaign_id);
+	(void) own_execute(run->history->link_start ? &with_link : &without_link, values, NULL);
 }
 
 /* All is read: the run may go on, in this cluster's history. */
@@ -317,8 +352,7 @@ store_history(Run *run)
 
 	if (history == NULL || !history->page_is_new)
 		return;
-	for (int i = 0; i < history->num_witnesses; i++)
-		insert_witness(run, &history->witnesses[i]);
+	insert_witnesses(run);
 	if (history->url == NULL)
 		adopt_history(run);
 	history->storing = true;
@@ -346,6 +380,12 @@ unstore_history(Run *run)
 {
 	if (run->history)
 		run->history->storing = false;
+}
+
+bool
+history_is_under_way(const Run *run)
+{
+	return run->history && run->history->under_way;
 }
 
 const char *

@@ -30,6 +30,9 @@ extern void take_history_answer(struct History *history, const HttpResponse *res
 /* Why it cannot be read at all, or NULL while it can. */
 extern const char *why_history_cannot_be_read(const Run *run);
 
+/* Is a request of it with HTTP? */
+extern bool history_is_under_way(const Run *run);
+
 /* Writes what was read to the tables; in a transaction with SPI connected. */
 extern void store_history(Run *run);
 /* After the commit, and after an abort. */

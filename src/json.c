@@ -87,12 +87,9 @@ parse(const char *json, int length, Scan *scan)
 		.object_field_start = field_start,
 		.scalar = scalar,
 	};
-	char	   *text = pg_any_to_server(json, length, PG_UTF8);
 
-	if (text != json)
-		length = strlen(text);
-	return pg_parse_json(compat_json_lexer(text, length, GetDatabaseEncoding()),
-						 &actions) == JSON_SUCCESS;
+	return pg_verify_mbstr(PG_UTF8, json, length, true) &&
+		pg_parse_json(compat_json_lexer(json, length, PG_UTF8), &actions) == JSON_SUCCESS;
 }
 
 bool
@@ -106,7 +103,7 @@ json_scan(const char *json, int length,
 	if (json == NULL || memchr(json, '\0', length) != NULL)
 		return false;
 
-	/* Bytes that are no UTF-8, or a thousand brackets, raise an error. */
+	/* A thousand brackets, or an escape the server cannot represent, raise an error. */
 	PG_TRY();
 	{
 		valid = parse(json, length, &scan);

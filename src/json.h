@@ -11,8 +11,9 @@
 /*
  * Called for each scalar member of an object.  depth counts the objects and
  * arrays around it (1: the outermost object's).  value is NULL for a JSON
- * null, else the text of the string, number or boolean, in the server's
- * encoding, palloc'd in the current memory context.
+ * null, else the text of the string, number or boolean, palloc'd in the
+ * current memory context.  Strings are UTF-8, but what stands there as \u
+ * escapes is in the server's encoding.
  */
 typedef void (*JsonMember) (void *arg, int depth, const char *key, const char *value);
 

@@ -26,6 +26,7 @@
 #include "launcher.h"
 #include "miscadmin.h"
 #include "own.h"
+#include "queue.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
@@ -242,7 +243,7 @@ sendcampaign_wake(PG_FUNCTION_ARGS)
 {
 	int			started;
 
-	PreventCommandDuringRecovery("sendcampaign.wake()");
+	check_writable("sendcampaign.wake()");
 	spi_check(SPI_connect(), SPI_OK_CONNECT, "SPI_connect");
 	started = sendcampaign_enabled ? start_workers_for_queue(superuser()) : 0;
 	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");

@@ -155,14 +155,6 @@ has_link(const char *body, const char *link)
 }
 
 static bool
-has_same_text(const char *body, const char *text)
-{
-	char	   *utf8 = pg_server_to_any(body, strlen(body), PG_UTF8);
-
-	return strcmp(utf8, text) == 0;
-}
-
-static bool
 is_candidate(const Lookup *lookup, const ListedMessage *listed)
 {
 	const Message *message = lookup->message;
@@ -173,7 +165,7 @@ is_candidate(const Lookup *lookup, const ListedMessage *listed)
 		(listed->created > 0 && listed->created < lookup->since))
 		return false;
 	return lookup->link ? has_link(listed->body, lookup->link) :
-		has_same_text(listed->body, message->text);
+		strcmp(listed->body, message->text) == 0;
 }
 
 static void
@@ -238,11 +230,33 @@ lookup_failed(Message *message, const HttpResponse *response, const char *why)
 		look_up_again(message, delay);
 }
 
+/*
+ * Can a text be compared with Twilio's?  In a database that is not in UTF-8,
+ * other than ASCII may have been converted on the way.
+ */
+static bool
+is_comparable(const Message *message)
+{
+	if (message->lookup->link || GetDatabaseEncoding() == PG_UTF8)
+		return true;
+	for (const char *c = message->text; *c; c++)
+	{
+		if (IS_HIGHBIT_SET(*c))
+			return false;
+	}
+	return true;
+}
+
 static void
 not_found(Message *message)
 {
 	Run		   *run = message->claim->run;
 
+	if (!is_comparable(message))
+	{
+		leave_in_doubt(message, "its text cannot be compared with Twilio's list");
+		return;
+	}
 	forget_lookup(message);
 	if (message->attempts >= sendcampaign_max_attempts)
 	{
@@ -300,8 +314,7 @@ drop_known_candidates(Lookup *lookup)
 
 	for (int i = 0; i < lookup->num_candidates; i++)
 		sids[i] = CStringGetTextDatum(lookup->candidates[i].sid);
-	values[0] = PointerGetDatum(construct_array(sids, lookup->num_candidates, TEXTOID,
-												-1, false, TYPALIGN_INT));
+	values[0] = make_array(sids, NULL, lookup->num_candidates, TEXTOID);
 	values[1] = Int64GetDatum(message->claim->run->campaign_id);
 	values[2] = Int64GetDatum(message->list_user_id);
 

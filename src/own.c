@@ -16,9 +16,11 @@
 #include "miscadmin.h"
 #include "own.h"
 #include "storage/lmgr.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 
 /* To restore what become_owner changed. */
 typedef struct OwnerScope
@@ -178,6 +180,19 @@ spi_isnull(uint64 row, int column)
 
 	(void) spi_datum(row, column, &isnull);
 	return isnull;
+}
+
+Datum
+make_array(Datum *values, bool *nulls, int count, Oid type)
+{
+	int			lower_bound = 1;
+	int16		length;
+	bool		by_value;
+	char		align;
+
+	get_typlenbyvalalign(type, &length, &by_value, &align);
+	return PointerGetDatum(construct_md_array(values, nulls, 1, &count, &lower_bound,
+											  type, length, by_value, align));
 }
 
 void

@@ -50,6 +50,9 @@ extern TimestampTz spi_timestamptz(uint64 row, int column);
 extern bool spi_bool(uint64 row, int column);
 extern bool spi_isnull(uint64 row, int column);
 
+/* A one-dimensional array of int4, int8 or text; nulls may be NULL. */
+extern Datum make_array(Datum *values, bool *nulls, int count, Oid type);
+
 /* Throws where an SPI call did not give what it should. */
 extern void spi_check(int result, int expected, const char *what);
 

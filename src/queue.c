@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
@@ -18,6 +19,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "own.h"
+#include "queue.h"
 #include "settings.h"
 #include "start.h"
 #include "tables.h"
@@ -87,17 +89,18 @@ check_job(const AppTables *tables, int64 job_id)
 static bool
 insert_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid role)
 {
-	Oid			types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID};
+	Oid			types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID, OIDOID};
 	Datum		values[] = {
 		Int64GetDatum(job_id),
 		Int64GetDatum(campaign_id),
 		CStringGetTextDatum(GetUserNameFromId(role, false)),
-		CStringGetTextDatum(tables->schema)
+		CStringGetTextDatum(tables->schema),
+		ObjectIdGetDatum(MyDatabaseId)
 	};
 
-	return own_query("INSERT INTO sendcampaign.run (job_id, campaign_id, role, schema)"
-					 " VALUES ($1, $2, $3::name, $4::name) ON CONFLICT DO NOTHING",
-					 4, types, values, NULL) == 1;
+	return own_query("INSERT INTO sendcampaign.run (job_id, campaign_id, role, schema, database)"
+					 " VALUES ($1, $2, $3::name, $4::name, $5) ON CONFLICT DO NOTHING",
+					 5, types, values, NULL) == 1;
 }
 
 static void
@@ -139,7 +142,8 @@ requeue_failed_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid
 
 /* The run exists: go on, do nothing, or refuse.  True where it goes on. */
 static bool
-meet_existing_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid role)
+meet_existing_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid role,
+				  Oid caller)
 {
 	Oid			type = INT8OID;
 	Datum		value = Int64GetDatum(job_id);
@@ -156,7 +160,7 @@ meet_existing_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid 
 	state = spi_string(0, 2);
 	owner = spi_string(0, 4);
 	if (strcmp(state, "failed") == 0 &&
-		(superuser() || is_member_of_role(GetUserId(), get_role_oid(owner, true))))
+		(superuser_arg(caller) || is_member_of_role(caller, get_role_oid(owner, true))))
 	{
 		requeue_failed_run(tables, campaign_id, job_id, role);
 		return true;
@@ -168,11 +172,25 @@ meet_existing_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid 
 	return false;
 }
 
+void
+check_writable(const char *function)
+{
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot execute %s during recovery", function),
+				 errhint("Call it on the primary server.")));
+	if (XactReadOnly)
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot execute %s in a read-only transaction", function),
+				 errhint("Call it in a transaction that is READ WRITE.")));
+}
+
 static void
 check_arguments(FunctionCallInfo fcinfo)
 {
-	PreventCommandIfReadOnly("send_campaign()");
-	PreventCommandDuringRecovery("send_campaign()");
+	check_writable("send_campaign()");
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
@@ -189,6 +207,8 @@ send_campaign(PG_FUNCTION_ARGS)
 	bool		create_job = PG_ARGISNULL(1);
 	AppTables  *tables;
 	Oid			role;
+	Oid			caller;
+	int			security;
 
 	check_arguments(fcinfo);
 	campaign_id = PG_GETARG_INT64(0);
@@ -197,6 +217,10 @@ send_campaign(PG_FUNCTION_ARGS)
 	role = role_to_send_as(tables);
 	tables_check_rights(tables, role, create_job);
 	check_role(role);
+
+	/* from here on not even a superuser's call does more than that role may */
+	GetUserIdAndSecContext(&caller, &security);
+	SetUserIdAndSecContext(role, security | SECURITY_LOCAL_USERID_CHANGE);
 	check_campaign(tables, campaign_id);
 
 	if (create_job)
@@ -207,8 +231,9 @@ send_campaign(PG_FUNCTION_ARGS)
 		check_job(tables, job_id);
 	}
 	if (insert_run(tables, campaign_id, job_id, role) ||
-		meet_existing_run(tables, campaign_id, job_id, role))
+		meet_existing_run(tables, campaign_id, job_id, role, caller))
 		start_worker_at_commit(role);
+	SetUserIdAndSecContext(caller, security);
 	if (!sendcampaign_enabled)
 		ereport(WARNING,
 				(errmsg("campaign %lld is queued, but sending is switched off",

@@ -76,8 +76,7 @@ ids_with_outcome(Outcome outcome, int *count)
 		if (recording[i]->outcome == outcome)
 			ids[(*count)++] = Int64GetDatum(recording[i]->list_user_id);
 	}
-	return PointerGetDatum(construct_array(ids, *count, INT8OID, sizeof(int64),
-										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	return make_array(ids, NULL, *count, INT8OID);
 }
 
 static void
@@ -184,20 +183,6 @@ add_row(Columns *columns, const Message *message)
 	columns->count++;
 }
 
-static Datum
-column_array(const Columns *columns, int column, Oid type)
-{
-	bool		is_text = type == TEXTOID;
-	int			dims[] = {columns->count};
-	int			lbs[] = {1};
-
-	return PointerGetDatum(construct_md_array(columns->values[column], columns->nulls[column],
-											  1, dims, lbs, type,
-											  is_text ? -1 : type == INT8OID ? 8 : 4,
-											  is_text ? false : type == INT8OID ? FLOAT8PASSBYVAL : true,
-											  type == INT8OID ? TYPALIGN_DOUBLE : TYPALIGN_INT));
-}
-
 static void
 insert_messages(Run *run)
 {
@@ -228,7 +213,7 @@ insert_messages(Run *run)
 		return;
 	values[0] = Int64GetDatum(run->job_id);
 	for (int i = 0; i < lengthof(types); i++)
-		values[i + 1] = column_array(&columns, i, types[i]);
+		values[i + 1] = make_array(columns.values[i], columns.nulls[i], columns.count, types[i]);
 	(void) own_execute(&statement, values, NULL);
 }
 
@@ -301,7 +286,7 @@ delete_claims(Run *run)
 	if (count == 0)
 		return;
 	values[0] = Int64GetDatum(run->job_id);
-	values[1] = PointerGetDatum(construct_array(numbers, count, INT4OID, 4, true, TYPALIGN_INT));
+	values[1] = make_array(numbers, NULL, count, INT4OID);
 	(void) own_execute(&statement, values, NULL);
 }
 
@@ -598,11 +583,43 @@ read_counts(Run *run)
 	return true;
 }
 
+/* Do the counts of the run in SPI_tuptable add up? */
+static bool
+counts_add_up(void)
+{
+	return spi_int64(0, 1) == spi_int64(0, 2) + spi_int64(0, 3) + spi_int64(0, 4) + spi_int64(0, 5);
+}
+
 void
 finish_run(Run *run, bool careful)
 {
-	run->finished = !read_counts(run) ||
-		write_end(run, "completed", summary(run), true, careful);
+	if (!read_counts(run))
+		run->finished = true;
+	else if (!counts_add_up())
+		run_stop(run, "internal error: the outcomes do not add up to the number of recipients");
+	else
+		run->finished = write_end(run, "completed", summary(run), true, careful);
+}
+
+void
+report_settled(AppTables *tables, int64 job_id)
+{
+	Run			run = {.job_id = job_id, .tables = tables};
+	Oid			types[] = {INT8OID, TEXTOID};
+	char	   *error;
+	Datum		values[2];
+
+	if (!read_counts(&run))
+		return;
+	error = summary(&run);
+	values[0] = Int64GetDatum(job_id);
+	values[1] = optional_text(error);
+	if (own_query("UPDATE sendcampaign.run SET error = $2 WHERE job_id = $1 AND state = 'completed'",
+				  2, types, values, error ? "  " : " n") == 0)
+		return;					/* it will say so when it ends */
+	report.progress = -1;
+	report.error = error;
+	report_end(&run);
 }
 
 void

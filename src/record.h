@@ -41,6 +41,9 @@ extern void fail_run(Run *run, bool careful);
  */
 extern void pause_run(Run *run, const char *reason);
 
+/* After sendcampaign.settle(): the counts and summary of a run that has ended. */
+extern void report_settled(AppTables *tables, int64 job_id);
+
 /*
  * The extension is gone, and with it its tables: sentCount and the job's
  * error are what can still be recorded.

@@ -92,6 +92,7 @@ typedef struct Claim
 	int			number;
 	int			open;			/* messages whose outcome is not durable */
 	bool		tentative;		/* made in the transaction now open */
+	bool		stored;			/* and in the tables, there */
 	bool		recovered;		/* left by an earlier worker */
 	char	   *account_sid;
 	char	   *sender;

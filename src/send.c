@@ -196,7 +196,7 @@ try_later(Message *message, const Verdict *verdict)
 
 /* It never left, so this does not count as an attempt. */
 static void
-unreachable(Message *message, const Verdict *verdict)
+not_reached(Message *message, const Verdict *verdict)
 {
 	account_unreachable(message->account, verdict->error_message);
 	message->attempts--;
@@ -238,7 +238,7 @@ apply_verdict(Message *message, const Verdict *verdict)
 			try_later(message, verdict);
 			break;
 		case VERDICT_UNREACHABLE:
-			unreachable(message, verdict);
+			not_reached(message, verdict);
 			break;
 		case VERDICT_DOUBT:
 			if (verdict->error_code == 0)

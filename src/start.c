@@ -5,7 +5,9 @@
  *
  * There is at most one worker a role and database, and no run may be left
  * behind without one.  Two locks do that, without shared memory.  Both are
- * locks on a role as an object of this database, which SQL cannot take:
+ * locks on a role as an object of this database, which SQL cannot take, with
+ * the lock method of advisory locks, whose session locks survive an abort
+ * and are released when the process ends:
  *
  * - The worker lock is held, exclusively, by the worker as long as it lives.
  * - The enqueue lock is held, shared, by whoever commits a run, from before
@@ -55,6 +57,7 @@ static void
 set_lock_tag(LOCKTAG *tag, Oid role, int which)
 {
 	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, AuthIdRelationId, role, which);
+	tag->locktag_lockmethodid = USER_LOCKMETHOD;
 }
 
 static bool
@@ -291,6 +294,19 @@ become_the_worker(Oid role)
 	became = lock_role(role, WORKER_LOCK, ExclusiveLock, true, false);
 	unlock_role(role, ENQUEUE_LOCK, ShareLock, true);
 	return became;
+}
+
+bool
+still_the_worker(Oid role)
+{
+	LOCKTAG		tag;
+	LockAcquireResult result;
+
+	set_lock_tag(&tag, role, WORKER_LOCK);
+	result = LockAcquire(&tag, ExclusiveLock, true, true);
+	if (result != LOCKACQUIRE_NOT_AVAIL)
+		LockRelease(&tag, ExclusiveLock, true);
+	return result == LOCKACQUIRE_ALREADY_HELD;
 }
 
 bool

@@ -37,6 +37,9 @@ extern char *why_role_cannot_work(Oid role, char **hint);
  */
 extern bool become_the_worker(Oid role);
 
+/* Is it still?  A trigger may have called pg_advisory_unlock_all(). */
+extern bool still_the_worker(Oid role);
+
 /*
  * For the worker: true keeps anyone from committing a run for this role until
  * one of the three below; false where someone does just now.

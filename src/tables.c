@@ -17,6 +17,7 @@
 
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "compat.h"
 #include "miscadmin.h"
 #include "own.h"
 #include "tables.h"
@@ -112,9 +113,23 @@ check_right(Oid table, Oid role, AclMode mode, const char *privilege)
 						 quote_identifier(GetUserNameFromId(role, false)))));
 }
 
+static void
+check_schema_right(const char *schema, Oid role)
+{
+	if (!compat_can_use_schema(get_namespace_oid(schema, false), role))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for schema %s", schema),
+				 errdetail("Role \"%s\" needs the USAGE privilege on it to send a campaign.",
+						   GetUserNameFromId(role, false)),
+				 errhint("GRANT USAGE ON SCHEMA %s TO %s;", quote_identifier(schema),
+						 quote_identifier(GetUserNameFromId(role, false)))));
+}
+
 void
 tables_check_rights(const AppTables *tables, Oid role, bool creates_job)
 {
+	check_schema_right(tables->schema, role);
 	check_right(tables->groups, role, ACL_SELECT, "SELECT");
 	check_right(tables->lists, role, ACL_SELECT, "SELECT");
 	check_right(tables->campaigns, role, ACL_SELECT, "SELECT");
@@ -123,7 +138,7 @@ tables_check_rights(const AppTables *tables, Oid role, bool creates_job)
 	check_right(tables->jobs, role, ACL_SELECT, "SELECT");
 	check_right(tables->jobs, role, ACL_UPDATE, "UPDATE");
 	if (creates_job)
-		check_right(tables->jobs, GetUserId(), ACL_INSERT, "INSERT");
+		check_right(tables->jobs, role, ACL_INSERT, "INSERT");
 }
 
 /*
@@ -146,8 +161,14 @@ value_expression(Oid table, const char *alias, const char *camel, const char *sn
 static char *
 table_name(Oid table)
 {
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)),
-									  get_rel_name(table));
+	char	   *name = get_rel_name(table);
+	char	   *schema = name ? get_namespace_name(get_rel_namespace(table)) : NULL;
+
+	if (schema == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("a table of the application has been dropped")));
+	return quote_qualified_identifier(schema, name);
 }
 
 /* Runs a statement that is used once; returns the number of rows. */
@@ -356,8 +377,9 @@ count_in_data(Oid table)
 
 	return psprintf("data = CASE pg_catalog.jsonb_typeof(coalesce(data::jsonb, '{}'))"
 					" WHEN 'object' THEN coalesce(data::jsonb, '{}') || pg_catalog.jsonb_build_object('sentCount',"
-					"  CASE WHEN data->>'sentCount' ~ '^[0-9]{1,9}$'"
-					"  THEN (data->>'sentCount')::pg_catalog.int4 ELSE 0 END + 1)"
+					"  CASE WHEN pg_catalog.jsonb_typeof(data::jsonb->'sentCount') = 'number'"
+					"    OR data->>'sentCount' ~ '^-?[0-9]{1,99}$'"
+					"  THEN (data->>'sentCount')::pg_catalog.numeric ELSE 0 END + 1)"
 					" WHEN 'null' THEN pg_catalog.jsonb_build_object('sentCount', 1)"
 					" ELSE data::jsonb END%s",
 					is_json ? "::pg_catalog.json" : "");

@@ -149,7 +149,7 @@ claim_all(bool careful)
 				claim_for(run);
 			else if (!guarded(claim_for, run, &run->claiming))
 			{
-				drop_tentative_claims(run);
+				drop_unfinished_claim(run);
 				break;
 			}
 			claimed |= !run->exhausted;
@@ -229,6 +229,11 @@ tick(bool careful)
 	bool		claimed;
 	bool		ended;
 
+	if (!still_the_worker(worker.role))
+		ereport(FATAL,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("sendcampaign worker has lost its lock"),
+				 errhint("Triggers on the application's tables must not call pg_advisory_unlock_all().")));
 	begin_transaction();
 	if (!is_extension_there())
 	{
@@ -249,6 +254,8 @@ tick(bool careful)
 static bool
 is_through(const Run *run)
 {
+	if (history_is_under_way(run))
+		return false;			/* its answer is still to come */
 	if (run->finished)
 		return true;
 	if (run->stop_durable)
@@ -564,7 +571,8 @@ sendcampaign_worker_main(Datum arg)
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnectionByOid(start.database, start.role, 0);
+	BackgroundWorkerInitializeConnectionByOid(start.database, start.role,
+											  COMPAT_CONNECT_FLAGS);
 
 	wait_for_caller(start.xid);
 	if (!become_the_worker(start.role))

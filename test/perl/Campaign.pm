@@ -14,7 +14,7 @@ use Time::HiRes ();
 
 our @EXPORT = qw(new_cluster install_extension create_campaign wait_for_run wait_for_no_worker
   poll run_row start_campaign wait_for_flight worker_pids worker_is_gone sent_once
-  sent_with sql_error);
+  sent_with sql_error clone_database);
 
 # A running cluster that sends to this local Twilio; conf => lines to add.
 sub new_cluster
@@ -137,7 +137,7 @@ sub start_campaign
 sub wait_for_flight
 {
 	my ($twilio, $requests) = @_;
-	poll(sub { $twilio->stats->{create_in_flight} >= $requests })
+	poll(sub { $twilio->stats->{create_in_flight} >= $requests }, 30)
 	  or diag("$requests requests in flight were expected");
 }
 
@@ -168,8 +168,10 @@ sub sent_once
 	my $total = $arg{total} // $run->{total};
 	my %accepted;
 
-	push @{ $accepted{$1} }, $_->{sid}
-	  for grep { $_->{body} =~ /\?yu=(\d+)&yc=$campaign$/ } $twilio->ledger;
+	for ($twilio->ledger)
+	{
+		push @{ $accepted{$1} }, $_->{sid} if $_->{body} =~ /\?yu=(\d+)&yc=$campaign$/;
+	}
 	my $rows = $node->safe_psql($db, qq{
 		SELECT m.list_user_id, m.status, coalesce(m.sid, ''), coalesce((u.data->>'sentCount')::int, 0), u.id
 		FROM sendcampaign.message m LEFT JOIN ac_list_users u ON u.id = m.list_user_id
@@ -208,6 +210,16 @@ sub poll
 		Time::HiRes::sleep(0.02);
 	}
 	return 0;
+}
+
+# A copy of the database "postgres" whose messages go to a Twilio of its own.
+sub clone_database
+{
+	my ($node, $db, $twilio) = @_;
+	$node->safe_psql('template1', "CREATE DATABASE $db TEMPLATE postgres");
+	$node->safe_psql('template1', "ALTER DATABASE $db SET sendcampaign.api_url = '" . $twilio->url . "'");
+	$node->safe_psql('template1', "ALTER DATABASE $db SET sendcampaign.ca_file = '" . $twilio->ca_file . "'")
+	  if $twilio->{tls};
 }
 
 1;

@@ -6,9 +6,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use Campaign;
-use Ledger;
 use LocalTwilio;
-use PostgreSQL::Test::Utils;
 use Test::More;
 
 # attempts: of all messages; lookups: of all together
@@ -54,21 +52,17 @@ for my $fault (@faults)
 	my $db = $fault->{db} = 'fault' . ++$number;
 	my $twilio = $fault->{twilio} = LocalTwilio->start(tls => $fault->{tls}, options => [ '--seed', $number ]);
 	$twilio->set(@{ $fault->{set} });
-	$node->safe_psql('template1', "CREATE DATABASE $db TEMPLATE postgres");
-	$node->safe_psql('template1', "ALTER DATABASE $db SET sendcampaign.api_url = '" . $twilio->url . "'");
-	$node->safe_psql('template1', "ALTER DATABASE $db SET sendcampaign.ca_file = '" . $twilio->ca_file . "'")
-	  if $fault->{tls};
+	clone_database($node, $db, $twilio);
 }
-$_->{job} = $node->safe_psql($_->{db}, "SET ROLE app; SELECT send_campaign($campaign)") for @faults;
+$_->{job} = start_campaign($node, $campaign, db => $_->{db}) for @faults;
 
 for my $fault (@faults)
 {
 	my ($name, $db, $twilio, $job) = @$fault{qw(name db twilio job)};
-	wait_for_run($node, $job, db => $db);
+	sent_once($node, $twilio, $campaign, $job, $name, db => $db);
 	my $stats = $twilio->stats;
 	my @never = grep { $stats->{faults}{$_} == 0 } keys %{ $stats->{faults} };
 	ok(!@never, "$name: it happened") or diag("never: @never");
-	is_exactly_once($node, $twilio, $job, "$name: each has it once", db => $db);
 	is($node->safe_psql($db, 'SELECT max(attempts) FROM sendcampaign.message'), $fault->{attempts},
 		"$name: none was sent a second time") if defined $fault->{attempts};
 	is($stats->{lists}, $fault->{lookups}, "$name: nothing looked up") if defined $fault->{lookups};

@@ -5,9 +5,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use Campaign;
-use Ledger;
 use LocalTwilio;
-use PostgreSQL::Test::Utils;
 use Test::More;
 
 for my $tls (0, 1)
@@ -22,23 +20,21 @@ for my $tls (0, 1)
 	my $campaign = create_campaign($node, users => 100);
 
 	$twilio->set('fault:drop-after' => 10);
-	my $job = $node->safe_psql('postgres', "SET ROLE app; SELECT send_campaign($campaign)");
-	wait_for_run($node, $job);
+	my $job = start_campaign($node, $campaign);
+	sent_once($node, $twilio, $campaign, $job, "over $over");
 	my $stats = $twilio->stats;
 	my $dropped = $stats->{faults}{'drop-after'};
 	cmp_ok($dropped, '>=', 2, "over $over: connections died");
 	cmp_ok($stats->{connections}, '<=', 2 * $dropped + 2, "over $over: connections were reused");
 	is($stats->{create_requests}, 100, "over $over: no request was repeated");
-	is_exactly_once($node, $twilio, $job, "over $over: each has it once");
 
 	# all connections die while an answer waits
 	$twilio->set('reset' => 1, 'fault:drop-after' => 0, 'hold' => 1, 'hold-after' => 1);
 	$campaign = create_campaign($node, users => 3);
-	$job = $node->safe_psql('postgres', "SET ROLE app; SELECT send_campaign($campaign)");
+	$job = start_campaign($node, $campaign);
 	ok(poll(sub { $twilio->stats->{accepted} == 1 }), "over $over: one is accepted, its answer waits");
 	$twilio->set('drop' => 1, 'hold' => 0);
-	wait_for_run($node, $job);
-	is_exactly_once($node, $twilio, $job, "over $over: each has it once after all connections died");
+	sent_once($node, $twilio, $campaign, $job, "over $over after all connections died");
 	$node->stop;
 	$twilio->stop;
 }

@@ -4,9 +4,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use Campaign;
-use Ledger;
 use LocalTwilio;
-use PostgreSQL::Test::Utils;
 use Test::More;
 
 my @stop = qw(20003 20005 20006 20403 20404 20008 21212 21219 21601 21603 21606 21608 21609 21624
@@ -32,7 +30,7 @@ sub send_with_codes
 	my $campaign = create_campaign($node, users => $users);
 	$twilio->set('reset' => 1, 'fault' => 'none',
 		map { ('to-fault' => sprintf('+1555%07d=code:%d', $_ + 1, $codes[$_])) } 0 .. $#codes);
-	my $job = $node->safe_psql('postgres', "SET ROLE app; SELECT send_campaign($campaign)");
+	my $job = start_campaign($node, $campaign);
 	my $run = wait_for_run($node, $job);
 	my %row = map { my ($phone, @row) = split /\|/, $_, 5; (substr($phone, 5) + 0 => \@row) }
 	  split /\n/, $node->safe_psql('postgres', qq{
@@ -88,8 +86,8 @@ for my $code (@stop)
 	$run_of{$code} = { campaign => $campaign };
 }
 my $good = create_campaign($node, users => 300);
-my $good_job = $node->safe_psql('postgres', "SET ROLE app; SELECT send_campaign($good)");
-$_->{job} = $node->safe_psql('postgres', "SET ROLE app; SELECT send_campaign($_->{campaign})") for values %run_of;
+my $good_job = start_campaign($node, $good);
+$_->{job} = start_campaign($node, $_->{campaign}) for values %run_of;
 for my $code (@stop)
 {
 	my $run = wait_for_run($node, $run_of{$code}{job});
@@ -97,16 +95,15 @@ for my $code (@stop)
 	like($run->{error}, qr/refuses the account or sender: $code\b/, "$code is named");
 	is("$run->{sent} $run->{failed} $run->{skipped} $run->{in_doubt}", '0 0 0 0', "$code fails no recipient");
 }
-wait_for_run($node, $good_job);
-is_exactly_once($node, $twilio, $good_job, 'a run beside them is not stopped');
+sent_once($node, $twilio, $good, $good_job, 'a run beside them');
 
 # Mended, they go on.
 $twilio->set('fault' => 'none');
-$node->safe_psql('postgres', "SET ROLE app; SELECT send_campaign($_->{campaign}, $_->{job})") for values %run_of;
+start_campaign($node, $_->{campaign}, job => $_->{job}) for values %run_of;
 for my $code (@stop)
 {
 	wait_for_run($node, $run_of{$code}{job}, state => 'completed');
-	is_exactly_once($node, $twilio, $run_of{$code}{job}, "$code: each has it once after the cause is mended");
+	sent_once($node, $twilio, $run_of{$code}{campaign}, $run_of{$code}{job}, "$code, mended");
 }
 
 $node->stop;

@@ -1,0 +1,79 @@
+# Without preload: the postmaster's death, a crash, and no free worker slot.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use Campaign;
+use LocalTwilio;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $twilio = LocalTwilio->start;
+my $node = new_cluster('restart', $twilio, conf => q{
+	sendcampaign.request_timeout = '1s'
+	sendcampaign.lookup_delay = '200ms'
+	restart_after_crash = on
+});
+
+sub start_held
+{
+	my $campaign = create_campaign($node, users => 40);
+	$twilio->set(hold => 1, 'hold-after' => 0);
+	my $job = start_campaign($node, $campaign);
+	wait_for_flight($twilio, 20);
+	return ($campaign, $job);
+}
+
+# Queued again by its own call, a run goes on together with a new one.
+my ($campaign, $job) = start_held();
+$node->restart;
+is(scalar worker_pids($node), 0, 'after a restart nothing goes on by itself');
+$twilio->set(hold => 0);
+my $next = create_campaign($node, users => 10);
+my $next_job = start_campaign($node, $next);
+sent_once($node, $twilio, $next, $next_job, 'the next campaign', total => 10);
+sent_once($node, $twilio, $campaign, $job, 'the one before, with it', total => 40);
+
+# The worker dies by a signal: the server restarts itself.
+($campaign, $job) = start_held();
+kill 'KILL', worker_pids($node);
+ok(poll(sub { $twilio->stats->{open_connections} == 0 }, 20), 'killed');
+$node->poll_query_until('postgres', 'SELECT true');
+ok($node->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()'), 'the server is up again');
+$twilio->set(hold => 0);
+is($node->safe_psql('postgres', 'SELECT sendcampaign.wake()'), 1, 'wake() starts a worker');
+is($node->safe_psql('postgres', 'SELECT sendcampaign.wake()'), 1, 'and again wakes the same one');
+cmp_ok(scalar worker_pids($node), '<=', 1, 'there is but one');
+sent_once($node, $twilio, $campaign, $job, 'killed', total => 40);
+
+# The postmaster dies.
+($campaign, $job) = start_held();
+my ($pid) = worker_pids($node);
+$node->kill9;
+ok(poll(sub { !kill(0, $pid) }, 20), 'the worker does not outlive the postmaster');
+$twilio->set(hold => 0);
+poll(sub { !-e $node->data_dir . '/postmaster.pid' || $node->start(fail_ok => 1) }, 30);
+is($node->safe_psql('postgres', 'SELECT sendcampaign.wake()'), 1, 'wake() starts a worker');
+sent_once($node, $twilio, $campaign, $job, 'postmaster killed', total => 40);
+
+# No slot for a worker
+ok(worker_is_gone($node, 10), 'idle');
+$node->append_conf('postgresql.conf', 'max_worker_processes = 1');
+$node->restart;    # the one is the logical replication launcher's
+$campaign = create_campaign($node, users => 10);
+my ($ret, $stderr);
+($ret, $job, $stderr) = $node->psql('postgres', "SET ROLE app; SELECT send_campaign($campaign)");
+is($ret, 0, 'send_campaign succeeds without a free slot');
+like($stderr, qr/WARNING:  could not start a sendcampaign worker/, 'with a warning');
+like($stderr, qr/HINT: .*wake\(\).*max_worker_processes/, 'and a hint');
+is(run_row($node, $job)->{state}, 'queued', 'the run is queued');
+is($node->safe_psql('postgres', 'SELECT sendcampaign.wake()'), 0, 'wake() cannot start one either');
+$node->append_conf('postgresql.conf', 'max_worker_processes = 8');
+$node->restart;
+is($node->safe_psql('postgres', 'SELECT sendcampaign.wake()'), 1, 'until there is a slot');
+sent_once($node, $twilio, $campaign, $job, 'no slot', total => 10);
+ok(worker_is_gone($node, 10), 'the worker ends');
+is($node->safe_psql('postgres', 'SELECT sendcampaign.wake()'), 0, 'with no work, wake() starts none');
+
+$node->stop;
+done_testing();

@@ -1,0 +1,156 @@
+# Messages of which it is not known whether Twilio took them: looked up, never
+# guessed, and shown where nobody can tell.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use Campaign;
+use LocalTwilio;
+use Test::More;
+
+my $twilio = LocalTwilio->start;
+my $node = new_cluster('doubt', $twilio, conf => qq{
+	sendcampaign.request_timeout = '1s'
+	sendcampaign.lookup_delay = 0
+});
+
+# A campaign with these faults of Twilio, which forgets what was before, except
+# with again => id of a campaign; campaign => id of one there is.
+sub run_with_faults
+{
+	my ($faults, %arg) = @_;
+	my $campaign = $arg{campaign} || $arg{again} || create_campaign($node, %arg);
+	$twilio->set($arg{again} ? () : ('reset' => 1), %$faults);
+	my $job = start_campaign($node, $campaign);
+	return ($job, $campaign, wait_for_run($node, $job));
+}
+
+# A campaign without a link to two list users with the same number.
+sub create_twins
+{
+	my $campaign = create_campaign($node, users => 2, base_url => undef, @_);
+	$node->safe_psql('postgres', qq{UPDATE ac_list_users SET data = '{"sms": "+15550001111"}'
+		WHERE ac_list_id = (SELECT ac_list_id FROM ac_campaigns WHERE id = $campaign)});
+	return $campaign;
+}
+
+sub messages
+{
+	my ($job, $columns) = @_;
+	return $node->safe_psql('postgres',
+		"SELECT $columns FROM sendcampaign.message WHERE job_id = $job ORDER BY 1");
+}
+
+# The rows' SIDs are those that Twilio gave, and no two the same.
+sub sids_are_right
+{
+	my ($job, $name) = @_;
+	is(messages($job, 'sid'), join("\n", sort map { $_->{sid} } $twilio->ledger), $name);
+}
+
+# Found, or not.
+my ($job, $campaign, $run) = run_with_faults({ 'fault:drop-after' => '#1', 'fault:drop-before' => '#1' }, users => 3);
+sent_once($node, $twilio, $campaign, $job, 'one was taken, one was not');
+is(messages($job, 'attempts'), "1\n1\n2", 'only the one that was not taken is sent again');
+is($twilio->stats->{lists}, 2, 'one look-up each');
+
+# Two texts alike to one number.
+($job, $campaign, $run) = run_with_faults({ 'fault:drop-after' => '#2' }, campaign => create_twins());
+is(messages($job, 'status'), "in_doubt\nin_doubt", 'two alike, both taken: nobody can tell which is which');
+is("$run->{state} $run->{sent} $run->{in_doubt}", 'completed 0 2', 'the run ends and counts them');
+like($run->{error}, qr/2 of 2 .*in doubt.*several messages/, 'and says so');
+is(scalar(@{[ $twilio->ledger ]}), 2, 'none was sent again');
+my $settled = $job;
+
+($job) = run_with_faults({ 'fault:drop-after' => '#1', 'fault:drop-before' => '#1' },
+	campaign => create_twins(message => 'One of two'));
+is(messages($job, 'status'), "in_doubt\nin_doubt", 'two alike, one taken: nobody can tell which one');
+is(scalar(@{[ $twilio->ledger ]}), 1, 'none was sent again');
+
+($job) = run_with_faults({ 'fault:drop-before' => '#2' }, campaign => create_twins(message => 'None of two'));
+is(messages($job, 'status, attempts'), "sent|2\nsent|2", 'two alike, none taken: both are sent again');
+sids_are_right($job, 'each under a SID of its own');
+
+($job) = run_with_faults({ 'fault:drop-before' => '#1' }, campaign => create_twins(message => 'The other'));
+is(messages($job, 'status, attempts'), "sent|1\nsent|2", 'two alike, one in doubt: the other is not taken for it');
+sids_are_right($job, 'each under a SID of its own');
+
+# One of two is sent again and on its way while the other is looked up.
+$node->append_conf('postgresql.conf', "sendcampaign.request_timeout = '3s'");
+$node->reload;
+$twilio->set('reset' => 1, 'fault:drop-before' => '#2', 'fault:list-500' => '#1');
+$job = start_campaign($node, create_twins(message => 'Under way'));
+ok(poll(sub { $twilio->stats->{faults}{'drop-before'} == 2 }), 'two alike are in doubt');
+# good answers let more requests be in flight at once
+wait_for_run($node, start_campaign($node, create_campaign($node, users => 10)));
+$twilio->set('hold' => 1, 'hold-after' => 1);
+ok(poll(sub { $twilio->stats->{lists} == 3 }), 'one look-up fails and is made again');
+$twilio->set('hold' => 0);
+$run = wait_for_run($node, $job);
+is($node->safe_psql('postgres', "SELECT count(sid) - count(DISTINCT sid) FROM sendcampaign.message WHERE job_id = $job"),
+	0, 'a SID is that of one message');
+is(sent_with($twilio, 'Under way'), $run->{sent}, 'what says that it was sent was sent');
+is($run->{sent} + $run->{in_doubt}, 2, 'no message is lost');
+$node->append_conf('postgresql.conf', "sendcampaign.request_timeout = '1s'");
+$node->reload;
+
+# By hand.
+$job = $settled;
+my ($first, $second) = split /\n/, messages($job, 'list_user_id');
+sub settle { my $error = sql_error($node, "SET ROLE $_[0]; SELECT sendcampaign.settle($_[1], $_[2], $_[3])"); return $error->{message}; }
+sub counts { return join ' ', @{ run_row($node, $job) }{qw(sent failed skipped in_doubt)}; }
+is(settle('app', $job, $first, 'true'), '', 'settled as sent');
+is(counts(), '1 0 0 1', 'the counts follow');
+is(settle('app', $job, $second, 'false'), '', 'settled as not sent');
+is(counts(), '1 1 0 0', 'the counts follow');
+is(messages($job, 'list_user_id, status'), "$first|sent\n$second|failed", 'so do the rows');
+is($node->safe_psql('postgres', "SELECT coalesce(data->>'sentCount', '0') FROM ac_list_users WHERE id IN ($first, $second) ORDER BY id"),
+	"1\n0", 'so does sentCount');
+is($node->safe_psql('postgres', "SELECT data->>'sent', data->>'failed', data->>'inDoubt' FROM ac_background_jobs WHERE id = $job"),
+	'1|1|0', 'so does the job');
+like(settle('app', $job, $first, 'true'), qr/is not in doubt/, 'what is not in doubt cannot be settled');
+like(settle('app', $job, 424242, 'true'), qr/is not in doubt/, 'nor what was never sent');
+is(counts(), '1 1 0 0', 'nor does that change counts');
+$node->safe_psql('postgres', 'CREATE ROLE stranger LOGIN; GRANT USAGE ON SCHEMA sendcampaign TO stranger');
+my $unknown = settle('app', 424242, 1, 'true');
+like($unknown, qr/there is no run of background job 424242/, 'an unknown job is an error');
+is(settle('stranger', $job, $first, 'true'), $unknown =~ s/424242/$job/r, "so is another role's, in the same words");
+
+# An earlier run of the same campaign is not taken for this one.
+for my $link ('https://example.org/survey', undef)
+{
+	my $texts = defined $link ? 'with a link' : 'without a link';
+	my %earlier;
+	my @sids;
+	($job, $campaign) = run_with_faults({}, users => 3, base_url => $link, message => "Again, $texts");
+	$earlier{$_->{sid}} = 1 for $twilio->ledger;
+	($job) = run_with_faults({ 'fault:drop-before' => '#3' }, again => $campaign);
+	is(messages($job, 'status, attempts'), "sent|2\nsent|2\nsent|2", "not taken in a second run, $texts: sent");
+	is((grep { $earlier{$_} } split /\n/, messages($job, 'sid')), 0, "not under SIDs of the first run, $texts");
+	($job) = run_with_faults({ 'fault:drop-after' => '#3' }, again => $campaign);
+	is(messages($job, 'status, attempts'), "sent|1\nsent|1\nsent|1", "taken in a third run, $texts: found");
+	@sids = split /\n/, messages($job, 'sid');
+	is_deeply(\@sids, [ sort map { $_->{sid} } ($twilio->ledger)[6 .. 8] ], "under SIDs of that run, $texts");
+}
+
+# Not even where its rows are gone: last week's are too old.
+$twilio->set('clock-skew' => -7 * 86400);
+($job, $campaign) = run_with_faults({}, users => 3, base_url => undef, message => 'Weekly');
+wait_for_no_worker($node);
+$node->safe_psql('postgres', "DELETE FROM sendcampaign.message WHERE job_id = $job");
+$twilio->set('clock-skew' => 0);
+($job) = run_with_faults({ 'fault:drop-before' => '#2', 'fault:drop-after' => '#1' }, again => $campaign);
+is(messages($job, 'attempts, status'), "1|sent\n2|sent\n2|sent", "last week's text to the same number is not taken for today's");
+is(scalar(@{[ $twilio->ledger ]}), 6, 'each has both');
+
+# Twilio's clock need not be ours.
+for my $skew (-7200, 7200)
+{
+	$twilio->set('clock-skew' => $skew);
+	($job, $campaign) = run_with_faults({ 'fault:drop-before' => 10, 'fault:drop-after' => 10 }, users => 300);
+	sent_once($node, $twilio, $campaign, $job, "Twilio's clock is off by $skew s");
+	is(messages($job, 'DISTINCT attempts > 1'), "f\nt", "Twilio's clock is off by $skew s: some were sent again");
+}
+$node->stop;
+
+done_testing();

@@ -1,0 +1,54 @@
+# Look-ups that give no answer: the doubt stays, nothing is sent again, and the
+# run ends and says so.  A database and a Twilio for each, all at the same time.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use Campaign;
+use LocalTwilio;
+use Test::More;
+
+my %error = (
+	'list-403' => qr/403/,
+	'list-500' => qr/500/,
+	'list-garbage' => qr/no list of messages/,
+	'list-endless' => qr/does not end/,
+	'list-drop' => qr/look-up failed/,
+	'list-never' => qr/look-up failed.*(time|Operation)/i);
+
+my $node = new_cluster('no_answer', LocalTwilio->start, conf => qq{
+	max_worker_processes = 20
+	sendcampaign.request_timeout = '1s'
+	sendcampaign.lookup_delay = 0
+	fsync = off
+});
+my $campaign = create_campaign($node, users => 20);
+my (%twilio, %job);
+for my $fault (sort keys %error)
+{
+	my $twilio = $twilio{$fault} = LocalTwilio->start;
+	my $db = $fault =~ tr/-/_/r;
+	$twilio->set("fault:$fault" => 100, 'fault:drop-after' => '#1', 'fault:drop-before' => '#1');
+	clone_database($node, $db, $twilio);
+	$job{$fault} = start_campaign($node, $campaign, db => $db);
+}
+for my $fault (sort keys %error)
+{
+	my $db = $fault =~ tr/-/_/r;
+	my $run = wait_for_run($node, $job{$fault}, db => $db);
+	is("$run->{state} $run->{sent} $run->{in_doubt}", 'completed 18 2', "$fault: the doubt stays, the run ends");
+	like($run->{error}, qr/2 of 20 .*in doubt.*$error{$fault}/, "$fault: the run says so");
+	is($node->safe_psql($db, q{SELECT progress, error ~ 'in doubt', data->>'inDoubt' FROM ac_background_jobs}),
+		'100|t|2', "$fault: so does the job");
+	is($twilio{$fault}->stats->{accepted}, 19, "$fault: nothing is sent again");
+	cmp_ok($twilio{$fault}->stats->{lists}, '<=', 40, "$fault: not looked up for ever");
+	is($node->safe_psql($db, q{SELECT count(*) FROM sendcampaign.message
+		WHERE status = 'in_doubt' AND error_message ~ 'look-up' AND sid IS NULL}), 2, "$fault: the rows say why");
+	is($node->safe_psql($db, 'SELECT count(*) FROM sendcampaign.claim'), 0, "$fault: nothing is claimed");
+	is($node->safe_psql($db, "SELECT count(*) FROM ac_list_users WHERE data->>'sentCount' = '1'"), 18,
+		"$fault: what is in doubt is not counted as sent");
+	$twilio{$fault}->stop;
+}
+$node->stop;
+
+done_testing();
