@@ -3,24 +3,24 @@
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 pg_config=${PG_CONFIG:-}
-work=
-job=
+work=               # temporary directory
+job=                # process group
+log=                # of what quietly() runs
+default_conf=       # file to be put back as its package has it
 missing=()
 
 die() { echo "$*" >&2; exit 1; }
 
 # quietly LABEL COMMAND...: its output is shown only if it fails
 quietly() {
-    local label=$1 log
+    echo "$1"
     shift
     log=$(mktemp)
-    echo "$label"
-    if ! "$@" >"$log" 2>&1 </dev/null; then
-        cat "$log" >&2
-        rm -f "$log"
-        die "failed: $label"
-    fi
-    rm -f "$log"
+    exec 3>&1 4>&2 >"$log" 2>&1
+    "$@" </dev/null
+    exec >&3 2>&4 3>&- 4>&-
+    rm "$log"
+    log=
 }
 
 as_root() {
@@ -89,23 +89,31 @@ need_to_test() {
 }
 
 # Debian's server package would create a cluster and start it.
-without_main_cluster() {
+avoid_main_cluster() {
     local conf=/etc/postgresql-common/createcluster.conf
-    if [ -e "$conf" ]; then
-        "$@"
-        return
-    fi
+    [ ! -e "$conf" ] || return 0
+    default_conf=$conf
     as_root mkdir -p "${conf%/*}"
-    echo 'create_main_cluster = false' | as_root tee "$conf" >/dev/null
-    "$@"
-    as_root cp "/usr/share/postgresql-common/${conf##*/}" "$conf"
+    echo 'create_main_cluster = false' | as_root tee "$conf"
+}
+
+restore_default_conf() {
+    [ -n "$default_conf" ] || return 0
+    as_root rm -f "$default_conf" "$default_conf.ucf-dist"
+    as_root cp "/usr/share/postgresql-common/${default_conf##*/}" "$default_conf" || true
+    default_conf=
+}
+
+install_packages() {
+    avoid_main_cluster
+    apt install --no-install-recommends "$@"
+    restore_default_conf
 }
 
 install_missing() {
     [ ${#missing[@]} -gt 0 ] || return 0
     [ -n "${updated:-}" ] || quietly 'Updating the list of packages' apt update
-    quietly "Installing ${missing[*]}" \
-        without_main_cluster apt install --no-install-recommends "${missing[@]}"
+    quietly "Installing ${missing[*]}" install_packages "${missing[@]}"
 }
 
 # All that follows is done by an unprivileged user: PostgreSQL refuses root.
@@ -129,21 +137,29 @@ run_job() {
 clean_up() {
     local file pid
     trap '' INT TERM HUP
-    [ -z "$job" ] || kill -TERM -- "-$job" 2>/dev/null || true
-    [ -z "$job" ] || wait "$job" 2>/dev/null || true
+    if [ -n "$log" ]; then
+        exec >&3 2>&4
+        cat "$log" >&2
+        rm "$log"
+    fi
+    restore_default_conf
+    if [ -n "$job" ]; then
+        kill -TERM -- "-$job" 2>/dev/null || true
+        wait "$job" 2>/dev/null || true
+    fi
     [ -n "$work" ] || return 0
     while IFS= read -r file; do
-        pid=$(head -n 1 "$file")
+        pid=$(head -n 1 "$file" 2>/dev/null) || continue
         kill -QUIT "$pid" 2>/dev/null || continue
         while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
     done < <(find "$work" -name postmaster.pid 2>/dev/null)
     rm -rf "$work"
 }
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
 
 make_work_directory() {
-    trap clean_up EXIT
-    trap 'exit 130' INT
-    trap 'exit 143' TERM HUP
     work=$(mktemp -d /tmp/sendcampaign.XXXXXX)
     [ "$EUID" != 0 ] || chown postgres "$work"
     # neither the caller's settings for PostgreSQL nor his language

@@ -48,6 +48,40 @@ role_to_send_as(const AppTables *tables)
 	return role;
 }
 
+static bool
+is_trusted_owner(Oid table, Oid role)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return superuser_arg(owner) || is_member_of_role(role, owner);
+}
+
+/*
+ * Within a SECURITY DEFINER function the setting is still that of whoever
+ * calls the function, who must not lead it to tables, and so to triggers, of
+ * their own.
+ */
+static void
+check_tables_are_trusted(const AppTables *tables, Oid role)
+{
+	if (GetUserId() == GetOuterUserId() ||
+		(is_trusted_owner(tables->groups, role) && is_trusted_owner(tables->lists, role) &&
+		 is_trusted_owner(tables->campaigns, role) && is_trusted_owner(tables->list_users, role) &&
+		 is_trusted_owner(tables->jobs, role)))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("role \"%s\" does not trust the owner of the tables in schema \"%s\"",
+					GetUserNameFromId(role, false), tables->schema),
+			 errdetail("In a SECURITY DEFINER function, send_campaign() uses tables of the function's owner, of roles it is a member of, or of a superuser."),
+			 errhint("Add SET sendcampaign.schema to the function, or make its owner a member of the role that owns the tables.")));
+}
+
 static void
 check_role(Oid role)
 {
@@ -215,6 +249,7 @@ send_campaign(PG_FUNCTION_ARGS)
 	spi_check(SPI_connect(), SPI_OK_CONNECT, "SPI_connect");
 	tables = tables_open(sendcampaign_schema);
 	role = role_to_send_as(tables);
+	check_tables_are_trusted(tables, role);
 	tables_check_rights(tables, role, create_job);
 	check_role(role);
 

@@ -41,7 +41,7 @@ for my $table (sort keys %rows)
 	is(as('member', $count), $rows{$table}, "$table: so does a member");
 	is(as('stranger', $count), 0, "$table: another role does not");
 	like(refused('blind', $count), qr/^42501: permission denied for schema sendcampaign/, "$table: nor one without USAGE");
-	like(refused('app', "DELETE FROM sendcampaign.$table"), qr/^42501: permission denied for/, "$table: nobody changes it");
+	like(refused('app', "DELETE FROM sendcampaign.$table"), qr/^(42501: permission denied|55000: cannot delete)/, "$table: nobody changes it");
 }
 like(refused('app', "SELECT FROM sendcampaign.$_"), qr/^42501: permission denied for table $_/, "$_: is the extension's own")
   for 'claim', 'batch';
@@ -69,7 +69,7 @@ for my $call ("resume(JOB)", "settle(JOB, 1, true)")
 # a queued run without a worker: wake() is for members
 $node->append_conf('postgresql.conf', 'sendcampaign.enabled = off');
 $node->reload;
-$node->poll_query_until('postgres', q{SET ROLE app; SELECT sendcampaign.version() IS NOT NULL AND current_setting('sendcampaign.enabled') = 'off'}, "t");
+$node->poll_query_until('postgres', q{SELECT sendcampaign.version() IS NOT NULL AND current_setting('sendcampaign.enabled') = 'off'});
 $job = as('app', "SELECT send_campaign($campaign)");
 $node->append_conf('postgresql.conf', 'sendcampaign.enabled = on');
 $node->reload;
@@ -98,7 +98,8 @@ like("$run->{state}: $run->{error}", qr/^failed: permission denied for table ac_
 $node->safe_psql('postgres', 'GRANT UPDATE ON ac_list_users TO blind');
 $twilio->set(latency => 0);
 is(as('blind', "SELECT send_campaign($campaign, $job)"), $job, 'given again: the same call goes on');
-sent_once($node, $twilio, $campaign, $job, 'given again', total => 1000);
+is(wait_for_run($node, $job)->{sent}, 1000, 'all are sent');
+is((grep { /&yc=$campaign$/ } map { $_->{body} } $twilio->ledger), 1000, 'once each');
 
 wait_for_no_worker($node);
 $node->stop;

@@ -21,7 +21,7 @@ $node->safe_psql('postgres', q{
 	GRANT SELECT (id, group_id) ON ac_lists TO narrow;
 	GRANT SELECT (id, data, ac_list_id) ON ac_campaigns TO narrow;
 	GRANT SELECT (id, data, ac_list_id), UPDATE (data) ON ac_list_users TO narrow;
-	GRANT SELECT (id, progress, data), UPDATE (progress, error, data), INSERT (progress, data) ON ac_background_jobs TO narrow;
+	GRANT SELECT (id, progress, data), UPDATE (progress, error, data), INSERT (progress, data, created_at, updated_at) ON ac_background_jobs TO narrow;
 	GRANT USAGE ON SEQUENCE ac_background_jobs_id_seq TO narrow});
 my $campaign = create_campaign($node, users => 3, message => 'columns');
 my $job = $node->safe_psql('postgres', 'INSERT INTO ac_background_jobs DEFAULT VALUES RETURNING id');

@@ -100,4 +100,5 @@ is($node->safe_psql('postgres', q{SELECT count(*) FROM ac_list_users WHERE data 
 $session->close;
 wait_for_no_worker($node);
 $node->stop;
+unlike(slurp_file($node->logfile), qr/earlier worker|WARNING|ERROR/, 'the worker kept its place and its claims');
 done_testing();

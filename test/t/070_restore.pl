@@ -85,7 +85,7 @@ $staging->safe_psql('postgres', 'CREATE ROLE app LOGIN');
 $staging->command_ok([ 'psql', '-X', '-q', '-f', $dump, '-d', $staging->connstr('postgres') ], 'restore');
 $staging->safe_psql('postgres', 'SELECT sendcampaign.wake()');
 is(wait_for_run($staging, $job, state => 'paused')->{state}, 'paused', 'a dump restored elsewhere is paused');
-like(run_row($staging, $job)->{error}, qr/not the cluster in which the run was queued/, '... and says why');
+like(run_row($staging, $job)->{error}, qr/not the cluster and database in which the run was queued/, '... and says why');
 wait_for_no_worker($staging);
 is($twilio->stats->{accepted}, $accepted, '... and nothing was sent');
 $staging->stop;

@@ -1,0 +1,159 @@
+# The role of a run is renamed, dropped, or loses a right in mid-run.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use Campaign;
+use LocalTwilio;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $twilio = LocalTwilio->start;
+my $node = new_cluster('roles', $twilio, conf => q{
+	sendcampaign.request_timeout = '1s'
+	sendcampaign.lookup_delay = '200ms'
+});
+my $rights = q{
+	GRANT USAGE ON SCHEMA sendcampaign TO shop;
+	GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO shop;
+	GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO shop;
+};
+$node->safe_psql('postgres', "CREATE ROLE shop LOGIN; CREATE ROLE heir LOGIN; $rights");
+$node->safe_psql('postgres', $rights =~ s/shop/heir/gr);
+
+my ($campaign, $job);
+
+# A run of 3000 with its first messages on their way
+sub start_held
+{
+	$campaign = create_campaign($node, users => 3000);
+	$twilio->set(hold => 1, reset => 1);
+	$job = start_campaign($node, $campaign, role => 'shop');
+	wait_for_flight($twilio, 20);
+}
+
+# A run whose worker cannot do anything before the role is changed
+sub start_queued
+{
+	$campaign = create_campaign($node, users => 30);
+	$twilio->set(hold => 0, reset => 1);
+	$node->append_conf('postgresql.conf', 'sendcampaign.enabled = off');
+	$node->reload;
+	$node->poll_query_until('postgres', 'SHOW sendcampaign.enabled', 'off');
+	$job = start_campaign($node, $campaign, role => 'shop');
+	worker_is_gone($node, 20);
+}
+
+sub wake
+{
+	$node->append_conf('postgresql.conf', 'sendcampaign.enabled = on');
+	$node->reload;
+	$node->poll_query_until('postgres', 'SHOW sendcampaign.enabled', 'on');
+	return $node->safe_psql('postgres', 'SELECT sendcampaign.wake()');
+}
+
+sub fails_with
+{
+	my ($reason, $name) = @_;
+	$twilio->set(hold => 0);
+	my $run = wait_for_run($node, $job);
+	is($run->{state}, 'failed', "$name: the run fails");
+	like($run->{error}, $reason, 'with the reason');
+	ok(worker_is_gone($node, 20), 'the worker ends');
+	is(run_row($node, $job)->{sent}, scalar(() = $twilio->ledger), 'what was sent is counted');
+}
+
+sub goes_on
+{
+	my ($name, $role) = @_;
+	start_campaign($node, $campaign, job => $job, role => $role || 'shop');
+	sent_once($node, $twilio, $campaign, $job, $name);
+	ok(worker_is_gone($node, 20), 'the worker ends');
+}
+
+# Rights on the tables
+my %right = (
+	'UPDATE ON ac_list_users' => qr/permission denied for table ac_list_users/,
+	'SELECT ON ac_list_users' => qr/permission denied for table ac_list_users/,
+	'SELECT ON groups' => qr/permission denied for table groups/,
+	'SELECT, UPDATE ON ac_background_jobs' => qr/permission denied for table ac_background_jobs/);
+for my $right (sort keys %right)
+{
+	start_held();
+	$node->safe_psql('postgres', "REVOKE $right FROM shop");
+	fails_with($right{$right}, "no $right in mid-run");
+	like(($node->psql('postgres', "SET ROLE shop; SELECT send_campaign($campaign, $job)"))[2],
+		qr/ERROR:  permission denied.*GRANT/s, 'called again, it is refused with a hint');
+	$node->safe_psql('postgres', "GRANT $right TO shop");
+	goes_on("$right granted again");
+}
+start_queued();
+$node->safe_psql('postgres', 'REVOKE UPDATE ON ac_list_users FROM shop');
+is(wake(), 1, 'a worker starts');
+wait_for_run($node, $job);
+is(scalar(() = $twilio->ledger), 0, 'no UPDATE right while queued: nothing is sent that could not be counted');
+fails_with(qr/permission denied for table ac_list_users/, 'no UPDATE right while queued');
+$node->safe_psql('postgres', 'GRANT UPDATE ON ac_list_users TO shop');
+goes_on('granted again');
+
+# LOGIN, CONNECT
+start_queued();
+$node->safe_psql('postgres', 'ALTER ROLE shop NOLOGIN');
+is(wake(), 0, 'no worker for a role that may not log in');
+fails_with(qr/role "shop" is not permitted to log in/, 'NOLOGIN while queued');
+$node->safe_psql('postgres', 'ALTER ROLE shop LOGIN');
+goes_on('LOGIN again');
+
+start_queued();
+$node->safe_psql('postgres', 'REVOKE CONNECT ON DATABASE postgres FROM PUBLIC');
+is(wake(), 0, 'no worker for a role that may not connect');
+fails_with(qr/role "shop" has no CONNECT privilege/, 'no CONNECT while queued');
+$node->safe_psql('postgres', 'GRANT CONNECT ON DATABASE postgres TO PUBLIC');
+goes_on('CONNECT again');
+
+start_held();
+$node->safe_psql('postgres', 'ALTER ROLE shop NOLOGIN');
+$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+	WHERE backend_type = 'sendcampaign worker'});
+ok(worker_is_gone($node, 20), 'NOLOGIN in mid-run, worker terminated');
+wake();
+fails_with(qr/role "shop" is not permitted to log in/, 'NOLOGIN in mid-run');
+$node->safe_psql('postgres', 'ALTER ROLE shop LOGIN');
+goes_on('LOGIN again');
+
+# Renamed: by its own name it is not found any more, by another it goes on.
+start_held();
+$node->safe_psql('postgres', 'ALTER ROLE shop RENAME TO store');
+$twilio->set(hold => 0);
+my $run = wait_for_run($node, $job);
+is($run->{sent}, scalar(() = $twilio->ledger), 'renamed in mid-run: what was sent is counted');
+goes_on('renamed', 'store') if $run->{state} eq 'failed';
+sent_once($node, $twilio, $campaign, $job, 'renamed in mid-run', total => 3000);
+$node->safe_psql('postgres', 'ALTER ROLE store RENAME TO shop');
+
+start_queued();
+$node->safe_psql('postgres', 'ALTER ROLE shop RENAME TO store');
+wake();
+fails_with(qr/role "shop" does not exist/, 'renamed while queued');
+$node->safe_psql('postgres', 'ALTER ROLE store RENAME TO shop');
+goes_on('named as before');
+
+# Dropped
+start_held();
+$node->safe_psql('postgres', 'DROP OWNED BY shop; DROP ROLE shop');
+fails_with(qr/permission denied|does not exist/, 'dropped in mid-run');
+is($node->safe_psql('postgres', "SELECT send_campaign($campaign, $job)"), $job, 'a superuser calls again');
+sent_once($node, $twilio, $campaign, $job, 'dropped in mid-run', total => 3000);
+is($node->safe_psql('postgres', "SELECT role FROM sendcampaign.run WHERE job_id = $job"), 'app', 'with the owner\'s rights');
+
+$node->safe_psql('postgres', "CREATE ROLE shop LOGIN; $rights");
+start_queued();
+$node->safe_psql('postgres', 'DROP OWNED BY shop; DROP ROLE shop');
+wake();
+fails_with(qr/role "shop" does not exist/, 'dropped while queued');
+is($node->safe_psql('postgres', "SELECT send_campaign($campaign, $job)"), $job, 'a superuser calls again');
+sent_once($node, $twilio, $campaign, $job, 'dropped while queued', total => 30);
+
+$node->stop;
+unlike(slurp_file($node->logfile), qr/PANIC|TRAP|gives up/, 'no worker gave up');
+done_testing();

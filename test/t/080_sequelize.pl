@@ -1,0 +1,54 @@
+# An application with Sequelize 6 makes the tables, fills them, calls
+# send_campaign() in a transaction and reads the job as its users see it.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use Campaign;
+use Cwd qw(getcwd);
+use File::Copy qw(copy);
+use JSON::PP qw(decode_json encode_json);
+use LocalTwilio;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $twilio = LocalTwilio->start;
+my $node = new_cluster('sequelize', $twilio, no_extension => 1);
+$node->safe_psql('postgres', q{
+	CREATE EXTENSION sendcampaign;
+	CREATE ROLE app LOGIN;
+	GRANT CREATE ON SCHEMA public TO app;
+});
+
+my $dir = PostgreSQL::Test::Utils::tempdir();
+copy("$FindBin::RealBin/../node/$_", "$dir/$_") or die "could not copy $_: $!"
+  for qw(package.json package-lock.json application.js);
+my $before = getcwd();
+chdir $dir;
+local $ENV{npm_config_cache} = "$dir/cache";
+command_ok([ 'npm', 'ci', '--no-audit', '--no-fund', '--loglevel=error' ], 'npm ci');
+local $ENV{PGHOST} = $node->host;
+local $ENV{PGPORT} = $node->port;
+local $ENV{CONFIGURATION} = encode_json({
+	twilioAccountSid => $LocalTwilio::ACCOUNT,
+	twilioAuthToken => $LocalTwilio::TOKEN,
+	twilioFromSmsNumber => $LocalTwilio::SENDER });
+my ($output, $errors) = run_command([ 'node', 'application.js' ]);
+chdir $before;
+is($errors, '', 'the application has no errors');
+my $seen = decode_json($output || '{}');
+
+is($seen->{abandoned}, 'rolled back', 'one transaction is rolled back');
+is($seen->{job}{progress}, 100, 'the job has ended');
+is($seen->{job}{error}, undef, '... without an error');
+is_deeply($seen->{job}{data},
+	{ kept => JSON::PP::true, total => 50, sent => 50, failed => 0, skipped => 0, inDoubt => 0 },
+	'... with counts beside what the application keeps there');
+is_deeply($seen->{sentCounts}, [ (1) x 50 ], 'sentCount of each is 1');
+my @ledger = $twilio->ledger;
+is(scalar @ledger, 50, 'one message for each');
+like($ledger[0]{body}, qr{^Hall\xc3\xb3, \xc3\x9e\xc3\xb3r! https://example\.org/survey\?yu=\d+&yc=\d+$},
+	'the text, byte for byte');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM ac_background_jobs'), 1, 'no job of the abandoned transaction');
+$node->stop;
+done_testing();
