@@ -80,6 +80,7 @@ CREATE TABLE sendcampaign.message (
     error_message text,
     segments integer,
     attempts integer NOT NULL DEFAULT 0,
+    counted boolean NOT NULL DEFAULT true,
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     updated_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     PRIMARY KEY (job_id, list_user_id)
@@ -94,6 +95,7 @@ COMMENT ON COLUMN sendcampaign.message.error_code IS 'Twilio''s error code, or t
 COMMENT ON COLUMN sendcampaign.message.error_message IS 'Why it failed, was skipped or is in doubt';
 COMMENT ON COLUMN sendcampaign.message.segments IS 'Segments that Twilio counted; null while it does not know';
 COMMENT ON COLUMN sendcampaign.message.attempts IS 'Requests made';
+COMMENT ON COLUMN sendcampaign.message.counted IS 'False where it was sent and sentCount could not be added, as the application raised an error; made up for when the run goes on';
 COMMENT ON COLUMN sendcampaign.message.created_at IS 'When the outcome was recorded first';
 COMMENT ON COLUMN sendcampaign.message.updated_at IS 'When it was recorded last';
 

@@ -8,6 +8,7 @@ job=                # process group
 log=                # of what quietly() runs
 default_conf=       # file to be put back as its package has it
 missing=()
+PATH=$PATH:/usr/sbin:/sbin
 
 die() { echo "$*" >&2; exit 1; }
 
@@ -83,6 +84,7 @@ need_to_test() {
     need "postgresql-$pg_version-cron" "/usr/share/postgresql/$pg_version/extension/pg_cron.control"
     need libipc-run-perl '/usr/share/perl5/IPC/Run.pm'
     need perl prove
+    need nghttp2-proxy nghttpx
     need openssl openssl
     need nodejs node
     need npm npm
@@ -156,7 +158,7 @@ clean_up() {
     rm -rf "$work"
 }
 trap clean_up EXIT
-trap 'exit 130' INT
+trap 'echo; exit 130' INT
 trap 'exit 143' TERM HUP
 
 make_work_directory() {

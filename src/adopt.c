@@ -127,6 +127,7 @@ open_tables(Run *run)
 
 	run->tables = tables_open(run->schema);
 	MemoryContextSwitchTo(old);
+	tables_check_rights(run->tables, worker.role, false);
 }
 
 /* Reads what the run sends: its text is the same for all from now on. */
@@ -204,6 +205,7 @@ resume_run(Run *run)
 {
 	open_tables(run);
 	recover_claims(run);
+	count_uncounted(run);
 	if (run->open > 0 || run->lost_history)
 		read_sender(run);
 	if (run->lost_history)

@@ -194,11 +194,21 @@ skip(Message *message, const char *reason)
 	message_done(message, OUTCOME_SKIPPED);
 }
 
+static void
+set_text(Message *message)
+{
+	Run		   *run = message->claim->run;
+	char	   *link = render_link(run->base_url, message->list_user_id, run->campaign_id);
+	char	   *text = render_text(run->message, link);
+
+	message->text = message_strdup(message, text);
+	message->link = link ? message->text + strlen(text) - strlen(link) : NULL;
+}
+
 /* One row of tables_read_recipients: to be sent, or skipped for a reason. */
 static void
 fill_message(Message *message, uint64 row)
 {
-	Run		   *run = message->claim->run;
 	char	   *phone = spi_string(row, 4);
 	char	   *e164;
 
@@ -215,9 +225,7 @@ fill_message(Message *message, uint64 row)
 	else
 	{
 		message->phone = message_strdup(message, e164);
-		message->text = message_strdup(message,
-									   render_text(run->message, run->base_url,
-												   message->list_user_id, run->campaign_id));
+		set_text(message);
 		message_ready(message);
 	}
 }
@@ -385,9 +393,7 @@ recover_claim(Run *run, uint64 row, TimestampTz due)
 
 		message->list_user_id = DatumGetInt64(ids[i]);
 		message->phone = message_strdup(message, TextDatumGetCString(phones[i]));
-		message->text = message_strdup(message,
-									   render_text(run->message, run->base_url,
-												   message->list_user_id, run->campaign_id));
+		set_text(message);
 		message->attempts = 1;
 		message_wait(message, MESSAGE_IN_DOUBT, due);
 	}

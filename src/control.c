@@ -90,21 +90,20 @@ sendcampaign_settle(PG_FUNCTION_ARGS)
 	Datum		id = Int64GetDatum(list_user_id);
 	AppTables  *tables;
 	Oid			role;
-	Oid			caller;
-	int			security;
+	ActingScope scope;
 
 	check_writable("sendcampaign.settle()");
 	spi_check(SPI_connect(), SPI_OK_CONNECT, "SPI_connect");
 	role = lock_run(job_id);
 	tables = tables_open(spi_string(0, 2));
 	settle_message(job_id, list_user_id, sent);
-	GetUserIdAndSecContext(&caller, &security);
-	if (OidIsValid(role))
-		SetUserIdAndSecContext(role, security | SECURITY_LOCAL_USERID_CHANGE);
+	if (!OidIsValid(role))
+		role = GetUserId();		/* it was dropped: only a superuser comes here */
+	act_as(role, &scope);
 	if (sent)
 		tables_count_sent(tables, make_array(&id, NULL, 1, INT8OID));
 	report_settled(tables, job_id);
-	SetUserIdAndSecContext(caller, security);
+	act_as_caller(role, &scope);
 	tables_close(tables);
 	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");
 	PG_RETURN_VOID();

@@ -220,7 +220,7 @@ look_at_past(void *arg, const ListedMessage *listed)
 	history->last_created = listed->created;
 	history->newest = Max(history->newest, listed->created);
 	if (listed->sid == NULL || listed->to == NULL || listed->body == NULL ||
-		!is_from_sender(listed, history->run->sender) ||
+		(history->link_start == NULL && !is_from_sender(listed, history->run->sender)) ||
 		(listed->created > 0 && listed->created < history->since))
 		return;
 	if (history->link_start)

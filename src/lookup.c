@@ -28,7 +28,6 @@
 #include "lookup.h"
 #include "mb/pg_wchar.h"
 #include "own.h"
-#include "render.h"
 #include "request.h"
 #include "settings.h"
 #include "utils/array.h"
@@ -55,8 +54,8 @@ typedef struct Lookup
 	int			tries;
 	int			pages;
 	char	   *url;			/* of the page under way */
-	char	   *link;
 	pg_time_t	since;			/* by Twilio's clock */
+	bool		other_sender;	/* the list has this text from another sender */
 	Message    *message;
 	int			num_candidates;
 	Candidate	candidates[MAX_CANDIDATES];
@@ -75,7 +74,6 @@ doubt(Message *message, const char *reason)
 static Lookup *
 new_lookup(Message *message)
 {
-	Run		   *run = message->claim->run;
 	MemoryContext context = AllocSetContextCreate(message->claim->context,
 												  "sendcampaign look-up",
 												  ALLOCSET_SMALL_SIZES);
@@ -85,7 +83,6 @@ new_lookup(Message *message)
 
 	lookup->context = context;
 	lookup->message = message;
-	lookup->link = render_link(run->base_url, message->list_user_id, run->campaign_id);
 	initStringInfo(&url);
 	append_messages_url(&url, message->claim->account_sid);
 	append_list_query(&url, message->phone);
@@ -142,6 +139,7 @@ start_lookup(Message *message)
 	message->state = MESSAGE_LOOKING_UP;
 	message->account = account;
 	account->in_flight++;
+	message->claim->run->in_flight++;
 	return true;
 }
 
@@ -154,18 +152,26 @@ has_link(const char *body, const char *link)
 	return found && !isdigit((unsigned char) found[strlen(link)]);
 }
 
+/*
+ * The link names campaign and recipient, whatever Twilio made of the sender;
+ * without one, the sender has to be the same.
+ */
 static bool
-is_candidate(const Lookup *lookup, const ListedMessage *listed)
+is_candidate(Lookup *lookup, const ListedMessage *listed)
 {
 	const Message *message = lookup->message;
 
 	if (listed->sid == NULL || listed->to == NULL || listed->body == NULL ||
-		strcmp(listed->to, message->phone) != 0 ||
-		!is_from_sender(listed, message->claim->sender) ||
 		(listed->created > 0 && listed->created < lookup->since))
 		return false;
-	return lookup->link ? has_link(listed->body, lookup->link) :
-		strcmp(listed->body, message->text) == 0;
+	if (message->link)
+		return has_link(listed->body, message->link);
+	if (strcmp(listed->to, message->phone) != 0 || strcmp(listed->body, message->text) != 0)
+		return false;
+	if (is_from_sender(listed, message->claim->sender))
+		return true;
+	lookup->other_sender = true;
+	return false;
 }
 
 static void
@@ -206,6 +212,20 @@ look_up_again(Message *message, int delay)
 				 TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay));
 }
 
+/* With the run's own credentials it fails, and the doubt stays claimed. */
+static void
+lookup_refused(Message *message, int delay)
+{
+	Run		   *run = message->claim->run;
+
+	if (run->account == message->account)
+	{
+		run_stop(run, "Twilio refuses the account: authentication failed in a look-up");
+		run->not_answered = true;
+	}
+	look_up_again(message, delay);
+}
+
 /* Try again later, or give up. */
 static void
 lookup_failed(Message *message, const HttpResponse *response, const char *why)
@@ -219,6 +239,8 @@ lookup_failed(Message *message, const HttpResponse *response, const char *why)
 		delay = Max(delay, response->retry_after * 1000);
 	if (worker.leaving)
 		look_up_again(message, delay);	/* it stays claimed, for the next worker */
+	else if (response->status == 401)
+		lookup_refused(message, delay);
 	else if (response->result == HTTP_NOT_SENT)
 	{
 		account_unreachable(message->account, why);
@@ -237,7 +259,7 @@ lookup_failed(Message *message, const HttpResponse *response, const char *why)
 static bool
 is_comparable(const Message *message)
 {
-	if (message->lookup->link || GetDatabaseEncoding() == PG_UTF8)
+	if (message->link || GetDatabaseEncoding() == PG_UTF8)
 		return true;
 	for (const char *c = message->text; *c; c++)
 	{
@@ -255,6 +277,11 @@ not_found(Message *message)
 	if (!is_comparable(message))
 	{
 		leave_in_doubt(message, "its text cannot be compared with Twilio's list");
+		return;
+	}
+	if (message->lookup->other_sender)
+	{
+		leave_in_doubt(message, "Twilio's list has its text from another sender");
 		return;
 	}
 	forget_lookup(message);
@@ -319,7 +346,7 @@ drop_known_candidates(Lookup *lookup)
 	values[2] = Int64GetDatum(message->list_user_id);
 
 	/* a text with a link can only be known for this campaign and list user */
-	if (lookup->link)
+	if (message->link)
 		(void) own_query("SELECT m.sid FROM sendcampaign.run r JOIN sendcampaign.message m"
 						 " ON m.job_id = r.job_id AND m.list_user_id = $3"
 						 " WHERE r.campaign_id = $2 AND m.sid = ANY ($1)", 3, types, values, NULL);
@@ -415,7 +442,7 @@ static void
 settle_lookup(Message *message)
 {
 	Lookup	   *lookup = message->lookup;
-	Twin		twin = lookup->link ? TWIN_NONE : find_twin(message);
+	Twin		twin = message->link ? TWIN_NONE : find_twin(message);
 
 	drop_known_candidates(lookup);
 	if (lookup->num_candidates == 0)
@@ -423,7 +450,7 @@ settle_lookup(Message *message)
 	else if (twin == TWIN_UNDER_WAY)
 		return;					/* see again when that one is recorded */
 	else if (lookup->num_candidates > 1 || twin == TWIN_IN_DOUBT ||
-			 (lookup->link == NULL && has_twin_in_tables(message)))
+			 (message->link == NULL && has_twin_in_tables(message)))
 		leave_in_doubt(message, "Twilio's list has several messages that it can be");
 	else
 	{

@@ -26,6 +26,7 @@
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
@@ -207,6 +208,31 @@ meet_existing_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid 
 }
 
 void
+act_as(Oid role, ActingScope *scope)
+{
+	GetUserIdAndSecContext(&scope->caller, &scope->security);
+	if (role == scope->caller)
+		return;
+
+	/*
+	 * Deferred triggers would fire at the commit, as the caller: an error.
+	 * Settings that triggers change are the caller's again afterwards.
+	 */
+	scope->guc_level = NewGUCNestLevel();
+	SetUserIdAndSecContext(role, scope->security | SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+}
+
+void
+act_as_caller(Oid role, const ActingScope *scope)
+{
+	if (role == scope->caller)
+		return;
+	AtEOXact_GUC(false, scope->guc_level);
+	SetUserIdAndSecContext(scope->caller, scope->security);
+}
+
+void
 check_writable(const char *function)
 {
 	if (RecoveryInProgress())
@@ -241,8 +267,7 @@ send_campaign(PG_FUNCTION_ARGS)
 	bool		create_job = PG_ARGISNULL(1);
 	AppTables  *tables;
 	Oid			role;
-	Oid			caller;
-	int			security;
+	ActingScope scope;
 
 	check_arguments(fcinfo);
 	campaign_id = PG_GETARG_INT64(0);
@@ -254,8 +279,7 @@ send_campaign(PG_FUNCTION_ARGS)
 	check_role(role);
 
 	/* from here on not even a superuser's call does more than that role may */
-	GetUserIdAndSecContext(&caller, &security);
-	SetUserIdAndSecContext(role, security | SECURITY_LOCAL_USERID_CHANGE);
+	act_as(role, &scope);
 	check_campaign(tables, campaign_id);
 
 	if (create_job)
@@ -266,9 +290,9 @@ send_campaign(PG_FUNCTION_ARGS)
 		check_job(tables, job_id);
 	}
 	if (insert_run(tables, campaign_id, job_id, role) ||
-		meet_existing_run(tables, campaign_id, job_id, role, caller))
+		meet_existing_run(tables, campaign_id, job_id, role, scope.caller))
 		start_worker_at_commit(role);
-	SetUserIdAndSecContext(caller, security);
+	act_as_caller(role, &scope);
 	if (!sendcampaign_enabled)
 		ereport(WARNING,
 				(errmsg("campaign %lld is queued, but sending is switched off",

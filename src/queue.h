@@ -11,4 +11,20 @@
 /* Throws, with a hint, on a standby and in a read-only transaction. */
 extern void check_writable(const char *function);
 
+/* To restore what act_as changed. */
+typedef struct ActingScope
+{
+	Oid			caller;
+	int			security;
+	int			guc_level;
+} ActingScope;
+
+/*
+ * What a caller, a superuser perhaps, does in the application's tables is
+ * done between these two, with the rights of the role that sends.  An error
+ * in between is fine: the abort undoes the first one.
+ */
+extern void act_as(Oid role, ActingScope *scope);
+extern void act_as_caller(Oid role, const ActingScope *scope);
+
 #endif							/* SENDCAMPAIGN_QUEUE_H */

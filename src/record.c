@@ -25,6 +25,9 @@
 /* At most so many outcomes at once, to keep transactions short. */
 #define RECORD_SIZE		2048
 
+/* How long the outcome of a list user that is locked waits for the next try. */
+#define LOCKED_DELAY_MS	500
+
 /* The messages being recorded, and those of them that count. */
 static Message *recording[RECORD_SIZE];
 static int	num_recording = 0;
@@ -98,6 +101,22 @@ compare_ids(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+/* Its list user is locked: the others must not wait for that. */
+static void
+record_later(Message *message)
+{
+	Run		   *run = message->claim->run;
+
+	if (!run->locks_told)
+		ereport(LOG,
+				(errmsg("sendcampaign: job %lld: list users are locked by others, their outcomes are recorded later",
+						(long long) run->job_id)));
+	run->locks_told = true;
+	message->was_locked = true;
+	message_wait(message, MESSAGE_LOCKED,
+				 TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOCKED_DELAY_MS));
+}
+
 /* Leaves out those whose list user somebody else has locked. */
 static void
 leave_out_locked(Run *run)
@@ -124,12 +143,10 @@ leave_out_locked(Run *run)
 			bsearch(&recording[i]->list_user_id, locked, num_locked, sizeof(int64),
 					compare_ids) == NULL)
 			recording[kept++] = recording[i];
+		else
+			record_later(recording[i]);
 	}
 	num_recording = kept;
-	if (num_locked > 0)
-		back_off(run, &run->recording, psprintf("%d list users are locked", num_locked));
-	else
-		run->recording.failures = 0;
 }
 
 static void
@@ -184,20 +201,22 @@ add_row(Columns *columns, const Message *message)
 }
 
 static void
-insert_messages(Run *run)
+insert_messages(Run *run, bool counted)
 {
 	static OwnStatement statement = {
 		"INSERT INTO sendcampaign.message (job_id, list_user_id, phone, status, sid,"
-		" error_code, error_message, segments, attempts)"
-		" SELECT $1, u.* FROM unnest($2, $3, $4, $5, $6, $7, $8, $9) u",
-		9, {INT8OID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-		INT4ARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID}
+		" error_code, error_message, segments, attempts, counted)"
+		" SELECT $1, u.*, $10 OR u.status <> 'sent'"
+		" FROM unnest($2, $3, $4, $5, $6, $7, $8, $9)"
+		"  u(id, phone, status, sid, code, message, segments, attempts)",
+		10, {INT8OID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+		INT4ARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID, BOOLOID}
 	};
 	static const Oid types[] = {
 		INT8OID, TEXTOID, TEXTOID, TEXTOID, INT4OID, TEXTOID, INT4OID, INT4OID
 	};
 	Columns		columns = {0};
-	Datum		values[9];
+	Datum		values[10];
 
 	for (int i = 0; i < lengthof(types); i++)
 	{
@@ -214,6 +233,7 @@ insert_messages(Run *run)
 	values[0] = Int64GetDatum(run->job_id);
 	for (int i = 0; i < lengthof(types); i++)
 		values[i + 1] = make_array(columns.values[i], columns.nulls[i], columns.count, types[i]);
+	values[9] = BoolGetDatum(counted);
 	(void) own_execute(&statement, values, NULL);
 }
 
@@ -379,14 +399,39 @@ report_progress_if_possible(Run *run, bool careful)
 		run->reporting.failures = 0;
 }
 
-/* False where it can only be tried again later. */
-static bool
+/* What became of sentCount. */
+typedef enum Counting
+{
+	COUNTED,
+	NOT_COUNTED,				/* the application has raised an error: the run fails */
+	COUNT_LATER
+} Counting;
+
+static Counting
 count_what_was_sent(Run *run, bool careful)
 {
-	if (careful)
-		return guarded(count_sent_carefully, run, &run->recording) || run->stop_reason;
-	count_sent(run);
-	return true;
+	int			failures = run->recording.failures;
+
+	if (!careful)
+		count_sent(run);
+	else if (!guarded(count_sent_carefully, run, &run->recording))
+		return run->recording.failures > failures ? COUNT_LATER : NOT_COUNTED;
+	run->recording.failures = 0;
+	return COUNTED;
+}
+
+/* After trouble with locks, do not wait for them first. */
+static bool
+needs_care(const Run *run)
+{
+	if (run->recording.failures > 0)
+		return true;
+	for (int i = 0; i < num_recording; i++)
+	{
+		if (recording[i]->was_locked)
+			return true;
+	}
+	return false;
 }
 
 static void
@@ -406,19 +451,41 @@ move_to_recorded(Run *run)
 void
 record_outcomes(Run *run, bool careful)
 {
-	/* after trouble with locks, do not wait for them first */
-	careful |= run->recording.failures > 0;
+	Counting	counting;
 
 	collect(run);
-	if (num_recording == 0 || !count_what_was_sent(run, careful) || num_recording == 0)
+	if (num_recording == 0)
 		return;
-	insert_messages(run);
+	counting = count_what_was_sent(run, careful || needs_care(run));
+	if (counting == COUNT_LATER || num_recording == 0)
+		return;
+	insert_messages(run, counting == COUNTED);
 	put_back_released(run);
 	delete_claims(run);
 	take_released_out_of_claims(run);
 	add_counts(run);
 	report_progress_if_possible(run, careful);
 	move_to_recorded(run);
+}
+
+/*
+ * A run that had failed for an error of the application goes on: sentCount is
+ * still to be added for what was in flight then.
+ */
+void
+count_uncounted(Run *run)
+{
+	Oid			type = INT8OID;
+	Datum		value = Int64GetDatum(run->job_id);
+	Datum		ids;
+	bool		isnull;
+
+	(void) own_query("WITH uncounted AS (UPDATE sendcampaign.message SET counted = true"
+					 " WHERE job_id = $1 AND NOT counted RETURNING list_user_id)"
+					 " SELECT array_agg(list_user_id) FROM uncounted", 1, &type, &value, NULL);
+	ids = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	if (!isnull)
+		tables_count_sent(run->tables, ids);
 }
 
 void

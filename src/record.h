@@ -21,6 +21,9 @@
  */
 extern void record_outcomes(Run *run, bool careful);
 
+/* Adds what is missing of sentCount, after a run had failed.  Throws. */
+extern void count_uncounted(Run *run);
+
 /* After the commit: forget what is durable. */
 extern void forget_recorded(Run *run);
 /* After an abort: nothing of it was recorded. */

@@ -12,6 +12,15 @@
 
 #define E164_MAX_DIGITS 15
 
+/* The text is Twilio's, and so in UTF-8. */
+static char *
+to_utf8(const char *text)
+{
+	char	   *converted = pg_server_to_any(text, strlen(text), PG_UTF8);
+
+	return converted == text ? pstrdup(text) : converted;
+}
+
 char *
 render_link(const char *base_url, int64 list_user_id, int64 campaign_id)
 {
@@ -24,19 +33,15 @@ render_link(const char *base_url, int64 list_user_id, int64 campaign_id)
 	/* the query goes before the fragment, if there is one */
 	fragment = strchrnul(base_url, '#');
 	length = fragment - base_url;
-	return psprintf("%.*s%cyu=%lld&yc=%lld%s", length, base_url,
-					memchr(base_url, '?', length) ? '&' : '?',
-					(long long) list_user_id, (long long) campaign_id, fragment);
+	return to_utf8(psprintf("%.*s%cyu=%lld&yc=%lld%s", length, base_url,
+							memchr(base_url, '?', length) ? '&' : '?',
+							(long long) list_user_id, (long long) campaign_id, fragment));
 }
 
 char *
-render_text(const char *message, const char *base_url,
-			int64 list_user_id, int64 campaign_id)
+render_text(const char *message, const char *link)
 {
-	char	   *link = render_link(base_url, list_user_id, campaign_id);
-	char	   *text = link ? psprintf("%s %s", message, link) : pstrdup(message);
-
-	return pg_server_to_any(text, strlen(text), PG_UTF8);
+	return link ? psprintf("%s %s", to_utf8(message), link) : to_utf8(message);
 }
 
 /*

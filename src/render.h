@@ -11,14 +11,14 @@
 #include "lib/stringinfo.h"
 
 /*
- * The text of one message, palloc'd, in UTF-8; base_url may be NULL.  Throws
- * where the text cannot be converted to UTF-8.
+ * The tracking link of one recipient, palloc'd, in UTF-8; NULL where there is
+ * no base URL.  In a transaction, as all below; throws where it cannot be
+ * converted.
  */
-extern char *render_text(const char *message, const char *base_url,
-						 int64 list_user_id, int64 campaign_id);
-
-/* The tracking link alone, palloc'd; NULL where there is no base URL. */
 extern char *render_link(const char *base_url, int64 list_user_id, int64 campaign_id);
+
+/* The text, palloc'd, in UTF-8: it ends with the link, which may be NULL. */
+extern char *render_text(const char *message, const char *link);
 
 /*
  * The phone in E.164, palloc'd: spaces, dashes, dots and parentheses are

@@ -56,7 +56,7 @@ void
 append_history_query(StringInfo url, const char *sender)
 {
 	appendStringInfoString(url, "?PageSize=" PAGE_SIZE);
-	if (!is_messaging_service(sender))
+	if (sender[0] == '+')
 	{
 		appendStringInfoString(url, "&From=");
 		http_append_escaped(url, sender);

@@ -24,8 +24,8 @@ extern void append_create_form(StringInfo form, const char *sender,
 extern void append_list_query(StringInfo url, const char *phone);
 
 /*
- * Appends the query that lists a sender's messages; a messaging service
- * cannot be asked for, so it lists the account's.  Not by date: a message
+ * Appends the query that lists a number's messages; other senders cannot be
+ * asked for, or not surely, so it lists the account's.  Not by date: a message
  * that is queued still has no date of sending, and might be left out.
  */
 extern void append_history_query(StringInfo url, const char *sender);

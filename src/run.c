@@ -116,6 +116,7 @@ leave_state(Message *message)
 			break;
 		case MESSAGE_WAITING:
 		case MESSAGE_IN_DOUBT:
+		case MESSAGE_LOCKED:
 			pairingheap_remove(worker.agenda, &message->agenda_node);
 			break;
 		case MESSAGE_DONE:

@@ -70,6 +70,9 @@ typedef struct Run
 	int			num_done;
 	dlist_head	recorded;		/* Message, recorded but not yet committed */
 	int			open;			/* messages in memory */
+	int			in_flight;		/* of them with HTTP */
+	bool		locks_told;		/* the log has that list users are locked */
+	bool		not_answered;	/* look-ups are refused: doubt stays claimed */
 	int			text_failures;	/* refused for their text, with none sent yet */
 	bool		any_sent;
 	int			back_pressure;	/* times in a row that the sender's queue was full */
@@ -109,6 +112,7 @@ typedef enum MessageState
 	MESSAGE_WAITING,			/* in the agenda, to be sent again */
 	MESSAGE_IN_DOUBT,			/* in the agenda, to be looked up */
 	MESSAGE_LOOKING_UP,			/* its look-up is with libcurl */
+	MESSAGE_LOCKED,				/* in the agenda, its outcome to be recorded then */
 	MESSAGE_DONE,				/* in run->done */
 	MESSAGE_RECORDED			/* durable; waits for others of its claim */
 } MessageState;
@@ -143,6 +147,8 @@ typedef struct Message
 	int64		list_user_id;
 	char	   *phone;			/* E.164; or as it was, when skipped for it */
 	char	   *text;			/* UTF-8 */
+	char	   *link;			/* the tracking link at its end, or NULL */
+	bool		was_locked;		/* its list user, when it was to be recorded */
 	int			attempts;
 	TimestampTz sent_at;		/* when the newest request left */
 	struct Lookup *lookup;		/* see lookup.c */
@@ -182,7 +188,7 @@ extern bool account_has_room(const Account *account, TimestampTz now);
 
 /* Takes a message from where it is and sets its outcome. */
 extern void message_done(Message *message, Outcome outcome);
-/* Puts a message into the agenda, for MESSAGE_WAITING or MESSAGE_IN_DOUBT. */
+/* Puts a message into the agenda, as MESSAGE_WAITING, _IN_DOUBT or _LOCKED. */
 extern void message_wait(Message *message, MessageState state, TimestampTz due);
 extern void message_ready(Message *message);
 /* A string in the memory of the message's claim; NULL for NULL. */

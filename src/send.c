@@ -83,6 +83,7 @@ start_message(Message *message)
 	message->attempts++;
 	message->sent_at = GetCurrentTimestamp();
 	account->in_flight++;
+	message->claim->run->in_flight++;
 	return true;
 }
 
@@ -264,6 +265,7 @@ take_answer(const HttpResponse *response)
 		return;
 	}
 	message->account->in_flight--;
+	message->claim->run->in_flight--;
 	if (response->server_time > 0)
 	{
 		worker.twilio_offset = response->server_time - time(NULL);
@@ -320,6 +322,8 @@ follow_agenda(void)
 
 		if (message->state == MESSAGE_WAITING)
 			message_ready(message);
+		else if (message->state == MESSAGE_LOCKED)
+			message_done(message, message->outcome);
 		else if (run->account == NULL || run->history)
 			message_wait(message, MESSAGE_IN_DOUBT, TimestampTzPlusMilliseconds(now, 1000));
 		else if (worker.leaving || !account_has_room(run->account, now) || !start_lookup(message))

@@ -392,7 +392,7 @@ count_clause(Oid table)
 		has_column(table, "sent_count") ? "sent_count" : NULL;
 
 	if (column)
-		return psprintf("%s = coalesce(%s, 0) + 1",
+		return psprintf("%s = coalesce(%s, 0) OPERATOR(pg_catalog.+) 1",
 						quote_identifier(column), quote_identifier(column));
 	if (has_column(table, "data"))
 		return count_in_data(table);

@@ -56,6 +56,9 @@
 /* When leaving, answers on their way are waited for so long. */
 #define LEAVE_DELAY_MS		400
 
+/* Transactions that record what is known then, at most. */
+#define LEAVE_TICKS			8
+
 /* Transactions that failed in a row, until the worker gives up. */
 #define MAX_FAILURES		20
 
@@ -158,30 +161,71 @@ claim_all(bool careful)
 	return claimed;
 }
 
+/* What this transaction did for the run is undone; so it is in memory. */
 static void
-record_all(bool careful)
+forget_attempt(Run *run)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	unrecord(run);
+	unstore_history(run);
+	run->notice = NULL;
+	run->finished = false;
+	run->stop_recorded = run->stop_durable;
+}
+
+static void
+record_run(Run *run, bool careful)
+{
+	store_history(run);
+	record_notice(run);
+	if (run->stop_reason || !sendcampaign_enabled)
+		release_unsent(run);
+	settle_lookups(run);
+	if (run->num_done > 0)
+		record_outcomes(run, careful);
+}
+
+static int
+count_recorded(Run *run)
+{
 	dlist_iter	iter;
+	int			count = 0;
 
-	dlist_foreach(iter, &worker.runs)
-	{
-		Run		   *run = dlist_container(Run, node, iter.cur);
+	dlist_foreach(iter, &run->recorded)
+		count++;
+	return count;
+}
 
-		store_history(run);
-		record_notice(run);
-		if (run->stop_reason || !sendcampaign_enabled)
-			release_unsent(run);
-		settle_lookups(run);
-		if (run->num_done > 0 && run->recording.until <= now)
-			record_outcomes(run, careful);
-	}
-	last_record = now;
+static void
+end_run(Run *run, bool careful)
+{
+	if (run->finished || worker.leaving)
+		return;
+	if (why_history_cannot_be_read(run))
+		pause_run(run, psprintf("commits may have been lost, and what was sent cannot be read back from Twilio: %s",
+								why_history_cannot_be_read(run)));
+	else if (run->stop_reason && !run->stop_recorded)
+		fail_run(run, careful);
+	else if (run->stop_reason == NULL && run->exhausted && run->open == count_recorded(run))
+		finish_run(run, careful);
+}
+
+static void
+record_and_end(Run *run)
+{
+	record_run(run, false);
+	end_run(run, false);
+}
+
+static void
+record_and_end_carefully(Run *run)
+{
+	record_run(run, true);
+	end_run(run, true);
 }
 
 /* True where a run has ended. */
 static bool
-finish_all(bool careful)
+record_all(bool careful)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	dlist_iter	iter;
@@ -190,23 +234,16 @@ finish_all(bool careful)
 	dlist_foreach(iter, &worker.runs)
 	{
 		Run		   *run = dlist_container(Run, node, iter.cur);
-		int			recorded = 0;
-		dlist_iter	message;
 
-		if (run->recording.until > now || worker.leaving || run->finished)
+		if (run->recording.until > now && !worker.leaving)
 			continue;
-		dlist_foreach(message, &run->recorded)
-			recorded++;
-		if (why_history_cannot_be_read(run))
-			pause_run(run, psprintf("commits may have been lost, and what was sent cannot be read back from Twilio: %s",
-									why_history_cannot_be_read(run)));
-		else if (run->stop_reason && !run->stop_recorded)
-			fail_run(run, careful);
-		else if (run->stop_reason == NULL && run->exhausted && !run->finished &&
-				 run->open == recorded)
-			finish_run(run, careful);
+		if (!careful)
+			record_and_end(run);
+		else if (!guarded(record_and_end_carefully, run, &run->recording))
+			forget_attempt(run);
 		ended |= run->stop_recorded || run->finished;
 	}
+	last_record = now;
 	return ended;
 }
 
@@ -244,22 +281,26 @@ tick(bool careful)
 	if (!worker.leaving && sendcampaign_enabled)
 		adopt_runs();
 	claimed = claim_all(careful);
-	record_all(careful);
-	ended = finish_all(careful);
+	ended = record_all(careful);
 	choose_durability(claimed, ended);
 	commit_transaction();
 }
 
-/* Is there nothing left to do for this run, here and now? */
+/*
+ * Is there nothing left to do for this run, here and now?  What stays in
+ * doubt then is claimed still, for when it goes on.
+ */
 static bool
 is_through(const Run *run)
 {
-	if (history_is_under_way(run))
-		return false;			/* its answer is still to come */
+	if (run->in_flight > 0 || history_is_under_way(run))
+		return false;			/* answers are still to come */
 	if (run->finished)
 		return true;
+	if (run->num_done > 0)
+		return false;
 	if (run->stop_durable)
-		return run->open == 0 || run->account == NULL;
+		return run->open == 0 || run->account == NULL || run->history || run->not_answered;
 	return !sendcampaign_enabled && run->open == 0 && run->stop_reason == NULL;
 }
 
@@ -291,12 +332,9 @@ after_abort(void)
 	{
 		Run		   *run = dlist_container(Run, node, iter.cur);
 
-		unrecord(run);
-		unstore_history(run);
+		forget_attempt(run);
 		drop_tentative_claims(run);
 		run->exhausted = false;
-		run->finished = false;
-		run->stop_recorded = run->stop_durable;
 		if (run->tentative)
 			free_run(run);
 	}
@@ -339,8 +377,14 @@ try_tick(bool careful, ErrorData **error)
 static void
 work(void)
 {
+	static MemoryContext context = NULL;
+	MemoryContext old;
 	ErrorData  *error = NULL;
 
+	if (context == NULL)
+		context = AllocSetContextCreate(TopMemoryContext, "sendcampaign errors",
+										ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(context);
 	pgstat_report_activity(STATE_RUNNING, "recording and claiming messages");
 	last_look = GetCurrentTimestamp();
 	if (try_tick(false, &error) || try_tick(true, &error))
@@ -363,6 +407,8 @@ work(void)
 												100 + backoff_delay(Min(failures, 4)));
 	}
 	pgstat_report_activity(STATE_IDLE, NULL);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(context);
 }
 
 /* What there is for tick() to do, and since when. */
@@ -407,16 +453,29 @@ wait_time(TimestampTz now)
 	return most;
 }
 
+/* Where that cannot be seen just now, there may be. */
 static bool
 work_is_queued(void)
 {
-	bool		queued;
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool queued = true;
 
 	if (!sendcampaign_enabled)
 		return false;
-	begin_transaction();
-	queued = OidIsValid(own_lock_extension()) && runs_are_waiting();
-	commit_transaction();
+	PG_TRY();
+	{
+		begin_transaction();
+		queued = OidIsValid(own_lock_extension()) && runs_are_waiting();
+		commit_transaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		AbortCurrentTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
 	return queued;
 }
 
@@ -449,6 +508,31 @@ await_answers(void)
 	}
 }
 
+/* Runs that were queued meanwhile, by callers who relied on us, need a worker. */
+static void
+hand_over_or_leave(void)
+{
+	while (!prepare_to_leave(worker.role))
+		(void) http_wait(10);
+	if (work_is_queued())
+		hand_over(worker.role);
+	else
+		leave_for_good(worker.role);
+}
+
+static bool
+outcomes_are_left(void)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &worker.runs)
+	{
+		if (dlist_container(Run, node, iter.cur)->num_done > 0)
+			return true;
+	}
+	return false;
+}
+
 /*
  * The server goes down, or someone wants us to: nothing new is sent, what has
  * not left goes back, answers on their way are waited for a moment, and what
@@ -467,8 +551,12 @@ leave(void)
 	ProcDiePending = false;
 	dlist_foreach(iter, &worker.runs)
 		release_unsent(dlist_container(Run, node, iter.cur));
-	if (!try_tick(false, &error))
-		(void) try_tick(true, &error);
+	for (int i = 0; i < LEAVE_TICKS && outcomes_are_left(); i++)
+	{
+		if (!try_tick(false, &error))
+			(void) try_tick(true, &error);
+	}
+	hand_over_or_leave();
 	ProcDiePending = true;
 	InterruptPending = true;
 	CHECK_FOR_INTERRUPTS();
@@ -507,12 +595,7 @@ stop_where_extension_is_gone(void)
 	ereport(LOG,
 			(errmsg("sendcampaign: the extension was dropped while %d campaigns were being sent",
 					worker.num_runs)));
-	while (!prepare_to_leave(worker.role))
-		(void) http_wait(10);
-	if (work_is_queued())		/* it was created again */
-		hand_over(worker.role);
-	else
-		leave_for_good(worker.role);
+	hand_over_or_leave();
 	proc_exit(0);
 }
 

@@ -13,7 +13,7 @@ use Test::More;
 use Time::HiRes ();
 
 our @EXPORT = qw(new_cluster install_extension create_campaign wait_for_run wait_for_no_worker
-  poll run_row start_campaign wait_for_flight worker_pids worker_is_gone sent_once
+  poll run_row start_campaign wait_for_flight worker_pids worker_is_gone worker_errors sent_once
   sent_with sql_error clone_database);
 
 # A running cluster that sends to this local Twilio; conf => lines to add.
@@ -153,6 +153,14 @@ sub worker_is_gone
 {
 	my ($node, $seconds) = @_;
 	return poll(sub { !worker_pids($node) }, $seconds);
+}
+
+# What its processes have logged that they should not; clients' errors apart.
+sub worker_errors
+{
+	my $node = shift;
+	return join "\n", grep { /^\S+ \S+ \S+ \[\d+\] (WARNING|ERROR|PANIC)|TRAP|terminated by signal/ }
+	  split /\n/, slurp_file($node->logfile);
 }
 
 # Waits for the run's end and compares everything with what the local Twilio

@@ -12,10 +12,11 @@ sub open
 {
 	my ($class, $node, $db) = @_;
 	my $self = bless { in => '', out => '', err => '', count => 0 }, $class;
+	$self->{timer} = IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default);
 	$self->{run} = IPC::Run::start(
 		[ 'psql', '-XAtq', '-d', $node->connstr($db || 'postgres') ],
 		'<', \$self->{in}, '>', \$self->{out}, '2>', \$self->{err},
-		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+		$self->{timer});
 	$self->query('SELECT 1');
 	return $self;
 }
@@ -26,6 +27,7 @@ sub query
 	my ($self, $sql) = @_;
 	my $mark = 'end of query ' . ++$self->{count};
 	$self->{in} .= "$sql;\n\\echo $mark\n";
+	$self->{timer}->start($PostgreSQL::Test::Utils::timeout_default);
 	$self->{run}->pump until $self->{out} =~ s/\A(.*?)\n?\Q$mark\E\n//s;
 	return $1;
 }
@@ -42,6 +44,7 @@ sub finish_query
 {
 	my $self = shift;
 	my $mark = "end of query $self->{count}";
+	$self->{timer}->start($PostgreSQL::Test::Utils::timeout_default);
 	$self->{run}->pump until $self->{out} =~ s/\A(.*?)\n?\Q$mark\E\n//s;
 	return $1;
 }
@@ -53,6 +56,7 @@ sub close
 	my $self = shift;
 	my $run = delete $self->{run} or return;
 	$self->{in} .= "\\q\n";
+	$self->{timer}->start($PostgreSQL::Test::Utils::timeout_default);
 	$run->finish;
 }
 

@@ -85,15 +85,25 @@ $node->append_conf('postgresql.conf', 'sendcampaign.enabled = on');
 $node->reload;
 all_go_on('switched on again', @runs);
 
+# Switched off in one database, runs of the other go on.
+@runs = start_held();
+$node->safe_psql('postgres', 'ALTER DATABASE second SET sendcampaign.enabled = off');
+$node->restart;
+$twilio->set(hold => 0);
+all_go_on('second switched off', $runs[0]);
+is(run_row($node, $runs[1][2], 'second')->{state}, 'running', 'the run in it waits');
+$node->safe_psql('postgres', 'ALTER DATABASE second RESET sendcampaign.enabled');
+all_go_on('second switched on', $runs[1]);
+
 # The launcher comes back when it is told to go, or dies.
 $node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 	WHERE backend_type = 'sendcampaign launcher'});
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity
 	WHERE backend_type = 'sendcampaign launcher'}), 'the launcher comes back');
 
-is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity
-	WHERE backend_type = 'sendcampaign worker'}), 0, 'no worker is left');
-$node->safe_psql('postgres', 'DROP DATABASE second');
+# A database with a run in it can be dropped by force.
+start_held();
+$node->safe_psql('postgres', 'DROP DATABASE second WITH (FORCE)');
 $node->safe_psql('postgres', 'DROP DATABASE without');
 $node->stop;
 done_testing();

@@ -11,7 +11,7 @@ use Test::More;
 
 my $twilio = LocalTwilio->start(options => [ '--latency', 20 ]);
 my $node = new_cluster('crash', $twilio, conf => qq{
-	sendcampaign.request_timeout = '1s'
+	sendcampaign.request_timeout = '500ms'
 	sendcampaign.lookup_delay = 0
 	sendcampaign.max_concurrency = 20
 	restart_after_crash = on

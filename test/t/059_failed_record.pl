@@ -1,0 +1,41 @@
+# The worker cannot write for a while, since someone locks the extension's own
+# tables: it tries again, no second worker comes up beside it, and each
+# recipient has the message once.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use Campaign;
+use LocalTwilio;
+use PostgreSQL::Test::Utils;
+use Session;
+use Test::More;
+
+my $twilio = LocalTwilio->start(options => [ '--latency', 20 ]);
+my $node = new_cluster('failed_record', $twilio, conf => qq{
+	sendcampaign.request_timeout = '1s'
+	sendcampaign.lookup_delay = 0
+	sendcampaign.max_concurrency = 10
+});
+my $campaign = create_campaign($node, users => 2000);
+
+my $job = start_campaign($node, $campaign);
+my @workers;
+for my $table (qw(claim message batch))
+{
+	my $offset = -s $node->logfile;
+	my $accepted = $twilio->stats->{accepted};
+	ok(poll(sub { $twilio->stats->{accepted} >= $accepted + 200 }), "$table: the run is on");
+	my $session = Session->new($node);
+	$session->query("BEGIN; LOCK TABLE sendcampaign.$table IN ACCESS EXCLUSIVE MODE");
+	$node->wait_for_log(qr/could not record or claim messages/, $offset);
+	$node->safe_psql('postgres', 'SELECT sendcampaign.wake()') for 1 .. 3;
+	push @workers, worker_pids($node);
+	$session->query('COMMIT');
+}
+is((grep { $_ != $workers[0] } @workers), 0, 'no second worker was started');
+sent_once($node, $twilio, $campaign, $job, 'tables of the extension locked');
+is($node->safe_psql('postgres', "SELECT max(attempts) FROM sendcampaign.message"), 1, 'nothing was in doubt');
+$node->stop;
+
+done_testing();
