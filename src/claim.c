@@ -25,7 +25,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-#define FETCH_SIZE	(BATCH_SIZE * 32)
+#define FETCH_SIZE	(BATCH_SIZE * 16)
 
 static void
 store_batch(Run *run, int number, Datum *ids, int count)
@@ -48,28 +48,29 @@ store_recipients(Run *run)
 	Datum	   *ids = palloc(FETCH_SIZE * sizeof(Datum));
 	int64		total = 0;
 	int			number = 0;
+	int			fetched;
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "sendcampaign recipients",
 												  ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(context);
+	MemoryContext old = CurrentMemoryContext;
 
-	for (;;)
+	do
 	{
-		int			fetched;
-
 		SPI_cursor_fetch(portal, true, FETCH_SIZE);
 		fetched = (int) SPI_processed;
 		for (int i = 0; i < fetched; i++)
 			ids[i] = Int64GetDatum(spi_int64(i, 1));
 		SPI_freetuptable(SPI_tuptable);
 		for (int i = 0; i < fetched; i += BATCH_SIZE)
+		{
+			/* SPI leaves us in its own context, where all would gather */
+			MemoryContextSwitchTo(context);
 			store_batch(run, ++number, ids + i, Min(BATCH_SIZE, fetched - i));
+			MemoryContextReset(context);
+		}
 		total += fetched;
-		if (fetched < FETCH_SIZE)
-			break;
-		MemoryContextReset(context);
 		CHECK_FOR_INTERRUPTS();
-	}
+	} while (fetched == FETCH_SIZE);
 	SPI_cursor_close(portal);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);

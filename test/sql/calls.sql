@@ -10,7 +10,8 @@ CREATE ROLE regress_sendcampaign LOGIN;
 GRANT USAGE ON SCHEMA sendcampaign TO regress_sendcampaign;
 ALTER TABLE ac_list_users OWNER TO regress_sendcampaign;
 GRANT SELECT ON groups, ac_lists, ac_campaigns TO regress_sendcampaign;
-GRANT SELECT, UPDATE ON ac_background_jobs TO regress_sendcampaign;
+GRANT SELECT, UPDATE, INSERT ON ac_background_jobs TO regress_sendcampaign;
+GRANT USAGE ON SEQUENCE ac_background_jobs_id_seq TO regress_sendcampaign;
 
 -- arguments
 SELECT send_campaign(NULL);
@@ -47,6 +48,7 @@ SELECT send_campaign(1, 1);
 ROLLBACK;
 
 -- rights
+REVOKE INSERT ON ac_background_jobs FROM regress_sendcampaign;
 SET ROLE regress_sendcampaign;
 SELECT send_campaign(1);
 RESET ROLE;

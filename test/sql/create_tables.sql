@@ -30,6 +30,7 @@ WHERE table_schema = 'Other Schema' GROUP BY table_name ORDER BY table_name COLL
 INSERT INTO "Other Schema".ac_background_jobs DEFAULT VALUES RETURNING id, progress, error, data, internal_data;
 
 -- what cannot be
+\set VERBOSITY terse
 SELECT sendcampaign.create_tables('nowhere');
 SELECT sendcampaign.create_tables(NULL);
 CREATE ROLE regress_sendcampaign;
@@ -38,6 +39,7 @@ CREATE SCHEMA closed;
 SET ROLE regress_sendcampaign;
 SELECT sendcampaign.create_tables('closed');
 RESET ROLE;
+\set VERBOSITY default
 
 -- it is the caller who owns them
 GRANT CREATE, USAGE ON SCHEMA closed TO regress_sendcampaign;

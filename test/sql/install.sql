@@ -17,6 +17,7 @@ WHERE c.oid IN ('sendcampaign.run'::regclass, 'sendcampaign.message'::regclass)
   AND col_description(c.oid, a.attnum) IS NULL;
 
 -- columns that users rely on
+\pset format unaligned
 SELECT table_name, string_agg(column_name || ' ' || data_type, ', ' ORDER BY ordinal_position) AS columns
 FROM information_schema.columns
 WHERE table_schema = 'sendcampaign' AND (table_name = 'progress' OR (table_name, column_name) IN (
@@ -27,6 +28,7 @@ WHERE table_schema = 'sendcampaign' AND (table_name = 'progress' OR (table_name,
            ('message', 'sid'), ('message', 'error_code'), ('message', 'error_message'), ('message', 'segments'),
            ('message', 'attempts'), ('message', 'created_at'), ('message', 'updated_at')))
 GROUP BY table_name ORDER BY table_name COLLATE "C";
+\pset format aligned
 
 -- pg_dump keeps the data of every table
 SELECT c.oid::regclass AS not_dumped
@@ -52,7 +54,6 @@ SELECT count(*) AS schemas FROM pg_namespace WHERE nspname = 'sendcampaign';
 SELECT count(*) AS functions FROM pg_proc WHERE proname = 'send_campaign';
 CREATE SCHEMA "Other Schema";
 CREATE EXTENSION sendcampaign SCHEMA "Other Schema";
-SELECT 'send_campaign'::regproc;
 SELECT pronamespace::regnamespace FROM pg_proc WHERE proname = 'send_campaign';
 SELECT "Other Schema".send_campaign(NULL);
 DROP EXTENSION sendcampaign;

@@ -20,12 +20,16 @@ my @cases = (
 	[ '{"sentCount": 41, "a": {"b": [1, 2]}}', '{"a": {"b": [1, 2]}, "sentCount": 42}' ],
 	[ '{"sentCount": "5"}', '{"sentCount": 6}' ],
 	[ '{"sentCount": null}', '{"sentCount": 1}' ],
-	[ '{"sentCount": -3}', '{"sentCount": 1}' ],
+	[ '{"sentCount": -3}', '{"sentCount": -2}' ],
 	[ '{"sentCount": "often"}', '{"sentCount": 1}' ],
 	[ '{"sentCount": true}', '{"sentCount": 1}' ],
 	[ '{"sentCount": [1]}', '{"sentCount": 1}' ],
 	[ '{"sentCount": {"n": 1}}', '{"sentCount": 1}' ],
-	[ '{"sentCount": 99999999999999999999999}', '{"sentCount": 1}' ],
+	[ '{"sentCount": 99999999999999999999999}', '{"sentCount": 100000000000000000000000}' ],
+	[ '{"sentCount": 2.0}', '{"sentCount": 3.0}' ],
+	[ '{"sentCount": 1e400}', '{"sentCount": 1' . '0' x 399 . '1}' ],
+	[ '{"sentCount": " 7"}', '{"sentCount": 1}' ],
+	[ '{"sentCount": "1e400000"}', '{"sentCount": 1}' ],
 	[ '{"sentcount": 3}', '{"sentCount": 1, "sentcount": 3}' ]);
 
 $campaign = create_campaign($node, users => scalar @cases);

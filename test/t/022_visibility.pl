@@ -98,8 +98,7 @@ like("$run->{state}: $run->{error}", qr/^failed: permission denied for table ac_
 $node->safe_psql('postgres', 'GRANT UPDATE ON ac_list_users TO blind');
 $twilio->set(latency => 0);
 is(as('blind', "SELECT send_campaign($campaign, $job)"), $job, 'given again: the same call goes on');
-is(wait_for_run($node, $job)->{sent}, 1000, 'all are sent');
-is((grep { /&yc=$campaign$/ } map { $_->{body} } $twilio->ledger), 1000, 'once each');
+sent_once($node, $twilio, $campaign, $job, 'given again', total => 1000);
 
 wait_for_no_worker($node);
 $node->stop;

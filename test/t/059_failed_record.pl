@@ -17,16 +17,16 @@ my $node = new_cluster('failed_record', $twilio, conf => qq{
 	sendcampaign.lookup_delay = 0
 	sendcampaign.max_concurrency = 10
 });
-my $campaign = create_campaign($node, users => 2000);
+my $campaign = create_campaign($node, users => 4000);
 
 my $job = start_campaign($node, $campaign);
 my @workers;
-for my $table (qw(claim message batch))
+for my $table (qw(batch claim message))
 {
 	my $offset = -s $node->logfile;
 	my $accepted = $twilio->stats->{accepted};
 	ok(poll(sub { $twilio->stats->{accepted} >= $accepted + 200 }), "$table: the run is on");
-	my $session = Session->new($node);
+	my $session = Session->open($node);
 	$session->query("BEGIN; LOCK TABLE sendcampaign.$table IN ACCESS EXCLUSIVE MODE");
 	$node->wait_for_log(qr/could not record or claim messages/, $offset);
 	$node->safe_psql('postgres', 'SELECT sendcampaign.wake()') for 1 .. 3;
