@@ -162,11 +162,14 @@ GRANT SELECT ON sendcampaign.run, sendcampaign.message TO PUBLIC;
 
 CREATE FUNCTION sendcampaign.bar(share double precision, width integer)
 RETURNS text
-LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT repeat('█', floor(greatest(0, least(1, share)) * width)::integer)
-        || repeat('░', width - floor(greatest(0, least(1, share)) * width)::integer)
+    -- block characters where the encoding has them; "+ 0 * width" keeps chr()
+    -- from being evaluated where it has not
+    SELECT repeat(CASE getdatabaseencoding() WHEN 'UTF8' THEN chr(9608 + 0 * width) ELSE '#' END, b.filled)
+        || repeat(CASE getdatabaseencoding() WHEN 'UTF8' THEN chr(9617 + 0 * width) ELSE '.' END, width - b.filled)
+    FROM (SELECT floor(greatest(0, least(1, share)) * width)::integer) b(filled)
 $$;
 COMMENT ON FUNCTION sendcampaign.bar(double precision, integer) IS
 'A bar of that many characters, filled to a share between 0 and 1';

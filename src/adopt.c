@@ -102,6 +102,7 @@ create_run(uint64 row, QueuedRun *queued)
 	run->started_at = spi_timestamptz(row, 12);
 	dlist_init(&run->claims);
 	dlist_init(&run->ready);
+	dlist_init(&run->lookups);
 	dlist_init(&run->done);
 	dlist_init(&run->recorded);
 	MemoryContextSwitchTo(old);

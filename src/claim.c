@@ -445,5 +445,6 @@ wants_claim(const Run *run, TimestampTz now)
 		!run->exhausted && !run->finished && run->stop_reason == NULL && run->history == NULL &&
 		run->num_ready < enough && run->claiming.until <= now &&
 		(run->account == NULL || run->account->paused_until <= now || run->num_ready == 0) &&
-		run->open < 4 * sendcampaign_max_concurrency + 8 * BATCH_SIZE;
+		run->open - run->num_done - run->num_agenda < 4 * enough + 2 * BATCH_SIZE &&
+		run->open < 4 * sendcampaign_max_concurrency + 16 * BATCH_SIZE;
 }

@@ -135,7 +135,8 @@ start_lookup(Message *message)
 	request.tag = message;
 	if (!http_start(&request))
 		return false;
-	pairingheap_remove(worker.agenda, &message->agenda_node);
+	dlist_delete(&message->node);
+	message->claim->run->num_agenda--;
 	message->state = MESSAGE_LOOKING_UP;
 	message->account = account;
 	account->in_flight++;
@@ -381,6 +382,7 @@ twin_by_state(const Message *other)
 		case MESSAGE_SENDING:
 			return TWIN_UNDER_WAY;
 		case MESSAGE_IN_DOUBT:
+		case MESSAGE_LOOKUP_READY:
 		case MESSAGE_LOOKING_UP:
 			return TWIN_IN_DOUBT;
 		case MESSAGE_DONE:

@@ -117,6 +117,30 @@ record_later(Message *message)
 				 TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOCKED_DELAY_MS));
 }
 
+static Datum ids_left_out;
+
+static void
+lock_left_out(Run *run)
+{
+	tables_lock_all(run->tables, ids_left_out);
+}
+
+/*
+ * Are they locked?  A row that a policy lets the role see and not update is
+ * left out by SKIP LOCKED as well, and would be for ever.
+ */
+static bool
+are_locked(Run *run, int64 *ids, int count)
+{
+	Datum	   *datums = palloc(count * sizeof(Datum));
+	Backoff		unused = {.failures = 1};
+
+	for (int i = 0; i < count; i++)
+		datums[i] = Int64GetDatum(ids[i]);
+	ids_left_out = make_array(datums, NULL, count, INT8OID);
+	return !guarded(lock_left_out, run, &unused);
+}
+
 /* Leaves out those whose list user somebody else has locked. */
 static void
 leave_out_locked(Run *run)
@@ -136,6 +160,8 @@ leave_out_locked(Run *run)
 		if (!spi_bool(i, 2))
 			locked[num_locked++] = spi_int64(i, 1);
 	}
+	if (num_locked > 0 && !are_locked(run, locked, num_locked))
+		num_locked = 0;
 	qsort(locked, num_locked, sizeof(int64), compare_ids);
 	for (int i = 0; i < num_recording; i++)
 	{
@@ -559,7 +585,7 @@ append_reasons(StringInfo buf, Run *run, const char *status)
 		appendStringInfoString(buf, i == 0 ? ": " : ", ");
 		if (i == 5)
 		{
-			appendStringInfoString(buf, "…");
+			appendStringInfoString(buf, "...");
 			break;
 		}
 		if (code)

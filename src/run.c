@@ -86,8 +86,20 @@ account_unreachable(Account *account, const char *reason)
 	account->growing_fast = true;
 	account->paused_until =
 		TimestampTzPlusMilliseconds(now, 200 + backoff_delay(account->failures++));
-	if (account->trouble == NULL)
-		account->trouble = MemoryContextStrdup(TopMemoryContext, reason);
+	if (account->trouble && strcmp(account->trouble, reason) == 0)
+		return;
+	if (account->trouble)
+		pfree(account->trouble);
+	account->trouble = MemoryContextStrdup(TopMemoryContext, reason);
+}
+
+void
+accounts_try_now(void)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &worker.accounts)
+		dlist_container(Account, node, iter.cur)->paused_until = 0;
 }
 
 bool
@@ -118,6 +130,11 @@ leave_state(Message *message)
 		case MESSAGE_IN_DOUBT:
 		case MESSAGE_LOCKED:
 			pairingheap_remove(worker.agenda, &message->agenda_node);
+			run->num_agenda--;
+			break;
+		case MESSAGE_LOOKUP_READY:
+			dlist_delete(&message->node);
+			run->num_agenda--;
 			break;
 		case MESSAGE_DONE:
 			dlist_delete(&message->node);
@@ -147,6 +164,18 @@ message_wait(Message *message, MessageState state, TimestampTz due)
 	message->state = state;
 	message->due = due;
 	pairingheap_add(worker.agenda, &message->agenda_node);
+	message->claim->run->num_agenda++;
+}
+
+void
+message_lookup_ready(Message *message)
+{
+	Run		   *run = message->claim->run;
+
+	leave_state(message);
+	message->state = MESSAGE_LOOKUP_READY;
+	dlist_push_tail(&run->lookups, &message->node);
+	run->num_agenda++;
 }
 
 void

@@ -66,6 +66,9 @@ typedef struct Run
 	dlist_head	claims;			/* Claim, not all of whose outcomes are durable */
 	dlist_head	ready;			/* Message, to be sent */
 	int			num_ready;
+	dlist_head	lookups;		/* Message, to be looked up */
+	bool		lookup_turn;	/* they take turns with ready ones */
+	int			num_agenda;		/* messages in the agenda or lookups */
 	dlist_head	done;			/* Message, with an outcome to be recorded */
 	int			num_done;
 	dlist_head	recorded;		/* Message, recorded but not yet committed */
@@ -111,6 +114,7 @@ typedef enum MessageState
 	MESSAGE_SENDING,			/* with libcurl */
 	MESSAGE_WAITING,			/* in the agenda, to be sent again */
 	MESSAGE_IN_DOUBT,			/* in the agenda, to be looked up */
+	MESSAGE_LOOKUP_READY,		/* in run->lookups, its look-up is to be started */
 	MESSAGE_LOOKING_UP,			/* its look-up is with libcurl */
 	MESSAGE_LOCKED,				/* in the agenda, its outcome to be recorded then */
 	MESSAGE_DONE,				/* in run->done */
@@ -139,7 +143,7 @@ typedef struct Message
 {
 	CallKind	kind;			/* CALL_MESSAGE; first, as the tag of a request */
 	MessageState state;
-	dlist_node	node;			/* in run->ready or run->done */
+	dlist_node	node;			/* in run->ready, ->lookups, ->done or ->recorded */
 	pairingheap_node agenda_node;
 	TimestampTz due;			/* when the agenda has it */
 	Claim	   *claim;
@@ -184,6 +188,8 @@ extern Account *account_get(const char *sid, const char *user, const char *secre
 extern void account_answered(Account *account);
 extern void account_overloaded(Account *account);
 extern void account_unreachable(Account *account, const char *reason);
+/* A setting has changed that may help: try at once. */
+extern void accounts_try_now(void);
 extern bool account_has_room(const Account *account, TimestampTz now);
 
 /* Takes a message from where it is and sets its outcome. */
@@ -191,6 +197,7 @@ extern void message_done(Message *message, Outcome outcome);
 /* Puts a message into the agenda, as MESSAGE_WAITING, _IN_DOUBT or _LOCKED. */
 extern void message_wait(Message *message, MessageState state, TimestampTz due);
 extern void message_ready(Message *message);
+extern void message_lookup_ready(Message *message);
 /* A string in the memory of the message's claim; NULL for NULL. */
 extern char *message_strdup(Message *message, const char *string);
 

@@ -87,18 +87,24 @@ start_message(Message *message)
 	return true;
 }
 
-/* Starts one message of the run, if it may; false where it may not. */
+/* Starts the look-up of one message in doubt, if it may. */
+static bool
+look_up_one(Run *run)
+{
+	if (dlist_is_empty(&run->lookups) || run->history || run->not_answered)
+		return false;
+	return start_lookup(dlist_head_element(Message, node, &run->lookups));
+}
+
+/* Starts one message of the run, if it may. */
 static bool
 send_one(Run *run, TimestampTz now)
 {
 	Message    *message;
 
-	if (run->num_ready == 0 || run->stop_reason || run->paused_until > now ||
-		!account_has_room(run->account, now))
+	if (run->num_ready == 0 || run->stop_reason || run->paused_until > now)
 		return false;
 	message = dlist_head_element(Message, node, &run->ready);
-	if (message->claim->tentative)
-		return false;
 	if (strcmp(message->claim->account_sid, run->account->sid) != 0)
 	{
 		/* claimed for an account that the group no longer has */
@@ -108,26 +114,42 @@ send_one(Run *run, TimestampTz now)
 	return start_message(message);
 }
 
+/* One request of the run, its sends and look-ups in turn; false for none. */
+static bool
+start_one(Run *run, TimestampTz now)
+{
+	if (run->account == NULL || !account_has_room(run->account, now))
+		return false;
+	run->lookup_turn = !run->lookup_turn;
+	if (run->lookup_turn)
+		return look_up_one(run) || send_one(run, now);
+	return send_one(run, now) || look_up_one(run);
+}
+
 void
 send_ready(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	bool		sent = true;
 	dlist_iter	iter;
+	MemoryContext old;
 
 	if (worker.leaving || !sendcampaign_enabled)
 		return;
+	old = MemoryContextSwitchTo(answer_context);
 	dlist_foreach(iter, &worker.runs)
 		read_back_more(dlist_container(Run, node, iter.cur), now);
 	while (sent)
 	{
 		sent = false;
 		dlist_foreach(iter, &worker.runs)
-			sent |= send_one(dlist_container(Run, node, iter.cur), now);
+			sent |= start_one(dlist_container(Run, node, iter.cur), now);
 	}
 	/* the one served first now is served last next time */
 	if (worker.num_runs > 1)
 		dlist_push_tail(&worker.runs, dlist_pop_head_node(&worker.runs));
+	MemoryContextReset(answer_context);
+	MemoryContextSwitchTo(old);
 }
 
 static void
@@ -314,23 +336,16 @@ follow_agenda(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	Message    *message;
-	MemoryContext old = MemoryContextSwitchTo(answer_context);
 
 	while ((message = first_due(now)) != NULL)
 	{
-		Run		   *run = message->claim->run;
-
 		if (message->state == MESSAGE_WAITING)
 			message_ready(message);
 		else if (message->state == MESSAGE_LOCKED)
 			message_done(message, message->outcome);
-		else if (run->account == NULL || run->history)
-			message_wait(message, MESSAGE_IN_DOUBT, TimestampTzPlusMilliseconds(now, 1000));
-		else if (worker.leaving || !account_has_room(run->account, now) || !start_lookup(message))
-			message_wait(message, MESSAGE_IN_DOUBT, TimestampTzPlusMilliseconds(now, 200));
+		else
+			message_lookup_ready(message);
 	}
-	MemoryContextReset(answer_context);
-	MemoryContextSwitchTo(old);
 }
 
 /* The earlier one of next and time, where time is still to come. */
@@ -356,7 +371,7 @@ next_send_time(void)
 	{
 		Run		   *run = dlist_container(Run, node, iter.cur);
 
-		if (run->num_ready == 0 && run->history == NULL)
+		if (run->num_ready == 0 && run->history == NULL && dlist_is_empty(&run->lookups))
 			continue;
 		next = earlier(next, run->paused_until, now);
 		if (run->account)

@@ -433,6 +433,15 @@ tables_lock_recipients(AppTables *tables, Datum ids)
 	return execute(tables->lock_recipients, &ids, NULL);
 }
 
+void
+tables_lock_all(const AppTables *tables, Datum ids)
+{
+	Oid			type = INT8ARRAYOID;
+
+	(void) query(psprintf("SELECT FROM %s WHERE id = ANY ($1) FOR NO KEY UPDATE NOWAIT",
+						  table_name(tables->list_users)), 1, &type, &ids);
+}
+
 /* Counts go into the job's data, beside what the application keeps there. */
 static char *
 data_clause(Oid table)

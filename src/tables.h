@@ -75,6 +75,9 @@ extern void tables_count_sent(AppTables *tables, Datum ids);
  */
 extern uint64 tables_lock_recipients(AppTables *tables, Datum ids);
 
+/* Locks all of them that may be updated; throws where one is locked. */
+extern void tables_lock_all(const AppTables *tables, Datum ids);
+
 /* Merges counts (a jsonb object) into the job's data and sets its progress. */
 extern void tables_report_progress(AppTables *tables, int64 job_id, int progress, Datum counts);
 

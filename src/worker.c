@@ -20,6 +20,7 @@
 
 #include "access/xact.h"
 #include "adopt.h"
+#include "catalog/pg_type.h"
 #include "claim.h"
 #include "compat.h"
 #include "fmgr.h"
@@ -39,6 +40,7 @@
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
 #include "tcop/tcopprot.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -247,6 +249,24 @@ record_all(bool careful)
 	return ended;
 }
 
+/* The role may be renamed; its runs are its runs all the same. */
+static void
+follow_name(void)
+{
+	Oid			types[] = {TEXTOID, TEXTOID};
+	Datum		values[2];
+	char	   *name = GetUserNameFromId(worker.role, true);
+
+	if (name == NULL || strcmp(name, worker.role_name) == 0)
+		return;
+	values[0] = CStringGetTextDatum(worker.role_name);
+	values[1] = CStringGetTextDatum(name);
+	(void) own_query("UPDATE sendcampaign.run SET role = $2::name"
+					 " WHERE role = $1::name AND state IN ('queued', 'running')",
+					 2, types, values, NULL);
+	worker.role_name = MemoryContextStrdup(TopMemoryContext, name);
+}
+
 /* Dropped and created again is not the one whose runs we have. */
 static bool
 is_extension_there(void)
@@ -278,6 +298,7 @@ tick(bool careful)
 		commit_transaction();
 		return;
 	}
+	follow_name();
 	if (!worker.leaving && sendcampaign_enabled)
 		adopt_runs();
 	claimed = claim_all(careful);
@@ -573,6 +594,7 @@ handle_interrupts(void)
 	{
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
+		accounts_try_now();
 	}
 }
 

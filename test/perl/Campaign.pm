@@ -14,6 +14,7 @@ use Time::HiRes ();
 
 our @EXPORT = qw(new_cluster install_extension create_campaign wait_for_run wait_for_no_worker
   poll run_row start_campaign wait_for_flight worker_pids worker_is_gone worker_errors sent_once
+  hold_campaign set_and_reload
   sent_with sql_error clone_database);
 
 # A running cluster that sends to this local Twilio; conf => lines to add.
@@ -153,6 +154,27 @@ sub worker_is_gone
 {
 	my ($node, $seconds) = @_;
 	return poll(sub { !worker_pids($node) }, $seconds);
+}
+
+# Starts a campaign of so many users, with 20 requests held by the local
+# Twilio; options db, users, role.  Returns the campaign and the job.
+sub hold_campaign
+{
+	my ($node, $twilio, %arg) = @_;
+	my $campaign = create_campaign($node, %arg);
+	$twilio->set(hold => 1, reset => 1);
+	my $job = start_campaign($node, $campaign, %arg);
+	wait_for_flight($twilio, 20);
+	return ($campaign, $job);
+}
+
+# Adds a setting to the configuration file and waits until it counts.
+sub set_and_reload
+{
+	my ($node, $name, $value) = @_;
+	$node->append_conf('postgresql.conf', "$name = '$value'");
+	$node->reload;
+	$node->poll_query_until('postgres', "SHOW $name", $value);
 }
 
 # What its processes have logged that they should not; clients' errors apart.

@@ -53,16 +53,18 @@ is($node->safe_psql('postgres', "SELECT data IS NOT DISTINCT FROM $odd[$_] FROM 
 $node->safe_psql('postgres', "ALTER TABLE ac_list_users ADD sms text; UPDATE ac_list_users SET sms = '+1555' || (9000000 + id)");
 $run = wait_for_run($node, start_campaign($node, $campaign));
 is("$run->{state} $run->{sent}", 'completed ' . @odd, 'no object, a phone in a column: sent');
-is($node->safe_psql('postgres', "SELECT data FROM ac_list_users WHERE id = $ids[$_]"), $_ < 2 ? '{"sentCount": 1}' : $odd[$_] =~ s/^'|'$//gr, "data $odd[$_] after it")
+is($node->safe_psql('postgres', "SELECT data FROM ac_list_users WHERE id = $ids[$_]"),
+	$_ < 2 ? '{"sentCount": 1}' : $odd[$_] =~ s/^'|'$//gr, "data $odd[$_] after it")
   for 0 .. $#odd;
 $node->safe_psql('postgres', 'ALTER TABLE ac_list_users DROP sms');
 
 # Two campaigns to the same list at the same time: both count.
 $campaign = create_campaign($node, users => 200);
-my $other = $node->safe_psql('postgres', "SET ROLE app; INSERT INTO ac_campaigns (ac_list_id, data) SELECT ac_list_id, data FROM ac_campaigns WHERE id = $campaign RETURNING id");
+my $other = $node->safe_psql('postgres', qq{SET ROLE app; INSERT INTO ac_campaigns (ac_list_id, data)
+	SELECT ac_list_id, data FROM ac_campaigns WHERE id = $campaign RETURNING id});
 wait_for_run($node, $_) for map { start_campaign($node, $_) } $campaign, $other;
-is($node->safe_psql('postgres', "SELECT DISTINCT data->>'sentCount' FROM ac_list_users WHERE ac_list_id = (SELECT ac_list_id FROM ac_campaigns WHERE id = $campaign)"),
-	2, 'two campaigns to one list: both count');
+is($node->safe_psql('postgres', qq{SELECT DISTINCT data->>'sentCount' FROM ac_list_users
+	WHERE ac_list_id = (SELECT ac_list_id FROM ac_campaigns WHERE id = $campaign)}), 2, 'two campaigns to one list: both count');
 
 # No lost update: the application counts openings in the same rows meanwhile.
 $twilio->set(latency => 5);
@@ -91,7 +93,8 @@ is("$run->{state} $run->{sent}", 'completed 300', 'beside the updates of others:
 $node->safe_psql('postgres', 'INSERT INTO stop VALUES (NULL)');
 $application->finish_query;
 is($application->errors, '', 'the application meets no error');
-is($node->safe_psql('postgres', "SELECT data->>'sentCount', (data->>'openCount')::int = rounds, count(*) FROM ac_list_users, stop WHERE ac_list_id = $list GROUP BY 1, 2"),
+is($node->safe_psql('postgres', qq{SELECT data->>'sentCount', (data->>'openCount')::int = rounds, count(*)
+	FROM ac_list_users, stop WHERE ac_list_id = $list GROUP BY 1, 2}),
 	'1|t|300', 'neither loses an update');
 
 wait_for_no_worker($node);

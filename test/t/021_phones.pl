@@ -61,7 +61,8 @@ for my $i (0 .. $#cases)
 	$node->safe_psql('postgres', "UPDATE ac_list_users SET data = jsonb_set(data, '{sms}', '$json') WHERE id = $i + 1");
 }
 my @no_phone = (@cases + 1, @cases + 2);
-$node->safe_psql('postgres', "UPDATE ac_list_users SET data = data - 'sms' WHERE id = $no_phone[0]; UPDATE ac_list_users SET data = NULL WHERE id = $no_phone[1]");
+$node->safe_psql('postgres', "UPDATE ac_list_users SET data = data - 'sms' WHERE id = $no_phone[0];
+	UPDATE ac_list_users SET data = NULL WHERE id = $no_phone[1]");
 
 my $job = start_campaign($node, $campaign);
 my $run = wait_for_run($node, $job);

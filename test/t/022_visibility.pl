@@ -71,6 +71,7 @@ $node->append_conf('postgresql.conf', 'sendcampaign.enabled = off');
 $node->reload;
 $node->poll_query_until('postgres', q{SELECT sendcampaign.version() IS NOT NULL AND current_setting('sendcampaign.enabled') = 'off'});
 $job = as('app', "SELECT send_campaign($campaign)");
+wait_for_no_worker($node);
 $node->append_conf('postgresql.conf', 'sendcampaign.enabled = on');
 $node->reload;
 $node->poll_query_until('postgres', q{SELECT sendcampaign.version() IS NOT NULL AND current_setting('sendcampaign.enabled') = 'on'});

@@ -5,7 +5,6 @@ use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use Campaign;
 use LocalTwilio;
-use Session;
 use Test::More;
 use Time::HiRes qw(time);
 

@@ -4,6 +4,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use Campaign;
+use IPC::Run ();
 use LocalTwilio;
 use Test::More;
 

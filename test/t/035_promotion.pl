@@ -6,7 +6,6 @@ use lib "$FindBin::RealBin/../perl";
 use Campaign;
 use LocalTwilio;
 use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $twilio = LocalTwilio->start;

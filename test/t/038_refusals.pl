@@ -5,7 +5,6 @@ use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use Campaign;
 use LocalTwilio;
-use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $twilio = LocalTwilio->start;

@@ -6,7 +6,6 @@ use lib "$FindBin::RealBin/../perl";
 use Campaign;
 use LocalTwilio;
 use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
 use Test::More;
 
 plan skip_all => 'pg_cron is not installed'

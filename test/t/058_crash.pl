@@ -34,20 +34,19 @@ for my $wish ('ROLE app', 'DATABASE postgres')
 {
 	$node->safe_psql('postgres', "ALTER $wish SET synchronous_commit = off");
 	wait_for_no_worker($node);
-	my $campaign = create_campaign($node, users => 3000);
+	my $campaign = create_campaign($node, users => 2000);
 	$twilio->set('reset' => 1);
 	my $job = start_campaign($node, $campaign);
-	# that the run is there is the caller's own commit
-	$node->safe_psql('postgres', 'SELECT txid_current(); CHECKPOINT');
 	for my $kill (1 .. 4)
 	{
-		ok(accepted_at_least($twilio->stats->{accepted} + 300), "$wish: the run is on");
+		# at first with the claim, and the call, just committed
+		ok(accepted_at_least($kill == 1 ? 1 : $twilio->stats->{accepted} + 100), "$wish: the run is on");
 		$kill % 2 ? kill_all() : $node->stop('immediate');
 		$node->start;
 		$node->safe_psql('postgres', 'SELECT sendcampaign.wake()');
 	}
 	sent_once($node, $twilio, $campaign, $job, "synchronous_commit = off for $wish");
-	cmp_ok($twilio->stats->{create_requests}, '<=', 3000 + 4 * 20, "$wish: no storm of requests");
+	cmp_ok($twilio->stats->{create_requests}, '<=', 2000 + 4 * 20, "$wish: no storm of requests");
 	$node->safe_psql('postgres', "ALTER $wish RESET synchronous_commit");
 }
 

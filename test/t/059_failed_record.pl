@@ -28,7 +28,7 @@ for my $table (qw(batch claim message))
 	ok(poll(sub { $twilio->stats->{accepted} >= $accepted + 200 }), "$table: the run is on");
 	my $session = Session->open($node);
 	$session->query("BEGIN; LOCK TABLE sendcampaign.$table IN ACCESS EXCLUSIVE MODE");
-	$node->wait_for_log(qr/could not record or claim messages/, $offset);
+	$node->wait_for_log(qr{could not record or claim messages|waits for the database}, $offset);
 	$node->safe_psql('postgres', 'SELECT sendcampaign.wake()') for 1 .. 3;
 	push @workers, worker_pids($node);
 	$session->query('COMMIT');

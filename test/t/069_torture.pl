@@ -1,0 +1,132 @@
+# Torture: campaigns of thousands against a Twilio with all its faults on at
+# once, the worker and the server killed at random moments, the network cut.
+# In the end each recipient has the message once, and the tables say so.
+#
+# SEED chooses what happens (within what timing lets be repeated), COUNT how
+# many kills and cuts there are; script/torture makes 1,000.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use Campaign;
+use LocalTwilio;
+use PostgreSQL::Test::Utils;
+use Session;
+use Test::More;
+
+my $seed = $ENV{SEED} || time ^ $$ << 8;
+my $count = $ENV{COUNT} || 30;
+diag("torture: SEED=$seed COUNT=$count");
+srand($seed);
+
+my %percent = (
+	'429' => 3, '503' => 2, '500-before' => 2, '500-after' => 2, '5xx-plain' => 2,
+	'drop-before' => 2, 'drop-after' => 2, 'never-before' => 1, 'never-after' => 1,
+	'slow' => 0.5, 'truncated' => 1, 'garbage' => 1, 'no-sid' => 1, 'huge' => 0.2,
+	'list-500' => 2, 'list-429' => 2, 'list-garbage' => 2, 'list-drop' => 2, 'list-never' => 1);
+my $twilio = LocalTwilio->start(options => [ '--seed', $seed, '--latency', 10, '--latency-spread', 10,
+	'--concurrency', 40, '--list-lag', 200, map { ('--fault', "$_=$percent{$_}") } sort keys %percent ]);
+my $node = new_cluster('torture', $twilio, conf => qq{
+	shared_preload_libraries = 'sendcampaign'
+	sendcampaign.launcher_interval = 1
+	sendcampaign.request_timeout = '1s'
+	sendcampaign.lookup_delay = '300ms'
+	restart_after_crash = on
+	log_statement = 'none'
+	deadlock_timeout = '100ms'
+});
+
+# What is done to them, and how often.
+my %attack = (
+	kill_worker => [ 4, sub { kill 'KILL', a_worker() } ],
+	terminate_worker => [ 4, sub { kill 'TERM', a_worker() } ],
+	stop_immediately => [ 3, sub { $node->stop('immediate'); $node->start } ],
+	stop_fast => [ 3, sub { $node->stop('fast'); $node->start } ],
+	power_failure => [ 2, \&power_failure ],
+	drop_connections => [ 3, sub { $twilio->set('drop' => 1) } ],
+	twilio_down => [ 2, sub { $twilio->set('refuse' => 1, 'drop' => 1); advance(1); $twilio->set('refuse' => 0) } ],
+	lock_tables => [ 2, \&lock_tables ],
+	wake => [ 1, sub { $node->safe_psql('postgres', 'SELECT sendcampaign.wake()') } ]);
+my @attacks = map { ($_) x $attack{$_}[0] } sort keys %attack;
+my @plan = map { $attacks[ rand @attacks ] } 1 .. $count;
+
+sub is_up { return $node->psql('postgres', 'SELECT 1') == 0; }
+
+# Waits for a random number of messages, or for so many seconds.
+sub advance
+{
+	my $seconds = shift;
+	my $accepted = $twilio->stats->{accepted} + int rand 200;
+	poll(sub { $twilio->stats->{accepted} >= $accepted }, $seconds);
+}
+
+sub a_worker
+{
+	my @pids = worker_pids($node);
+	return @pids ? $pids[ rand @pids ] : ();
+}
+
+# All processes of the server end at once.
+sub power_failure
+{
+	my @pids = split /\n/, $node->safe_psql('postgres', 'SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()');
+	$node->kill9;
+	kill 'KILL', @pids;
+	poll(sub { !kill 0, @pids }) or die 'processes of the server are left';
+	$node->start;
+}
+
+# Somebody holds what the worker needs to write, for a moment.
+sub lock_tables
+{
+	my $table = (qw(sendcampaign.message sendcampaign.claim sendcampaign.run ac_list_users ac_background_jobs))[ rand 5 ];
+	my $session = Session->open($node);
+	$session->query("BEGIN; LOCK TABLE $table IN EXCLUSIVE MODE");
+	advance(1);
+	$session->query('ROLLBACK');
+}
+
+my %done;
+my %hits;
+my ($lists, $accepted) = (0, 0);
+for (my ($attacks, $round) = (0, 1); $attacks < $count; $round++)
+{
+	# commits of outcomes wait for the disk in every other round
+	$node->safe_psql('postgres', 'ALTER ROLE app SET synchronous_commit = ' . ($round % 2 ? 'off' : 'on'));
+	my @runs = map { { campaign => create_campaign($node, users => 500 + int rand 1000) } } 1, 2;
+	$_->{job} = start_campaign($node, $_->{campaign}) for @runs;
+	my $jobs = join ',', map { $_->{job} } @runs;
+	while ($attacks < $count)
+	{
+		advance(2);
+		poll(\&is_up) or die 'the server does not come up';
+		last if $node->safe_psql('postgres',
+			"SELECT bool_and(state NOT IN ('queued', 'running')) FROM sendcampaign.run WHERE job_id IN ($jobs)") eq 't';
+		my $attack = $plan[ $attacks++ ];
+		note(sprintf '%s after %d messages', $attack, $twilio->stats->{accepted});
+		$attack{$attack}[1]->();
+		$done{$attack}++;
+	}
+	poll(\&is_up) or die 'the server does not come up';
+	sent_once($node, $twilio, $_->{campaign}, $_->{job}, "round $round, job $_->{job}") for @runs;
+	my $stats = $twilio->stats;
+	$hits{$_} += $stats->{faults}{$_} for keys %{ $stats->{faults} };
+	$lists += $stats->{lists};
+	$accepted += $stats->{accepted};
+	$twilio->set('reset' => 1);
+	last if !Test::More->builder->is_passing;
+}
+
+my $log = slurp_file($node->logfile);
+unlike($log, qr/PANIC|TRAP|terminated by signal (?!9\b)\d+|gives up|already held/, 'no other accidents');
+my $doubtful = 0;
+$doubtful += $hits{$_} for grep { !/^(429|503|list-)/ } keys %hits;
+$doubtful += $_ for $log =~ /looking up (\d+) messages that an earlier worker left in doubt/g;
+my $faults = 0;
+$faults += $_ for values %hits;
+diag("torture: $accepted messages; " . join(', ', map { "$_ $done{$_}" } sort keys %done));
+diag(sprintf 'torture: %d faults of Twilio; %d messages in doubt, %d look-ups, %.2f for each',
+	$faults, $doubtful, $lists, $doubtful ? $lists / $doubtful : 0);
+$node->stop;
+
+done_testing();
