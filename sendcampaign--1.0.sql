@@ -180,14 +180,12 @@ SELECT p.job_id,
        p.state,
        sendcampaign.bar(p.share, 20)
            || pg_catalog.lpad(pg_catalog.floor(p.share * 100)::text || '%', 5) AS progress,
-       p.done,
        p.total,
        p.sent,
        p.failed,
        p.skipped,
        p.in_doubt,
        CASE WHEN p.seconds > 0 THEN (p.done / p.seconds)::numeric(12, 1) END AS per_second,
-       pg_catalog.date_trunc('second', pg_catalog.make_interval(secs => p.seconds)) AS elapsed,
        CASE WHEN p.state = 'running' AND p.done > 0
             THEN pg_catalog.date_trunc('second', pg_catalog.make_interval(
                      secs => p.seconds * (p.total - p.done) / p.done)) END AS time_left,

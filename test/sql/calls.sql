@@ -26,7 +26,7 @@ SELECT job_id, campaign_id, role, state, total, sent, failed, skipped, in_doubt,
        started_at, finished_at, error, schema
 FROM sendcampaign.run;
 \pset format unaligned
-SELECT job_id, campaign_id, state, progress ~ '  0%$' AS progress, done, total, per_second, elapsed, time_left, error
+SELECT job_id, campaign_id, state, progress ~ '  0%$' AS progress, total, per_second, time_left, error
 FROM sendcampaign.progress;
 \pset format aligned
 SELECT send_campaign(1, 1);

@@ -9,7 +9,8 @@ SELECT d.classid, d.objid, pg_describe_object(d.classid, d.objid, 0) AS object
 FROM pg_depend d JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
 WHERE e.extname = 'sendcampaign' AND d.deptype = 'e';
 SELECT object FROM objects WHERE object ~ '^(function|view|schema)' ORDER BY object COLLATE "C";
-SELECT object FROM objects WHERE obj_description(objid, classid::regclass::name) IS NULL;
+SELECT object FROM objects WHERE obj_description(objid, classid::regclass::name) IS NULL
+  AND classid <> 'pg_type'::regclass;    -- row types, members from PostgreSQL 17 on
 SELECT obj_description(oid, 'pg_extension') FROM pg_extension WHERE extname = 'sendcampaign';
 SELECT c.oid::regclass AS "table", a.attname AS column_without_comment
 FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
