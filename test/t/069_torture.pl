@@ -119,13 +119,14 @@ for (my ($attacks, $round) = (0, 1); $attacks < $count; $round++)
 
 my $log = slurp_file($node->logfile);
 unlike($log, qr/PANIC|TRAP|terminated by signal (?!9\b)\d+|gives up|already held/, 'no other accidents');
+# a message that is in doubt when the next kill comes counts again
 my $doubtful = 0;
 $doubtful += $hits{$_} for grep { !/^(429|503|list-)/ } keys %hits;
 $doubtful += $_ for $log =~ /looking up (\d+) messages that an earlier worker left in doubt/g;
 my $faults = 0;
 $faults += $_ for values %hits;
-diag("torture: $accepted messages; " . join(', ', map { "$_ $done{$_}" } sort keys %done));
-diag(sprintf 'torture: %d faults of Twilio; %d messages in doubt, %d look-ups, %.2f for each',
+diag("torture: SEED=$seed: $accepted messages; " . join(', ', map { "$_ $done{$_}" } sort keys %done));
+diag(sprintf 'torture: %d faults of Twilio; %d doubts, %d look-ups, %.2f for each',
 	$faults, $doubtful, $lists, $doubtful ? $lists / $doubtful : 0);
 $node->stop;
 
