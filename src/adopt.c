@@ -15,6 +15,7 @@
 #include "adopt.h"
 #include "catalog/pg_type.h"
 #include "claim.h"
+#include "finish.h"
 #include "guard.h"
 #include "history.h"
 #include "miscadmin.h"

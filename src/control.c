@@ -12,12 +12,12 @@
 
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
+#include "finish.h"
 #include "fmgr.h"
 #include "history.h"
 #include "miscadmin.h"
 #include "own.h"
 #include "queue.h"
-#include "record.h"
 #include "start.h"
 #include "tables.h"
 #include "tcop/utility.h"

@@ -15,12 +15,6 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 
-static Datum
-optional_text(const char *value)
-{
-	return value ? CStringGetTextDatum(value) : (Datum) 0;
-}
-
 /* Counts of the run in SPI_tuptable as the job shows them, a jsonb object. */
 static Datum
 counts_of_current_row(void)
@@ -44,7 +38,7 @@ progress_of_current_row(void)
 	return total > 0 ? (int) Min(99, 5 + done * 95 / total) : 5;
 }
 
-/* What report_progress and report_end write; guarded functions take a run. */
+/* What the two functions below write; guarded functions take a run only. */
 static struct
 {
 	int			progress;
@@ -53,13 +47,13 @@ static struct
 }			report;
 
 static void
-report_progress(Run *run)
+write_progress(Run *run)
 {
 	tables_report_progress(run->tables, run->job_id, report.progress, report.counts);
 }
 
 static void
-report_end(Run *run)
+write_job_end(Run *run)
 {
 	tables_report_end(run->tables, run->job_id, report.progress, report.counts, report.error);
 }
@@ -74,19 +68,18 @@ in_application(RunFunction function, Run *run, Backoff *backoff, bool careful)
 	return true;
 }
 
-/* The job's row may be locked for long: its progress can wait. */
-static void
-report_progress_if_possible(Run *run, bool careful)
+void
+report_progress(Run *run, bool careful)
 {
 	if (run->reporting.until > GetCurrentTimestamp())
 		return;
 	report.counts = counts_of_current_row();
 	report.progress = progress_of_current_row();
-	if (in_application(report_progress, run, &run->reporting, careful))
+	if (in_application(write_progress, run, &run->reporting, careful))
 		run->reporting.failures = 0;
 }
 
-/* "21211 invalid 'To' number (2), 21614 …", of the messages of one status. */
+/* "21211 invalid 'To' number (2), 21614 ...", of the messages of one status. */
 static void
 append_reasons(StringInfo buf, Run *run, const char *status)
 {
@@ -174,7 +167,7 @@ write_end(Run *run, const char *state, const char *error, bool completed, bool c
 	report.progress = completed ? 100 : -1;
 	report.error = error;
 	run->recording.until = 0;
-	if (run->tables && !in_application(report_end, run, &run->recording, careful) &&
+	if (run->tables && !in_application(write_job_end, run, &run->recording, careful) &&
 		run->recording.until > 0)
 		return false;
 	(void) own_execute(&end, values, error ? "   " : "  n");
@@ -233,7 +226,7 @@ report_settled(AppTables *tables, int64 job_id)
 		return;					/* it will say so when it ends */
 	report.progress = -1;
 	report.error = error;
-	report_end(&run);
+	write_job_end(&run);
 }
 
 void
@@ -263,21 +256,11 @@ pause_run(Run *run, const char *reason)
 	run->finished = true;
 }
 
-static void
-report_drop(Run *run)
+void
+report_dropped_extension(Run *run)
 {
 	report.progress = -1;
 	report.counts = DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
 	report.error = "the extension sendcampaign was dropped while the campaign was being sent";
-	report_end(run);
-}
-
-void
-record_without_extension(Run *run)
-{
-	if (run->tables == NULL)
-		return;
-	collect(run);
-	(void) guarded(count_sent_carefully, run, &run->recording);
-	(void) guarded(report_drop, run, &run->recording);
+	write_job_end(run);
 }

@@ -195,6 +195,12 @@ make_array(Datum *values, bool *nulls, int count, Oid type)
 											  type, length, by_value, align));
 }
 
+Datum
+optional_text(const char *value)
+{
+	return value ? CStringGetTextDatum(value) : (Datum) 0;
+}
+
 void
 spi_check(int result, int expected, const char *what)
 {

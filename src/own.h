@@ -53,6 +53,9 @@ extern bool spi_isnull(uint64 row, int column);
 /* A one-dimensional array of int4, int8 or text; nulls may be NULL. */
 extern Datum make_array(Datum *values, bool *nulls, int count, Oid type);
 
+/* A text, or the Datum that stands for a null where there is none. */
+extern Datum optional_text(const char *value);
+
 /* Throws where an SPI call did not give what it should. */
 extern void spi_check(int result, int expected, const char *what);
 

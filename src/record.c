@@ -12,14 +12,13 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "classify.h"
 #include "claim.h"
+#include "finish.h"
 #include "guard.h"
 #include "own.h"
 #include "record.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 
 /* At most so many outcomes at once, to keep transactions short. */
@@ -191,12 +190,6 @@ count_sent_carefully(Run *run)
 	fire_deferred_triggers();
 }
 
-static Datum
-optional_text(const char *value)
-{
-	return value ? CStringGetTextDatum(value) : (Datum) 0;
-}
-
 /* The columns of the rows to be inserted. */
 typedef struct Columns
 {
@@ -360,71 +353,6 @@ add_counts(Run *run)
 		elog(ERROR, "run of job %lld is gone", (long long) run->job_id);
 }
 
-/* Counts of the run in SPI_tuptable as the job shows them, a jsonb object. */
-static Datum
-counts_of_current_row(void)
-{
-	char	   *json = psprintf("{\"total\": %lld, \"sent\": %lld, \"failed\": %lld,"
-								" \"skipped\": %lld, \"inDoubt\": %lld}",
-								(long long) spi_int64(0, 1), (long long) spi_int64(0, 2),
-								(long long) spi_int64(0, 3), (long long) spi_int64(0, 4),
-								(long long) spi_int64(0, 5));
-
-	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json));
-}
-
-/* 5 when it starts, towards 100 as it goes, 100 only at its end. */
-static int
-progress_of_current_row(void)
-{
-	int64		total = spi_int64(0, 1);
-	int64		done = spi_int64(0, 2) + spi_int64(0, 3) + spi_int64(0, 4) + spi_int64(0, 5);
-
-	return total > 0 ? (int) Min(99, 5 + done * 95 / total) : 5;
-}
-
-/* What report_progress and report_end write; guarded functions take a run. */
-static struct
-{
-	int			progress;
-	Datum		counts;
-	const char *error;
-}			report;
-
-static void
-report_progress(Run *run)
-{
-	tables_report_progress(run->tables, run->job_id, report.progress, report.counts);
-}
-
-static void
-report_end(Run *run)
-{
-	tables_report_end(run->tables, run->job_id, report.progress, report.counts, report.error);
-}
-
-/* In the application's tables; with careful, an error there is the run's. */
-static bool
-in_application(RunFunction function, Run *run, Backoff *backoff, bool careful)
-{
-	if (careful)
-		return guarded(function, run, backoff);
-	function(run);
-	return true;
-}
-
-/* The job's row may be locked for long: its progress can wait. */
-static void
-report_progress_if_possible(Run *run, bool careful)
-{
-	if (run->reporting.until > GetCurrentTimestamp())
-		return;
-	report.counts = counts_of_current_row();
-	report.progress = progress_of_current_row();
-	if (in_application(report_progress, run, &run->reporting, careful))
-		run->reporting.failures = 0;
-}
-
 /* What became of sentCount. */
 typedef enum Counting
 {
@@ -490,7 +418,7 @@ record_outcomes(Run *run, bool careful)
 	delete_claims(run);
 	take_released_out_of_claims(run);
 	add_counts(run);
-	report_progress_if_possible(run, careful);
+	report_progress(run, careful);
 	move_to_recorded(run);
 }
 
@@ -565,192 +493,6 @@ record_notice(Run *run)
 	run->notice = notice ? MemoryContextStrdup(run->context, notice) : NULL;
 }
 
-/* "21211 invalid 'To' number (2), 21614 …", of the messages of one status. */
-static void
-append_reasons(StringInfo buf, Run *run, const char *status)
-{
-	Oid			types[] = {INT8OID, TEXTOID};
-	Datum		values[] = {Int64GetDatum(run->job_id), CStringGetTextDatum(status)};
-	uint64		count;
-
-	count = own_query("SELECT error_code, min(error_message), count(*) FROM sendcampaign.message"
-					  " WHERE job_id = $1 AND status = $2 GROUP BY error_code,"
-					  " CASE WHEN error_code IS NULL THEN error_message END"
-					  " ORDER BY count(*) DESC, error_code LIMIT 6", 2, types, values, NULL);
-	for (uint64 i = 0; i < count; i++)
-	{
-		int			code = spi_int32(i, 1);
-		const char *known = describe_error_code(code);
-
-		appendStringInfoString(buf, i == 0 ? ": " : ", ");
-		if (i == 5)
-		{
-			appendStringInfoString(buf, "...");
-			break;
-		}
-		if (code)
-			appendStringInfo(buf, "%d ", code);
-		appendStringInfo(buf, "%s (%lld)", known ? known : spi_string(i, 2),
-						 (long long) spi_int64(i, 3));
-	}
-}
-
-/* What a person should know of a run that has ended, or NULL. */
-static char *
-summary(Run *run)
-{
-	long long	total = spi_int64(0, 1);
-	long long	failed = spi_int64(0, 3);
-	long long	skipped = spi_int64(0, 4);
-	long long	in_doubt = spi_int64(0, 5);
-	StringInfoData buf;
-
-	if (failed == 0 && in_doubt == 0)
-		return NULL;
-	initStringInfo(&buf);
-	if (failed > 0)
-	{
-		appendStringInfo(&buf, "%lld of %lld messages failed", failed, total);
-		append_reasons(&buf, run, "failed");
-	}
-	if (in_doubt > 0)
-	{
-		appendStringInfo(&buf, "%s%lld of %lld messages in doubt", failed > 0 ? "; " : "",
-						 in_doubt, total);
-		append_reasons(&buf, run, "in_doubt");
-	}
-	if (skipped > 0)
-	{
-		appendStringInfo(&buf, "; %lld of %lld skipped", skipped, total);
-		append_reasons(&buf, run, "skipped");
-	}
-	return buf.data;
-}
-
-/*
- * Writes the end into the job, the run and a notification; false where that
- * can only be done later.  The run's counts are in SPI_tuptable.
- */
-static bool
-write_end(Run *run, const char *state, const char *error, bool completed, bool careful)
-{
-	static OwnStatement end = {
-		"UPDATE sendcampaign.run SET state = $2, error = $3, finished_at = clock_timestamp()"
-		" WHERE job_id = $1",
-		3, {INT8OID, TEXTOID, TEXTOID}
-	};
-	static OwnStatement notify = {
-		"SELECT pg_notify('sendcampaign', json_build_object('job_id', job_id,"
-		" 'campaign_id', campaign_id, 'state', state, 'total', total, 'sent', sent,"
-		" 'failed', failed, 'skipped', skipped, 'in_doubt', in_doubt,"
-		" 'error', left(error, 1000))::text) FROM sendcampaign.run WHERE job_id = $1",
-		1, {INT8OID}
-	};
-	Datum		values[] = {
-		Int64GetDatum(run->job_id), CStringGetTextDatum(state), optional_text(error)
-	};
-
-	report.progress = completed ? 100 : -1;
-	report.error = error;
-	run->recording.until = 0;
-	if (run->tables && !in_application(report_end, run, &run->recording, careful) &&
-		run->recording.until > 0)
-		return false;
-	(void) own_execute(&end, values, error ? "   " : "  n");
-	(void) own_execute(&notify, values, NULL);
-	return true;
-}
-
-static bool
-read_counts(Run *run)
-{
-	static OwnStatement statement = {
-		"SELECT total, sent, failed, skipped, in_doubt FROM sendcampaign.run WHERE job_id = $1",
-		1, {INT8OID}
-	};
-	Datum		value = Int64GetDatum(run->job_id);
-
-	if (own_execute(&statement, &value, NULL) == 0)
-		return false;
-	report.counts = counts_of_current_row();
-	return true;
-}
-
-/* Do the counts of the run in SPI_tuptable add up? */
-static bool
-counts_add_up(void)
-{
-	return spi_int64(0, 1) == spi_int64(0, 2) + spi_int64(0, 3) + spi_int64(0, 4) + spi_int64(0, 5);
-}
-
-void
-finish_run(Run *run, bool careful)
-{
-	if (!read_counts(run))
-		run->finished = true;
-	else if (!counts_add_up())
-		run_stop(run, "internal error: the outcomes do not add up to the number of recipients");
-	else
-		run->finished = write_end(run, "completed", summary(run), true, careful);
-}
-
-void
-report_settled(AppTables *tables, int64 job_id)
-{
-	Run			run = {.job_id = job_id, .tables = tables};
-	Oid			types[] = {INT8OID, TEXTOID};
-	char	   *error;
-	Datum		values[2];
-
-	if (!read_counts(&run))
-		return;
-	error = summary(&run);
-	values[0] = Int64GetDatum(job_id);
-	values[1] = optional_text(error);
-	if (own_query("UPDATE sendcampaign.run SET error = $2 WHERE job_id = $1 AND state = 'completed'",
-				  2, types, values, error ? "  " : " n") == 0)
-		return;					/* it will say so when it ends */
-	report.progress = -1;
-	report.error = error;
-	report_end(&run);
-}
-
-void
-fail_run(Run *run, bool careful)
-{
-	if (read_counts(run) && !write_end(run, "failed", run->stop_reason, false, careful))
-		return;
-	ereport(LOG,
-			(errmsg("sendcampaign: job %lld has failed: %s",
-					(long long) run->job_id, run->stop_reason),
-			 errhint("Mend the cause and call send_campaign() with the same campaign and job: it goes on where it stopped.")));
-	run->stop_recorded = true;
-}
-
-void
-pause_run(Run *run, const char *reason)
-{
-	Oid			types[] = {INT8OID, TEXTOID};
-	Datum		values[] = {Int64GetDatum(run->job_id), CStringGetTextDatum(reason)};
-
-	(void) own_query("UPDATE sendcampaign.run SET state = 'paused', error = $2 WHERE job_id = $1",
-					 2, types, values, NULL);
-	ereport(LOG,
-			(errmsg("sendcampaign: job %lld is paused: %s", (long long) run->job_id, reason),
-			 errhint("If it should go on all the same, call sendcampaign.resume(%lld).",
-					 (long long) run->job_id)));
-	run->finished = true;
-}
-
-static void
-report_drop(Run *run)
-{
-	report.progress = -1;
-	report.counts = DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
-	report.error = "the extension sendcampaign was dropped while the campaign was being sent";
-	report_end(run);
-}
-
 void
 record_without_extension(Run *run)
 {
@@ -758,5 +500,5 @@ record_without_extension(Run *run)
 		return;
 	collect(run);
 	(void) guarded(count_sent_carefully, run, &run->recording);
-	(void) guarded(report_drop, run, &run->recording);
+	(void) guarded(report_dropped_extension, run, &run->recording);
 }

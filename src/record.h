@@ -32,21 +32,6 @@ extern void unrecord(Run *run);
 /* Writes what keeps the run from going on, if that has changed. */
 extern void record_notice(Run *run);
 
-/* Ends a run all of whose outcomes are recorded; sets run->finished. */
-extern void finish_run(Run *run, bool careful);
-
-/* Writes that the run has failed, and why; sets run->stop_recorded. */
-extern void fail_run(Run *run, bool careful);
-
-/*
- * Writes that the run is paused until a person resumes it, and why; sets
- * run->finished.  None of its messages may be under way.
- */
-extern void pause_run(Run *run, const char *reason);
-
-/* After sendcampaign.settle(): the counts and summary of a run that has ended. */
-extern void report_settled(AppTables *tables, int64 job_id);
-
 /*
  * The extension is gone, and with it its tables: sentCount and the job's
  * error are what can still be recorded.

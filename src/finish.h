@@ -1,0 +1,41 @@
+/*-------------------------------------------------------------------------
+ *
+ * finish.h
+ *	  What the application's job is told, and how a run ends.
+ *
+ * All in a transaction with SPI connected.  With careful, an error that the
+ * application's tables raise is guarded; without, it is thrown.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SENDCAMPAIGN_FINISH_H
+#define SENDCAMPAIGN_FINISH_H
+
+#include "run.h"
+
+/*
+ * Writes the job's progress and counts; those of the run are in SPI_tuptable
+ * (total, sent, failed, skipped, in_doubt).  The job's row may be locked for
+ * long: then that can wait.
+ */
+extern void report_progress(Run *run, bool careful);
+
+/* Ends a run all of whose outcomes are recorded; sets run->finished. */
+extern void finish_run(Run *run, bool careful);
+
+/* Writes that the run has failed, and why; sets run->stop_recorded. */
+extern void fail_run(Run *run, bool careful);
+
+/*
+ * Writes that the run is paused until a person resumes it, and why; sets
+ * run->finished.  None of its messages may be under way.
+ */
+extern void pause_run(Run *run, const char *reason);
+
+/* After sendcampaign.settle(): the counts and summary of a run that has ended. */
+extern void report_settled(AppTables *tables, int64 job_id);
+
+/* Tells the job that the extension is gone.  Throws. */
+extern void report_dropped_extension(Run *run);
+
+#endif							/* SENDCAMPAIGN_FINISH_H */

@@ -1,0 +1,381 @@
+/*-------------------------------------------------------------------------
+ *
+ * tick.c
+ *	  The worker's one transaction: adopt, claim, record, finish.
+ *
+ * Most of the time nothing goes wrong, and one transaction does for all
+ * runs.  Where something does, the same is done again carefully, each run in
+ * a subtransaction of its own.  What changes in memory is tentative until
+ * the commit; after an abort, all of it is put back.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "adopt.h"
+#include "catalog/pg_type.h"
+#include "claim.h"
+#include "finish.h"
+#include "guard.h"
+#include "history.h"
+#include "lookup.h"
+#include "miscadmin.h"
+#include "own.h"
+#include "pgstat.h"
+#include "record.h"
+#include "send.h"
+#include "settings.h"
+#include "start.h"
+#include "tick.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+/* At most so many claims of one run in one transaction. */
+#define CLAIMS_AT_ONCE		4
+
+/* Transactions that failed in a row, until the worker gives up. */
+#define MAX_FAILURES		20
+
+TimestampTz last_record = 0;
+TimestampTz last_look = 0;
+TimestampTz next_tick = 0;
+bool		extension_gone = false;
+
+static int	failures = 0;
+
+void
+begin_transaction(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	spi_check(SPI_connect(), SPI_OK_CONNECT, "SPI_connect");
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+void
+commit_transaction(void)
+{
+	PopActiveSnapshot();
+	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");
+	CommitTransactionCommand();
+	pgstat_report_stat(false);
+}
+
+/*
+ * A claim must be on disk before its messages are sent, whatever the role's
+ * synchronous_commit says.  Outcomes need not be: what is lost of them is
+ * claimed still, and looked up.
+ */
+static void
+choose_durability(bool claimed, bool ended)
+{
+	const char *wanted = NULL;
+
+	if (claimed || worker.leaving)
+		wanted = synchronous_commit == SYNCHRONOUS_COMMIT_OFF || worker.leaving ? "local" : NULL;
+	else if (!ended)
+		wanted = "off";
+	if (wanted)
+		(void) set_config_option("synchronous_commit", wanted, PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_LOCAL, true, 0, false);
+}
+
+static void
+claim_for(Run *run)
+{
+	claim_batch(run);
+	run->claiming.failures = 0;
+}
+
+static bool
+claim_all(bool careful)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	dlist_iter	iter;
+	bool		claimed = false;
+
+	dlist_foreach(iter, &worker.runs)
+	{
+		Run		   *run = dlist_container(Run, node, iter.cur);
+
+		for (int i = 0; i < CLAIMS_AT_ONCE && wants_claim(run, now); i++)
+		{
+			if (!careful)
+				claim_for(run);
+			else if (!guarded(claim_for, run, &run->claiming))
+			{
+				drop_unfinished_claim(run);
+				break;
+			}
+			claimed |= !run->exhausted;
+		}
+	}
+	return claimed;
+}
+
+/* What this transaction did for the run is undone; so it is in memory. */
+static void
+forget_attempt(Run *run)
+{
+	unrecord(run);
+	unstore_history(run);
+	run->notice = NULL;
+	run->finished = false;
+	run->stop_recorded = run->stop_durable;
+}
+
+static void
+record_run(Run *run, bool careful)
+{
+	store_history(run);
+	record_notice(run);
+	if (run->stop_reason || !sendcampaign_enabled)
+		release_unsent(run);
+	settle_lookups(run);
+	if (run->num_done > 0)
+		record_outcomes(run, careful);
+}
+
+static int
+count_recorded(Run *run)
+{
+	dlist_iter	iter;
+	int			count = 0;
+
+	dlist_foreach(iter, &run->recorded)
+		count++;
+	return count;
+}
+
+static void
+end_run(Run *run, bool careful)
+{
+	if (run->finished || worker.leaving)
+		return;
+	if (why_history_cannot_be_read(run))
+		pause_run(run, psprintf("commits may have been lost, and what was sent cannot be read back from Twilio: %s",
+								why_history_cannot_be_read(run)));
+	else if (run->stop_reason && !run->stop_recorded)
+		fail_run(run, careful);
+	else if (run->stop_reason == NULL && run->exhausted && run->open == count_recorded(run))
+		finish_run(run, careful);
+}
+
+static void
+record_and_end(Run *run)
+{
+	record_run(run, false);
+	end_run(run, false);
+}
+
+static void
+record_and_end_carefully(Run *run)
+{
+	record_run(run, true);
+	end_run(run, true);
+}
+
+/* True where a run has ended. */
+static bool
+record_all(bool careful)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	dlist_iter	iter;
+	bool		ended = false;
+
+	dlist_foreach(iter, &worker.runs)
+	{
+		Run		   *run = dlist_container(Run, node, iter.cur);
+
+		if (run->recording.until > now && !worker.leaving)
+			continue;
+		if (!careful)
+			record_and_end(run);
+		else if (!guarded(record_and_end_carefully, run, &run->recording))
+			forget_attempt(run);
+		ended |= run->stop_recorded || run->finished;
+	}
+	last_record = now;
+	return ended;
+}
+
+/* The role may be renamed; its runs are its runs all the same. */
+static void
+follow_name(void)
+{
+	Oid			types[] = {TEXTOID, TEXTOID};
+	Datum		values[2];
+	char	   *name = GetUserNameFromId(worker.role, true);
+
+	if (name == NULL || strcmp(name, worker.role_name) == 0)
+		return;
+	values[0] = CStringGetTextDatum(worker.role_name);
+	values[1] = CStringGetTextDatum(name);
+	(void) own_query("UPDATE sendcampaign.run SET role = $2::name"
+					 " WHERE role = $1::name AND state IN ('queued', 'running')",
+					 2, types, values, NULL);
+	worker.role_name = MemoryContextStrdup(TopMemoryContext, name);
+}
+
+/* Dropped and created again is not the one whose runs we have. */
+static bool
+is_extension_there(void)
+{
+	static Oid	extension = InvalidOid;
+	Oid			now = own_lock_extension();
+
+	if (worker.num_runs == 0)
+		extension = now;
+	return OidIsValid(now) && now == extension;
+}
+
+/* All that the database has to do now, as one transaction. */
+static void
+tick(bool careful)
+{
+	bool		claimed;
+	bool		ended;
+
+	if (!still_the_worker(worker.role))
+		ereport(FATAL,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("sendcampaign worker has lost its lock"),
+				 errhint("Triggers on the application's tables must not call pg_advisory_unlock_all().")));
+	begin_transaction();
+	if (!is_extension_there())
+	{
+		extension_gone = worker.num_runs > 0;
+		commit_transaction();
+		return;
+	}
+	follow_name();
+	if (!worker.leaving && sendcampaign_enabled)
+		adopt_runs();
+	claimed = claim_all(careful);
+	ended = record_all(careful);
+	choose_durability(claimed, ended);
+	commit_transaction();
+}
+
+/*
+ * Is there nothing left to do for this run, here and now?  What stays in
+ * doubt then is claimed still, for when it goes on.
+ */
+static bool
+is_through(const Run *run)
+{
+	if (run->in_flight > 0 || history_is_under_way(run))
+		return false;			/* answers are still to come */
+	if (run->finished)
+		return true;
+	if (run->num_done > 0)
+		return false;
+	if (run->stop_durable)
+		return run->open == 0 || run->account == NULL || run->history || run->not_answered;
+	return !sendcampaign_enabled && run->open == 0 && run->stop_reason == NULL;
+}
+
+static void
+after_commit(void)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &worker.runs)
+	{
+		Run		   *run = dlist_container(Run, node, iter.cur);
+
+		run->tentative = false;
+		run->stop_durable = run->stop_recorded;
+		keep_claims(run);
+		keep_history(run);
+		forget_recorded(run);
+		if (is_through(run))
+			free_run(run);
+	}
+}
+
+static void
+after_abort(void)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &worker.runs)
+	{
+		Run		   *run = dlist_container(Run, node, iter.cur);
+
+		forget_attempt(run);
+		drop_tentative_claims(run);
+		run->exhausted = false;
+		if (run->tentative)
+			free_run(run);
+	}
+}
+
+bool
+try_tick(bool careful, ErrorData **error)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool good = true;
+
+	PG_TRY();
+	{
+		tick(careful);
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(context);
+		*error = CopyErrorData();
+		FlushErrorState();
+		AbortCurrentTransaction();
+		RESUME_INTERRUPTS();
+		good = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	if (good)
+		after_commit();
+	else
+		after_abort();
+	return good;
+}
+
+void
+work(void)
+{
+	static MemoryContext context = NULL;
+	MemoryContext old;
+	ErrorData  *error = NULL;
+
+	if (context == NULL)
+		context = AllocSetContextCreate(TopMemoryContext, "sendcampaign errors",
+										ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(context);
+	pgstat_report_activity(STATE_RUNNING, "recording and claiming messages");
+	last_look = GetCurrentTimestamp();
+	if (try_tick(false, &error) || try_tick(true, &error))
+	{
+		failures = 0;
+		next_tick = 0;
+	}
+	else
+	{
+		if (failures++ == 0)
+			ereport(LOG,
+					(errmsg("sendcampaign: could not record or claim messages, trying again: %s",
+							error->message)));
+		if (failures > MAX_FAILURES)
+			ereport(ERROR,
+					(errcode(error->sqlerrcode),
+					 errmsg("sendcampaign worker gives up: %s", error->message),
+					 errhint("Unfinished campaigns go on at the next send_campaign() or sendcampaign.wake().")));
+		next_tick = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+												100 + backoff_delay(Min(failures, 4)));
+	}
+	pgstat_report_activity(STATE_IDLE, NULL);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(context);
+}
