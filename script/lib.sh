@@ -176,7 +176,7 @@ build() {
     as_user mkdir "$copy"
     tar -C "$root" --exclude-vcs --exclude='*.o' --exclude='*.so' --exclude=node_modules -c . |
         as_user tar -C "$copy" --no-same-owner -x
-    as_user make -s -C "$copy" PG_CONFIG="$pg_config" COPT=-Werror with_llvm=no all
+    as_user make -s -C "$copy" PG_CONFIG="$pg_config" COPT="-Werror ${debug_points:-}" with_llvm=no all
     as_user make -s -C "$copy" PG_CONFIG="$pg_config" with_llvm=no DESTDIR="$install" install
     as_user make -s -C "$copy/test/twilio"
 }

@@ -13,6 +13,7 @@
 
 #include "catalog/pg_type.h"
 #include "claim.h"
+#include "debug_point.h"
 #include "finish.h"
 #include "guard.h"
 #include "own.h"
@@ -413,6 +414,7 @@ record_outcomes(Run *run, bool careful)
 	counting = count_what_was_sent(run, careful || needs_care(run));
 	if (counting == COUNT_LATER || num_recording == 0)
 		return;
+	debug_point(DEBUG_RECORDING);
 	insert_messages(run, counting == COUNTED);
 	put_back_released(run);
 	delete_claims(run);

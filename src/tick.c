@@ -16,6 +16,7 @@
 #include "adopt.h"
 #include "catalog/pg_type.h"
 #include "claim.h"
+#include "debug_point.h"
 #include "finish.h"
 #include "guard.h"
 #include "history.h"
@@ -314,6 +315,29 @@ after_abort(void)
 	}
 }
 
+/* What has just been committed? */
+static void
+stop_at_debug_points(void)
+{
+#ifdef SENDCAMPAIGN_DEBUG_POINTS
+	dlist_iter	iter;
+	bool		claimed = false;
+	bool		recorded = false;
+
+	dlist_foreach(iter, &worker.runs)
+	{
+		Run		   *run = dlist_container(Run, node, iter.cur);
+
+		recorded |= !dlist_is_empty(&run->recorded);
+		claimed |= run->num_ready > 0;
+	}
+	if (recorded)
+		debug_point(DEBUG_RECORDED);
+	else if (claimed)
+		debug_point(DEBUG_CLAIMED);
+#endif
+}
+
 bool
 try_tick(bool careful, ErrorData **error)
 {
@@ -337,7 +361,10 @@ try_tick(bool careful, ErrorData **error)
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	if (good)
+	{
+		stop_at_debug_points();
 		after_commit();
+	}
 	else
 		after_abort();
 	return good;

@@ -22,6 +22,7 @@
 #include "adopt.h"
 #include "claim.h"
 #include "compat.h"
+#include "debug_point.h"
 #include "fmgr.h"
 #include "http.h"
 #include "miscadmin.h"
@@ -282,7 +283,8 @@ run_forever(void)
 		send_ready();
 		if (http_wait(wait_time(now)))
 			last_look = 0;		/* the latch was set: perhaps a new run */
-		take_answers();
+		if (take_answers() > 0)
+			debug_point(DEBUG_ANSWERED);
 	}
 }
 
