@@ -413,7 +413,7 @@ recover_claims(Run *run)
 	 * had sent may be under way for as long as a request may take.
 	 */
 	due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-									  sendcampaign_request_timeout + sendcampaign_lookup_delay);
+									  to_ms(sendcampaign_request_timeout + sendcampaign_lookup_delay));
 	count = own_query("SELECT c.number, array_agg(u.id ORDER BY u.id), array_agg(u.phone ORDER BY u.id),"
 					  " c.account, c.sender, c.claimed_at, c.twilio_time"
 					  " FROM sendcampaign.claim c"

@@ -152,8 +152,8 @@ read_back_more(Run *run, TimestampTz now)
 	request.url = history->url;
 	request.user = run->account->user;
 	request.password = run->account->secret;
-	request.timeout = sendcampaign_request_timeout;
-	request.connect_timeout = sendcampaign_connect_timeout;
+	request.timeout = to_ms(sendcampaign_request_timeout);
+	request.connect_timeout = to_ms(sendcampaign_connect_timeout);
 	request.max_response = MAX_PAGE_BYTES;
 	request.ca_file = sendcampaign_ca_file;
 	request.tag = history;

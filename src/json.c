@@ -45,6 +45,8 @@ array_start(void *state)
 {
 	Scan	   *scan = state;
 
+	if (scan->key)
+		scan->member(scan->arg, scan->depth, scan->key, "");
 	scan->depth++;
 	scan->key = NULL;			/* elements have none */
 	COMPAT_JSON_RETURN;

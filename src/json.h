@@ -9,7 +9,8 @@
 #define SENDCAMPAIGN_JSON_H
 
 /*
- * Called for each scalar member of an object.  depth counts the objects and
+ * Called for each member of an object that is a scalar, and with an empty
+ * value for one that is an array, before its elements.  depth counts the objects and
  * arrays around it (1: the outermost object's).  value is NULL for a JSON
  * null, else the text of the string, number or boolean, palloc'd in the
  * current memory context.  Strings are UTF-8, but what stands there as \u

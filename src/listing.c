@@ -19,7 +19,7 @@ typedef struct Page
 	ListedMessageFunction function;
 	void	   *arg;
 	ListedMessage item;
-	bool		is_list;		/* has the member next_page_uri */
+	bool		is_list;		/* has the member messages */
 	char	   *next_page;
 } Page;
 
@@ -49,11 +49,10 @@ page_member(void *arg, int depth, const char *key, const char *value)
 
 	if (depth == ITEM_DEPTH && value)
 		item_member(&page->item, key, value);
-	if (depth == 1 && strcmp(key, "next_page_uri") == 0)
-	{
+	else if (depth == 1 && strcmp(key, "messages") == 0)
 		page->is_list = true;
+	else if (depth == 1 && strcmp(key, "next_page_uri") == 0)
 		page->next_page = value ? pstrdup(value) : NULL;
-	}
 }
 
 static void

@@ -67,8 +67,7 @@ doubt(Message *message, const char *reason)
 	message->error_message = message_strdup(message, reason);
 	message_wait(message, MESSAGE_IN_DOUBT,
 				 TimestampTzPlusMilliseconds(message->sent_at,
-											 sendcampaign_request_timeout +
-											 sendcampaign_lookup_delay));
+											 to_ms(sendcampaign_request_timeout + sendcampaign_lookup_delay)));
 }
 
 static Lookup *
@@ -128,8 +127,8 @@ start_lookup(Message *message)
 	request.url = lookup->url;
 	request.user = account->user;
 	request.password = account->secret;
-	request.timeout = sendcampaign_request_timeout;
-	request.connect_timeout = sendcampaign_connect_timeout;
+	request.timeout = to_ms(sendcampaign_request_timeout);
+	request.connect_timeout = to_ms(sendcampaign_connect_timeout);
 	request.max_response = MAX_PAGE_BYTES;
 	request.ca_file = sendcampaign_ca_file;
 	request.tag = message;

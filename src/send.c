@@ -69,8 +69,8 @@ start_message(Message *message)
 	request.password = account->secret;
 	request.body = form.data;
 	request.body_length = form.len;
-	request.timeout = sendcampaign_request_timeout;
-	request.connect_timeout = sendcampaign_connect_timeout;
+	request.timeout = to_ms(sendcampaign_request_timeout);
+	request.connect_timeout = to_ms(sendcampaign_connect_timeout);
 	request.max_response = MAX_ANSWER_BYTES;
 	request.ca_file = sendcampaign_ca_file;
 	request.tag = message;

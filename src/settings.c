@@ -21,9 +21,9 @@ char	   *sendcampaign_api_url;
 char	   *sendcampaign_ca_file;
 char	   *sendcampaign_schema;
 int			sendcampaign_max_concurrency;
-int			sendcampaign_request_timeout;
-int			sendcampaign_connect_timeout;
-int			sendcampaign_lookup_delay;
+double		sendcampaign_request_timeout;
+double		sendcampaign_connect_timeout;
+double		sendcampaign_lookup_delay;
 int			sendcampaign_max_attempts;
 int			sendcampaign_launcher_interval;
 
@@ -69,21 +69,21 @@ define_limits(void)
 							NULL,
 							&sendcampaign_max_concurrency, 100, 1, 1000,
 							PGC_USERSET, 0, NULL, NULL, NULL);
-	DefineCustomIntVariable("sendcampaign.request_timeout",
+	DefineCustomRealVariable("sendcampaign.request_timeout",
 							"Time after which a request without an answer is given up.",
 							"Twilio's own limit is about 30 s.",
-							&sendcampaign_request_timeout, 35000, 100, 600000,
-							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
-	DefineCustomIntVariable("sendcampaign.connect_timeout",
+							&sendcampaign_request_timeout, 35.0, 0.1, 600.0,
+							PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomRealVariable("sendcampaign.connect_timeout",
 							"Time after which an attempt to connect is given up.",
 							NULL,
-							&sendcampaign_connect_timeout, 10000, 100, 600000,
-							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
-	DefineCustomIntVariable("sendcampaign.lookup_delay",
+							&sendcampaign_connect_timeout, 10.0, 0.1, 600.0,
+							PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomRealVariable("sendcampaign.lookup_delay",
 							"How far Twilio's message list may lag behind an accepted request.",
 							"A message in doubt is looked up that long after its request can no longer be under way.",
-							&sendcampaign_lookup_delay, 5000, 0, 3600000,
-							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
+							&sendcampaign_lookup_delay, 5.0, 0.0, 3600.0,
+							PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("sendcampaign.max_attempts",
 							"Times a message is tried while Twilio asks to try again later.",
 							NULL,

@@ -13,11 +13,17 @@ extern char *sendcampaign_api_url;
 extern char *sendcampaign_ca_file;
 extern char *sendcampaign_schema;
 extern int	sendcampaign_max_concurrency;
-extern int	sendcampaign_request_timeout;	/* ms */
-extern int	sendcampaign_connect_timeout;	/* ms */
-extern int	sendcampaign_lookup_delay;	/* ms */
+extern double sendcampaign_request_timeout; /* s, as the two below */
+extern double sendcampaign_connect_timeout;
+extern double sendcampaign_lookup_delay;
 extern int	sendcampaign_max_attempts;
 extern int	sendcampaign_launcher_interval; /* s */
+
+static inline int
+to_ms(double seconds)
+{
+	return (int) (seconds * 1000);
+}
 
 /* To be called once, when the library is loaded. */
 extern void define_settings(void);
