@@ -1,5 +1,5 @@
-# Yesterday's backup: what was sent after it is known again, and nothing is
-# sent twice.  A dump restored in another cluster sends nothing.
+# Yesterday's backup, and a standby that lags: what was sent since is known
+# again, and nothing is sent twice.  A dump restored in another cluster sends nothing.
 use strict;
 use warnings;
 use FindBin;
@@ -68,6 +68,32 @@ for my $case ([ 'promoted', 1, 'https://example.org/s' ], [ 'started', 0, 'https
 	is($restored->safe_psql('postgres', 'SELECT count(*) FROM sendcampaign.claim'), 0, "$what: nothing is claimed");
 	$restored->stop;
 	$node->start if $promote;
+}
+
+# a standby that lags when it is promoted: what was committed since is lost
+{
+	$twilio->set('reset' => 1, 'latency' => 20);
+	$node->backup('standby');
+	my $standby = PostgreSQL::Test::Cluster->new('standby');
+	$standby->init_from_backup($node, 'standby', has_streaming => 1);
+	$standby->start;
+	my $campaign = create_campaign($node, users => $users);
+	my $job = $node->safe_psql('postgres', "SET ROLE app; SELECT send_campaign($campaign)");
+	$standby->poll_query_until('postgres',
+		"SELECT sent BETWEEN 300 AND $users - 1000 FROM sendcampaign.run WHERE job_id = $job")
+	  or die 'the run went too fast';
+	$standby->append_conf('postgresql.conf', "primary_conninfo = ''");
+	$standby->reload;
+	$standby->poll_query_until('postgres', 'SELECT count(*) = 0 FROM pg_stat_wal_receiver');
+	wait_for_run($node, $job);
+	my $known = run_row($standby, $job)->{sent};
+	cmp_ok($known, '<', $users - 500, "lagging standby: it knows of $known only");
+	$twilio->set('latency' => 0);
+	$node->stop;
+	$standby->promote;
+	check_all_once($standby, $job, 'lagging standby');
+	$standby->stop;
+	$node->start;
 }
 
 # a dump taken in mid-run
