@@ -27,24 +27,24 @@
 #include "utils/memutils.h"
 
 /* Runs in memory at once; others wait in the queue. */
-#define MAX_RUNS	64
+#define MAX_RUNS 64
 
 /* What the queue says of a run. */
 typedef struct QueuedRun
 {
-	bool		begun;
-	bool		requeued;		/* called again: reread the text */
-	bool		at_home;
+	bool begun;
+	bool requeued; /* called again: reread the text */
+	bool at_home;
 } QueuedRun;
 
 static Datum
 ids_of_runs(void)
 {
-	Datum	   *ids = palloc(Max(worker.num_runs, 1) * sizeof(Datum));
-	int			count = 0;
-	dlist_iter	iter;
+	Datum	  *ids = palloc(Max(worker.num_runs, 1) * sizeof(Datum));
+	int		   count = 0;
+	dlist_iter iter;
 
-	dlist_foreach(iter, &worker.runs)
+	dlist_foreach (iter, &worker.runs)
 		ids[count++] = Int64GetDatum(dlist_container(Run, node, iter.cur)->job_id);
 	return make_array(ids, NULL, count, INT8OID);
 }
@@ -59,15 +59,17 @@ read_queue(int limit)
 		" history IS DISTINCT FROM $5, read_back, started_at"
 		" FROM sendcampaign.run WHERE role = $1::name AND state IN ('queued', 'running')"
 		" AND job_id <> ALL ($2) ORDER BY queued_at, job_id LIMIT $4",
-		6, {TEXTOID, INT8ARRAYOID, NUMERICOID, INT8OID, TEXTOID, OIDOID}
-	};
-	Datum		values[] = {
-		CStringGetTextDatum(worker.role_name), ids_of_runs(),
+		6,
+		{TEXTOID, INT8ARRAYOID, NUMERICOID, INT8OID, TEXTOID, OIDOID}};
+	Datum values[] = {
+		CStringGetTextDatum(worker.role_name),
+		ids_of_runs(),
 		DirectFunctionCall3(numeric_in,
 							CStringGetDatum(psprintf(UINT64_FORMAT, GetSystemIdentifier())),
 							ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)),
-		Int64GetDatum(limit), CStringGetTextDatum(cluster_history()), ObjectIdGetDatum(MyDatabaseId)
-	};
+		Int64GetDatum(limit),
+		CStringGetTextDatum(cluster_history()),
+		ObjectIdGetDatum(MyDatabaseId)};
 
 	return own_execute(&statement, values, NULL);
 }
@@ -85,7 +87,7 @@ create_run(uint64 row, QueuedRun *queued)
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "sendcampaign run",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
-	Run		   *run = palloc0(sizeof(Run));
+	Run			 *run = palloc0(sizeof(Run));
 
 	run->context = context;
 	run->tentative = true;
@@ -137,23 +139,20 @@ static void
 read_campaign(Run *run)
 {
 	MemoryContext old;
-	char	   *message;
-	char	   *base_url;
+	char		 *message;
+	char		 *base_url;
 
 	if (tables_read_campaign(run->tables, run->campaign_id) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_NO_DATA_FOUND),
-				 errmsg("campaign %lld no longer exists", (long long) run->campaign_id)));
+		ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND),
+						errmsg("campaign %lld no longer exists", (long long) run->campaign_id)));
 	if (spi_isnull(0, 3))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("campaign %lld has no list", (long long) run->campaign_id)));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("campaign %lld has no list", (long long) run->campaign_id)));
 	message = spi_string(0, 1);
 	base_url = spi_string(0, 2);
 	if (message == NULL || message[strspn(message, " \t\r\n")] == '\0')
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("campaign %lld has no message", (long long) run->campaign_id)));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("campaign %lld has no message", (long long) run->campaign_id)));
 	old = MemoryContextSwitchTo(run->context);
 	run->list_id = spi_int64(0, 3);
 	run->message = pstrdup(message);
@@ -164,13 +163,13 @@ read_campaign(Run *run)
 static void
 store_beginning(Run *run, int64 total)
 {
-	Oid			types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID, INT8OID, TEXTOID};
-	Datum		values[] = {
-		Int64GetDatum(run->job_id), Int64GetDatum(run->list_id),
-		CStringGetTextDatum(run->message),
-		run->base_url ? CStringGetTextDatum(run->base_url) : (Datum) 0,
-		Int64GetDatum(total), CStringGetTextDatum(cluster_history())
-	};
+	Oid	  types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID, INT8OID, TEXTOID};
+	Datum values[] = {Int64GetDatum(run->job_id),
+					  Int64GetDatum(run->list_id),
+					  CStringGetTextDatum(run->message),
+					  run->base_url ? CStringGetTextDatum(run->base_url) : (Datum) 0,
+					  Int64GetDatum(total),
+					  CStringGetTextDatum(cluster_history())};
 
 	(void) own_query("UPDATE sendcampaign.run SET state = 'running', error = NULL,"
 					 " started_at = coalesce(started_at, clock_timestamp()),"
@@ -184,11 +183,11 @@ store_beginning(Run *run, int64 total)
 static int64
 store_recipients_in_little_memory(Run *run)
 {
-	int			level = NewGUCNestLevel();
-	int64		total;
+	int	  level = NewGUCNestLevel();
+	int64 total;
 
-	(void) set_config_option("work_mem", "1MB", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("work_mem", "1MB", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
+							 0, false);
 	total = store_recipients(run);
 	AtEOXact_GUC(true, level);
 	return total;
@@ -230,29 +229,30 @@ reread_run(Run *run)
 static void
 pause_stranger(Run *run)
 {
-	pause_run(run, "this is not the cluster and database in which the run was queued; it may have been sent there");
+	pause_run(
+		run,
+		"this is not the cluster and database in which the run was queued; it may have been sent there");
 }
 
 static void
 adopt(Run *run, const QueuedRun *queued)
 {
-	RunFunction function = !queued->begun ? begin_run :
-		queued->requeued ? reread_run : resume_run;
+	RunFunction function = !queued->begun ? begin_run : queued->requeued ? reread_run : resume_run;
 
 	dlist_push_tail(&worker.runs, &run->node);
 	worker.num_runs++;
 	if (!queued->at_home)
 		pause_stranger(run);
 	else if (!guarded(function, run, &run->claiming) && run->stop_reason == NULL)
-		free_run(run);			/* it is in the queue still */
+		free_run(run); /* it is in the queue still */
 }
 
 int
 adopt_runs(void)
 {
-	uint64		count = read_queue(MAX_RUNS - worker.num_runs);
-	Run		  **runs = palloc(Max(count, 1) * sizeof(Run *));
-	QueuedRun  *queued = palloc(Max(count, 1) * sizeof(QueuedRun));
+	uint64	   count = read_queue(MAX_RUNS - worker.num_runs);
+	Run		 **runs = palloc(Max(count, 1) * sizeof(Run *));
+	QueuedRun *queued = palloc(Max(count, 1) * sizeof(QueuedRun));
 
 	for (uint64 i = 0; i < count; i++)
 		runs[i] = create_run(i, &queued[i]);

@@ -15,7 +15,7 @@
  * it can hold: new ones are begun, others go on.  Returns how many.  In a
  * transaction with SPI connected.
  */
-extern int	adopt_runs(void);
+extern int adopt_runs(void);
 
 /* Are there any that could be adopted?  In a transaction likewise. */
 extern bool runs_are_waiting(void);
@@ -23,4 +23,4 @@ extern bool runs_are_waiting(void);
 /* Frees a run and all that it holds. */
 extern void free_run(Run *run);
 
-#endif							/* SENDCAMPAIGN_ADOPT_H */
+#endif /* SENDCAMPAIGN_ADOPT_H */

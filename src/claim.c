@@ -25,18 +25,17 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-#define FETCH_SIZE	(BATCH_SIZE * 16)
+#define FETCH_SIZE (BATCH_SIZE * 16)
 
 static void
 store_batch(Run *run, int number, Datum *ids, int count)
 {
 	static OwnStatement statement = {
 		"INSERT INTO sendcampaign.batch (job_id, number, list_user_ids) VALUES ($1, $2, $3)",
-		3, {INT8OID, INT4OID, INT8ARRAYOID}
-	};
-	Datum		values[] = {
-		Int64GetDatum(run->job_id), Int32GetDatum(number), make_array(ids, NULL, count, INT8OID)
-	};
+		3,
+		{INT8OID, INT4OID, INT8ARRAYOID}};
+	Datum values[] = {Int64GetDatum(run->job_id), Int32GetDatum(number),
+					  make_array(ids, NULL, count, INT8OID)};
 
 	(void) own_execute(&statement, values, NULL);
 }
@@ -44,13 +43,12 @@ store_batch(Run *run, int number, Datum *ids, int count)
 int64
 store_recipients(Run *run)
 {
-	Portal		portal = tables_open_list(run->tables, run->list_id);
-	Datum	   *ids = palloc(FETCH_SIZE * sizeof(Datum));
-	int64		total = 0;
-	int			number = 0;
-	int			fetched;
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
-												  "sendcampaign recipients",
+	Portal		  portal = tables_open_list(run->tables, run->list_id);
+	Datum		 *ids = palloc(FETCH_SIZE * sizeof(Datum));
+	int64		  total = 0;
+	int			  number = 0;
+	int			  fetched;
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "sendcampaign recipients",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = CurrentMemoryContext;
 
@@ -86,23 +84,23 @@ take_batch(Run *run, int *number)
 		" (SELECT b.number FROM sendcampaign.batch b WHERE b.job_id = $1 AND b.number > $2"
 		"  ORDER BY b.number LIMIT 1)"
 		" RETURNING number, list_user_ids",
-		2, {INT8OID, INT4OID}
-	};
-	Datum		values[] = {Int64GetDatum(run->job_id), Int32GetDatum(run->last_batch)};
-	bool		isnull;
+		2,
+		{INT8OID, INT4OID}};
+	Datum values[] = {Int64GetDatum(run->job_id), Int32GetDatum(run->last_batch)};
+	bool  isnull;
 
 	if (own_execute(&statement, values, NULL) == 0)
 		return NULL;
 	*number = spi_int32(0, 1);
-	return DatumGetArrayTypePCopy(SPI_getbinval(SPI_tuptable->vals[0],
-												SPI_tuptable->tupdesc, 2, &isnull));
+	return DatumGetArrayTypePCopy(
+		SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
 }
 
 static char *
 trimmed(uint64 row, int column)
 {
-	char	   *value = spi_string(row, column);
-	char	   *end;
+	char *value = spi_string(row, column);
+	char *end;
 
 	if (value == NULL)
 		return NULL;
@@ -115,10 +113,9 @@ trimmed(uint64 row, int column)
 static void
 missing_configuration(const Run *run, const char *what)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("the group's configuration has no %s", what),
-			 errdetail("The group is that of list %lld.", (long long) run->list_id)));
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("the group's configuration has no %s", what),
+					errdetail("The group is that of list %lld.", (long long) run->list_id)));
 }
 
 /*
@@ -128,21 +125,19 @@ missing_configuration(const Run *run, const char *what)
 void
 read_sender(Run *run)
 {
-	char	   *sid;
-	char	   *user;
-	char	   *secret;
-	char	   *sender;
-	char	   *e164;
+	char *sid;
+	char *user;
+	char *secret;
+	char *sender;
+	char *e164;
 
 	tables_read_sender(run->tables, run->campaign_id, run->list_id);
 	if (!spi_bool(0, 1))
-		ereport(ERROR,
-				(errcode(ERRCODE_NO_DATA_FOUND),
-				 errmsg("campaign %lld no longer exists", (long long) run->campaign_id)));
+		ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND),
+						errmsg("campaign %lld no longer exists", (long long) run->campaign_id)));
 	if (!spi_bool(0, 2))
-		ereport(ERROR,
-				(errcode(ERRCODE_NO_DATA_FOUND),
-				 errmsg("list %lld does not exist", (long long) run->list_id)));
+		ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND),
+						errmsg("list %lld does not exist", (long long) run->list_id)));
 	if ((sid = trimmed(0, 3)) == NULL)
 		missing_configuration(run, "\"twilioAccountSid\"");
 	user = sid;
@@ -153,7 +148,8 @@ read_sender(Run *run)
 		secret = trimmed(0, 6);
 	}
 	if (user == NULL || secret == NULL)
-		missing_configuration(run, "\"twilioAuthToken\", nor \"twilioApiKeySid\" and \"twilioApiKeySecret\"");
+		missing_configuration(
+			run, "\"twilioAuthToken\", nor \"twilioApiKeySid\" and \"twilioApiKeySecret\"");
 	if ((sender = trimmed(0, 7)) == NULL && (sender = trimmed(0, 8)) == NULL)
 		missing_configuration(run, "\"twilioFromSmsNumber\", nor \"twilioMessagingServiceSid\"");
 
@@ -168,7 +164,7 @@ create_claim(Run *run, int number, int count)
 {
 	MemoryContext context = AllocSetContextCreate(run->context, "sendcampaign claim",
 												  ALLOCSET_DEFAULT_SIZES);
-	Claim	   *claim = MemoryContextAllocZero(context, sizeof(Claim));
+	Claim		 *claim = MemoryContextAllocZero(context, sizeof(Claim));
 
 	claim->context = context;
 	claim->run = run;
@@ -181,7 +177,7 @@ create_claim(Run *run, int number, int count)
 	for (int i = 0; i < count; i++)
 	{
 		claim->messages[i].claim = claim;
-		claim->messages[i].state = MESSAGE_RECORDED;	/* in no list yet */
+		claim->messages[i].state = MESSAGE_RECORDED; /* in no list yet */
 	}
 	dlist_push_tail(&run->claims, &claim->node);
 	run->open += count;
@@ -198,9 +194,9 @@ skip(Message *message, const char *reason)
 static void
 set_text(Message *message)
 {
-	Run		   *run = message->claim->run;
-	char	   *link = render_link(run->base_url, message->list_user_id, run->campaign_id);
-	char	   *text = render_text(run->message, link);
+	Run	 *run = message->claim->run;
+	char *link = render_link(run->base_url, message->list_user_id, run->campaign_id);
+	char *text = render_text(run->message, link);
 
 	message->text = message_strdup(message, text);
 	message->link = link ? message->text + strlen(text) - strlen(link) : NULL;
@@ -210,8 +206,8 @@ set_text(Message *message)
 static void
 fill_message(Message *message, uint64 row)
 {
-	char	   *phone = spi_string(row, 4);
-	char	   *e164;
+	char *phone = spi_string(row, 4);
+	char *e164;
 
 	message->list_user_id = spi_int64(row, 1);
 	message->phone = message_strdup(message, phone);
@@ -239,15 +235,15 @@ store_claim(Claim *claim)
 		"INSERT INTO sendcampaign.claim"
 		" (job_id, number, list_user_ids, phones, account, sender, claimed_at, twilio_time)"
 		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-		8, {INT8OID, INT4OID, INT8ARRAYOID, TEXTARRAYOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT8OID}
-	};
-	Datum	   *ids = palloc(claim->num_messages * sizeof(Datum));
-	Datum	   *phones = palloc(claim->num_messages * sizeof(Datum));
-	int			count = 0;
+		8,
+		{INT8OID, INT4OID, INT8ARRAYOID, TEXTARRAYOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT8OID}};
+	Datum *ids = palloc(claim->num_messages * sizeof(Datum));
+	Datum *phones = palloc(claim->num_messages * sizeof(Datum));
+	int	   count = 0;
 
 	for (int i = 0; i < claim->num_messages; i++)
 	{
-		Message    *message = &claim->messages[i];
+		Message *message = &claim->messages[i];
 
 		if (message->state != MESSAGE_READY)
 			continue;
@@ -256,12 +252,11 @@ store_claim(Claim *claim)
 	}
 	if (count > 0)
 	{
-		Datum		values[] = {
-			Int64GetDatum(claim->run->job_id), Int32GetDatum(claim->number),
-			make_array(ids, NULL, count, INT8OID), make_array(phones, NULL, count, TEXTOID),
+		Datum values[] = {
+			Int64GetDatum(claim->run->job_id),		 Int32GetDatum(claim->number),
+			make_array(ids, NULL, count, INT8OID),	 make_array(phones, NULL, count, TEXTOID),
 			CStringGetTextDatum(claim->account_sid), CStringGetTextDatum(claim->sender),
-			TimestampTzGetDatum(claim->claimed_at), Int64GetDatum(claim->twilio_time)
-		};
+			TimestampTzGetDatum(claim->claimed_at),	 Int64GetDatum(claim->twilio_time)};
 
 		(void) own_execute(&statement, values, NULL);
 	}
@@ -270,10 +265,10 @@ store_claim(Claim *claim)
 void
 claim_batch(Run *run)
 {
-	int			number;
-	ArrayType  *ids = take_batch(run, &number);
-	Claim	   *claim;
-	uint64		count;
+	int		   number;
+	ArrayType *ids = take_batch(run, &number);
+	Claim	  *claim;
+	uint64	   count;
 
 	if (ids == NULL)
 	{
@@ -299,20 +294,20 @@ claim_batch(Run *run)
 void
 keep_claims(Run *run)
 {
-	dlist_iter	iter;
+	dlist_iter iter;
 
-	dlist_foreach(iter, &run->claims)
+	dlist_foreach (iter, &run->claims)
 		dlist_container(Claim, node, iter.cur)->tentative = false;
 }
 
 void
 drop_claim(Claim *claim)
 {
-	Run		   *run = claim->run;
+	Run *run = claim->run;
 
 	for (int i = 0; i < claim->num_messages; i++)
 	{
-		Message    *message = &claim->messages[i];
+		Message *message = &claim->messages[i];
 
 		Assert(message->state != MESSAGE_SENDING && message->state != MESSAGE_LOOKING_UP);
 		if (message->state != MESSAGE_RECORDED)
@@ -331,9 +326,9 @@ drop_unfinished_claim(Run *run)
 {
 	dlist_mutable_iter iter;
 
-	dlist_foreach_modify(iter, &run->claims)
+	dlist_foreach_modify (iter, &run->claims)
 	{
-		Claim	   *claim = dlist_container(Claim, node, iter.cur);
+		Claim *claim = dlist_container(Claim, node, iter.cur);
 
 		if (claim->tentative && !claim->stored)
 			drop_claim(claim);
@@ -345,9 +340,9 @@ drop_tentative_claims(Run *run)
 {
 	dlist_mutable_iter iter;
 
-	dlist_foreach_modify(iter, &run->claims)
+	dlist_foreach_modify (iter, &run->claims)
 	{
-		Claim	   *claim = dlist_container(Claim, node, iter.cur);
+		Claim *claim = dlist_container(Claim, node, iter.cur);
 
 		if (!claim->tentative)
 			continue;
@@ -368,16 +363,15 @@ free_claim(Claim *claim)
 static void
 recover_claim(Run *run, uint64 row, TimestampTz due)
 {
-	bool		isnull;
-	Datum	   *ids;
-	Datum	   *phones;
-	int			count;
-	Claim	   *claim;
+	bool   isnull;
+	Datum *ids;
+	Datum *phones;
+	int	   count;
+	Claim *claim;
 
 	deconstruct_array(DatumGetArrayTypeP(SPI_getbinval(SPI_tuptable->vals[row],
 													   SPI_tuptable->tupdesc, 2, &isnull)),
-					  INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE,
-					  &ids, NULL, &count);
+					  INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &ids, NULL, &count);
 	deconstruct_array(DatumGetArrayTypeP(SPI_getbinval(SPI_tuptable->vals[row],
 													   SPI_tuptable->tupdesc, 3, &isnull)),
 					  TEXTOID, -1, false, TYPALIGN_INT, &phones, NULL, &count);
@@ -390,7 +384,7 @@ recover_claim(Run *run, uint64 row, TimestampTz due)
 	claim->twilio_time = spi_int64(row, 7);
 	for (int i = 0; i < count; i++)
 	{
-		Message    *message = &claim->messages[i];
+		Message *message = &claim->messages[i];
 
 		message->list_user_id = DatumGetInt64(ids[i]);
 		message->phone = message_strdup(message, TextDatumGetCString(phones[i]));
@@ -412,21 +406,25 @@ recover_claims(Run *run)
 	 * The worker that sent them is gone, so nothing leaves any more; what it
 	 * had sent may be under way for as long as a request may take.
 	 */
-	due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-									  to_ms(sendcampaign_request_timeout + sendcampaign_lookup_delay));
-	count = own_query("SELECT c.number, array_agg(u.id ORDER BY u.id), array_agg(u.phone ORDER BY u.id),"
-					  " c.account, c.sender, c.claimed_at, c.twilio_time"
-					  " FROM sendcampaign.claim c"
-					  " CROSS JOIN LATERAL unnest(c.list_user_ids, c.phones) u(id, phone)"
-					  " WHERE c.job_id = $1 AND NOT EXISTS (SELECT FROM sendcampaign.message m"
-					  "  WHERE m.job_id = c.job_id AND m.list_user_id = u.id)"
-					  " GROUP BY c.job_id, c.number", 1, &type, &value, NULL);
+	due = TimestampTzPlusMilliseconds(
+		GetCurrentTimestamp(), to_ms(sendcampaign_request_timeout + sendcampaign_lookup_delay));
+	count = own_query(
+		"SELECT c.number, array_agg(u.id ORDER BY u.id), array_agg(u.phone ORDER BY u.id),"
+		" c.account, c.sender, c.claimed_at, c.twilio_time"
+		" FROM sendcampaign.claim c"
+		" CROSS JOIN LATERAL unnest(c.list_user_ids, c.phones) u(id, phone)"
+		" WHERE c.job_id = $1 AND NOT EXISTS (SELECT FROM sendcampaign.message m"
+		"  WHERE m.job_id = c.job_id AND m.list_user_id = u.id)"
+		" GROUP BY c.job_id, c.number",
+		1, &type, &value, NULL);
 	for (uint64 i = 0; i < count; i++)
 		recover_claim(run, i, due);
 	if (count > 0)
-		ereport(LOG,
-				(errmsg("sendcampaign: job %lld: looking up %d messages that an earlier worker left in doubt",
-						(long long) run->job_id, run->open)));
+		ereport(
+			LOG,
+			(errmsg(
+				"sendcampaign: job %lld: looking up %d messages that an earlier worker left in doubt",
+				(long long) run->job_id, run->open)));
 
 	/* a claim all of whose outcomes are there was about to be deleted */
 	(void) own_query("DELETE FROM sendcampaign.claim c WHERE c.job_id = $1 AND NOT EXISTS"
@@ -439,12 +437,12 @@ recover_claims(Run *run)
 bool
 wants_claim(const Run *run, TimestampTz now)
 {
-	int			enough = run->account ? Max(run->account->window, BATCH_SIZE / 2) : 1;
+	int enough = run->account ? Max(run->account->window, BATCH_SIZE / 2) : 1;
 
-	return !worker.leaving && sendcampaign_enabled &&
-		!run->exhausted && !run->finished && run->stop_reason == NULL && run->history == NULL &&
-		run->num_ready < enough && run->claiming.until <= now &&
-		(run->account == NULL || run->account->paused_until <= now || run->num_ready == 0) &&
-		run->open - run->num_done - run->num_agenda < 4 * enough + 2 * BATCH_SIZE &&
-		run->open < 4 * sendcampaign_max_concurrency + 16 * BATCH_SIZE;
+	return !worker.leaving && sendcampaign_enabled && !run->exhausted && !run->finished &&
+		   run->stop_reason == NULL && run->history == NULL && run->num_ready < enough &&
+		   run->claiming.until <= now &&
+		   (run->account == NULL || run->account->paused_until <= now || run->num_ready == 0) &&
+		   run->open - run->num_done - run->num_agenda < 4 * enough + 2 * BATCH_SIZE &&
+		   run->open < 4 * sendcampaign_max_concurrency + 16 * BATCH_SIZE;
 }

@@ -11,7 +11,7 @@
 #include "run.h"
 
 /* Recipients of one batch: the unit that is claimed. */
-#define BATCH_SIZE	256
+#define BATCH_SIZE 256
 
 /*
  * Stores the ids of the list's users in batches; returns how many there are.
@@ -52,4 +52,4 @@ extern void free_claim(Claim *claim);
 /* Does the run need another batch? */
 extern bool wants_claim(const Run *run, TimestampTz now);
 
-#endif							/* SENDCAMPAIGN_CLAIM_H */
+#endif /* SENDCAMPAIGN_CLAIM_H */

@@ -89,8 +89,8 @@ static const CodeClass code_classes[] = {
 static int
 compare_code(const void *key, const void *element)
 {
-	int			code = *(const int *) key;
-	int			other = ((const CodeClass *) element)->code;
+	int code = *(const int *) key;
+	int other = ((const CodeClass *) element)->code;
 
 	return code < other ? -1 : code > other;
 }
@@ -98,8 +98,7 @@ compare_code(const void *key, const void *element)
 static const CodeClass *
 find_code(int code)
 {
-	return bsearch(&code, code_classes, lengthof(code_classes),
-				   sizeof(CodeClass), compare_code);
+	return bsearch(&code, code_classes, lengthof(code_classes), sizeof(CodeClass), compare_code);
 }
 
 const char *
@@ -122,7 +121,7 @@ typedef struct Answer
 static void
 answer_member(void *arg, int depth, const char *key, const char *value)
 {
-	Answer	   *answer = arg;
+	Answer *answer = arg;
 
 	if (depth != 1 || value == NULL)
 		return;
@@ -176,9 +175,9 @@ classify_refusal(const Answer *answer, long status, Verdict *verdict)
 static void
 classify_answer(const HttpResponse *response, Verdict *verdict)
 {
-	Answer		answer = {0};
-	bool		valid = !response->truncated &&
-		json_scan(response->body, response->body_length, answer_member, NULL, &answer);
+	Answer answer = {0};
+	bool   valid = !response->truncated &&
+				 json_scan(response->body, response->body_length, answer_member, NULL, &answer);
 
 	if (response->status < 200 || response->status >= 300)
 	{
@@ -196,9 +195,9 @@ classify_answer(const HttpResponse *response, Verdict *verdict)
 	{
 		verdict->kind = VERDICT_DOUBT;
 		verdict->error_code = (int) response->status;
-		verdict->error_message = pstrdup(response->truncated ? "answer too long" :
-										 valid ? "answer names no sid" :
-										 "answer is not valid JSON");
+		verdict->error_message = pstrdup(response->truncated ? "answer too long"
+										 : valid			 ? "answer names no sid"
+															 : "answer is not valid JSON");
 	}
 }
 
@@ -206,8 +205,8 @@ classify_answer(const HttpResponse *response, Verdict *verdict)
 static void
 make_storable(char *text)
 {
-	bool		valid = GetDatabaseEncoding() == PG_UTF8 &&
-		pg_verify_mbstr(PG_UTF8, text, strlen(text), true);
+	bool valid = GetDatabaseEncoding() == PG_UTF8 &&
+				 pg_verify_mbstr(PG_UTF8, text, strlen(text), true);
 
 	for (; *text; text++)
 	{
@@ -223,7 +222,7 @@ classify_failure(const HttpResponse *response, Verdict *verdict)
 	if (response->result == HTTP_NOT_SENT)
 		verdict->kind = VERDICT_UNREACHABLE;
 	else if (response->status == 429)
-		verdict->kind = VERDICT_RETRY;	/* never processed, whatever broke after */
+		verdict->kind = VERDICT_RETRY; /* never processed, whatever broke after */
 	else
 		verdict->kind = VERDICT_DOUBT;
 	verdict->error_code = (int) response->status;

@@ -91,4 +91,4 @@ compat_json_lexer(const char *json, int length, int encoding)
 #endif
 }
 
-#endif							/* SENDCAMPAIGN_COMPAT_H */
+#endif /* SENDCAMPAIGN_COMPAT_H */

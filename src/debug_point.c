@@ -19,9 +19,9 @@
 void
 debug_point(DebugPoint point)
 {
-	bool		outside = !IsTransactionState();
-	int			lock_timeout = LockTimeout;
-	LOCKTAG		tag;
+	bool	outside = !IsTransactionState();
+	int		lock_timeout = LockTimeout;
+	LOCKTAG tag;
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, DEBUG_POINT_CLASS, point, 2);
 	if (outside)
@@ -34,4 +34,4 @@ debug_point(DebugPoint point)
 		CommitTransactionCommand();
 }
 
-#endif							/* SENDCAMPAIGN_DEBUG_POINTS */
+#endif /* SENDCAMPAIGN_DEBUG_POINTS */

@@ -11,14 +11,14 @@
 #ifndef SENDCAMPAIGN_DEBUG_POINT_H
 #define SENDCAMPAIGN_DEBUG_POINT_H
 
-#define DEBUG_POINT_CLASS	5005
+#define DEBUG_POINT_CLASS 5005
 
 typedef enum DebugPoint
 {
-	DEBUG_CLAIMED = 1,			/* the claim is committed, nothing has left */
-	DEBUG_ANSWERED,				/* answers have come, nothing is recorded */
-	DEBUG_RECORDING,			/* within the transaction that records */
-	DEBUG_RECORDED				/* it is committed */
+	DEBUG_CLAIMED = 1, /* the claim is committed, nothing has left */
+	DEBUG_ANSWERED,	   /* answers have come, nothing is recorded */
+	DEBUG_RECORDING,   /* within the transaction that records */
+	DEBUG_RECORDED	   /* it is committed */
 } DebugPoint;
 
 #ifdef SENDCAMPAIGN_DEBUG_POINTS
@@ -27,4 +27,4 @@ extern void debug_point(DebugPoint point);
 #define debug_point(point) ((void) 0)
 #endif
 
-#endif							/* SENDCAMPAIGN_DEBUG_POINT_H */
+#endif /* SENDCAMPAIGN_DEBUG_POINT_H */

@@ -19,11 +19,11 @@
 static Datum
 counts_of_current_row(void)
 {
-	char	   *json = psprintf("{\"total\": %lld, \"sent\": %lld, \"failed\": %lld,"
-								" \"skipped\": %lld, \"inDoubt\": %lld}",
-								(long long) spi_int64(0, 1), (long long) spi_int64(0, 2),
-								(long long) spi_int64(0, 3), (long long) spi_int64(0, 4),
-								(long long) spi_int64(0, 5));
+	char *json = psprintf("{\"total\": %lld, \"sent\": %lld, \"failed\": %lld,"
+						  " \"skipped\": %lld, \"inDoubt\": %lld}",
+						  (long long) spi_int64(0, 1), (long long) spi_int64(0, 2),
+						  (long long) spi_int64(0, 3), (long long) spi_int64(0, 4),
+						  (long long) spi_int64(0, 5));
 
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json));
 }
@@ -32,8 +32,8 @@ counts_of_current_row(void)
 static int
 progress_of_current_row(void)
 {
-	int64		total = spi_int64(0, 1);
-	int64		done = spi_int64(0, 2) + spi_int64(0, 3) + spi_int64(0, 4) + spi_int64(0, 5);
+	int64 total = spi_int64(0, 1);
+	int64 done = spi_int64(0, 2) + spi_int64(0, 3) + spi_int64(0, 4) + spi_int64(0, 5);
 
 	return total > 0 ? (int) Min(99, 5 + done * 95 / total) : 5;
 }
@@ -44,7 +44,7 @@ static struct
 	int			progress;
 	Datum		counts;
 	const char *error;
-}			report;
+} report;
 
 static void
 write_progress(Run *run)
@@ -83,14 +83,15 @@ report_progress(Run *run, bool careful)
 static void
 append_reasons(StringInfo buf, Run *run, const char *status)
 {
-	Oid			types[] = {INT8OID, TEXTOID};
-	Datum		values[] = {Int64GetDatum(run->job_id), CStringGetTextDatum(status)};
-	uint64		count;
+	Oid	   types[] = {INT8OID, TEXTOID};
+	Datum  values[] = {Int64GetDatum(run->job_id), CStringGetTextDatum(status)};
+	uint64 count;
 
 	count = own_query("SELECT error_code, min(error_message), count(*) FROM sendcampaign.message"
 					  " WHERE job_id = $1 AND status = $2 GROUP BY error_code,"
 					  " CASE WHEN error_code IS NULL THEN error_message END"
-					  " ORDER BY count(*) DESC, error_code LIMIT 6", 2, types, values, NULL);
+					  " ORDER BY count(*) DESC, error_code LIMIT 6",
+					  2, types, values, NULL);
 	for (uint64 i = 0; i < count; i++)
 	{
 		int			code = spi_int32(i, 1);
@@ -113,10 +114,10 @@ append_reasons(StringInfo buf, Run *run, const char *status)
 static char *
 summary(Run *run)
 {
-	long long	total = spi_int64(0, 1);
-	long long	failed = spi_int64(0, 3);
-	long long	skipped = spi_int64(0, 4);
-	long long	in_doubt = spi_int64(0, 5);
+	long long	   total = spi_int64(0, 1);
+	long long	   failed = spi_int64(0, 3);
+	long long	   skipped = spi_int64(0, 4);
+	long long	   in_doubt = spi_int64(0, 5);
 	StringInfoData buf;
 
 	if (failed == 0 && in_doubt == 0)
@@ -129,8 +130,8 @@ summary(Run *run)
 	}
 	if (in_doubt > 0)
 	{
-		appendStringInfo(&buf, "%s%lld of %lld messages in doubt", failed > 0 ? "; " : "",
-						 in_doubt, total);
+		appendStringInfo(&buf, "%s%lld of %lld messages in doubt", failed > 0 ? "; " : "", in_doubt,
+						 total);
 		append_reasons(&buf, run, "in_doubt");
 	}
 	if (skipped > 0)
@@ -151,18 +152,16 @@ write_end(Run *run, const char *state, const char *error, bool completed, bool c
 	static OwnStatement end = {
 		"UPDATE sendcampaign.run SET state = $2, error = $3, finished_at = clock_timestamp()"
 		" WHERE job_id = $1",
-		3, {INT8OID, TEXTOID, TEXTOID}
-	};
+		3,
+		{INT8OID, TEXTOID, TEXTOID}};
 	static OwnStatement notify = {
 		"SELECT pg_notify('sendcampaign', json_build_object('job_id', job_id,"
 		" 'campaign_id', campaign_id, 'state', state, 'total', total, 'sent', sent,"
 		" 'failed', failed, 'skipped', skipped, 'in_doubt', in_doubt,"
 		" 'error', left(error, 1000))::text) FROM sendcampaign.run WHERE job_id = $1",
-		1, {INT8OID}
-	};
-	Datum		values[] = {
-		Int64GetDatum(run->job_id), CStringGetTextDatum(state), optional_text(error)
-	};
+		1,
+		{INT8OID}};
+	Datum values[] = {Int64GetDatum(run->job_id), CStringGetTextDatum(state), optional_text(error)};
 
 	report.progress = completed ? 100 : -1;
 	report.error = error;
@@ -180,9 +179,9 @@ read_counts(Run *run)
 {
 	static OwnStatement statement = {
 		"SELECT total, sent, failed, skipped, in_doubt FROM sendcampaign.run WHERE job_id = $1",
-		1, {INT8OID}
-	};
-	Datum		value = Int64GetDatum(run->job_id);
+		1,
+		{INT8OID}};
+	Datum value = Int64GetDatum(run->job_id);
 
 	if (own_execute(&statement, &value, NULL) == 0)
 		return false;
@@ -211,19 +210,20 @@ finish_run(Run *run, bool careful)
 void
 report_settled(AppTables *tables, int64 job_id)
 {
-	Run			run = {.job_id = job_id, .tables = tables};
-	Oid			types[] = {INT8OID, TEXTOID};
-	char	   *error;
-	Datum		values[2];
+	Run	  run = {.job_id = job_id, .tables = tables};
+	Oid	  types[] = {INT8OID, TEXTOID};
+	char *error;
+	Datum values[2];
 
 	if (!read_counts(&run))
 		return;
 	error = summary(&run);
 	values[0] = Int64GetDatum(job_id);
 	values[1] = optional_text(error);
-	if (own_query("UPDATE sendcampaign.run SET error = $2 WHERE job_id = $1 AND state = 'completed'",
-				  2, types, values, error ? "  " : " n") == 0)
-		return;					/* it will say so when it ends */
+	if (own_query(
+			"UPDATE sendcampaign.run SET error = $2 WHERE job_id = $1 AND state = 'completed'", 2,
+			types, values, error ? "  " : " n") == 0)
+		return; /* it will say so when it ends */
 	report.progress = -1;
 	report.error = error;
 	write_job_end(&run);
@@ -234,25 +234,25 @@ fail_run(Run *run, bool careful)
 {
 	if (read_counts(run) && !write_end(run, "failed", run->stop_reason, false, careful))
 		return;
-	ereport(LOG,
-			(errmsg("sendcampaign: job %lld has failed: %s",
-					(long long) run->job_id, run->stop_reason),
-			 errhint("Mend the cause and call send_campaign() with the same campaign and job: it goes on where it stopped.")));
+	ereport(
+		LOG,
+		(errmsg("sendcampaign: job %lld has failed: %s", (long long) run->job_id, run->stop_reason),
+		 errhint(
+			 "Mend the cause and call send_campaign() with the same campaign and job: it goes on where it stopped.")));
 	run->stop_recorded = true;
 }
 
 void
 pause_run(Run *run, const char *reason)
 {
-	Oid			types[] = {INT8OID, TEXTOID};
-	Datum		values[] = {Int64GetDatum(run->job_id), CStringGetTextDatum(reason)};
+	Oid	  types[] = {INT8OID, TEXTOID};
+	Datum values[] = {Int64GetDatum(run->job_id), CStringGetTextDatum(reason)};
 
 	(void) own_query("UPDATE sendcampaign.run SET state = 'paused', error = $2 WHERE job_id = $1",
 					 2, types, values, NULL);
-	ereport(LOG,
-			(errmsg("sendcampaign: job %lld is paused: %s", (long long) run->job_id, reason),
-			 errhint("If it should go on all the same, call sendcampaign.resume(%lld).",
-					 (long long) run->job_id)));
+	ereport(LOG, (errmsg("sendcampaign: job %lld is paused: %s", (long long) run->job_id, reason),
+				  errhint("If it should go on all the same, call sendcampaign.resume(%lld).",
+						  (long long) run->job_id)));
 	run->finished = true;
 }
 

@@ -38,4 +38,4 @@ extern void report_settled(AppTables *tables, int64 job_id);
 /* Tells the job that the extension is gone.  Throws. */
 extern void report_dropped_extension(Run *run);
 
-#endif							/* SENDCAMPAIGN_FINISH_H */
+#endif /* SENDCAMPAIGN_FINISH_H */

@@ -17,15 +17,15 @@ error_may_pass(int sqlerrcode)
 {
 	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
 	{
-		case ERRCODE_TRANSACTION_ROLLBACK:	/* deadlock, serialization */
+		case ERRCODE_TRANSACTION_ROLLBACK: /* deadlock, serialization */
 		case ERRCODE_INSUFFICIENT_RESOURCES:
 		case ERRCODE_OPERATOR_INTERVENTION:
 		case ERRCODE_SYSTEM_ERROR:
 			return true;
 		default:
 			return sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
-				sqlerrcode == ERRCODE_OBJECT_IN_USE ||
-				sqlerrcode == ERRCODE_READ_ONLY_SQL_TRANSACTION;
+				   sqlerrcode == ERRCODE_OBJECT_IN_USE ||
+				   sqlerrcode == ERRCODE_READ_ONLY_SQL_TRANSACTION;
 	}
 }
 
@@ -33,12 +33,10 @@ void
 back_off(Run *run, Backoff *backoff, const char *reason)
 {
 	if (backoff->failures == 0)
-		ereport(LOG,
-				(errmsg("sendcampaign: job %lld waits for the database: %s",
-						(long long) run->job_id, reason)));
-	backoff->until =
-		TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-									100 + backoff_delay(Min(backoff->failures, 2)));
+		ereport(LOG, (errmsg("sendcampaign: job %lld waits for the database: %s",
+							 (long long) run->job_id, reason)));
+	backoff->until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+												 100 + backoff_delay(Min(backoff->failures, 2)));
 	backoff->failures++;
 }
 
@@ -69,7 +67,7 @@ guarded(RunFunction function, Run *run, Backoff *backoff)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData *error;
 
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();

@@ -10,7 +10,7 @@
 
 #include "run.h"
 
-typedef void (*RunFunction) (Run *run);
+typedef void (*RunFunction)(Run *run);
 
 /*
  * Calls the function in a subtransaction.  Where it raises an error, what it
@@ -25,4 +25,4 @@ extern bool error_may_pass(int sqlerrcode);
 /* Has this work of the run wait a while, longer each time. */
 extern void back_off(Run *run, Backoff *backoff, const char *reason);
 
-#endif							/* SENDCAMPAIGN_GUARD_H */
+#endif /* SENDCAMPAIGN_GUARD_H */

@@ -32,47 +32,47 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-#define MAX_PAGES		10000
-#define MAX_PAGE_BYTES	(64 * 1024 * 1024)
+#define MAX_PAGES	   10000
+#define MAX_PAGE_BYTES (64 * 1024 * 1024)
 
 /*
  * Clocks may differ by so much, in seconds.  Where a link tells which messages
  * are the run's, there is no harm in looking far back.
  */
-#define TIME_SLACK_LINK	(24 * 60 * 60)
-#define TIME_SLACK_TEXT	(15 * 60)
+#define TIME_SLACK_LINK (24 * 60 * 60)
+#define TIME_SLACK_TEXT (15 * 60)
 
 typedef struct Witness
 {
-	char	   *sid;
-	char	   *phone;
-	int64		list_user_id;	/* 0 where the text has no link */
-	int			segments;
+	char *sid;
+	char *phone;
+	int64 list_user_id; /* 0 where the text has no link */
+	int	  segments;
 } Witness;
 
 typedef struct History
 {
-	CallKind	kind;			/* CALL_HISTORY; first, as the tag of a request */
-	Run		   *run;
-	Account    *account;
+	CallKind	  kind; /* CALL_HISTORY; first, as the tag of a request */
+	Run			 *run;
+	Account		 *account;
 	MemoryContext page_context; /* of what one page gave */
-	char	   *url;			/* of the next page; NULL when all are read */
-	bool		under_way;
-	bool		page_is_new;	/* what was read is still to be stored */
-	bool		storing;		/* in the transaction now open */
-	int			pages;
-	int			failures;
-	const char *refusal;		/* why it cannot be read, or NULL */
-	TimestampTz due;
-	char	   *link_start;		/* "https://...yu=", or NULL for no link */
-	char	   *link_end;		/* "&yc=1..." */
-	pg_time_t	since;
+	char		 *url;			/* of the next page; NULL when all are read */
+	bool		  under_way;
+	bool		  page_is_new; /* what was read is still to be stored */
+	bool		  storing;	   /* in the transaction now open */
+	int			  pages;
+	int			  failures;
+	const char	 *refusal; /* why it cannot be read, or NULL */
+	TimestampTz	  due;
+	char		 *link_start; /* "https://...yu=", or NULL for no link */
+	char		 *link_end;	  /* "&yc=1..." */
+	pg_time_t	  since;
 	/* of the page being read */
-	pg_time_t	first_created;
-	pg_time_t	last_created;
-	pg_time_t	newest;
-	Witness    *witnesses;		/* in page_context, as is all in it */
-	int			num_witnesses;
+	pg_time_t first_created;
+	pg_time_t last_created;
+	pg_time_t newest;
+	Witness	 *witnesses; /* in page_context, as is all in it */
+	int		  num_witnesses;
 } History;
 
 /*
@@ -83,13 +83,13 @@ typedef struct History
 char *
 cluster_history(void)
 {
-	FILE	   *file = AllocateFile("backup_label.old", "r");
-	char		label[1024];
-	uint32		hash = 0;
+	FILE  *file = AllocateFile("backup_label.old", "r");
+	char   label[1024];
+	uint32 hash = 0;
 
 	if (file)
 	{
-		size_t		length = fread(label, 1, sizeof(label), file);
+		size_t length = fread(label, 1, sizeof(label), file);
 
 		for (size_t i = 0; i < length; i++)
 			hash = hash * 31 + (unsigned char) label[i];
@@ -102,8 +102,8 @@ cluster_history(void)
 static void
 set_link(History *history)
 {
-	char	   *link = render_link(history->run->base_url, 1, history->run->campaign_id);
-	char	   *id = NULL;
+	char *link = render_link(history->run->base_url, 1, history->run->campaign_id);
+	char *id = NULL;
 
 	if (link == NULL)
 		return;
@@ -117,8 +117,8 @@ set_link(History *history)
 void
 begin_reading_back(Run *run)
 {
-	MemoryContext old = MemoryContextSwitchTo(run->context);
-	History    *history = palloc0(sizeof(History));
+	MemoryContext  old = MemoryContextSwitchTo(run->context);
+	History		  *history = palloc0(sizeof(History));
 	StringInfoData url;
 
 	history->kind = CALL_HISTORY;
@@ -127,27 +127,28 @@ begin_reading_back(Run *run)
 												  ALLOCSET_DEFAULT_SIZES);
 	set_link(history);
 	history->since = timestamptz_to_time_t(run->started_at) -
-		(history->link_start ? TIME_SLACK_LINK : TIME_SLACK_TEXT);
+					 (history->link_start ? TIME_SLACK_LINK : TIME_SLACK_TEXT);
 	initStringInfo(&url);
 	append_messages_url(&url, run->account->sid);
 	append_history_query(&url, run->sender);
 	history->url = url.data;
 	run->history = history;
 	MemoryContextSwitchTo(old);
-	ereport(LOG,
-			(errmsg("sendcampaign: job %lld: commits may have been lost, reading back from Twilio what was sent",
-					(long long) run->job_id)));
+	ereport(
+		LOG,
+		(errmsg(
+			"sendcampaign: job %lld: commits may have been lost, reading back from Twilio what was sent",
+			(long long) run->job_id)));
 }
 
 void
 read_back_more(Run *run, TimestampTz now)
 {
-	History    *history = run->history;
+	History	   *history = run->history;
 	HttpRequest request = {0};
 
-	if (history == NULL || history->refusal || history->under_way ||
-		history->page_is_new || history->due > now || run->stop_reason ||
-		!account_has_room(run->account, now))
+	if (history == NULL || history->refusal || history->under_way || history->page_is_new ||
+		history->due > now || run->stop_reason || !account_has_room(run->account, now))
 		return;
 	request.url = history->url;
 	request.user = run->account->user;
@@ -191,15 +192,14 @@ is_text_of(const Run *run, const char *body)
 static void
 add_witness(History *history, const ListedMessage *listed, int64 list_user_id)
 {
-	Witness    *witness;
+	Witness		 *witness;
 	MemoryContext old = MemoryContextSwitchTo(history->page_context);
 
 	if (history->num_witnesses % 1024 == 0)
 	{
-		Size		size = (history->num_witnesses + 1024) * sizeof(Witness);
+		Size size = (history->num_witnesses + 1024) * sizeof(Witness);
 
-		history->witnesses = history->witnesses ?
-			repalloc(history->witnesses, size) : palloc(size);
+		history->witnesses = history->witnesses ? repalloc(history->witnesses, size) : palloc(size);
 	}
 	witness = &history->witnesses[history->num_witnesses++];
 	witness->sid = pstrdup(listed->sid);
@@ -212,8 +212,8 @@ add_witness(History *history, const ListedMessage *listed, int64 list_user_id)
 static void
 look_at_past(void *arg, const ListedMessage *listed)
 {
-	History    *history = arg;
-	int64		id = 0;
+	History *history = arg;
+	int64	 id = 0;
 
 	if (history->first_created == 0)
 		history->first_created = listed->created;
@@ -233,18 +233,17 @@ look_at_past(void *arg, const ListedMessage *listed)
 static bool
 is_last_page(const History *history, const char *next_page)
 {
-	return next_page == NULL ||
-		(history->newest > 0 && history->newest < history->since &&
-		 history->first_created >= history->last_created);
+	return next_page == NULL || (history->newest > 0 && history->newest < history->since &&
+								 history->first_created >= history->last_created);
 }
 
 static void
 history_failed(History *history, const HttpResponse *response, const char *problem)
 {
-	int			delay = backoff_delay(history->failures++);
+	int delay = backoff_delay(history->failures++);
 
-	if (response->status >= 400 && response->status < 500 &&
-		response->status != 429 && response->status != 408)
+	if (response->status >= 400 && response->status < 500 && response->status != 429 &&
+		response->status != 408)
 		history->refusal = MemoryContextStrdup(history->run->context, problem);
 	if (response->retry_after > 0)
 		delay = Max(delay, response->retry_after * 1000);
@@ -254,9 +253,9 @@ history_failed(History *history, const HttpResponse *response, const char *probl
 void
 take_history_answer(History *history, const HttpResponse *response)
 {
-	Run		   *run = history->run;
-	char	   *next_page;
-	const char *problem;
+	Run			  *run = history->run;
+	char		  *next_page;
+	const char	  *problem;
 	StringInfoData url;
 
 	history->under_way = false;
@@ -287,7 +286,7 @@ static void
 witness_arrays(const History *history, Datum *arrays)
 {
 	static const Oid types[] = {TEXTOID, TEXTOID, INT8OID, INT4OID};
-	Datum	   *columns[lengthof(types)];
+	Datum			*columns[lengthof(types)];
 
 	for (int c = 0; c < lengthof(types); c++)
 		columns[c] = palloc(Max(history->num_witnesses, 1) * sizeof(Datum));
@@ -315,16 +314,16 @@ insert_witnesses(const Run *run)
 		"  ON r.job_id = m.job_id WHERE r.campaign_id = $6 AND m.list_user_id = u.id"
 		"  AND m.sid = u.sid)"
 		" ON CONFLICT DO NOTHING",
-		6, {INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID}
-	};
+		6,
+		{INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID}};
 	static OwnStatement without_link = {
 		"INSERT INTO sendcampaign.witness (job_id, sid, phone, list_user_id, segments)"
 		" SELECT $1, u.* FROM unnest($2, $3, $4, $5) u(sid, phone, id, segments)"
 		" WHERE NOT EXISTS (SELECT FROM sendcampaign.message m WHERE m.sid = u.sid)"
 		" ON CONFLICT DO NOTHING",
-		5, {INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID}
-	};
-	Datum		values[6];
+		5,
+		{INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID}};
+	Datum values[6];
 
 	values[0] = Int64GetDatum(run->job_id);
 	witness_arrays(run->history, &values[1]);
@@ -336,19 +335,18 @@ insert_witnesses(const Run *run)
 static void
 adopt_history(Run *run)
 {
-	Oid			types[] = {INT8OID, TEXTOID};
-	Datum		values[] = {
-		Int64GetDatum(run->job_id), CStringGetTextDatum(cluster_history())
-	};
+	Oid	  types[] = {INT8OID, TEXTOID};
+	Datum values[] = {Int64GetDatum(run->job_id), CStringGetTextDatum(cluster_history())};
 
 	(void) own_query("UPDATE sendcampaign.run SET history = $2, read_back = true"
-					 " WHERE job_id = $1", 2, types, values, NULL);
+					 " WHERE job_id = $1",
+					 2, types, values, NULL);
 }
 
 void
 store_history(Run *run)
 {
-	History    *history = run->history;
+	History *history = run->history;
 
 	if (history == NULL || !history->page_is_new)
 		return;
@@ -361,7 +359,7 @@ store_history(Run *run)
 void
 keep_history(Run *run)
 {
-	History    *history = run->history;
+	History *history = run->history;
 
 	if (history == NULL || !history->storing)
 		return;
@@ -400,16 +398,17 @@ find_witness(const Message *message, bool has_link)
 {
 	static OwnStatement by_link = {
 		"SELECT min(sid), min(segments), count(*) FROM sendcampaign.witness"
-		" WHERE job_id = $1 AND list_user_id = $2", 2, {INT8OID, INT8OID}
-	};
+		" WHERE job_id = $1 AND list_user_id = $2",
+		2,
+		{INT8OID, INT8OID}};
 	static OwnStatement by_phone = {
 		"SELECT min(sid), min(segments), count(*) FROM sendcampaign.witness"
-		" WHERE job_id = $1 AND phone = $2", 2, {INT8OID, TEXTOID}
-	};
-	Datum		values[] = {
-		Int64GetDatum(message->claim->run->job_id),
-		has_link ? Int64GetDatum(message->list_user_id) : CStringGetTextDatum(message->phone)
-	};
+		" WHERE job_id = $1 AND phone = $2",
+		2,
+		{INT8OID, TEXTOID}};
+	Datum values[] = {Int64GetDatum(message->claim->run->job_id),
+					  has_link ? Int64GetDatum(message->list_user_id)
+							   : CStringGetTextDatum(message->phone)};
 
 	(void) own_execute(has_link ? &by_link : &by_phone, values, NULL);
 	return spi_int64(0, 3) > 0;
@@ -419,14 +418,12 @@ find_witness(const Message *message, bool has_link)
 static bool
 take_witness(const Message *message)
 {
-	static OwnStatement statement = {
-		"UPDATE sendcampaign.witness SET list_user_id = $3"
-		" WHERE job_id = $1 AND sid = $2 AND list_user_id = 0", 3, {INT8OID, TEXTOID, INT8OID}
-	};
-	Datum		values[] = {
-		Int64GetDatum(message->claim->run->job_id), CStringGetTextDatum(message->sid),
-		Int64GetDatum(message->list_user_id)
-	};
+	static OwnStatement statement = {"UPDATE sendcampaign.witness SET list_user_id = $3"
+									 " WHERE job_id = $1 AND sid = $2 AND list_user_id = 0",
+									 3,
+									 {INT8OID, TEXTOID, INT8OID}};
+	Datum values[] = {Int64GetDatum(message->claim->run->job_id), CStringGetTextDatum(message->sid),
+					  Int64GetDatum(message->list_user_id)};
 
 	return own_execute(&statement, values, NULL) == 1;
 }
@@ -450,8 +447,9 @@ recognize(Message *message, bool has_link)
 	if (message->sid == NULL || (!has_link && !take_witness(message)))
 	{
 		message->sid = NULL;
-		message->error_message =
-			message_strdup(message, "Twilio's list has a message with this text to this number, and it cannot be told whether it was this recipient's");
+		message->error_message = message_strdup(
+			message,
+			"Twilio's list has a message with this text to this number, and it cannot be told whether it was this recipient's");
 		message_done(message, OUTCOME_IN_DOUBT);
 	}
 }
@@ -459,8 +457,8 @@ recognize(Message *message, bool has_link)
 void
 recognize_sent(Claim *claim)
 {
-	Run		   *run = claim->run;
-	bool		has_link = run->base_url != NULL;
+	Run *run = claim->run;
+	bool has_link = run->base_url != NULL;
 
 	if (!run->read_back)
 		return;

@@ -45,4 +45,4 @@ extern void unstore_history(Run *run);
  */
 extern void recognize_sent(Claim *claim);
 
-#endif							/* SENDCAMPAIGN_HISTORY_H */
+#endif /* SENDCAMPAIGN_HISTORY_H */

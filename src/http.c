@@ -41,42 +41,42 @@
 #include "utils/timestamp.h"
 
 /* Memory kept by an idle exchange; a larger answer's is given back. */
-#define KEEP_RESPONSE	(32 * 1024)
-#define EVENTS_AT_ONCE	128
+#define KEEP_RESPONSE  (32 * 1024)
+#define EVENTS_AT_ONCE 128
 
 /* One request and its answer; reused, as setting up a handle is dear. */
 typedef struct Exchange
 {
-	slist_node	node;			/* in idle_exchanges */
-	CURL	   *easy;
-	void	   *tag;
-	int			begun;			/* times the request began to leave */
-	char	   *url;			/* what the handle is set to, malloc'd */
-	char	   *user;
-	char	   *password;
-	char	   *ca_file;
-	StringInfoData body;		/* of the request */
-	char	   *answer;			/* malloc'd */
-	size_t		answer_length;
-	size_t		answer_size;
-	size_t		max_response;
-	bool		truncated;
-	char		error[CURL_ERROR_SIZE];
+	slist_node	   node; /* in idle_exchanges */
+	CURL		  *easy;
+	void		  *tag;
+	int			   begun; /* times the request began to leave */
+	char		  *url;	  /* what the handle is set to, malloc'd */
+	char		  *user;
+	char		  *password;
+	char		  *ca_file;
+	StringInfoData body;   /* of the request */
+	char		  *answer; /* malloc'd */
+	size_t		   answer_length;
+	size_t		   answer_size;
+	size_t		   max_response;
+	bool		   truncated;
+	char		   error[CURL_ERROR_SIZE];
 } Exchange;
 
-static CURLM *multi = NULL;
-static int	epoll_fd = -1;
+static CURLM		*multi = NULL;
+static int			 epoll_fd = -1;
 static WaitEventSet *wait_set = NULL;
-static slist_head idle_exchanges = SLIST_STATIC_INIT(idle_exchanges);
-static Exchange *given = NULL;	/* what http_next gave last */
-static int	in_flight = 0;
-static instr_time timer_start;
-static long timer_ms = -1;		/* libcurl's wish, -1 for none */
+static slist_head	 idle_exchanges = SLIST_STATIC_INIT(idle_exchanges);
+static Exchange		*given = NULL; /* what http_next gave last */
+static int			 in_flight = 0;
+static instr_time	 timer_start;
+static long			 timer_ms = -1; /* libcurl's wish, -1 for none */
 
 static void
 block_signals(sigset_t *saved)
 {
-	sigset_t	all;
+	sigset_t all;
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, saved);
@@ -123,18 +123,18 @@ on_timer(CURLM *m, long ms, void *arg)
 static size_t
 on_answer(char *data, size_t size, size_t count, void *arg)
 {
-	Exchange   *x = arg;
-	size_t		length = size * count;
+	Exchange *x = arg;
+	size_t	  length = size * count;
 
 	if (x->answer_length + length > x->max_response)
 	{
 		x->truncated = true;
-		return 0;				/* ends the transfer: nobody needs 64 MB */
+		return 0; /* ends the transfer: nobody needs 64 MB */
 	}
 	if (x->answer_length + length > x->answer_size)
 	{
-		size_t		wanted = Max(2 * x->answer_size, x->answer_length + length);
-		char	   *larger = realloc(x->answer, wanted);
+		size_t wanted = Max(2 * x->answer_size, x->answer_length + length);
+		char  *larger = realloc(x->answer, wanted);
 
 		if (larger == NULL)
 		{
@@ -153,7 +153,7 @@ on_answer(char *data, size_t size, size_t count, void *arg)
 static int
 on_request(void *arg, char *remote_ip, char *local_ip, int remote_port, int local_port)
 {
-	Exchange   *x = arg;
+	Exchange *x = arg;
 
 	return x->begun++ == 0 ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
 }
@@ -163,9 +163,7 @@ set_up_multi(void)
 {
 	multi = curl_multi_init();
 	if (multi == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OUT_OF_MEMORY),
-				 errmsg("could not initialize libcurl")));
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not initialize libcurl")));
 	curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, on_socket);
 	curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, on_timer);
 	curl_multi_setopt(multi, CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX);
@@ -176,15 +174,13 @@ http_init(void)
 {
 	Assert(multi == NULL);
 	if (curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION),
-				 errmsg("could not initialize libcurl")));
+		ereport(ERROR, (errcode(ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION),
+						errmsg("could not initialize libcurl")));
 	set_up_multi();
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (epoll_fd < 0)
 		ereport(ERROR,
-				(errcode_for_socket_access(),
-				 errmsg("could not create an epoll descriptor: %m")));
+				(errcode_for_socket_access(), errmsg("could not create an epoll descriptor: %m")));
 	ReserveExternalFD();
 	wait_set = compat_create_wait_event_set(3);
 	AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
@@ -197,7 +193,7 @@ static void
 set_up_easy(Exchange *x)
 {
 	static struct curl_slist *headers = NULL;
-	CURL	   *easy = x->easy;
+	CURL					 *easy = x->easy;
 
 	/* curl would send a header of this name for large bodies, and wait */
 	if (headers == NULL)
@@ -224,7 +220,7 @@ set_up_easy(Exchange *x)
 static Exchange *
 get_exchange(void)
 {
-	Exchange   *x;
+	Exchange	 *x;
 	MemoryContext old;
 
 	if (!slist_is_empty(&idle_exchanges))
@@ -275,7 +271,7 @@ forget_ca_file(Exchange *x)
 static void
 prepare(Exchange *x, const HttpRequest *request)
 {
-	bool		has_ca_file = request->ca_file && request->ca_file[0];
+	bool has_ca_file = request->ca_file && request->ca_file[0];
 
 	if (x->ca_file && !has_ca_file)
 		forget_ca_file(x);
@@ -296,8 +292,7 @@ prepare(Exchange *x, const HttpRequest *request)
 	else
 		curl_easy_setopt(x->easy, CURLOPT_HTTPGET, 1L);
 	/* over TLS, wait for the first connection to tell whether it multiplexes */
-	curl_easy_setopt(x->easy, CURLOPT_PIPEWAIT,
-					 (long) (strncmp(request->url, "https:", 6) == 0));
+	curl_easy_setopt(x->easy, CURLOPT_PIPEWAIT, (long) (strncmp(request->url, "https:", 6) == 0));
 	curl_easy_setopt(x->easy, CURLOPT_TIMEOUT_MS, (long) request->timeout);
 	curl_easy_setopt(x->easy, CURLOPT_CONNECTTIMEOUT_MS, (long) request->connect_timeout);
 
@@ -312,9 +307,9 @@ prepare(Exchange *x, const HttpRequest *request)
 bool
 http_start(const HttpRequest *request)
 {
-	Exchange   *x = get_exchange();
-	CURLMcode	code;
-	sigset_t	saved;
+	Exchange *x = get_exchange();
+	CURLMcode code;
+	sigset_t  saved;
 
 	if (x == NULL)
 		return false;
@@ -335,7 +330,7 @@ http_start(const HttpRequest *request)
 static long
 timer_left(void)
 {
-	instr_time	elapsed;
+	instr_time elapsed;
 
 	if (timer_ms < 0)
 		return -1;
@@ -349,14 +344,14 @@ static void
 perform(void)
 {
 	struct epoll_event events[EVENTS_AT_ONCE];
-	int			count = epoll_wait(epoll_fd, events, EVENTS_AT_ONCE, 0);
-	int			running;
-	sigset_t	saved;
+	int				   count = epoll_wait(epoll_fd, events, EVENTS_AT_ONCE, 0);
+	int				   running;
+	sigset_t		   saved;
 
 	block_signals(&saved);
 	for (int i = 0; i < count; i++)
 	{
-		int			flags = 0;
+		int flags = 0;
 
 		if (events[i].events & (EPOLLIN | EPOLLHUP))
 			flags |= CURL_CSELECT_IN;
@@ -377,15 +372,14 @@ perform(void)
 bool
 http_wait(long timeout)
 {
-	WaitEvent	events[3];
-	long		curl_timeout = timer_left();
-	int			count;
-	bool		latch_set = false;
+	WaitEvent events[3];
+	long	  curl_timeout = timer_left();
+	int		  count;
+	bool	  latch_set = false;
 
 	if (curl_timeout >= 0 && (timeout < 0 || curl_timeout < timeout))
 		timeout = curl_timeout;
-	count = WaitEventSetWait(wait_set, timeout, events, lengthof(events),
-							 compat_wait_event());
+	count = WaitEventSetWait(wait_set, timeout, events, lengthof(events), compat_wait_event());
 	for (int i = 0; i < count; i++)
 	{
 		if (events[i].events & WL_LATCH_SET)
@@ -403,7 +397,7 @@ static void
 read_headers(CURL *easy, HttpResponse *response)
 {
 	struct curl_header *header;
-	curl_off_t	wait;
+	curl_off_t			wait;
 
 	response->retry_after = -1;
 	response->server_time = 0;
@@ -444,9 +438,9 @@ release_given(void)
 bool
 http_next(HttpResponse *response)
 {
-	CURLMsg    *msg;
-	CURLcode	code;
-	int			left;
+	CURLMsg *msg;
+	CURLcode code;
+	int		 left;
 
 	release_given();
 	do
@@ -456,7 +450,7 @@ http_next(HttpResponse *response)
 			return false;
 	} while (msg->msg != CURLMSG_DONE);
 
-	code = msg->data.result;	/* msg does not outlive the handle's removal */
+	code = msg->data.result; /* msg does not outlive the handle's removal */
 	curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, (char **) &given);
 	curl_easy_getinfo(given->easy, CURLINFO_RESPONSE_CODE, &response->status);
 	response->tag = given->tag;
@@ -482,12 +476,10 @@ http_in_flight(void)
 void
 http_append_escaped(StringInfo buf, const char *value)
 {
-	char	   *escaped = curl_easy_escape(NULL, value, strlen(value));
+	char *escaped = curl_easy_escape(NULL, value, strlen(value));
 
 	if (escaped == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OUT_OF_MEMORY),
-				 errmsg("out of memory")));
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	appendStringInfoString(buf, escaped);
 	curl_free(escaped);
 }
@@ -521,19 +513,17 @@ is_loopback(const char *host)
 bool
 http_url_is_safe(const char *url)
 {
-	CURLU	   *parts = curl_url();
-	char	   *scheme = NULL;
-	char	   *host = NULL;
-	char	   *user = NULL;
-	bool		safe = false;
+	CURLU *parts = curl_url();
+	char  *scheme = NULL;
+	char  *host = NULL;
+	char  *user = NULL;
+	bool   safe = false;
 
-	if (parts != NULL &&
-		curl_url_set(parts, CURLUPART_URL, url, 0) == CURLUE_OK &&
+	if (parts != NULL && curl_url_set(parts, CURLUPART_URL, url, 0) == CURLUE_OK &&
 		curl_url_get(parts, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK &&
 		curl_url_get(parts, CURLUPART_HOST, &host, 0) == CURLUE_OK &&
 		curl_url_get(parts, CURLUPART_USER, &user, 0) == CURLUE_NO_USER)
-		safe = strcmp(scheme, "https") == 0 ||
-			(strcmp(scheme, "http") == 0 && is_loopback(host));
+		safe = strcmp(scheme, "https") == 0 || (strcmp(scheme, "http") == 0 && is_loopback(host));
 	curl_free(scheme);
 	curl_free(host);
 	curl_free(user);

@@ -15,11 +15,11 @@
 
 typedef struct Scan
 {
-	int			depth;
-	char	   *key;			/* of the member being read */
-	JsonMember	member;
+	int			  depth;
+	char		 *key; /* of the member being read */
+	JsonMember	  member;
 	JsonObjectEnd object_end;
-	void	   *arg;
+	void		 *arg;
 } Scan;
 
 static CompatJsonResult
@@ -32,7 +32,7 @@ object_start(void *state)
 static CompatJsonResult
 object_end(void *state)
 {
-	Scan	   *scan = state;
+	Scan *scan = state;
 
 	if (scan->object_end)
 		scan->object_end(scan->arg, scan->depth);
@@ -43,12 +43,12 @@ object_end(void *state)
 static CompatJsonResult
 array_start(void *state)
 {
-	Scan	   *scan = state;
+	Scan *scan = state;
 
 	if (scan->key)
 		scan->member(scan->arg, scan->depth, scan->key, "");
 	scan->depth++;
-	scan->key = NULL;			/* elements have none */
+	scan->key = NULL; /* elements have none */
 	COMPAT_JSON_RETURN;
 }
 
@@ -69,11 +69,10 @@ field_start(void *state, char *key, bool isnull)
 static CompatJsonResult
 scalar(void *state, char *token, JsonTokenType type)
 {
-	Scan	   *scan = state;
+	Scan *scan = state;
 
 	if (scan->key)
-		scan->member(scan->arg, scan->depth, scan->key,
-					 type == JSON_TOKEN_NULL ? NULL : token);
+		scan->member(scan->arg, scan->depth, scan->key, type == JSON_TOKEN_NULL ? NULL : token);
 	COMPAT_JSON_RETURN;
 }
 
@@ -91,14 +90,13 @@ parse(const char *json, int length, Scan *scan)
 	};
 
 	return pg_verify_mbstr(PG_UTF8, json, length, true) &&
-		pg_parse_json(compat_json_lexer(json, length, PG_UTF8), &actions) == JSON_SUCCESS;
+		   pg_parse_json(compat_json_lexer(json, length, PG_UTF8), &actions) == JSON_SUCCESS;
 }
 
 bool
-json_scan(const char *json, int length,
-		  JsonMember member, JsonObjectEnd object_end_fn, void *arg)
+json_scan(const char *json, int length, JsonMember member, JsonObjectEnd object_end_fn, void *arg)
 {
-	Scan		scan = {0, NULL, member, object_end_fn, arg};
+	Scan		  scan = {0, NULL, member, object_end_fn, arg};
 	MemoryContext context = CurrentMemoryContext;
 	volatile bool valid = false;
 

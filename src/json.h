@@ -16,17 +16,17 @@
  * current memory context.  Strings are UTF-8, but what stands there as \u
  * escapes is in the server's encoding.
  */
-typedef void (*JsonMember) (void *arg, int depth, const char *key, const char *value);
+typedef void (*JsonMember)(void *arg, int depth, const char *key, const char *value);
 
 /* Called at the end of each object. */
-typedef void (*JsonObjectEnd) (void *arg, int depth);
+typedef void (*JsonObjectEnd)(void *arg, int depth);
 
 /*
  * False where the text is not valid JSON (or not UTF-8, or nested too
  * deeply); the callbacks may have been called by then.  Does not throw, and
  * the callbacks must not.
  */
-extern bool json_scan(const char *json, int length,
-					  JsonMember member, JsonObjectEnd object_end, void *arg);
+extern bool json_scan(const char *json, int length, JsonMember member, JsonObjectEnd object_end,
+					  void *arg);
 
-#endif							/* SENDCAMPAIGN_JSON_H */
+#endif /* SENDCAMPAIGN_JSON_H */

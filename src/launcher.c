@@ -74,11 +74,11 @@ register_launcher(void)
 static List *
 list_databases(void)
 {
-	List	   *databases = NIL;
+	List		 *databases = NIL;
 	MemoryContext context = CurrentMemoryContext;
-	Relation	rel;
+	Relation	  rel;
 	TableScanDesc scan;
-	HeapTuple	tuple;
+	HeapTuple	  tuple;
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -87,7 +87,7 @@ list_databases(void)
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
 		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
-		MemoryContext old;
+		MemoryContext	 old;
 
 		if (!database->datallowconn || database->datistemplate)
 			continue;
@@ -107,7 +107,7 @@ list_databases(void)
 static bool
 scan_database(Oid database)
 {
-	BackgroundWorker scanner;
+	BackgroundWorker		scanner;
 	BackgroundWorkerHandle *handle;
 
 	fill_worker(&scanner, "sendcampaign_scanner_main", "sendcampaign scanner");
@@ -123,20 +123,21 @@ scan_database(Oid database)
 static void
 make_round(void)
 {
-	MemoryContext context = AllocSetContextCreate(TopMemoryContext,
-												  "sendcampaign launcher round",
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "sendcampaign launcher round",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
-	ListCell   *lc;
+	ListCell	 *lc;
 
-	foreach(lc, list_databases())
+	foreach (lc, list_databases())
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (scan_database(lfirst_oid(lc)))
 			continue;
-		ereport(LOG,
-				(errmsg("sendcampaign: could not look for unfinished campaigns: no background worker slot is free"),
-				 errhint("Consider increasing \"max_worker_processes\".")));
+		ereport(
+			LOG,
+			(errmsg(
+				 "sendcampaign: could not look for unfinished campaigns: no background worker slot is free"),
+			 errhint("Consider increasing \"max_worker_processes\".")));
 		break;
 	}
 	MemoryContextSwitchTo(old);
@@ -149,7 +150,7 @@ sendcampaign_launcher_main(Datum arg)
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnection(NULL, NULL, 0);	/* to no database */
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0); /* to no database */
 
 	for (;;)
 	{
@@ -171,23 +172,22 @@ sendcampaign_launcher_main(Datum arg)
 static void
 fail_runs_of_role(const char *role, const char *reason)
 {
-	Oid			types[] = {TEXTOID, TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(role), CStringGetTextDatum(reason)};
+	Oid	  types[] = {TEXTOID, TEXTOID};
+	Datum values[] = {CStringGetTextDatum(role), CStringGetTextDatum(reason)};
 
 	(void) own_query("UPDATE sendcampaign.run SET state = 'failed', error = $2,"
 					 " finished_at = now()"
 					 " WHERE role = $1::name AND state IN ('queued', 'running')",
 					 2, types, values, NULL);
-	ereport(LOG,
-			(errmsg("sendcampaign: campaigns of role \"%s\" have failed: %s", role, reason)));
+	ereport(LOG, (errmsg("sendcampaign: campaigns of role \"%s\" have failed: %s", role, reason)));
 }
 
 static bool
 start_for_role(const char *name, bool all)
 {
-	Oid			role = get_role_oid(name, true);
-	char	   *hint = NULL;
-	char	   *reason;
+	Oid	  role = get_role_oid(name, true);
+	char *hint = NULL;
+	char *reason;
 
 	if (!OidIsValid(role))
 		reason = psprintf("role \"%s\" does not exist", name);
@@ -204,10 +204,11 @@ start_for_role(const char *name, bool all)
 int
 start_workers_for_queue(bool all)
 {
-	uint64		count = own_query("SELECT DISTINCT role::text FROM sendcampaign.run"
-								  " WHERE state IN ('queued', 'running')", 0, NULL, NULL, NULL);
-	char	  **names = palloc(Max(count, 1) * sizeof(char *));
-	int			started = 0;
+	uint64 count = own_query("SELECT DISTINCT role::text FROM sendcampaign.run"
+							 " WHERE state IN ('queued', 'running')",
+							 0, NULL, NULL, NULL);
+	char **names = palloc(Max(count, 1) * sizeof(char *));
+	int	   started = 0;
 
 	for (uint64 i = 0; i < count; i++)
 		names[i] = spi_string(i, 1);
@@ -243,7 +244,7 @@ sendcampaign_scanner_main(Datum arg)
 Datum
 sendcampaign_wake(PG_FUNCTION_ARGS)
 {
-	int			started;
+	int started;
 
 	check_writable("sendcampaign.wake()");
 	spi_check(SPI_connect(), SPI_OK_CONNECT, "SPI_connect");

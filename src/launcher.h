@@ -18,6 +18,6 @@ extern void register_launcher(void);
  * transaction with SPI connected.  Returns how many workers were started or
  * woken.
  */
-extern int	start_workers_for_queue(bool all);
+extern int start_workers_for_queue(bool all);
 
-#endif							/* SENDCAMPAIGN_LAUNCHER_H */
+#endif /* SENDCAMPAIGN_LAUNCHER_H */

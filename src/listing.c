@@ -12,15 +12,15 @@
 #include "request.h"
 
 /* Items are members of the array in the outermost object. */
-#define ITEM_DEPTH	3
+#define ITEM_DEPTH 3
 
 typedef struct Page
 {
 	ListedMessageFunction function;
-	void	   *arg;
-	ListedMessage item;
-	bool		is_list;		/* has the member messages */
-	char	   *next_page;
+	void				 *arg;
+	ListedMessage		  item;
+	bool				  is_list; /* has the member messages */
+	char				 *next_page;
 } Page;
 
 static void
@@ -45,7 +45,7 @@ item_member(ListedMessage *item, const char *key, const char *value)
 static void
 page_member(void *arg, int depth, const char *key, const char *value)
 {
-	Page	   *page = arg;
+	Page *page = arg;
 
 	if (depth == ITEM_DEPTH && value)
 		item_member(&page->item, key, value);
@@ -58,7 +58,7 @@ page_member(void *arg, int depth, const char *key, const char *value)
 static void
 page_object_end(void *arg, int depth)
 {
-	Page	   *page = arg;
+	Page *page = arg;
 
 	if (depth != ITEM_DEPTH)
 		return;
@@ -67,10 +67,10 @@ page_object_end(void *arg, int depth)
 }
 
 const char *
-read_listing(const HttpResponse *response, ListedMessageFunction function,
-			 void *arg, char **next_page)
+read_listing(const HttpResponse *response, ListedMessageFunction function, void *arg,
+			 char **next_page)
 {
-	Page		page = {function, arg};
+	Page page = {function, arg};
 
 	if (response->result != HTTP_ANSWERED)
 		return response->error;
@@ -88,8 +88,8 @@ read_listing(const HttpResponse *response, ListedMessageFunction function,
 bool
 is_from_sender(const ListedMessage *message, const char *sender)
 {
-	const char *from = is_messaging_service(sender) ?
-		message->messaging_service_sid : message->from;
+	const char *from = is_messaging_service(sender) ? message->messaging_service_sid
+													: message->from;
 
 	return from && strcmp(from, sender) == 0;
 }

@@ -18,12 +18,12 @@ typedef struct ListedMessage
 	const char *from;
 	const char *messaging_service_sid;
 	const char *body;
-	pg_time_t	created;		/* by Twilio's clock; 0 where it does not say */
+	pg_time_t	created; /* by Twilio's clock; 0 where it does not say */
 	int			segments;
 } ListedMessage;
 
 /* Must not throw what the caller would miss: it ends the reading. */
-typedef void (*ListedMessageFunction) (void *arg, const ListedMessage *message);
+typedef void (*ListedMessageFunction)(void *arg, const ListedMessage *message);
 
 /*
  * Calls the function for each item of the page.  NULL where all went well,
@@ -36,4 +36,4 @@ extern const char *read_listing(const HttpResponse *response, ListedMessageFunct
 /* Is the listed message from this sender, a number or a messaging service? */
 extern bool is_from_sender(const ListedMessage *message, const char *sender);
 
-#endif							/* SENDCAMPAIGN_LISTING_H */
+#endif /* SENDCAMPAIGN_LISTING_H */

@@ -34,31 +34,31 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-#define MAX_PAGES			20
-#define MAX_PAGE_BYTES		(16 * 1024 * 1024)
-#define MAX_TRIES			5
-#define MAX_CANDIDATES		16
+#define MAX_PAGES	   20
+#define MAX_PAGE_BYTES (16 * 1024 * 1024)
+#define MAX_TRIES	   5
+#define MAX_CANDIDATES 16
 
 /* Both clocks are cut to the second, and ours may have been set meanwhile. */
-#define CLOCK_SLACK			2
+#define CLOCK_SLACK 2
 
 typedef struct Candidate
 {
-	char	   *sid;
-	int			segments;
+	char *sid;
+	int	  segments;
 } Candidate;
 
 typedef struct Lookup
 {
-	MemoryContext context;		/* a child of the claim's */
-	int			tries;
-	int			pages;
-	char	   *url;			/* of the page under way */
-	pg_time_t	since;			/* by Twilio's clock */
-	bool		other_sender;	/* the list has this text from another sender */
-	Message    *message;
-	int			num_candidates;
-	Candidate	candidates[MAX_CANDIDATES];
+	MemoryContext context; /* a child of the claim's */
+	int			  tries;
+	int			  pages;
+	char		 *url;			/* of the page under way */
+	pg_time_t	  since;		/* by Twilio's clock */
+	bool		  other_sender; /* the list has this text from another sender */
+	Message		 *message;
+	int			  num_candidates;
+	Candidate	  candidates[MAX_CANDIDATES];
 } Lookup;
 
 void
@@ -66,18 +66,17 @@ doubt(Message *message, const char *reason)
 {
 	message->error_message = message_strdup(message, reason);
 	message_wait(message, MESSAGE_IN_DOUBT,
-				 TimestampTzPlusMilliseconds(message->sent_at,
-											 to_ms(sendcampaign_request_timeout + sendcampaign_lookup_delay)));
+				 TimestampTzPlusMilliseconds(message->sent_at, to_ms(sendcampaign_request_timeout +
+																	 sendcampaign_lookup_delay)));
 }
 
 static Lookup *
 new_lookup(Message *message)
 {
-	MemoryContext context = AllocSetContextCreate(message->claim->context,
-												  "sendcampaign look-up",
-												  ALLOCSET_SMALL_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(context);
-	Lookup	   *lookup = palloc0(sizeof(Lookup));
+	MemoryContext  context = AllocSetContextCreate(message->claim->context, "sendcampaign look-up",
+												   ALLOCSET_SMALL_SIZES);
+	MemoryContext  old = MemoryContextSwitchTo(context);
+	Lookup		  *lookup = palloc0(sizeof(Lookup));
 	StringInfoData url;
 
 	lookup->context = context;
@@ -102,10 +101,11 @@ forget_lookup(Message *message)
 static void
 leave_in_doubt(Message *message, const char *why)
 {
-	message->error_message =
-		message_strdup(message, psprintf("%s; %s",
-										 message->error_message ? message->error_message :
-										 "the worker ended before Twilio's answer", why));
+	message->error_message = message_strdup(
+		message, psprintf("%s; %s",
+						  message->error_message ? message->error_message
+												 : "the worker ended before Twilio's answer",
+						  why));
 	forget_lookup(message);
 	message_done(message, OUTCOME_IN_DOUBT);
 }
@@ -113,7 +113,7 @@ leave_in_doubt(Message *message, const char *why)
 bool
 start_lookup(Message *message)
 {
-	Account    *account = message->claim->run->account;
+	Account	   *account = message->claim->run->account;
 	Lookup	   *lookup = message->lookup;
 	HttpRequest request = {0};
 
@@ -177,7 +177,7 @@ is_candidate(Lookup *lookup, const ListedMessage *listed)
 static void
 look_at(void *arg, const ListedMessage *listed)
 {
-	Lookup	   *lookup = arg;
+	Lookup *lookup = arg;
 
 	if (lookup->num_candidates == MAX_CANDIDATES || !is_candidate(lookup, listed))
 		return;
@@ -187,8 +187,8 @@ look_at(void *arg, const ListedMessage *listed)
 		if (strcmp(lookup->candidates[i].sid, listed->sid) == 0)
 			return;
 	}
-	lookup->candidates[lookup->num_candidates].sid =
-		MemoryContextStrdup(lookup->context, listed->sid);
+	lookup->candidates[lookup->num_candidates].sid = MemoryContextStrdup(lookup->context,
+																		 listed->sid);
 	lookup->candidates[lookup->num_candidates++].segments = listed->segments;
 }
 
@@ -196,13 +196,13 @@ look_at(void *arg, const ListedMessage *listed)
 static void
 set_since(Lookup *lookup, const HttpResponse *response)
 {
-	Claim	   *claim = lookup->message->claim;
+	Claim *claim = lookup->message->claim;
 
 	if (claim->twilio_time > 0)
 		lookup->since = claim->twilio_time - CLOCK_SLACK;
 	else if (response->server_time > 0)
 		lookup->since = response->server_time - CLOCK_SLACK -
-			(time(NULL) - timestamptz_to_time_t(claim->claimed_at));
+						(time(NULL) - timestamptz_to_time_t(claim->claimed_at));
 }
 
 static void
@@ -216,7 +216,7 @@ look_up_again(Message *message, int delay)
 static void
 lookup_refused(Message *message, int delay)
 {
-	Run		   *run = message->claim->run;
+	Run *run = message->claim->run;
 
 	if (run->account == message->account)
 	{
@@ -230,15 +230,15 @@ lookup_refused(Message *message, int delay)
 static void
 lookup_failed(Message *message, const HttpResponse *response, const char *why)
 {
-	Lookup	   *lookup = message->lookup;
-	int			delay = backoff_delay(lookup->tries);
-	bool		hopeless = response->status >= 400 && response->status < 500 &&
-		response->status != 429 && response->status != 408;
+	Lookup *lookup = message->lookup;
+	int		delay = backoff_delay(lookup->tries);
+	bool hopeless = response->status >= 400 && response->status < 500 && response->status != 429 &&
+					response->status != 408;
 
 	if (response->retry_after > 0)
 		delay = Max(delay, response->retry_after * 1000);
 	if (worker.leaving)
-		look_up_again(message, delay);	/* it stays claimed, for the next worker */
+		look_up_again(message, delay); /* it stays claimed, for the next worker */
 	else if (response->status == 401)
 		lookup_refused(message, delay);
 	else if (response->result == HTTP_NOT_SENT)
@@ -272,7 +272,7 @@ is_comparable(const Message *message)
 static void
 not_found(Message *message)
 {
-	Run		   *run = message->claim->run;
+	Run *run = message->claim->run;
 
 	if (!is_comparable(message))
 	{
@@ -287,13 +287,13 @@ not_found(Message *message)
 	forget_lookup(message);
 	if (message->attempts >= sendcampaign_max_attempts)
 	{
-		message->error_message =
-			message_strdup(message, psprintf("given up after %d attempts: %s", message->attempts,
-											 message->error_message ? message->error_message : ""));
+		message->error_message = message_strdup(
+			message, psprintf("given up after %d attempts: %s", message->attempts,
+							  message->error_message ? message->error_message : ""));
 		message_done(message, OUTCOME_FAILED);
 	}
 	else if (message->claim->recovered || run->stop_reason || worker.leaving)
-		message_done(message, OUTCOME_RELEASED);	/* rendered anew */
+		message_done(message, OUTCOME_RELEASED); /* rendered anew */
 	else
 		message_ready(message);
 }
@@ -301,9 +301,9 @@ not_found(Message *message)
 void
 take_lookup_answer(Message *message, const HttpResponse *response)
 {
-	Lookup	   *lookup = message->lookup;
-	char	   *next_page;
-	const char *problem;
+	Lookup		  *lookup = message->lookup;
+	char		  *next_page;
+	const char	  *problem;
 	StringInfoData url;
 
 	if (lookup->pages == 0)
@@ -320,8 +320,7 @@ take_lookup_answer(Message *message, const HttpResponse *response)
 		not_found(message);
 	else if (next_page == NULL)
 		message_done(message, OUTCOME_FOUND);
-	else if (++lookup->pages >= MAX_PAGES ||
-			 !append_next_page_url(&url, next_page))
+	else if (++lookup->pages >= MAX_PAGES || !append_next_page_url(&url, next_page))
 		leave_in_doubt(message, "its look-up does not end");
 	else
 	{
@@ -334,10 +333,10 @@ take_lookup_answer(Message *message, const HttpResponse *response)
 static void
 drop_known_candidates(Lookup *lookup)
 {
-	Oid			types[] = {TEXTARRAYOID, INT8OID, INT8OID};
-	Datum		sids[MAX_CANDIDATES];
-	Datum		values[3];
-	Message    *message = lookup->message;
+	Oid		 types[] = {TEXTARRAYOID, INT8OID, INT8OID};
+	Datum	 sids[MAX_CANDIDATES];
+	Datum	 values[3];
+	Message *message = lookup->message;
 
 	for (int i = 0; i < lookup->num_candidates; i++)
 		sids[i] = CStringGetTextDatum(lookup->candidates[i].sid);
@@ -349,13 +348,14 @@ drop_known_candidates(Lookup *lookup)
 	if (message->link)
 		(void) own_query("SELECT m.sid FROM sendcampaign.run r JOIN sendcampaign.message m"
 						 " ON m.job_id = r.job_id AND m.list_user_id = $3"
-						 " WHERE r.campaign_id = $2 AND m.sid = ANY ($1)", 3, types, values, NULL);
+						 " WHERE r.campaign_id = $2 AND m.sid = ANY ($1)",
+						 3, types, values, NULL);
 	else
-		(void) own_query("SELECT m.sid FROM sendcampaign.message m WHERE m.sid = ANY ($1)",
-						 1, types, values, NULL);
+		(void) own_query("SELECT m.sid FROM sendcampaign.message m WHERE m.sid = ANY ($1)", 1,
+						 types, values, NULL);
 	for (uint64 row = 0; row < SPI_processed; row++)
 	{
-		char	   *known = spi_string(row, 1);
+		char *known = spi_string(row, 1);
 
 		for (int i = 0; i < lookup->num_candidates; i++)
 		{
@@ -369,8 +369,8 @@ drop_known_candidates(Lookup *lookup)
 typedef enum Twin
 {
 	TWIN_NONE,
-	TWIN_UNDER_WAY,				/* what is found may be its, as will be seen */
-	TWIN_IN_DOUBT				/* nobody can tell whose it is */
+	TWIN_UNDER_WAY, /* what is found may be its, as will be seen */
+	TWIN_IN_DOUBT	/* nobody can tell whose it is */
 } Twin;
 
 static Twin
@@ -385,9 +385,10 @@ twin_by_state(const Message *other)
 		case MESSAGE_LOOKING_UP:
 			return TWIN_IN_DOUBT;
 		case MESSAGE_DONE:
-			return other->outcome == OUTCOME_SENT ? TWIN_UNDER_WAY :
-				other->outcome == OUTCOME_FOUND || other->outcome == OUTCOME_IN_DOUBT ?
-				TWIN_IN_DOUBT : TWIN_NONE;
+			return other->outcome == OUTCOME_SENT ? TWIN_UNDER_WAY
+				   : other->outcome == OUTCOME_FOUND || other->outcome == OUTCOME_IN_DOUBT
+					   ? TWIN_IN_DOUBT
+					   : TWIN_NONE;
 		default:
 			return TWIN_NONE;
 	}
@@ -396,15 +397,14 @@ twin_by_state(const Message *other)
 static Twin
 find_twin_in_claim(const Claim *claim, const Message *message)
 {
-	Twin		twin = TWIN_NONE;
+	Twin twin = TWIN_NONE;
 
 	for (int i = 0; i < claim->num_messages; i++)
 	{
 		const Message *other = &claim->messages[i];
 
 		if (other != message && other->phone && other->text &&
-			strcmp(other->phone, message->phone) == 0 &&
-			strcmp(other->text, message->text) == 0)
+			strcmp(other->phone, message->phone) == 0 && strcmp(other->text, message->text) == 0)
 			twin = Max(twin, twin_by_state(other));
 	}
 	return twin;
@@ -413,13 +413,13 @@ find_twin_in_claim(const Claim *claim, const Message *message)
 static Twin
 find_twin(const Message *message)
 {
-	Twin		twin = TWIN_NONE;
-	dlist_iter	run;
-	dlist_iter	claim;
+	Twin	   twin = TWIN_NONE;
+	dlist_iter run;
+	dlist_iter claim;
 
-	dlist_foreach(run, &worker.runs)
+	dlist_foreach (run, &worker.runs)
 	{
-		dlist_foreach(claim, &dlist_container(Run, node, run.cur)->claims)
+		dlist_foreach (claim, &dlist_container(Run, node, run.cur)->claims)
 			twin = Max(twin, find_twin_in_claim(dlist_container(Claim, node, claim.cur), message));
 	}
 	return twin;
@@ -429,10 +429,9 @@ find_twin(const Message *message)
 static bool
 has_twin_in_tables(const Message *message)
 {
-	Oid			types[] = {INT8OID, TEXTOID, INT8OID};
-	Datum		values[] = {Int64GetDatum(message->claim->run->job_id),
-		CStringGetTextDatum(message->phone),
-	Int64GetDatum(message->list_user_id)};
+	Oid	  types[] = {INT8OID, TEXTOID, INT8OID};
+	Datum values[] = {Int64GetDatum(message->claim->run->job_id),
+					  CStringGetTextDatum(message->phone), Int64GetDatum(message->list_user_id)};
 
 	return own_query("SELECT FROM sendcampaign.message WHERE job_id = $1 AND phone = $2"
 					 " AND status = 'in_doubt' AND list_user_id <> $3",
@@ -442,14 +441,14 @@ has_twin_in_tables(const Message *message)
 static void
 settle_lookup(Message *message)
 {
-	Lookup	   *lookup = message->lookup;
-	Twin		twin = message->link ? TWIN_NONE : find_twin(message);
+	Lookup *lookup = message->lookup;
+	Twin	twin = message->link ? TWIN_NONE : find_twin(message);
 
 	drop_known_candidates(lookup);
 	if (lookup->num_candidates == 0)
 		not_found(message);
 	else if (twin == TWIN_UNDER_WAY)
-		return;					/* see again when that one is recorded */
+		return; /* see again when that one is recorded */
 	else if (lookup->num_candidates > 1 || twin == TWIN_IN_DOUBT ||
 			 (message->link == NULL && has_twin_in_tables(message)))
 		leave_in_doubt(message, "Twilio's list has several messages that it can be");
@@ -469,9 +468,9 @@ settle_lookups(Run *run)
 {
 	dlist_mutable_iter iter;
 
-	dlist_foreach_modify(iter, &run->done)
+	dlist_foreach_modify (iter, &run->done)
 	{
-		Message    *message = dlist_container(Message, node, iter.cur);
+		Message *message = dlist_container(Message, node, iter.cur);
 
 		if (message->outcome == OUTCOME_FOUND)
 			settle_lookup(message);

@@ -27,4 +27,4 @@ extern void take_lookup_answer(Message *message, const HttpResponse *response);
  */
 extern void settle_lookups(Run *run);
 
-#endif							/* SENDCAMPAIGN_LOOKUP_H */
+#endif /* SENDCAMPAIGN_LOOKUP_H */

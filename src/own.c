@@ -25,9 +25,9 @@
 /* To restore what become_owner changed. */
 typedef struct OwnerScope
 {
-	Oid			user;
-	int			security;
-	int			guc_level;
+	Oid user;
+	int security;
+	int guc_level;
 } OwnerScope;
 
 static Oid
@@ -49,9 +49,8 @@ extension_owner(void)
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	if (!OidIsValid(owner))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("extension \"sendcampaign\" does not exist")));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("extension \"sendcampaign\" does not exist")));
 	return owner;
 }
 
@@ -61,10 +60,9 @@ become_owner(OwnerScope *scope)
 {
 	GetUserIdAndSecContext(&scope->user, &scope->security);
 	scope->guc_level = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp",
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	SetUserIdAndSecContext(extension_owner(),
-						   scope->security | SECURITY_LOCAL_USERID_CHANGE);
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	SetUserIdAndSecContext(extension_owner(), scope->security | SECURITY_LOCAL_USERID_CHANGE);
 }
 
 static void
@@ -77,14 +75,14 @@ become_caller(const OwnerScope *scope)
 uint64
 own_execute(OwnStatement *statement, Datum *values, const char *nulls)
 {
-	OwnerScope	scope;
-	int			result;
+	OwnerScope scope;
+	int		   result;
 
 	become_owner(&scope);
 	if (statement->plan == NULL)
 	{
-		SPIPlanPtr	plan = SPI_prepare_cursor(statement->sql, statement->nargs,
-											  statement->types, CURSOR_OPT_GENERIC_PLAN);
+		SPIPlanPtr plan = SPI_prepare_cursor(statement->sql, statement->nargs, statement->types,
+											 CURSOR_OPT_GENERIC_PLAN);
 
 		if (plan == NULL || SPI_keepplan(plan) != 0)
 			elog(ERROR, "could not prepare: %s", SPI_result_code_string(SPI_result));
@@ -100,8 +98,8 @@ own_execute(OwnStatement *statement, Datum *values, const char *nulls)
 uint64
 own_query(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls)
 {
-	OwnerScope	scope;
-	int			result;
+	OwnerScope scope;
+	int		   result;
 
 	become_owner(&scope);
 	result = SPI_execute_with_args(sql, nargs, types, values, nulls, false, 0);
@@ -114,7 +112,7 @@ own_query(const char *sql, int nargs, Oid *types, Datum *values, const char *nul
 Oid
 own_lock_extension(void)
 {
-	Oid			extension = get_extension_oid("sendcampaign", true);
+	Oid extension = get_extension_oid("sendcampaign", true);
 
 	if (!OidIsValid(extension))
 		return InvalidOid;
@@ -137,8 +135,8 @@ spi_datum(uint64 row, int column, bool *isnull)
 int64
 spi_int64(uint64 row, int column)
 {
-	bool		isnull;
-	Datum		value = spi_datum(row, column, &isnull);
+	bool  isnull;
+	Datum value = spi_datum(row, column, &isnull);
 
 	Assert(SPI_gettypeid(SPI_tuptable->tupdesc, column) == INT8OID);
 	return isnull ? 0 : DatumGetInt64(value);
@@ -147,8 +145,8 @@ spi_int64(uint64 row, int column)
 int32
 spi_int32(uint64 row, int column)
 {
-	bool		isnull;
-	Datum		value = spi_datum(row, column, &isnull);
+	bool  isnull;
+	Datum value = spi_datum(row, column, &isnull);
 
 	Assert(SPI_gettypeid(SPI_tuptable->tupdesc, column) == INT4OID);
 	return isnull ? 0 : DatumGetInt32(value);
@@ -157,8 +155,8 @@ spi_int32(uint64 row, int column)
 TimestampTz
 spi_timestamptz(uint64 row, int column)
 {
-	bool		isnull;
-	Datum		value = spi_datum(row, column, &isnull);
+	bool  isnull;
+	Datum value = spi_datum(row, column, &isnull);
 
 	Assert(SPI_gettypeid(SPI_tuptable->tupdesc, column) == TIMESTAMPTZOID);
 	return isnull ? 0 : DatumGetTimestampTz(value);
@@ -167,8 +165,8 @@ spi_timestamptz(uint64 row, int column)
 bool
 spi_bool(uint64 row, int column)
 {
-	bool		isnull;
-	Datum		value = spi_datum(row, column, &isnull);
+	bool  isnull;
+	Datum value = spi_datum(row, column, &isnull);
 
 	return !isnull && DatumGetBool(value);
 }
@@ -176,7 +174,7 @@ spi_bool(uint64 row, int column)
 bool
 spi_isnull(uint64 row, int column)
 {
-	bool		isnull;
+	bool isnull;
 
 	(void) spi_datum(row, column, &isnull);
 	return isnull;
@@ -185,14 +183,14 @@ spi_isnull(uint64 row, int column)
 Datum
 make_array(Datum *values, bool *nulls, int count, Oid type)
 {
-	int			lower_bound = 1;
-	int16		length;
-	bool		by_value;
-	char		align;
+	int	  lower_bound = 1;
+	int16 length;
+	bool  by_value;
+	char  align;
 
 	get_typlenbyvalalign(type, &length, &by_value, &align);
-	return PointerGetDatum(construct_md_array(values, nulls, 1, &count, &lower_bound,
-											  type, length, by_value, align));
+	return PointerGetDatum(
+		construct_md_array(values, nulls, 1, &count, &lower_bound, type, length, by_value, align));
 }
 
 Datum

@@ -14,12 +14,12 @@
 #include "datatype/timestamp.h"
 #include "executor/spi.h"
 
-#define OWN_MAX_ARGS	12
+#define OWN_MAX_ARGS 12
 
 /* A statement with its plan, which is made at the first use and kept. */
 typedef struct OwnStatement
 {
-	const char *sql;			/* names qualified, parameters $1... */
+	const char *sql; /* names qualified, parameters $1... */
 	int			nargs;
 	Oid			types[OWN_MAX_ARGS];
 	SPIPlanPtr	plan;
@@ -33,22 +33,21 @@ typedef struct OwnStatement
 extern uint64 own_execute(OwnStatement *statement, Datum *values, const char *nulls);
 
 /* As own_execute, for a statement used once in a while: no plan is kept. */
-extern uint64 own_query(const char *sql, int nargs, Oid *types, Datum *values,
-						const char *nulls);
+extern uint64 own_query(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls);
 
 /*
  * Locks the extension against being dropped or altered, to the end of the
  * transaction; returns its OID, invalid where it does not exist.
  */
-extern Oid	own_lock_extension(void);
+extern Oid own_lock_extension(void);
 
 /* Columns of SPI_tuptable, counted from 1; NULL or 0 for an SQL null. */
-extern char *spi_string(uint64 row, int column);
-extern int64 spi_int64(uint64 row, int column);
-extern int32 spi_int32(uint64 row, int column);
+extern char		  *spi_string(uint64 row, int column);
+extern int64	   spi_int64(uint64 row, int column);
+extern int32	   spi_int32(uint64 row, int column);
 extern TimestampTz spi_timestamptz(uint64 row, int column);
-extern bool spi_bool(uint64 row, int column);
-extern bool spi_isnull(uint64 row, int column);
+extern bool		   spi_bool(uint64 row, int column);
+extern bool		   spi_isnull(uint64 row, int column);
 
 /* A one-dimensional array of int4, int8 or text; nulls may be NULL. */
 extern Datum make_array(Datum *values, bool *nulls, int count, Oid type);
@@ -59,4 +58,4 @@ extern Datum optional_text(const char *value);
 /* Throws where an SPI call did not give what it should. */
 extern void spi_check(int result, int expected, const char *what);
 
-#endif							/* SENDCAMPAIGN_OWN_H */
+#endif /* SENDCAMPAIGN_OWN_H */

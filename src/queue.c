@@ -36,8 +36,8 @@ PG_FUNCTION_INFO_V1(send_campaign);
 static Oid
 role_to_send_as(const AppTables *tables)
 {
-	Oid			role = GetUserId();
-	HeapTuple	tuple;
+	Oid		  role = GetUserId();
+	HeapTuple tuple;
 
 	if (!superuser_arg(role))
 		return role;
@@ -52,8 +52,8 @@ role_to_send_as(const AppTables *tables)
 static bool
 is_trusted_owner(Oid table, Oid role)
 {
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
-	Oid			owner;
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
+	Oid		  owner;
 
 	if (!HeapTupleIsValid(tuple))
 		return false;
@@ -75,27 +75,29 @@ check_tables_are_trusted(const AppTables *tables, Oid role)
 		 is_trusted_owner(tables->campaigns, role) && is_trusted_owner(tables->list_users, role) &&
 		 is_trusted_owner(tables->jobs, role)))
 		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("role \"%s\" does not trust the owner of the tables in schema \"%s\"",
-					GetUserNameFromId(role, false), tables->schema),
-			 errdetail("In a SECURITY DEFINER function, send_campaign() uses tables of the function's owner, of roles it is a member of, or of a superuser."),
-			 errhint("Add SET sendcampaign.schema to the function, or make its owner a member of the role that owns the tables.")));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		 errmsg("role \"%s\" does not trust the owner of the tables in schema \"%s\"",
+				GetUserNameFromId(role, false), tables->schema),
+		 errdetail(
+			 "In a SECURITY DEFINER function, send_campaign() uses tables of the function's owner, of roles it is a member of, or of a superuser."),
+		 errhint(
+			 "Add SET sendcampaign.schema to the function, or make its owner a member of the role that owns the tables.")));
 }
 
 static void
 check_role(Oid role)
 {
-	char	   *hint;
-	char	   *reason = why_role_cannot_work(role, &hint);
+	char *hint;
+	char *reason = why_role_cannot_work(role, &hint);
 
 	if (reason)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("cannot send with the rights of role \"%s\"",
-						GetUserNameFromId(role, false)),
-				 errdetail("The worker connects as that role, but %s.", reason),
-				 hint ? errhint("%s", hint) : 0));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("cannot send with the rights of role \"%s\"",
+							   GetUserNameFromId(role, false)),
+						errdetail("The worker connects as that role, but %s.", reason),
+						hint ? errhint("%s", hint) : 0));
 }
 
 static void
@@ -113,25 +115,23 @@ static void
 check_job(const AppTables *tables, int64 job_id)
 {
 	if (!tables_has_job(tables, job_id))
-		ereport(ERROR,
-				(errcode(ERRCODE_NO_DATA_FOUND),
-				 errmsg("background job %lld does not exist", (long long) job_id),
-				 errhint("Check that it is in \"%s.ac_background_jobs\" and that your role may see it, or leave it out and have one created.",
-						 tables->schema)));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_NO_DATA_FOUND),
+			 errmsg("background job %lld does not exist", (long long) job_id),
+			 errhint(
+				 "Check that it is in \"%s.ac_background_jobs\" and that your role may see it, or leave it out and have one created.",
+				 tables->schema)));
 }
 
 /* False where the job, or the campaign's run, is there already. */
 static bool
 insert_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid role)
 {
-	Oid			types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID, OIDOID};
-	Datum		values[] = {
-		Int64GetDatum(job_id),
-		Int64GetDatum(campaign_id),
-		CStringGetTextDatum(GetUserNameFromId(role, false)),
-		CStringGetTextDatum(tables->schema),
-		ObjectIdGetDatum(MyDatabaseId)
-	};
+	Oid	  types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID, OIDOID};
+	Datum values[] = {Int64GetDatum(job_id), Int64GetDatum(campaign_id),
+					  CStringGetTextDatum(GetUserNameFromId(role, false)),
+					  CStringGetTextDatum(tables->schema), ObjectIdGetDatum(MyDatabaseId)};
 
 	return own_query("INSERT INTO sendcampaign.run (job_id, campaign_id, role, schema, database)"
 					 " VALUES ($1, $2, $3::name, $4::name, $5) ON CONFLICT DO NOTHING",
@@ -141,29 +141,29 @@ insert_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid role)
 static void
 fail_campaign_is_sending(int64 campaign_id)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_IN_USE),
-			 errmsg("campaign %lld is being sent already", (long long) campaign_id),
-			 errdetail("A run of it under another background job has not ended."),
-			 errhint("Wait until that run has ended; see sendcampaign.progress.")));
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
+					errmsg("campaign %lld is being sent already", (long long) campaign_id),
+					errdetail("A run of it under another background job has not ended."),
+					errhint("Wait until that run has ended; see sendcampaign.progress.")));
 }
 
 static void
 fail_job_is_taken(int64 job_id)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_DUPLICATE_OBJECT),
-			 errmsg("background job %lld belongs to another campaign", (long long) job_id),
-			 errhint("Use a background job of its own for each sending of a campaign, or leave it out and have one created.")));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_DUPLICATE_OBJECT),
+		 errmsg("background job %lld belongs to another campaign", (long long) job_id),
+		 errhint(
+			 "Use a background job of its own for each sending of a campaign, or leave it out and have one created.")));
 }
 
 /* A failed run goes on where it stopped. */
 static void
 requeue_failed_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid role)
 {
-	Oid			types[] = {INT8OID, TEXTOID};
-	Datum		values[] = {Int64GetDatum(job_id),
-	CStringGetTextDatum(GetUserNameFromId(role, false))};
+	Oid	  types[] = {INT8OID, TEXTOID};
+	Datum values[] = {Int64GetDatum(job_id), CStringGetTextDatum(GetUserNameFromId(role, false))};
 
 	if (own_query("UPDATE sendcampaign.run SET state = 'queued', role = $2::name,"
 				  " finished_at = NULL, error = NULL"
@@ -177,13 +177,12 @@ requeue_failed_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid
 
 /* The run exists: go on, do nothing, or refuse.  True where it goes on. */
 static bool
-meet_existing_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid role,
-				  Oid caller)
+meet_existing_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid role, Oid caller)
 {
-	Oid			type = INT8OID;
-	Datum		value = Int64GetDatum(job_id);
-	char	   *state;
-	char	   *owner;
+	Oid	  type = INT8OID;
+	Datum value = Int64GetDatum(job_id);
+	char *state;
+	char *owner;
 
 	if (own_query("SELECT campaign_id, state, schema::text, role::text"
 				  " FROM sendcampaign.run WHERE job_id = $1",
@@ -200,10 +199,9 @@ meet_existing_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid 
 		requeue_failed_run(tables, campaign_id, job_id, role);
 		return true;
 	}
-	ereport(NOTICE,
-			(errmsg("campaign %lld is %s already for background job %lld",
-					(long long) campaign_id, state, (long long) job_id),
-			 errdetail("Nothing is sent a second time.")));
+	ereport(NOTICE, (errmsg("campaign %lld is %s already for background job %lld",
+							(long long) campaign_id, state, (long long) job_id),
+					 errdetail("Nothing is sent a second time.")));
 	return false;
 }
 
@@ -220,7 +218,7 @@ act_as(Oid role, ActingScope *scope)
 	 */
 	scope->guc_level = NewGUCNestLevel();
 	SetUserIdAndSecContext(role, scope->security | SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION);
+									 SECURITY_RESTRICTED_OPERATION);
 }
 
 void
@@ -236,15 +234,13 @@ void
 check_writable(const char *function)
 {
 	if (RecoveryInProgress())
-		ereport(ERROR,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("cannot execute %s during recovery", function),
-				 errhint("Call it on the primary server.")));
+		ereport(ERROR, (errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+						errmsg("cannot execute %s during recovery", function),
+						errhint("Call it on the primary server.")));
 	if (XactReadOnly)
-		ereport(ERROR,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("cannot execute %s in a read-only transaction", function),
-				 errhint("Call it in a transaction that is READ WRITE.")));
+		ereport(ERROR, (errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+						errmsg("cannot execute %s in a read-only transaction", function),
+						errhint("Call it in a transaction that is READ WRITE.")));
 }
 
 static void
@@ -253,8 +249,7 @@ check_arguments(FunctionCallInfo fcinfo)
 	check_writable("send_campaign()");
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("campaign_id must not be null"),
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("campaign_id must not be null"),
 				 errhint("Pass the id of a row in \"ac_campaigns\".")));
 }
 
@@ -294,10 +289,12 @@ send_campaign(PG_FUNCTION_ARGS)
 		start_worker_at_commit(role);
 	act_as_caller(role, &scope);
 	if (!sendcampaign_enabled)
-		ereport(WARNING,
-				(errmsg("campaign %lld is queued, but sending is switched off",
-						(long long) campaign_id),
-				 errhint("It is sent once \"sendcampaign.enabled\" is on and sendcampaign.wake() is called.")));
+		ereport(
+			WARNING,
+			(errmsg("campaign %lld is queued, but sending is switched off",
+					(long long) campaign_id),
+			 errhint(
+				 "It is sent once \"sendcampaign.enabled\" is on and sendcampaign.wake() is called.")));
 	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");
 	PG_RETURN_INT64(job_id);
 }

@@ -14,9 +14,9 @@ extern void check_writable(const char *function);
 /* To restore what act_as changed. */
 typedef struct ActingScope
 {
-	Oid			caller;
-	int			security;
-	int			guc_level;
+	Oid caller;
+	int security;
+	int guc_level;
 } ActingScope;
 
 /*
@@ -27,4 +27,4 @@ typedef struct ActingScope
 extern void act_as(Oid role, ActingScope *scope);
 extern void act_as_caller(Oid role, const ActingScope *scope);
 
-#endif							/* SENDCAMPAIGN_QUEUE_H */
+#endif /* SENDCAMPAIGN_QUEUE_H */

@@ -23,14 +23,14 @@
 #include "utils/memutils.h"
 
 /* At most so many outcomes at once, to keep transactions short. */
-#define RECORD_SIZE		2048
+#define RECORD_SIZE 2048
 
 /* How long the outcome of a list user that is locked waits for the next try. */
-#define LOCKED_DELAY_MS	500
+#define LOCKED_DELAY_MS 500
 
 /* The messages being recorded, and those of them that count. */
 static Message *recording[RECORD_SIZE];
-static int	num_recording = 0;
+static int		num_recording = 0;
 
 static const char *
 outcome_name(Outcome outcome)
@@ -53,12 +53,12 @@ outcome_name(Outcome outcome)
 static void
 collect(Run *run)
 {
-	dlist_iter	iter;
+	dlist_iter iter;
 
 	num_recording = 0;
-	dlist_foreach(iter, &run->done)
+	dlist_foreach (iter, &run->done)
 	{
-		Message    *message = dlist_container(Message, node, iter.cur);
+		Message *message = dlist_container(Message, node, iter.cur);
 
 		if (num_recording == RECORD_SIZE)
 			break;
@@ -71,7 +71,7 @@ collect(Run *run)
 static Datum
 ids_with_outcome(Outcome outcome, int *count)
 {
-	Datum	   *ids = palloc(Max(num_recording, 1) * sizeof(Datum));
+	Datum *ids = palloc(Max(num_recording, 1) * sizeof(Datum));
 
 	*count = 0;
 	for (int i = 0; i < num_recording; i++)
@@ -85,8 +85,8 @@ ids_with_outcome(Outcome outcome, int *count)
 static void
 count_sent(Run *run)
 {
-	int			count;
-	Datum		ids = ids_with_outcome(OUTCOME_SENT, &count);
+	int	  count;
+	Datum ids = ids_with_outcome(OUTCOME_SENT, &count);
 
 	if (count > 0)
 		tables_count_sent(run->tables, ids);
@@ -95,8 +95,8 @@ count_sent(Run *run)
 static int
 compare_ids(const void *a, const void *b)
 {
-	int64		x = *(const int64 *) a;
-	int64		y = *(const int64 *) b;
+	int64 x = *(const int64 *) a;
+	int64 y = *(const int64 *) b;
 
 	return x < y ? -1 : x > y;
 }
@@ -105,12 +105,14 @@ compare_ids(const void *a, const void *b)
 static void
 record_later(Message *message)
 {
-	Run		   *run = message->claim->run;
+	Run *run = message->claim->run;
 
 	if (!run->locks_told)
-		ereport(LOG,
-				(errmsg("sendcampaign: job %lld: list users are locked by others, their outcomes are recorded later",
-						(long long) run->job_id)));
+		ereport(
+			LOG,
+			(errmsg(
+				"sendcampaign: job %lld: list users are locked by others, their outcomes are recorded later",
+				(long long) run->job_id)));
 	run->locks_told = true;
 	message->was_locked = true;
 	message_wait(message, MESSAGE_LOCKED,
@@ -132,8 +134,8 @@ lock_left_out(Run *run)
 static bool
 are_locked(Run *run, int64 *ids, int count)
 {
-	Datum	   *datums = palloc(count * sizeof(Datum));
-	Backoff		unused = {.failures = 1};
+	Datum  *datums = palloc(count * sizeof(Datum));
+	Backoff unused = {.failures = 1};
 
 	for (int i = 0; i < count; i++)
 		datums[i] = Int64GetDatum(ids[i]);
@@ -145,11 +147,11 @@ are_locked(Run *run, int64 *ids, int count)
 static void
 leave_out_locked(Run *run)
 {
-	int			count;
-	Datum		ids = ids_with_outcome(OUTCOME_SENT, &count);
-	int64	   *locked;
-	int			num_locked = 0;
-	int			kept = 0;
+	int	   count;
+	Datum  ids = ids_with_outcome(OUTCOME_SENT, &count);
+	int64 *locked;
+	int	   num_locked = 0;
+	int	   kept = 0;
 
 	if (count == 0)
 		return;
@@ -166,8 +168,8 @@ leave_out_locked(Run *run)
 	for (int i = 0; i < num_recording; i++)
 	{
 		if (recording[i]->outcome != OUTCOME_SENT || num_locked == 0 ||
-			bsearch(&recording[i]->list_user_id, locked, num_locked, sizeof(int64),
-					compare_ids) == NULL)
+			bsearch(&recording[i]->list_user_id, locked, num_locked, sizeof(int64), compare_ids) ==
+				NULL)
 			recording[kept++] = recording[i];
 		else
 			record_later(recording[i]);
@@ -178,7 +180,7 @@ leave_out_locked(Run *run)
 static void
 fire_deferred_triggers(void)
 {
-	int			result = SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0);
+	int result = SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0);
 
 	spi_check(result, SPI_OK_UTILITY, "SET CONSTRAINTS");
 }
@@ -194,9 +196,9 @@ count_sent_carefully(Run *run)
 /* The columns of the rows to be inserted. */
 typedef struct Columns
 {
-	int			count;
-	Datum	   *values[8];
-	bool	   *nulls[8];
+	int	   count;
+	Datum *values[8];
+	bool  *nulls[8];
 } Columns;
 
 static void
@@ -229,14 +231,13 @@ insert_messages(Run *run, bool counted)
 		" SELECT $1, u.*, $10 OR u.status <> 'sent'"
 		" FROM unnest($2, $3, $4, $5, $6, $7, $8, $9)"
 		"  u(id, phone, status, sid, code, message, segments, attempts)",
-		10, {INT8OID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-		INT4ARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID, BOOLOID}
-	};
-	static const Oid types[] = {
-		INT8OID, TEXTOID, TEXTOID, TEXTOID, INT4OID, TEXTOID, INT4OID, INT4OID
-	};
-	Columns		columns = {0};
-	Datum		values[10];
+		10,
+		{INT8OID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID,
+		 TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID, BOOLOID}};
+	static const Oid types[] = {INT8OID, TEXTOID, TEXTOID, TEXTOID,
+								INT4OID, TEXTOID, INT4OID, INT4OID};
+	Columns			 columns = {0};
+	Datum			 values[10];
 
 	for (int i = 0; i < lengthof(types); i++)
 	{
@@ -266,11 +267,11 @@ put_back_released(Run *run)
 		" SELECT $1, 1 + greatest($2,"
 		"  (SELECT max(b.number) FROM sendcampaign.batch b WHERE b.job_id = $1),"
 		"  (SELECT max(c.number) FROM sendcampaign.claim c WHERE c.job_id = $1)), $3",
-		3, {INT8OID, INT4OID, INT8ARRAYOID}
-	};
-	int			count;
-	Datum		ids = ids_with_outcome(OUTCOME_RELEASED, &count);
-	Datum		values[] = {Int64GetDatum(run->job_id), Int32GetDatum(run->last_batch), ids};
+		3,
+		{INT8OID, INT4OID, INT8ARRAYOID}};
+	int	  count;
+	Datum ids = ids_with_outcome(OUTCOME_RELEASED, &count);
+	Datum values[] = {Int64GetDatum(run->job_id), Int32GetDatum(run->last_batch), ids};
 
 	if (count == 0)
 		return;
@@ -292,11 +293,11 @@ take_released_out_of_claims(Run *run)
 		"  FROM unnest(c.list_user_ids, c.phones) WITH ORDINALITY u(id, phone, n)"
 		"  WHERE u.id <> ALL ($2))"
 		" WHERE c.job_id = $1 AND c.list_user_ids && $2",
-		2, {INT8OID, INT8ARRAYOID}
-	};
-	int			count;
-	Datum		ids = ids_with_outcome(OUTCOME_RELEASED, &count);
-	Datum		values[] = {Int64GetDatum(run->job_id), ids};
+		2,
+		{INT8OID, INT8ARRAYOID}};
+	int	  count;
+	Datum ids = ids_with_outcome(OUTCOME_RELEASED, &count);
+	Datum values[] = {Int64GetDatum(run->job_id), ids};
 
 	if (count > 0)
 		(void) own_execute(&statement, values, NULL);
@@ -308,21 +309,21 @@ delete_claims(Run *run)
 {
 	static OwnStatement statement = {
 		"DELETE FROM sendcampaign.claim WHERE job_id = $1 AND number = ANY ($2)",
-		2, {INT8OID, INT4ARRAYOID}
-	};
-	Datum	   *numbers = palloc(num_recording * sizeof(Datum));
-	int			count = 0;
-	Datum		values[2];
+		2,
+		{INT8OID, INT4ARRAYOID}};
+	Datum *numbers = palloc(num_recording * sizeof(Datum));
+	int	   count = 0;
+	Datum  values[2];
 
 	for (int i = 0; i < num_recording; i++)
 	{
-		Claim	   *claim = recording[i]->claim;
+		Claim *claim = recording[i]->claim;
 
 		if (--claim->open == 0)
 			numbers[count++] = Int32GetDatum(claim->number);
 	}
 	for (int i = 0; i < num_recording; i++)
-		recording[i]->claim->open++;	/* until it is durable */
+		recording[i]->claim->open++; /* until it is durable */
 	if (count == 0)
 		return;
 	values[0] = Int64GetDatum(run->job_id);
@@ -338,10 +339,10 @@ add_counts(Run *run)
 		"UPDATE sendcampaign.run SET sent = sent + $2, failed = failed + $3,"
 		" skipped = skipped + $4, in_doubt = in_doubt + $5 WHERE job_id = $1"
 		" RETURNING total, sent, failed, skipped, in_doubt",
-		5, {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID}
-	};
-	int64		counts[OUTCOME_RELEASED + 1] = {0};
-	Datum		values[5];
+		5,
+		{INT8OID, INT8OID, INT8OID, INT8OID, INT8OID}};
+	int64 counts[OUTCOME_RELEASED + 1] = {0};
+	Datum values[5];
 
 	for (int i = 0; i < num_recording; i++)
 		counts[recording[i]->outcome]++;
@@ -358,14 +359,14 @@ add_counts(Run *run)
 typedef enum Counting
 {
 	COUNTED,
-	NOT_COUNTED,				/* the application has raised an error: the run fails */
+	NOT_COUNTED, /* the application has raised an error: the run fails */
 	COUNT_LATER
 } Counting;
 
 static Counting
 count_what_was_sent(Run *run, bool careful)
 {
-	int			failures = run->recording.failures;
+	int failures = run->recording.failures;
 
 	if (!careful)
 		count_sent(run);
@@ -394,7 +395,7 @@ move_to_recorded(Run *run)
 {
 	for (int i = 0; i < num_recording; i++)
 	{
-		Message    *message = recording[i];
+		Message *message = recording[i];
 
 		dlist_delete(&message->node);
 		run->num_done--;
@@ -406,7 +407,7 @@ move_to_recorded(Run *run)
 void
 record_outcomes(Run *run, bool careful)
 {
-	Counting	counting;
+	Counting counting;
 
 	collect(run);
 	if (num_recording == 0)
@@ -431,14 +432,15 @@ record_outcomes(Run *run, bool careful)
 void
 count_uncounted(Run *run)
 {
-	Oid			type = INT8OID;
-	Datum		value = Int64GetDatum(run->job_id);
-	Datum		ids;
-	bool		isnull;
+	Oid	  type = INT8OID;
+	Datum value = Int64GetDatum(run->job_id);
+	Datum ids;
+	bool  isnull;
 
 	(void) own_query("WITH uncounted AS (UPDATE sendcampaign.message SET counted = true"
 					 " WHERE job_id = $1 AND NOT counted RETURNING list_user_id)"
-					 " SELECT array_agg(list_user_id) FROM uncounted", 1, &type, &value, NULL);
+					 " SELECT array_agg(list_user_id) FROM uncounted",
+					 1, &type, &value, NULL);
 	ids = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	if (!isnull)
 		tables_count_sent(run->tables, ids);
@@ -449,9 +451,9 @@ forget_recorded(Run *run)
 {
 	dlist_mutable_iter iter;
 
-	dlist_foreach_modify(iter, &run->recorded)
+	dlist_foreach_modify (iter, &run->recorded)
 	{
-		Message    *message = dlist_container(Message, node, iter.cur);
+		Message *message = dlist_container(Message, node, iter.cur);
 
 		dlist_delete(&message->node);
 		run->open--;
@@ -465,8 +467,7 @@ unrecord(Run *run)
 {
 	while (!dlist_is_empty(&run->recorded))
 	{
-		Message    *message = dlist_container(Message, node,
-											  dlist_pop_head_node(&run->recorded));
+		Message *message = dlist_container(Message, node, dlist_pop_head_node(&run->recorded));
 
 		message_done(message, message->outcome);
 	}
@@ -476,20 +477,18 @@ void
 record_notice(Run *run)
 {
 	static OwnStatement statement = {
-		"UPDATE sendcampaign.run SET error = $2 WHERE job_id = $1", 2, {INT8OID, TEXTOID}
-	};
+		"UPDATE sendcampaign.run SET error = $2 WHERE job_id = $1", 2, {INT8OID, TEXTOID}};
 	const char *trouble = run->account ? run->account->trouble : NULL;
-	char	   *notice = trouble ? psprintf("Twilio cannot be reached: %s; trying again", trouble) : NULL;
-	Datum		values[] = {Int64GetDatum(run->job_id), optional_text(notice)};
+	char *notice = trouble ? psprintf("Twilio cannot be reached: %s; trying again", trouble) : NULL;
+	Datum values[] = {Int64GetDatum(run->job_id), optional_text(notice)};
 
 	if (run->stop_reason || (notice == NULL && run->notice == NULL) ||
 		(notice && run->notice && strcmp(notice, run->notice) == 0))
 		return;
 	(void) own_execute(&statement, values, notice ? "  " : " n");
-	ereport(LOG,
-			(notice ?
-			 errmsg("sendcampaign: job %lld: %s", (long long) run->job_id, notice) :
-			 errmsg("sendcampaign: job %lld: Twilio can be reached again", (long long) run->job_id)));
+	ereport(LOG, (notice ? errmsg("sendcampaign: job %lld: %s", (long long) run->job_id, notice)
+						 : errmsg("sendcampaign: job %lld: Twilio can be reached again",
+								  (long long) run->job_id)));
 	if (run->notice)
 		pfree(run->notice);
 	run->notice = notice ? MemoryContextStrdup(run->context, notice) : NULL;

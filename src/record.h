@@ -38,4 +38,4 @@ extern void record_notice(Run *run);
  */
 extern void record_without_extension(Run *run);
 
-#endif							/* SENDCAMPAIGN_RECORD_H */
+#endif /* SENDCAMPAIGN_RECORD_H */

@@ -16,7 +16,7 @@
 static char *
 to_utf8(const char *text)
 {
-	char	   *converted = pg_server_to_any(text, strlen(text), PG_UTF8);
+	char *converted = pg_server_to_any(text, strlen(text), PG_UTF8);
 
 	return converted == text ? pstrdup(text) : converted;
 }
@@ -34,8 +34,8 @@ render_link(const char *base_url, int64 list_user_id, int64 campaign_id)
 	fragment = strchrnul(base_url, '#');
 	length = fragment - base_url;
 	return to_utf8(psprintf("%.*s%cyu=%lld&yc=%lld%s", length, base_url,
-							memchr(base_url, '?', length) ? '&' : '?',
-							(long long) list_user_id, (long long) campaign_id, fragment));
+							memchr(base_url, '?', length) ? '&' : '?', (long long) list_user_id,
+							(long long) campaign_id, fragment));
 }
 
 char *
@@ -51,10 +51,9 @@ render_text(const char *message, const char *link)
 static int
 separator_length(const char *s)
 {
-	static const char *const wide[] = {
-		"\xc2\xa0", "\xe2\x80\xaf", "\xe2\x80\x89", "\xe2\x80\x90", "\xe2\x80\x91",
-		"\xe2\x80\x92", "\xe2\x80\x93", "\xe2\x80\x94", "\xe2\x88\x92"
-	};
+	static const char *const wide[] = {"\xc2\xa0",	   "\xe2\x80\xaf", "\xe2\x80\x89",
+									   "\xe2\x80\x90", "\xe2\x80\x91", "\xe2\x80\x92",
+									   "\xe2\x80\x93", "\xe2\x80\x94", "\xe2\x88\x92"};
 
 	if (strchr(" \t\r\n-.()", *s))
 		return 1;
@@ -71,8 +70,8 @@ separator_length(const char *s)
 char *
 normalize_phone(const char *phone)
 {
-	StringInfoData digits;		/* with the leading + */
-	int			skip;
+	StringInfoData digits; /* with the leading + */
+	int			   skip;
 
 	initStringInfo(&digits);
 	while (*phone)
@@ -88,9 +87,8 @@ normalize_phone(const char *phone)
 		digits.data[0] = '+';
 		digits.len--;
 	}
-	if (digits.data[0] != '+' || digits.data[1] == '0' ||
-		digits.len < 3 || digits.len > E164_MAX_DIGITS + 1 ||
-		strspn(digits.data + 1, "0123456789") != digits.len - 1)
+	if (digits.data[0] != '+' || digits.data[1] == '0' || digits.len < 3 ||
+		digits.len > E164_MAX_DIGITS + 1 || strspn(digits.data + 1, "0123456789") != digits.len - 1)
 		return NULL;
 	return digits.data;
 }

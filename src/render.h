@@ -26,4 +26,4 @@ extern char *render_text(const char *message, const char *link);
  */
 extern char *normalize_phone(const char *phone);
 
-#endif							/* SENDCAMPAIGN_RENDER_H */
+#endif /* SENDCAMPAIGN_RENDER_H */

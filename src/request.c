@@ -14,12 +14,12 @@
 #include "settings.h"
 
 /* The largest page Twilio gives. */
-#define PAGE_SIZE	"1000"
+#define PAGE_SIZE "1000"
 
 void
 append_messages_url(StringInfo buf, const char *account)
 {
-	int			length = strlen(sendcampaign_api_url);
+	int length = strlen(sendcampaign_api_url);
 
 	while (length > 0 && sendcampaign_api_url[length - 1] == '/')
 		length--;
@@ -36,12 +36,10 @@ is_messaging_service(const char *sender)
 }
 
 void
-append_create_form(StringInfo form, const char *sender,
-				   const char *phone, const char *text)
+append_create_form(StringInfo form, const char *sender, const char *phone, const char *text)
 {
 	http_append_form(form, "To", phone);
-	http_append_form(form, is_messaging_service(sender) ? "MessagingServiceSid" : "From",
-					 sender);
+	http_append_form(form, is_messaging_service(sender) ? "MessagingServiceSid" : "From", sender);
 	http_append_form(form, "Body", text);
 }
 

@@ -17,8 +17,8 @@ extern void append_messages_url(StringInfo buf, const char *account);
  * Appends the form that creates a message.  A sender that begins with "MG"
  * is a messaging service.  text is UTF-8.
  */
-extern void append_create_form(StringInfo form, const char *sender,
-							   const char *phone, const char *text);
+extern void append_create_form(StringInfo form, const char *sender, const char *phone,
+							   const char *text);
 
 /* Appends the query that lists the messages to one phone. */
 extern void append_list_query(StringInfo url, const char *phone);
@@ -39,4 +39,4 @@ extern bool append_next_page_url(StringInfo buf, const char *next_page_uri);
 /* Is this sender a messaging service and no number? */
 extern bool is_messaging_service(const char *sender);
 
-#endif							/* SENDCAMPAIGN_REQUEST_H */
+#endif /* SENDCAMPAIGN_REQUEST_H */

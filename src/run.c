@@ -18,21 +18,21 @@
 #include "settings.h"
 #include "utils/memutils.h"
 
-#define FIRST_WINDOW		20
-#define STEP_AFTER_WINDOWS	2	/* full of good answers, once a limit has been met */
-#define BACKOFF_BASE_MS		1000
-#define BACKOFF_MAX_MS		60000
+#define FIRST_WINDOW	   20
+#define STEP_AFTER_WINDOWS 2 /* full of good answers, once a limit has been met */
+#define BACKOFF_BASE_MS	   1000
+#define BACKOFF_MAX_MS	   60000
 
-Worker		worker;
+Worker worker;
 
 Account *
 account_get(const char *sid, const char *user, const char *secret)
 {
-	dlist_iter	iter;
-	Account    *account;
+	dlist_iter	  iter;
+	Account		 *account;
 	MemoryContext old;
 
-	dlist_foreach(iter, &worker.accounts)
+	dlist_foreach (iter, &worker.accounts)
 	{
 		account = dlist_container(Account, node, iter.cur);
 		if (strcmp(account->sid, sid) == 0 && strcmp(account->user, user) == 0 &&
@@ -84,8 +84,8 @@ account_unreachable(Account *account, const char *reason)
 		return;
 	account->window = 1;
 	account->growing_fast = true;
-	account->paused_until =
-		TimestampTzPlusMilliseconds(now, 200 + backoff_delay(account->failures++));
+	account->paused_until = TimestampTzPlusMilliseconds(now,
+														200 + backoff_delay(account->failures++));
 	if (account->trouble && strcmp(account->trouble, reason) == 0)
 		return;
 	if (account->trouble)
@@ -96,9 +96,9 @@ account_unreachable(Account *account, const char *reason)
 void
 accounts_try_now(void)
 {
-	dlist_iter	iter;
+	dlist_iter iter;
 
-	dlist_foreach(iter, &worker.accounts)
+	dlist_foreach (iter, &worker.accounts)
 		dlist_container(Account, node, iter.cur)->paused_until = 0;
 }
 
@@ -106,7 +106,7 @@ bool
 account_has_room(const Account *account, TimestampTz now)
 {
 	return account->in_flight < Min(account->window, sendcampaign_max_concurrency) &&
-		account->paused_until <= now;
+		   account->paused_until <= now;
 }
 
 char *
@@ -118,7 +118,7 @@ message_strdup(Message *message, const char *string)
 static void
 leave_state(Message *message)
 {
-	Run		   *run = message->claim->run;
+	Run *run = message->claim->run;
 
 	switch (message->state)
 	{
@@ -148,7 +148,7 @@ leave_state(Message *message)
 void
 message_done(Message *message, Outcome outcome)
 {
-	Run		   *run = message->claim->run;
+	Run *run = message->claim->run;
 
 	leave_state(message);
 	message->state = MESSAGE_DONE;
@@ -170,7 +170,7 @@ message_wait(Message *message, MessageState state, TimestampTz due)
 void
 message_lookup_ready(Message *message)
 {
-	Run		   *run = message->claim->run;
+	Run *run = message->claim->run;
 
 	leave_state(message);
 	message->state = MESSAGE_LOOKUP_READY;
@@ -181,7 +181,7 @@ message_lookup_ready(Message *message)
 void
 message_ready(Message *message)
 {
-	Run		   *run = message->claim->run;
+	Run *run = message->claim->run;
 
 	leave_state(message);
 	message->state = MESSAGE_READY;
@@ -200,7 +200,7 @@ run_stop(Run *run, const char *reason)
 int
 backoff_delay(int failures)
 {
-	int			most = BACKOFF_MAX_MS;
+	int most = BACKOFF_MAX_MS;
 
 	if (failures < 6)
 		most = Min(most, BACKOFF_BASE_MS << failures);

@@ -24,15 +24,15 @@ typedef struct Account
 {
 	dlist_node	node;
 	char	   *sid;
-	char	   *user;			/* the account's or an API key's sid */
+	char	   *user; /* the account's or an API key's sid */
 	char	   *secret;
 	int			in_flight;
-	int			window;			/* how many may be */
-	bool		growing_fast;	/* no limit met yet */
-	int			answers;		/* good ones since the window grew */
-	int			failures;		/* in a row, to reach Twilio at all */
+	int			window;		  /* how many may be */
+	bool		growing_fast; /* no limit met yet */
+	int			answers;	  /* good ones since the window grew */
+	int			failures;	  /* in a row, to reach Twilio at all */
 	TimestampTz paused_until;
-	char	   *trouble;		/* why Twilio cannot be reached, or NULL */
+	char	   *trouble; /* why Twilio cannot be reached, or NULL */
 } Account;
 
 /* One kind of database work of a run that has to wait, longer each time. */
@@ -44,81 +44,81 @@ typedef struct Backoff
 
 typedef struct Run
 {
-	dlist_node	node;			/* in worker's runs */
-	MemoryContext context;
-	int64		job_id;
-	int64		campaign_id;
-	int64		list_id;
-	char	   *schema;
-	char	   *message;		/* the text's parts, fixed when the run starts */
-	char	   *base_url;
-	AppTables  *tables;
-	Account    *account;		/* as of the newest claim */
-	char	   *sender;
-	int			last_batch;		/* number of the newest batch taken */
-	bool		exhausted;		/* there are no more batches */
-	TimestampTz started_at;
-	bool		lost_history;	/* commits may have been lost since it was written */
-	struct History *history;	/* being read back, see history.c; else NULL */
-	bool		read_back;		/* there may be witnesses of what was sent */
-	bool		tentative;		/* adopted in the transaction now open */
-	bool		finished;		/* its end is in the tables */
-	dlist_head	claims;			/* Claim, not all of whose outcomes are durable */
-	dlist_head	ready;			/* Message, to be sent */
-	int			num_ready;
-	dlist_head	lookups;		/* Message, to be looked up */
-	bool		lookup_turn;	/* they take turns with ready ones */
-	int			num_agenda;		/* messages in the agenda or lookups */
-	dlist_head	done;			/* Message, with an outcome to be recorded */
-	int			num_done;
-	dlist_head	recorded;		/* Message, recorded but not yet committed */
-	int			open;			/* messages in memory */
-	int			in_flight;		/* of them with HTTP */
-	bool		locks_told;		/* the log has that list users are locked */
-	bool		not_answered;	/* look-ups are refused: doubt stays claimed */
-	int			text_failures;	/* refused for their text, with none sent yet */
-	bool		any_sent;
-	int			back_pressure;	/* times in a row that the sender's queue was full */
-	TimestampTz paused_until;	/* for that */
-	Backoff		claiming;
-	Backoff		recording;
-	Backoff		reporting;		/* of the job's progress */
-	char	   *stop_reason;	/* the run fails with this, or NULL */
-	bool		stop_recorded;	/* that is in the tables */
-	bool		stop_durable;	/* and committed */
-	char	   *notice;			/* what sendcampaign.run.error shows meanwhile */
+	dlist_node		node; /* in worker's runs */
+	MemoryContext	context;
+	int64			job_id;
+	int64			campaign_id;
+	int64			list_id;
+	char		   *schema;
+	char		   *message; /* the text's parts, fixed when the run starts */
+	char		   *base_url;
+	AppTables	   *tables;
+	Account		   *account; /* as of the newest claim */
+	char		   *sender;
+	int				last_batch; /* number of the newest batch taken */
+	bool			exhausted;	/* there are no more batches */
+	TimestampTz		started_at;
+	bool			lost_history; /* commits may have been lost since it was written */
+	struct History *history;	  /* being read back, see history.c; else NULL */
+	bool			read_back;	  /* there may be witnesses of what was sent */
+	bool			tentative;	  /* adopted in the transaction now open */
+	bool			finished;	  /* its end is in the tables */
+	dlist_head		claims;		  /* Claim, not all of whose outcomes are durable */
+	dlist_head		ready;		  /* Message, to be sent */
+	int				num_ready;
+	dlist_head		lookups;	 /* Message, to be looked up */
+	bool			lookup_turn; /* they take turns with ready ones */
+	int				num_agenda;	 /* messages in the agenda or lookups */
+	dlist_head		done;		 /* Message, with an outcome to be recorded */
+	int				num_done;
+	dlist_head		recorded;	   /* Message, recorded but not yet committed */
+	int				open;		   /* messages in memory */
+	int				in_flight;	   /* of them with HTTP */
+	bool			locks_told;	   /* the log has that list users are locked */
+	bool			not_answered;  /* look-ups are refused: doubt stays claimed */
+	int				text_failures; /* refused for their text, with none sent yet */
+	bool			any_sent;
+	int				back_pressure; /* times in a row that the sender's queue was full */
+	TimestampTz		paused_until;  /* for that */
+	Backoff			claiming;
+	Backoff			recording;
+	Backoff			reporting;	   /* of the job's progress */
+	char		   *stop_reason;   /* the run fails with this, or NULL */
+	bool			stop_recorded; /* that is in the tables */
+	bool			stop_durable;  /* and committed */
+	char		   *notice;		   /* what sendcampaign.run.error shows meanwhile */
 } Run;
 
 /* Recipients of one batch, whose ids are in sendcampaign.claim. */
 typedef struct Claim
 {
-	dlist_node	node;			/* in run->claims */
-	MemoryContext context;		/* this struct, its messages and their strings */
-	Run		   *run;
-	int			number;
-	int			open;			/* messages whose outcome is not durable */
-	bool		tentative;		/* made in the transaction now open */
-	bool		stored;			/* and in the tables, there */
-	bool		recovered;		/* left by an earlier worker */
-	char	   *account_sid;
-	char	   *sender;
-	TimestampTz claimed_at;
-	pg_time_t	twilio_time;	/* by Twilio's clock, 0: not known then */
-	int			num_messages;
+	dlist_node		node;	 /* in run->claims */
+	MemoryContext	context; /* this struct, its messages and their strings */
+	Run			   *run;
+	int				number;
+	int				open;	   /* messages whose outcome is not durable */
+	bool			tentative; /* made in the transaction now open */
+	bool			stored;	   /* and in the tables, there */
+	bool			recovered; /* left by an earlier worker */
+	char		   *account_sid;
+	char		   *sender;
+	TimestampTz		claimed_at;
+	pg_time_t		twilio_time; /* by Twilio's clock, 0: not known then */
+	int				num_messages;
 	struct Message *messages;
 } Claim;
 
 typedef enum MessageState
 {
-	MESSAGE_READY,				/* in run->ready */
-	MESSAGE_SENDING,			/* with libcurl */
-	MESSAGE_WAITING,			/* in the agenda, to be sent again */
-	MESSAGE_IN_DOUBT,			/* in the agenda, to be looked up */
-	MESSAGE_LOOKUP_READY,		/* in run->lookups, its look-up is to be started */
-	MESSAGE_LOOKING_UP,			/* its look-up is with libcurl */
-	MESSAGE_LOCKED,				/* in the agenda, its outcome to be recorded then */
-	MESSAGE_DONE,				/* in run->done */
-	MESSAGE_RECORDED			/* durable; waits for others of its claim */
+	MESSAGE_READY,		  /* in run->ready */
+	MESSAGE_SENDING,	  /* with libcurl */
+	MESSAGE_WAITING,	  /* in the agenda, to be sent again */
+	MESSAGE_IN_DOUBT,	  /* in the agenda, to be looked up */
+	MESSAGE_LOOKUP_READY, /* in run->lookups, its look-up is to be started */
+	MESSAGE_LOOKING_UP,	  /* its look-up is with libcurl */
+	MESSAGE_LOCKED,		  /* in the agenda, its outcome to be recorded then */
+	MESSAGE_DONE,		  /* in run->done */
+	MESSAGE_RECORDED	  /* durable; waits for others of its claim */
 } MessageState;
 
 typedef enum Outcome
@@ -128,8 +128,8 @@ typedef enum Outcome
 	OUTCOME_FAILED,
 	OUTCOME_SKIPPED,
 	OUTCOME_IN_DOUBT,
-	OUTCOME_FOUND,				/* by a look-up; candidates not yet checked */
-	OUTCOME_RELEASED			/* not sent: back into a batch */
+	OUTCOME_FOUND,	 /* by a look-up; candidates not yet checked */
+	OUTCOME_RELEASED /* not sent: back into a batch */
 } Outcome;
 
 /* What libcurl's answers belong to. */
@@ -141,42 +141,42 @@ typedef enum CallKind
 
 typedef struct Message
 {
-	CallKind	kind;			/* CALL_MESSAGE; first, as the tag of a request */
-	MessageState state;
-	dlist_node	node;			/* in run->ready, ->lookups, ->done or ->recorded */
+	CallKind		 kind; /* CALL_MESSAGE; first, as the tag of a request */
+	MessageState	 state;
+	dlist_node		 node; /* in run->ready, ->lookups, ->done or ->recorded */
 	pairingheap_node agenda_node;
-	TimestampTz due;			/* when the agenda has it */
-	Claim	   *claim;
-	Account    *account;		/* of the request under way */
-	int64		list_user_id;
-	char	   *phone;			/* E.164; or as it was, when skipped for it */
-	char	   *text;			/* UTF-8 */
-	char	   *link;			/* the tracking link at its end, or NULL */
-	bool		was_locked;		/* its list user, when it was to be recorded */
-	int			attempts;
-	TimestampTz sent_at;		/* when the newest request left */
-	struct Lookup *lookup;		/* see lookup.c */
+	TimestampTz		 due; /* when the agenda has it */
+	Claim			*claim;
+	Account			*account; /* of the request under way */
+	int64			 list_user_id;
+	char			*phone;		 /* E.164; or as it was, when skipped for it */
+	char			*text;		 /* UTF-8 */
+	char			*link;		 /* the tracking link at its end, or NULL */
+	bool			 was_locked; /* its list user, when it was to be recorded */
+	int				 attempts;
+	TimestampTz		 sent_at; /* when the newest request left */
+	struct Lookup	*lookup;  /* see lookup.c */
 	/* the outcome */
-	Outcome		outcome;
-	char	   *sid;
-	int			error_code;
-	char	   *error_message;
-	int			segments;
+	Outcome outcome;
+	char   *sid;
+	int		error_code;
+	char   *error_message;
+	int		segments;
 } Message;
 
 /* All of one worker. */
 typedef struct Worker
 {
-	Oid			role;
-	char	   *role_name;
-	dlist_head	runs;
-	int			num_runs;
-	dlist_head	accounts;
-	pairingheap *agenda;		/* Message, by due */
-	int			in_flight;
-	bool		leaving;		/* send nothing more, record and go */
-	pg_time_t	twilio_offset;	/* Twilio's clock minus ours, s */
-	bool		twilio_offset_known;
+	Oid			 role;
+	char		*role_name;
+	dlist_head	 runs;
+	int			 num_runs;
+	dlist_head	 accounts;
+	pairingheap *agenda; /* Message, by due */
+	int			 in_flight;
+	bool		 leaving;		/* send nothing more, record and go */
+	pg_time_t	 twilio_offset; /* Twilio's clock minus ours, s */
+	bool		 twilio_offset_known;
 } Worker;
 
 extern Worker worker;
@@ -205,6 +205,6 @@ extern char *message_strdup(Message *message, const char *string);
 extern void run_stop(Run *run, const char *reason);
 
 /* A delay in ms: exponential with full jitter, from 1 s up to a minute. */
-extern int	backoff_delay(int failures);
+extern int backoff_delay(int failures);
 
-#endif							/* SENDCAMPAIGN_RUN_H */
+#endif /* SENDCAMPAIGN_RUN_H */

@@ -20,15 +20,15 @@
 #include "utils/memutils.h"
 
 /* More than any answer to a new message has. */
-#define MAX_ANSWER_BYTES	(64 * 1024)
+#define MAX_ANSWER_BYTES (64 * 1024)
 
 /* So many refusals for the text, with nothing sent, stop the run. */
-#define MAX_TEXT_FAILURES	20
+#define MAX_TEXT_FAILURES 20
 
 /* URL and form of the request being made; and memory for one answer. */
 static StringInfoData url;
 static StringInfoData form;
-static MemoryContext answer_context;
+static MemoryContext  answer_context;
 
 static int
 compare_due(const pairingheap_node *a, const pairingheap_node *b, void *arg)
@@ -57,7 +57,7 @@ send_init(void)
 static bool
 start_message(Message *message)
 {
-	Account    *account = message->claim->run->account;
+	Account	   *account = message->claim->run->account;
 	HttpRequest request = {0};
 
 	resetStringInfo(&url);
@@ -100,7 +100,7 @@ look_up_one(Run *run)
 static bool
 send_one(Run *run, TimestampTz now)
 {
-	Message    *message;
+	Message *message;
 
 	if (run->num_ready == 0 || run->stop_reason || run->paused_until > now)
 		return false;
@@ -129,20 +129,20 @@ start_one(Run *run, TimestampTz now)
 void
 send_ready(void)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	bool		sent = true;
-	dlist_iter	iter;
+	TimestampTz	  now = GetCurrentTimestamp();
+	bool		  sent = true;
+	dlist_iter	  iter;
 	MemoryContext old;
 
 	if (worker.leaving || !sendcampaign_enabled)
 		return;
 	old = MemoryContextSwitchTo(answer_context);
-	dlist_foreach(iter, &worker.runs)
+	dlist_foreach (iter, &worker.runs)
 		read_back_more(dlist_container(Run, node, iter.cur), now);
 	while (sent)
 	{
 		sent = false;
-		dlist_foreach(iter, &worker.runs)
+		dlist_foreach (iter, &worker.runs)
 			sent |= start_one(dlist_container(Run, node, iter.cur), now);
 	}
 	/* the one served first now is served last next time */
@@ -174,14 +174,14 @@ sent(Message *message, const Verdict *verdict)
 static void
 failed(Message *message, const Verdict *verdict)
 {
-	Run		   *run = message->claim->run;
+	Run *run = message->claim->run;
 
 	describe_error(message, verdict);
 	message_done(message, OUTCOME_FAILED);
 	if (verdict->kind == VERDICT_TEXT_FAILED && !run->any_sent &&
 		++run->text_failures >= MAX_TEXT_FAILURES)
-		run_stop(run, psprintf("Twilio refuses the text: %d %s",
-							   verdict->error_code, verdict->error_message));
+		run_stop(run, psprintf("Twilio refuses the text: %d %s", verdict->error_code,
+							   verdict->error_message));
 }
 
 static bool
@@ -201,8 +201,8 @@ try_later(Message *message, const Verdict *verdict)
 	if (verdict->retry_after > 0)
 		delay = verdict->retry_after * 1000 + delay / 4;
 	if (is_back_pressure(verdict->error_code))
-		run->paused_until =
-			TimestampTzPlusMilliseconds(now, Max(delay, backoff_delay(run->back_pressure++)));
+		run->paused_until = TimestampTzPlusMilliseconds(
+			now, Max(delay, backoff_delay(run->back_pressure++)));
 	else if (verdict->error_code == 20429 || verdict->error_code == 429)
 		account_overloaded(message->account);
 	if (message->attempts < sendcampaign_max_attempts)
@@ -211,9 +211,9 @@ try_later(Message *message, const Verdict *verdict)
 		return;
 	}
 	message->error_code = verdict->error_code;
-	message->error_message =
-		message_strdup(message, psprintf("given up after %d attempts: %s",
-										 message->attempts, verdict->error_message));
+	message->error_message = message_strdup(
+		message,
+		psprintf("given up after %d attempts: %s", message->attempts, verdict->error_message));
 	message_done(message, OUTCOME_FAILED);
 }
 
@@ -229,7 +229,7 @@ not_reached(Message *message, const Verdict *verdict)
 static void
 refused_for_all(Message *message, const Verdict *verdict)
 {
-	Run		   *run = message->claim->run;
+	Run *run = message->claim->run;
 
 	/* credentials that have been replaced meanwhile say nothing of the new */
 	if (run->account != message->account)
@@ -237,8 +237,8 @@ refused_for_all(Message *message, const Verdict *verdict)
 		message_ready(message);
 		return;
 	}
-	run_stop(run, psprintf("Twilio refuses the account or sender: %d %s",
-						   verdict->error_code, verdict->error_message));
+	run_stop(run, psprintf("Twilio refuses the account or sender: %d %s", verdict->error_code,
+						   verdict->error_message));
 	message_done(message, OUTCOME_RELEASED);
 }
 
@@ -265,7 +265,7 @@ apply_verdict(Message *message, const Verdict *verdict)
 			break;
 		case VERDICT_DOUBT:
 			if (verdict->error_code == 0)
-				account_overloaded(message->account);	/* no answer in time */
+				account_overloaded(message->account); /* no answer in time */
 			describe_error(message, verdict);
 			doubt(message, verdict->error_message);
 			break;
@@ -278,8 +278,8 @@ apply_verdict(Message *message, const Verdict *verdict)
 static void
 take_answer(const HttpResponse *response)
 {
-	Message    *message = response->tag;
-	Verdict		verdict;
+	Message *message = response->tag;
+	Verdict	 verdict;
 
 	if (*(CallKind *) response->tag == CALL_HISTORY)
 	{
@@ -305,8 +305,8 @@ take_answer(const HttpResponse *response)
 int
 take_answers(void)
 {
-	HttpResponse response;
-	int			count = 0;
+	HttpResponse  response;
+	int			  count = 0;
 	MemoryContext old = MemoryContextSwitchTo(answer_context);
 
 	while (http_next(&response))
@@ -323,7 +323,7 @@ take_answers(void)
 static Message *
 first_due(TimestampTz now)
 {
-	Message    *message;
+	Message *message;
 
 	if (pairingheap_is_empty(worker.agenda))
 		return NULL;
@@ -335,7 +335,7 @@ void
 follow_agenda(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	Message    *message;
+	Message	   *message;
 
 	while ((message = first_due(now)) != NULL)
 	{
@@ -365,11 +365,10 @@ next_send_time(void)
 	dlist_iter	iter;
 
 	if (!pairingheap_is_empty(worker.agenda))
-		next = pairingheap_container(Message, agenda_node,
-									 pairingheap_first(worker.agenda))->due;
-	dlist_foreach(iter, &worker.runs)
+		next = pairingheap_container(Message, agenda_node, pairingheap_first(worker.agenda))->due;
+	dlist_foreach (iter, &worker.runs)
 	{
-		Run		   *run = dlist_container(Run, node, iter.cur);
+		Run *run = dlist_container(Run, node, iter.cur);
 
 		if (run->num_ready == 0 && run->history == NULL && dlist_is_empty(&run->lookups))
 			continue;
@@ -383,15 +382,15 @@ next_send_time(void)
 void
 release_unsent(Run *run)
 {
-	dlist_iter	iter;
+	dlist_iter iter;
 
-	dlist_foreach(iter, &run->claims)
+	dlist_foreach (iter, &run->claims)
 	{
-		Claim	   *claim = dlist_container(Claim, node, iter.cur);
+		Claim *claim = dlist_container(Claim, node, iter.cur);
 
 		for (int i = 0; i < claim->num_messages; i++)
 		{
-			Message    *message = &claim->messages[i];
+			Message *message = &claim->messages[i];
 
 			if (message->state == MESSAGE_READY || message->state == MESSAGE_WAITING)
 				message_done(message, OUTCOME_RELEASED);

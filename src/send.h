@@ -18,7 +18,7 @@ extern void send_init(void);
 extern void send_ready(void);
 
 /* Takes all answers that have come; returns how many. */
-extern int	take_answers(void);
+extern int take_answers(void);
 
 /* Moves on what is due in the agenda: repeats and look-ups. */
 extern void follow_agenda(void);
@@ -29,4 +29,4 @@ extern TimestampTz next_send_time(void);
 /* Gives back what has not been sent: back into a batch at the next record. */
 extern void release_unsent(Run *run);
 
-#endif							/* SENDCAMPAIGN_SEND_H */
+#endif /* SENDCAMPAIGN_SEND_H */

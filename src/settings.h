@@ -8,16 +8,16 @@
 #ifndef SENDCAMPAIGN_SETTINGS_H
 #define SENDCAMPAIGN_SETTINGS_H
 
-extern bool sendcampaign_enabled;
-extern char *sendcampaign_api_url;
-extern char *sendcampaign_ca_file;
-extern char *sendcampaign_schema;
-extern int	sendcampaign_max_concurrency;
+extern bool	  sendcampaign_enabled;
+extern char	 *sendcampaign_api_url;
+extern char	 *sendcampaign_ca_file;
+extern char	 *sendcampaign_schema;
+extern int	  sendcampaign_max_concurrency;
 extern double sendcampaign_request_timeout; /* s, as the two below */
 extern double sendcampaign_connect_timeout;
 extern double sendcampaign_lookup_delay;
-extern int	sendcampaign_max_attempts;
-extern int	sendcampaign_launcher_interval; /* s */
+extern int	  sendcampaign_max_attempts;
+extern int	  sendcampaign_launcher_interval; /* s */
 
 static inline int
 to_ms(double seconds)
@@ -28,4 +28,4 @@ to_ms(double seconds)
 /* To be called once, when the library is loaded. */
 extern void define_settings(void);
 
-#endif							/* SENDCAMPAIGN_SETTINGS_H */
+#endif /* SENDCAMPAIGN_SETTINGS_H */

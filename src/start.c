@@ -40,12 +40,12 @@
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
-#define WORKER_LOCK		1
-#define ENQUEUE_LOCK	2
+#define WORKER_LOCK	 1
+#define ENQUEUE_LOCK 2
 
 /* With all slots taken, how often and how long to wait for one. */
-#define SLOT_RETRIES	10
-#define SLOT_WAIT_MS	10
+#define SLOT_RETRIES 10
+#define SLOT_WAIT_MS 10
 
 /* Roles to start a worker for when this transaction commits. */
 static List *roles_at_commit = NIL;
@@ -63,7 +63,7 @@ set_lock_tag(LOCKTAG *tag, Oid role, int which)
 static bool
 lock_role(Oid role, int which, LOCKMODE mode, bool for_session, bool wait)
 {
-	LOCKTAG		tag;
+	LOCKTAG tag;
 
 	set_lock_tag(&tag, role, which);
 	return LockAcquire(&tag, mode, for_session, !wait) != LOCKACQUIRE_NOT_AVAIL;
@@ -72,7 +72,7 @@ lock_role(Oid role, int which, LOCKMODE mode, bool for_session, bool wait)
 static void
 unlock_role(Oid role, int which, LOCKMODE mode, bool for_session)
 {
-	LOCKTAG		tag;
+	LOCKTAG tag;
 
 	set_lock_tag(&tag, role, which);
 	LockRelease(&tag, mode, for_session);
@@ -82,8 +82,8 @@ unlock_role(Oid role, int which, LOCKMODE mode, bool for_session)
 static PGPROC *
 find_worker(Oid role)
 {
-	LockData   *locks = GetLockStatusData();
-	LOCKTAG		tag;
+	LockData *locks = GetLockStatusData();
+	LOCKTAG	  tag;
 
 	set_lock_tag(&tag, role, WORKER_LOCK);
 	for (int i = 0; i < locks->nelements; i++)
@@ -101,14 +101,13 @@ static bool
 register_worker(Oid role, TransactionId xid)
 {
 	BackgroundWorker worker = {0};
-	WorkerStart start = {MyDatabaseId, role, xid};
+	WorkerStart		 start = {MyDatabaseId, role, xid};
 
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
 	strlcpy(worker.bgw_library_name, "sendcampaign", sizeof(worker.bgw_library_name));
-	strlcpy(worker.bgw_function_name, "sendcampaign_worker_main",
-			sizeof(worker.bgw_function_name));
+	strlcpy(worker.bgw_function_name, "sendcampaign_worker_main", sizeof(worker.bgw_function_name));
 	snprintf(worker.bgw_name, BGW_MAXLEN, "sendcampaign worker for role %u", role);
 	strlcpy(worker.bgw_type, "sendcampaign worker", BGW_MAXLEN);
 	memcpy(worker.bgw_extra, &start, sizeof(start));
@@ -125,14 +124,14 @@ start_or_find_worker(Oid role, TransactionId xid, bool *started)
 	*started = true;
 	for (int i = 0; i < SLOT_RETRIES; i++)
 	{
-		PGPROC	   *worker = find_worker(role);
+		PGPROC *worker = find_worker(role);
 
 		if (worker != NULL || register_worker(role, xid))
 			return worker;
 
 		/* Perhaps others that start now will do our work, or end soon. */
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 SLOT_WAIT_MS, WAIT_EVENT_BGWORKER_STARTUP);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, SLOT_WAIT_MS,
+						 WAIT_EVENT_BGWORKER_STARTUP);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
@@ -143,11 +142,12 @@ start_or_find_worker(Oid role, TransactionId xid, bool *started)
 static void
 warn_no_worker(void)
 {
-	ereport(WARNING,
-			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-			 errmsg("could not start a sendcampaign worker"),
-			 errdetail("All background worker slots are taken."),
-			 errhint("The campaign is queued, and is sent after the next call of send_campaign() or sendcampaign.wake(). Consider increasing \"max_worker_processes\".")));
+	ereport(
+		WARNING,
+		(errcode(ERRCODE_INSUFFICIENT_RESOURCES), errmsg("could not start a sendcampaign worker"),
+		 errdetail("All background worker slots are taken."),
+		 errhint(
+			 "The campaign is queued, and is sent after the next call of send_campaign() or sendcampaign.wake(). Consider increasing \"max_worker_processes\".")));
 }
 
 void
@@ -162,8 +162,8 @@ start_worker_at_commit(Oid role)
 bool
 start_worker_now(Oid role)
 {
-	bool		started;
-	PGPROC	   *worker;
+	bool	started;
+	PGPROC *worker;
 
 	lock_role(role, ENQUEUE_LOCK, ShareLock, false, true);
 	worker = start_or_find_worker(role, InvalidTransactionId, &started);
@@ -176,13 +176,13 @@ start_worker_now(Oid role)
 static void
 before_commit(void)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, roles_at_commit)
+	foreach (lc, roles_at_commit)
 	{
-		Oid			role = lfirst_oid(lc);
-		bool		started;
-		PGPROC	   *worker;
+		Oid		role = lfirst_oid(lc);
+		bool	started;
+		PGPROC *worker;
 
 		lock_role(role, ENQUEUE_LOCK, ShareLock, false, true);
 		worker = start_or_find_worker(role, GetTopTransactionIdIfAny(), &started);
@@ -205,9 +205,9 @@ before_commit(void)
 static void
 before_prepare(void)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, roles_at_commit)
+	foreach (lc, roles_at_commit)
 	{
 		if (!register_worker(lfirst_oid(lc), GetTopTransactionIdIfAny()))
 			warn_no_worker();
@@ -217,7 +217,7 @@ before_prepare(void)
 static void
 on_xact_event(XactEvent event, void *arg)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	switch (event)
 	{
@@ -229,12 +229,12 @@ on_xact_event(XactEvent event, void *arg)
 			break;
 		case XACT_EVENT_COMMIT:
 			/* no errors here, nor anything that may raise one */
-			foreach(lc, wake_after_commit)
+			foreach (lc, wake_after_commit)
 				SetLatch(&((PGPROC *) lfirst(lc))->procLatch);
 			/* FALLTHROUGH */
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
-			roles_at_commit = NIL;	/* their memory goes with the transaction */
+			roles_at_commit = NIL; /* their memory goes with the transaction */
 			wake_after_commit = NIL;
 			break;
 		default:
@@ -251,9 +251,9 @@ register_start_callbacks(void)
 char *
 why_role_cannot_work(Oid role, char **hint)
 {
-	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
-	char	   *name;
-	bool		can_login;
+	HeapTuple tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
+	char	 *name;
+	bool	  can_login;
 
 	*hint = NULL;
 	if (!HeapTupleIsValid(tuple))
@@ -265,8 +265,9 @@ why_role_cannot_work(Oid role, char **hint)
 #if PG_VERSION_NUM < 170000
 	if (!can_login)
 	{
-		*hint = psprintf("ALTER ROLE %s LOGIN; before PostgreSQL 17 a background worker needs that. It needs no password.",
-						 quote_identifier(name));
+		*hint = psprintf(
+			"ALTER ROLE %s LOGIN; before PostgreSQL 17 a background worker needs that. It needs no password.",
+			quote_identifier(name));
 		return psprintf("role \"%s\" is not permitted to log in", name);
 	}
 #else
@@ -274,12 +275,11 @@ why_role_cannot_work(Oid role, char **hint)
 #endif
 	if (!superuser_arg(role) && !compat_can_connect(MyDatabaseId, role))
 	{
-		char	   *database = get_database_name(MyDatabaseId);
+		char *database = get_database_name(MyDatabaseId);
 
-		*hint = psprintf("GRANT CONNECT ON DATABASE %s TO %s;",
-						 quote_identifier(database), quote_identifier(name));
-		return psprintf("role \"%s\" has no CONNECT privilege on database \"%s\"",
-						name, database);
+		*hint = psprintf("GRANT CONNECT ON DATABASE %s TO %s;", quote_identifier(database),
+						 quote_identifier(name));
+		return psprintf("role \"%s\" has no CONNECT privilege on database \"%s\"", name, database);
 	}
 	return NULL;
 }
@@ -287,7 +287,7 @@ why_role_cannot_work(Oid role, char **hint)
 bool
 become_the_worker(Oid role)
 {
-	bool		became;
+	bool became;
 
 	/* A worker that is about to leave must not be taken for one that stays. */
 	lock_role(role, ENQUEUE_LOCK, ShareLock, true, true);
@@ -299,7 +299,7 @@ become_the_worker(Oid role)
 bool
 still_the_worker(Oid role)
 {
-	LOCKTAG		tag;
+	LOCKTAG			  tag;
 	LockAcquireResult result;
 
 	set_lock_tag(&tag, role, WORKER_LOCK);

@@ -11,9 +11,9 @@
 /* What a new worker is told, in bgw_extra. */
 typedef struct WorkerStart
 {
-	Oid			database;
-	Oid			role;
-	TransactionId xid;			/* wait for its end first; may be invalid */
+	Oid			  database;
+	Oid			  role;
+	TransactionId xid; /* wait for its end first; may be invalid */
 } WorkerStart;
 
 /* To be called once, when the library is loaded. */
@@ -50,4 +50,4 @@ extern void leave_for_good(Oid role);
 /* Leaves as well, with a new worker started in its place. */
 extern void hand_over(Oid role);
 
-#endif							/* SENDCAMPAIGN_START_H */
+#endif /* SENDCAMPAIGN_START_H */

@@ -30,30 +30,35 @@
 static Oid
 find_table(const char *schema, Oid namespace, const char *name)
 {
-	Oid			table = get_relname_relid(name, namespace);
+	Oid table = get_relname_relid(name, namespace);
 
 	if (!OidIsValid(table))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("table \"%s.%s\" does not exist", schema, name),
-				 errdetail("The setting \"sendcampaign.schema\" says where the application's tables are."),
-				 errhint("Set \"sendcampaign.schema\" to their schema, or create the tables with SELECT sendcampaign.create_tables(%s).",
-						 quote_literal_cstr(schema))));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_UNDEFINED_TABLE),
+			 errmsg("table \"%s.%s\" does not exist", schema, name),
+			 errdetail(
+				 "The setting \"sendcampaign.schema\" says where the application's tables are."),
+			 errhint(
+				 "Set \"sendcampaign.schema\" to their schema, or create the tables with SELECT sendcampaign.create_tables(%s).",
+				 quote_literal_cstr(schema))));
 	return table;
 }
 
 AppTables *
 tables_open(const char *schema)
 {
-	AppTables  *tables = palloc0(sizeof(AppTables));
-	Oid			namespace = get_namespace_oid(schema, true);
+	AppTables *tables = palloc0(sizeof(AppTables));
+	Oid namespace = get_namespace_oid(schema, true);
 
 	if (!OidIsValid(namespace))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_SCHEMA),
-				 errmsg("schema \"%s\" does not exist", schema),
-				 errdetail("The setting \"sendcampaign.schema\" says where the application's tables are."),
-				 errhint("Set \"sendcampaign.schema\" to their schema, or create it and the tables with sendcampaign.create_tables().")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_UNDEFINED_SCHEMA), errmsg("schema \"%s\" does not exist", schema),
+			 errdetail(
+				 "The setting \"sendcampaign.schema\" says where the application's tables are."),
+			 errhint(
+				 "Set \"sendcampaign.schema\" to their schema, or create it and the tables with sendcampaign.create_tables().")));
 	tables->schema = pstrdup(schema);
 	tables->groups = find_table(schema, namespace, "groups");
 	tables->lists = find_table(schema, namespace, "ac_lists");
@@ -93,37 +98,35 @@ static bool
 has_right(Oid table, Oid role, AclMode mode)
 {
 	return pg_class_aclcheck(table, role, mode) == ACLCHECK_OK ||
-		pg_attribute_aclcheck_all(table, role, mode, ACLMASK_ANY) == ACLCHECK_OK;
+		   pg_attribute_aclcheck_all(table, role, mode, ACLMASK_ANY) == ACLCHECK_OK;
 }
 
 static void
 check_right(Oid table, Oid role, AclMode mode, const char *privilege)
 {
-	char	   *name = get_rel_name(table);
-	char	   *qualified = quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)),
-													   name);
+	char *name = get_rel_name(table);
+	char *qualified = quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)),
+												 name);
 
 	if (!has_right(table, role, mode))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for table %s", name),
-				 errdetail("Role \"%s\" needs the %s privilege on it to send a campaign.",
-						   GetUserNameFromId(role, false), privilege),
-				 errhint("GRANT %s ON %s TO %s;", privilege, qualified,
-						 quote_identifier(GetUserNameFromId(role, false)))));
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("permission denied for table %s", name),
+						errdetail("Role \"%s\" needs the %s privilege on it to send a campaign.",
+								  GetUserNameFromId(role, false), privilege),
+						errhint("GRANT %s ON %s TO %s;", privilege, qualified,
+								quote_identifier(GetUserNameFromId(role, false)))));
 }
 
 static void
 check_schema_right(const char *schema, Oid role)
 {
 	if (!compat_can_use_schema(get_namespace_oid(schema, false), role))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for schema %s", schema),
-				 errdetail("Role \"%s\" needs the USAGE privilege on it to send a campaign.",
-						   GetUserNameFromId(role, false)),
-				 errhint("GRANT USAGE ON SCHEMA %s TO %s;", quote_identifier(schema),
-						 quote_identifier(GetUserNameFromId(role, false)))));
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("permission denied for schema %s", schema),
+						errdetail("Role \"%s\" needs the USAGE privilege on it to send a campaign.",
+								  GetUserNameFromId(role, false)),
+						errhint("GRANT USAGE ON SCHEMA %s TO %s;", quote_identifier(schema),
+								quote_identifier(GetUserNameFromId(role, false)))));
 }
 
 void
@@ -148,8 +151,7 @@ tables_check_rights(const AppTables *tables, Oid role, bool creates_job)
 static char *
 value_expression(Oid table, const char *alias, const char *camel, const char *snake)
 {
-	const char *column = has_column(table, camel) ? camel :
-		has_column(table, snake) ? snake : NULL;
+	const char *column = has_column(table, camel) ? camel : has_column(table, snake) ? snake : NULL;
 
 	if (column)
 		return psprintf("%s.%s::pg_catalog.text", alias, quote_identifier(column));
@@ -161,13 +163,12 @@ value_expression(Oid table, const char *alias, const char *camel, const char *sn
 static char *
 table_name(Oid table)
 {
-	char	   *name = get_rel_name(table);
-	char	   *schema = name ? get_namespace_name(get_rel_namespace(table)) : NULL;
+	char *name = get_rel_name(table);
+	char *schema = name ? get_namespace_name(get_rel_namespace(table)) : NULL;
 
 	if (schema == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("a table of the application has been dropped")));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("a table of the application has been dropped")));
 	return quote_qualified_identifier(schema, name);
 }
 
@@ -175,7 +176,7 @@ table_name(Oid table)
 static uint64
 query(const char *sql, int nargs, Oid *types, Datum *values)
 {
-	int			result = SPI_execute_with_args(sql, nargs, types, values, NULL, false, 0);
+	int result = SPI_execute_with_args(sql, nargs, types, values, NULL, false, 0);
 
 	if (result < 0)
 		elog(ERROR, "could not execute: %s", SPI_result_code_string(result));
@@ -185,8 +186,8 @@ query(const char *sql, int nargs, Oid *types, Datum *values)
 static uint64
 query_by_id(const char *sql, int64 id)
 {
-	Oid			type = INT8OID;
-	Datum		value = Int64GetDatum(id);
+	Oid	  type = INT8OID;
+	Datum value = Int64GetDatum(id);
 
 	return query(sql, 1, &type, &value);
 }
@@ -198,15 +199,15 @@ query_by_id(const char *sql, int64 id)
 static SPIPlanPtr
 prepare(const char *sql, int nargs, Oid *types)
 {
-	int			level = NewGUCNestLevel();
-	SPIPlanPtr	plan;
+	int		   level = NewGUCNestLevel();
+	SPIPlanPtr plan;
 
-	(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("enable_hashjoin", "off", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("enable_mergejoin", "off", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
+	(void) set_config_option("enable_hashjoin", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
+	(void) set_config_option("enable_mergejoin", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
 	plan = SPI_prepare_cursor(sql, nargs, types, CURSOR_OPT_GENERIC_PLAN);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare: %s", SPI_result_code_string(SPI_result));
@@ -220,7 +221,7 @@ prepare(const char *sql, int nargs, Oid *types)
 static uint64
 execute(SPIPlanPtr plan, Datum *values, const char *nulls)
 {
-	int			result = SPI_execute_plan(plan, values, nulls, false, 0);
+	int result = SPI_execute_plan(plan, values, nulls, false, 0);
 
 	if (result < 0)
 		elog(ERROR, "could not execute: %s", SPI_result_code_string(result));
@@ -230,15 +231,15 @@ execute(SPIPlanPtr plan, Datum *values, const char *nulls)
 bool
 tables_has_campaign(const AppTables *tables, int64 campaign_id)
 {
-	return query_by_id(psprintf("SELECT FROM %s WHERE id = $1",
-								table_name(tables->campaigns)), campaign_id) > 0;
+	return query_by_id(psprintf("SELECT FROM %s WHERE id = $1", table_name(tables->campaigns)),
+					   campaign_id) > 0;
 }
 
 bool
 tables_has_job(const AppTables *tables, int64 job_id)
 {
-	return query_by_id(psprintf("SELECT FROM %s WHERE id = $1",
-								table_name(tables->jobs)), job_id) > 0;
+	return query_by_id(psprintf("SELECT FROM %s WHERE id = $1", table_name(tables->jobs)), job_id) >
+		   0;
 }
 
 int64
@@ -269,11 +270,10 @@ tables_create_job(const AppTables *tables)
 	if (query(psprintf("INSERT INTO %s (%s) VALUES (%s) RETURNING id::pg_catalog.int8",
 					   table_name(tables->jobs), columns.data, values.data),
 			  0, NULL, NULL) != 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("could not create a background job"),
-				 errdetail("The INSERT on table \"%s\" was suppressed by a trigger or rule.",
-						   get_rel_name(tables->jobs))));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("could not create a background job"),
+						errdetail("The INSERT on table \"%s\" was suppressed by a trigger or rule.",
+								  get_rel_name(tables->jobs))));
 	return spi_int64(0, 1);
 }
 
@@ -281,7 +281,7 @@ tables_create_job(const AppTables *tables)
 static const char *
 touch_clause(Oid table)
 {
-	AttrNumber	column = get_attnum(table, "updated_at");
+	AttrNumber column = get_attnum(table, "updated_at");
 
 	if (column == InvalidAttrNumber ||
 		(pg_class_aclcheck(table, GetUserId(), ACL_UPDATE) != ACLCHECK_OK &&
@@ -301,35 +301,36 @@ tables_reopen_job(const AppTables *tables, int64 job_id)
 uint64
 tables_read_campaign(const AppTables *tables, int64 campaign_id)
 {
-	return query_by_id(psprintf("SELECT %s, %s, c.ac_list_id::pg_catalog.int8 FROM %s c WHERE c.id = $1",
-								value_expression(tables->campaigns, "c", "message", "message"),
-								value_expression(tables->campaigns, "c", "baseUrl", "base_url"),
-								table_name(tables->campaigns)),
-					   campaign_id);
+	return query_by_id(
+		psprintf("SELECT %s, %s, c.ac_list_id::pg_catalog.int8 FROM %s c WHERE c.id = $1",
+				 value_expression(tables->campaigns, "c", "message", "message"),
+				 value_expression(tables->campaigns, "c", "baseUrl", "base_url"),
+				 table_name(tables->campaigns)),
+		campaign_id);
 }
 
 /* Credentials come as values in a result, and are in no statement's text. */
 void
 tables_read_sender(AppTables *tables, int64 campaign_id, int64 list_id)
 {
-	Datum		values[] = {Int64GetDatum(campaign_id), Int64GetDatum(list_id)};
-	Oid			types[] = {INT8OID, INT8OID};
+	Datum values[] = {Int64GetDatum(campaign_id), Int64GetDatum(list_id)};
+	Oid	  types[] = {INT8OID, INT8OID};
 
 	if (tables->read_sender == NULL)
-		tables->read_sender =
-			prepare(psprintf("SELECT EXISTS (SELECT FROM %s c WHERE c.id = $1), l.id IS NOT NULL,"
-							 " g.configuration->>'twilioAccountSid',"
-							 " g.configuration->>'twilioAuthToken',"
-							 " g.configuration->>'twilioApiKeySid',"
-							 " g.configuration->>'twilioApiKeySecret',"
-							 " g.configuration->>'twilioFromSmsNumber',"
-							 " g.configuration->>'twilioMessagingServiceSid'"
-							 " FROM (SELECT) one"
-							 " LEFT JOIN %s l ON l.id = $2"
-							 " LEFT JOIN %s g ON g.id = l.group_id",
-							 table_name(tables->campaigns), table_name(tables->lists),
-							 table_name(tables->groups)),
-					2, types);
+		tables->read_sender = prepare(
+			psprintf("SELECT EXISTS (SELECT FROM %s c WHERE c.id = $1), l.id IS NOT NULL,"
+					 " g.configuration->>'twilioAccountSid',"
+					 " g.configuration->>'twilioAuthToken',"
+					 " g.configuration->>'twilioApiKeySid',"
+					 " g.configuration->>'twilioApiKeySecret',"
+					 " g.configuration->>'twilioFromSmsNumber',"
+					 " g.configuration->>'twilioMessagingServiceSid'"
+					 " FROM (SELECT) one"
+					 " LEFT JOIN %s l ON l.id = $2"
+					 " LEFT JOIN %s g ON g.id = l.group_id",
+					 table_name(tables->campaigns), table_name(tables->lists),
+					 table_name(tables->groups)),
+			2, types);
 	if (execute(tables->read_sender, values, NULL) != 1)
 		elog(ERROR, "more than one list or group with one id");
 }
@@ -337,8 +338,8 @@ tables_read_sender(AppTables *tables, int64 campaign_id, int64 list_id)
 Portal
 tables_open_list(const AppTables *tables, int64 list_id)
 {
-	Oid			type = INT8OID;
-	Datum		value = Int64GetDatum(list_id);
+	Oid	  type = INT8OID;
+	Datum value = Int64GetDatum(list_id);
 
 	return SPI_cursor_open_with_args(NULL,
 									 psprintf("SELECT u.id::pg_catalog.int8 FROM %s u"
@@ -350,18 +351,18 @@ tables_open_list(const AppTables *tables, int64 list_id)
 uint64
 tables_read_recipients(AppTables *tables, Datum ids, int64 list_id)
 {
-	Datum		values[] = {ids, Int64GetDatum(list_id)};
-	Oid			types[] = {INT8ARRAYOID, INT8OID};
+	Datum values[] = {ids, Int64GetDatum(list_id)};
+	Oid	  types[] = {INT8ARRAYOID, INT8OID};
 
 	if (tables->read_recipients == NULL)
-		tables->read_recipients =
-			prepare(psprintf("SELECT r.id, u.id IS NOT NULL,"
-							 " coalesce(u.ac_list_id = $2, false), %s"
-							 " FROM pg_catalog.unnest($1) WITH ORDINALITY r(id, n)"
-							 " LEFT JOIN %s u ON u.id = r.id ORDER BY r.n",
-							 value_expression(tables->list_users, "u", "sms", "sms"),
-							 table_name(tables->list_users)),
-					2, types);
+		tables->read_recipients = prepare(
+			psprintf("SELECT r.id, u.id IS NOT NULL,"
+					 " coalesce(u.ac_list_id = $2, false), %s"
+					 " FROM pg_catalog.unnest($1) WITH ORDINALITY r(id, n)"
+					 " LEFT JOIN %s u ON u.id = r.id ORDER BY r.n",
+					 value_expression(tables->list_users, "u", "sms", "sms"),
+					 table_name(tables->list_users)),
+			2, types);
 	return execute(tables->read_recipients, values, NULL);
 }
 
@@ -373,80 +374,81 @@ tables_read_recipients(AppTables *tables, Datum ids, int64 list_id)
 static char *
 count_in_data(Oid table)
 {
-	bool		is_json = get_atttype(table, get_attnum(table, "data")) == JSONOID;
+	bool is_json = get_atttype(table, get_attnum(table, "data")) == JSONOID;
 
-	return psprintf("data = CASE pg_catalog.jsonb_typeof(coalesce(data::jsonb, '{}'))"
-					" WHEN 'object' THEN coalesce(data::jsonb, '{}') || pg_catalog.jsonb_build_object('sentCount',"
-					"  CASE WHEN pg_catalog.jsonb_typeof(data::jsonb->'sentCount') = 'number'"
-					"    OR data->>'sentCount' ~ '^-?[0-9]{1,99}$'"
-					"  THEN (data->>'sentCount')::pg_catalog.numeric ELSE 0 END + 1)"
-					" WHEN 'null' THEN pg_catalog.jsonb_build_object('sentCount', 1)"
-					" ELSE data::jsonb END%s",
-					is_json ? "::pg_catalog.json" : "");
+	return psprintf(
+		"data = CASE pg_catalog.jsonb_typeof(coalesce(data::jsonb, '{}'))"
+		" WHEN 'object' THEN coalesce(data::jsonb, '{}') || pg_catalog.jsonb_build_object('sentCount',"
+		"  CASE WHEN pg_catalog.jsonb_typeof(data::jsonb->'sentCount') = 'number'"
+		"    OR data->>'sentCount' ~ '^-?[0-9]{1,99}$'"
+		"  THEN (data->>'sentCount')::pg_catalog.numeric ELSE 0 END + 1)"
+		" WHEN 'null' THEN pg_catalog.jsonb_build_object('sentCount', 1)"
+		" ELSE data::jsonb END%s",
+		is_json ? "::pg_catalog.json" : "");
 }
 
 static char *
 count_clause(Oid table)
 {
-	const char *column = has_column(table, "sentCount") ? "sentCount" :
-		has_column(table, "sent_count") ? "sent_count" : NULL;
+	const char *column = has_column(table, "sentCount")	   ? "sentCount"
+						 : has_column(table, "sent_count") ? "sent_count"
+														   : NULL;
 
 	if (column)
-		return psprintf("%s = coalesce(%s, 0) OPERATOR(pg_catalog.+) 1",
-						quote_identifier(column), quote_identifier(column));
+		return psprintf("%s = coalesce(%s, 0) OPERATOR(pg_catalog.+) 1", quote_identifier(column),
+						quote_identifier(column));
 	if (has_column(table, "data"))
 		return count_in_data(table);
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_COLUMN),
-			 errmsg("table \"%s\" has neither a column \"sentCount\" nor a column \"data\"",
-					get_rel_name(table))));
+	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
+					errmsg("table \"%s\" has neither a column \"sentCount\" nor a column \"data\"",
+						   get_rel_name(table))));
 }
 
 void
 tables_count_sent(AppTables *tables, Datum ids)
 {
-	Oid			type = INT8ARRAYOID;
+	Oid type = INT8ARRAYOID;
 
 	if (tables->count_sent == NULL)
-		tables->count_sent =
-			prepare(psprintf("UPDATE %s SET %s%s WHERE id = ANY ($1)",
-							 table_name(tables->list_users),
-							 count_clause(tables->list_users),
-							 touch_clause(tables->list_users)),
-					1, &type);
+		tables->count_sent = prepare(
+			psprintf("UPDATE %s SET %s%s WHERE id = ANY ($1)", table_name(tables->list_users),
+					 count_clause(tables->list_users), touch_clause(tables->list_users)),
+			1, &type);
 	(void) execute(tables->count_sent, &ids, NULL);
 }
 
 uint64
 tables_lock_recipients(AppTables *tables, Datum ids)
 {
-	Oid			type = INT8ARRAYOID;
-	char	   *name = table_name(tables->list_users);
+	Oid	  type = INT8ARRAYOID;
+	char *name = table_name(tables->list_users);
 
 	if (tables->lock_recipients == NULL)
-		tables->lock_recipients =
-			prepare(psprintf("WITH got AS (SELECT id FROM %s WHERE id = ANY ($1)"
-							 " FOR NO KEY UPDATE SKIP LOCKED)"
-							 " SELECT u.id::pg_catalog.int8, u.id IN (SELECT id FROM got)"
-							 " FROM %s u WHERE u.id = ANY ($1)", name, name),
-					1, &type);
+		tables->lock_recipients = prepare(
+			psprintf("WITH got AS (SELECT id FROM %s WHERE id = ANY ($1)"
+					 " FOR NO KEY UPDATE SKIP LOCKED)"
+					 " SELECT u.id::pg_catalog.int8, u.id IN (SELECT id FROM got)"
+					 " FROM %s u WHERE u.id = ANY ($1)",
+					 name, name),
+			1, &type);
 	return execute(tables->lock_recipients, &ids, NULL);
 }
 
 void
 tables_lock_all(const AppTables *tables, Datum ids)
 {
-	Oid			type = INT8ARRAYOID;
+	Oid type = INT8ARRAYOID;
 
 	(void) query(psprintf("SELECT FROM %s WHERE id = ANY ($1) FOR NO KEY UPDATE NOWAIT",
-						  table_name(tables->list_users)), 1, &type, &ids);
+						  table_name(tables->list_users)),
+				 1, &type, &ids);
 }
 
 /* Counts go into the job's data, beside what the application keeps there. */
 static char *
 data_clause(Oid table)
 {
-	bool		is_json;
+	bool is_json;
 
 	if (!has_column(table, "data"))
 		return pstrdup("");
@@ -459,32 +461,30 @@ data_clause(Oid table)
 void
 tables_report_progress(AppTables *tables, int64 job_id, int progress, Datum counts)
 {
-	Datum		values[] = {Int64GetDatum(job_id), Int32GetDatum(progress), counts};
-	Oid			types[] = {INT8OID, INT4OID, JSONBOID};
+	Datum values[] = {Int64GetDatum(job_id), Int32GetDatum(progress), counts};
+	Oid	  types[] = {INT8OID, INT4OID, JSONBOID};
 
 	if (tables->report_progress == NULL)
-		tables->report_progress =
-			prepare(psprintf("UPDATE %s SET progress = $2%s%s WHERE id = $1",
-							 table_name(tables->jobs), data_clause(tables->jobs),
-							 touch_clause(tables->jobs)),
-					3, types);
+		tables->report_progress = prepare(
+			psprintf("UPDATE %s SET progress = $2%s%s WHERE id = $1", table_name(tables->jobs),
+					 data_clause(tables->jobs), touch_clause(tables->jobs)),
+			3, types);
 	(void) execute(tables->report_progress, values, NULL);
 }
 
 void
-tables_report_end(AppTables *tables, int64 job_id, int progress, Datum counts,
-				  const char *error)
+tables_report_end(AppTables *tables, int64 job_id, int progress, Datum counts, const char *error)
 {
-	Datum		values[] = {Int64GetDatum(job_id), Int32GetDatum(progress), counts,
-	error ? CStringGetTextDatum(error) : (Datum) 0};
-	Oid			types[] = {INT8OID, INT4OID, JSONBOID, TEXTOID};
+	Datum values[] = {Int64GetDatum(job_id), Int32GetDatum(progress), counts,
+					  error ? CStringGetTextDatum(error) : (Datum) 0};
+	Oid	  types[] = {INT8OID, INT4OID, JSONBOID, TEXTOID};
 
 	if (tables->report_end == NULL)
-		tables->report_end =
-			prepare(psprintf("UPDATE %s SET progress = CASE WHEN $2 < 0 THEN progress ELSE $2 END,"
-							 " error = $4%s%s WHERE id = $1",
-							 table_name(tables->jobs), data_clause(tables->jobs),
-							 touch_clause(tables->jobs)),
-					4, types);
+		tables->report_end = prepare(
+			psprintf("UPDATE %s SET progress = CASE WHEN $2 < 0 THEN progress ELSE $2 END,"
+					 " error = $4%s%s WHERE id = $1",
+					 table_name(tables->jobs), data_clause(tables->jobs),
+					 touch_clause(tables->jobs)),
+			4, types);
 	(void) execute(tables->report_end, values, error ? "    " : "   n");
 }

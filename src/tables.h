@@ -35,15 +35,15 @@ typedef struct AppTables
 
 /* Throws with a hint where the schema, a table or a column is missing. */
 extern AppTables *tables_open(const char *schema);
-extern void tables_close(AppTables *tables);
+extern void		  tables_close(AppTables *tables);
 
 /* Throws with a hint where this role lacks a right that sending needs. */
 extern void tables_check_rights(const AppTables *tables, Oid role, bool creates_job);
 
 /* For all below, SPI must be connected; results are in SPI_tuptable. */
 
-extern bool tables_has_campaign(const AppTables *tables, int64 campaign_id);
-extern bool tables_has_job(const AppTables *tables, int64 job_id);
+extern bool	 tables_has_campaign(const AppTables *tables, int64 campaign_id);
+extern bool	 tables_has_job(const AppTables *tables, int64 job_id);
 extern int64 tables_create_job(const AppTables *tables);
 /* Clears what an earlier attempt left in the job. */
 extern void tables_reopen_job(const AppTables *tables, int64 job_id);
@@ -85,4 +85,4 @@ extern void tables_report_progress(AppTables *tables, int64 job_id, int progress
 extern void tables_report_end(AppTables *tables, int64 job_id, int progress, Datum counts,
 							  const char *error);
 
-#endif							/* SENDCAMPAIGN_TABLES_H */
+#endif /* SENDCAMPAIGN_TABLES_H */

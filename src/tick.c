@@ -35,17 +35,17 @@
 #include "utils/snapmgr.h"
 
 /* At most so many claims of one run in one transaction. */
-#define CLAIMS_AT_ONCE		4
+#define CLAIMS_AT_ONCE 4
 
 /* Transactions that failed in a row, until the worker gives up. */
-#define MAX_FAILURES		20
+#define MAX_FAILURES 20
 
 TimestampTz last_record = 0;
 TimestampTz last_look = 0;
 TimestampTz next_tick = 0;
 bool		extension_gone = false;
 
-static int	failures = 0;
+static int failures = 0;
 
 void
 begin_transaction(void)
@@ -98,9 +98,9 @@ claim_all(bool careful)
 	dlist_iter	iter;
 	bool		claimed = false;
 
-	dlist_foreach(iter, &worker.runs)
+	dlist_foreach (iter, &worker.runs)
 	{
-		Run		   *run = dlist_container(Run, node, iter.cur);
+		Run *run = dlist_container(Run, node, iter.cur);
 
 		for (int i = 0; i < CLAIMS_AT_ONCE && wants_claim(run, now); i++)
 		{
@@ -143,10 +143,10 @@ record_run(Run *run, bool careful)
 static int
 count_recorded(Run *run)
 {
-	dlist_iter	iter;
-	int			count = 0;
+	dlist_iter iter;
+	int		   count = 0;
 
-	dlist_foreach(iter, &run->recorded)
+	dlist_foreach (iter, &run->recorded)
 		count++;
 	return count;
 }
@@ -157,8 +157,11 @@ end_run(Run *run, bool careful)
 	if (run->finished || worker.leaving)
 		return;
 	if (why_history_cannot_be_read(run))
-		pause_run(run, psprintf("commits may have been lost, and what was sent cannot be read back from Twilio: %s",
-								why_history_cannot_be_read(run)));
+		pause_run(
+			run,
+			psprintf(
+				"commits may have been lost, and what was sent cannot be read back from Twilio: %s",
+				why_history_cannot_be_read(run)));
 	else if (run->stop_reason && !run->stop_recorded)
 		fail_run(run, careful);
 	else if (run->stop_reason == NULL && run->exhausted && run->open == count_recorded(run))
@@ -187,9 +190,9 @@ record_all(bool careful)
 	dlist_iter	iter;
 	bool		ended = false;
 
-	dlist_foreach(iter, &worker.runs)
+	dlist_foreach (iter, &worker.runs)
 	{
-		Run		   *run = dlist_container(Run, node, iter.cur);
+		Run *run = dlist_container(Run, node, iter.cur);
 
 		if (run->recording.until > now && !worker.leaving)
 			continue;
@@ -207,9 +210,9 @@ record_all(bool careful)
 static void
 follow_name(void)
 {
-	Oid			types[] = {TEXTOID, TEXTOID};
-	Datum		values[2];
-	char	   *name = GetUserNameFromId(worker.role, true);
+	Oid	  types[] = {TEXTOID, TEXTOID};
+	Datum values[2];
+	char *name = GetUserNameFromId(worker.role, true);
 
 	if (name == NULL || strcmp(name, worker.role_name) == 0)
 		return;
@@ -225,8 +228,8 @@ follow_name(void)
 static bool
 is_extension_there(void)
 {
-	static Oid	extension = InvalidOid;
-	Oid			now = own_lock_extension();
+	static Oid extension = InvalidOid;
+	Oid		   now = own_lock_extension();
 
 	if (worker.num_runs == 0)
 		extension = now;
@@ -237,14 +240,15 @@ is_extension_there(void)
 static void
 tick(bool careful)
 {
-	bool		claimed;
-	bool		ended;
+	bool claimed;
+	bool ended;
 
 	if (!still_the_worker(worker.role))
-		ereport(FATAL,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("sendcampaign worker has lost its lock"),
-				 errhint("Triggers on the application's tables must not call pg_advisory_unlock_all().")));
+		ereport(
+			FATAL,
+			(errcode(ERRCODE_INTERNAL_ERROR), errmsg("sendcampaign worker has lost its lock"),
+			 errhint(
+				 "Triggers on the application's tables must not call pg_advisory_unlock_all().")));
 	begin_transaction();
 	if (!is_extension_there())
 	{
@@ -269,7 +273,7 @@ static bool
 is_through(const Run *run)
 {
 	if (run->in_flight > 0 || history_is_under_way(run))
-		return false;			/* answers are still to come */
+		return false; /* answers are still to come */
 	if (run->finished)
 		return true;
 	if (run->num_done > 0)
@@ -284,9 +288,9 @@ after_commit(void)
 {
 	dlist_mutable_iter iter;
 
-	dlist_foreach_modify(iter, &worker.runs)
+	dlist_foreach_modify (iter, &worker.runs)
 	{
-		Run		   *run = dlist_container(Run, node, iter.cur);
+		Run *run = dlist_container(Run, node, iter.cur);
 
 		run->tentative = false;
 		run->stop_durable = run->stop_recorded;
@@ -303,9 +307,9 @@ after_abort(void)
 {
 	dlist_mutable_iter iter;
 
-	dlist_foreach_modify(iter, &worker.runs)
+	dlist_foreach_modify (iter, &worker.runs)
 	{
-		Run		   *run = dlist_container(Run, node, iter.cur);
+		Run *run = dlist_container(Run, node, iter.cur);
 
 		forget_attempt(run);
 		drop_tentative_claims(run);
@@ -320,13 +324,13 @@ static void
 stop_at_debug_points(void)
 {
 #ifdef SENDCAMPAIGN_DEBUG_POINTS
-	dlist_iter	iter;
-	bool		claimed = false;
-	bool		recorded = false;
+	dlist_iter iter;
+	bool	   claimed = false;
+	bool	   recorded = false;
 
-	dlist_foreach(iter, &worker.runs)
+	dlist_foreach (iter, &worker.runs)
 	{
-		Run		   *run = dlist_container(Run, node, iter.cur);
+		Run *run = dlist_container(Run, node, iter.cur);
 
 		recorded |= !dlist_is_empty(&run->recorded);
 		claimed |= run->num_ready > 0;
@@ -374,8 +378,8 @@ void
 work(void)
 {
 	static MemoryContext context = NULL;
-	MemoryContext old;
-	ErrorData  *error = NULL;
+	MemoryContext		 old;
+	ErrorData			*error = NULL;
 
 	if (context == NULL)
 		context = AllocSetContextCreate(TopMemoryContext, "sendcampaign errors",
@@ -395,10 +399,12 @@ work(void)
 					(errmsg("sendcampaign: could not record or claim messages, trying again: %s",
 							error->message)));
 		if (failures > MAX_FAILURES)
-			ereport(ERROR,
-					(errcode(error->sqlerrcode),
-					 errmsg("sendcampaign worker gives up: %s", error->message),
-					 errhint("Unfinished campaigns go on at the next send_campaign() or sendcampaign.wake().")));
+			ereport(
+				ERROR,
+				(errcode(error->sqlerrcode),
+				 errmsg("sendcampaign worker gives up: %s", error->message),
+				 errhint(
+					 "Unfinished campaigns go on at the next send_campaign() or sendcampaign.wake().")));
 		next_tick = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 												100 + backoff_delay(Min(failures, 4)));
 	}

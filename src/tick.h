@@ -10,10 +10,10 @@
 
 #include "datatype/timestamp.h"
 
-extern TimestampTz last_record; /* when outcomes were recorded last */
-extern TimestampTz last_look;	/* when the queue was looked at last; 0: now */
-extern TimestampTz next_tick;	/* not before that, after a failed one */
-extern bool extension_gone;		/* found so by the last one */
+extern TimestampTz last_record;	   /* when outcomes were recorded last */
+extern TimestampTz last_look;	   /* when the queue was looked at last; 0: now */
+extern TimestampTz next_tick;	   /* not before that, after a failed one */
+extern bool		   extension_gone; /* found so by the last one */
 
 /* A transaction with SPI connected and a snapshot. */
 extern void begin_transaction(void);
@@ -28,4 +28,4 @@ extern void work(void);
 /* One try of it; false where it failed, with the error in *error, palloc'd. */
 extern bool try_tick(bool careful, ErrorData **error);
 
-#endif							/* SENDCAMPAIGN_TICK_H */
+#endif /* SENDCAMPAIGN_TICK_H */

@@ -41,17 +41,17 @@
 #include "utils/memutils.h"
 
 /* Outcomes are recorded when they are so many, or so old. */
-#define RECORD_COUNT		1000
-#define RECORD_DELAY_MS		100
+#define RECORD_COUNT	1000
+#define RECORD_DELAY_MS 100
 
 /* The queue is looked at when the latch says so, and at least so often. */
-#define LOOK_INTERVAL_MS	1000
+#define LOOK_INTERVAL_MS 1000
 
 /* When leaving, answers on their way are waited for so long. */
-#define LEAVE_DELAY_MS		400
+#define LEAVE_DELAY_MS 400
 
 /* Transactions that record what is known then, at most. */
-#define LEAVE_TICKS			8
+#define LEAVE_TICKS 8
 
 PGDLLEXPORT void sendcampaign_worker_main(Datum arg);
 
@@ -80,14 +80,14 @@ settle_settings(void)
 static bool
 work_is_due(TimestampTz now)
 {
-	dlist_iter	iter;
-	bool		outcomes = false;
+	dlist_iter iter;
+	bool	   outcomes = false;
 
 	if (now < next_tick)
 		return false;
-	dlist_foreach(iter, &worker.runs)
+	dlist_foreach (iter, &worker.runs)
 	{
-		Run		   *run = dlist_container(Run, node, iter.cur);
+		Run *run = dlist_container(Run, node, iter.cur);
 
 		if (wants_claim(run, now))
 			return true;
@@ -101,7 +101,7 @@ work_is_due(TimestampTz now)
 		outcomes |= run->num_done > 0;
 	}
 	return (outcomes && TimestampDifferenceExceeds(last_record, now, RECORD_DELAY_MS)) ||
-		TimestampDifferenceExceeds(last_look, now, LOOK_INTERVAL_MS);
+		   TimestampDifferenceExceeds(last_look, now, LOOK_INTERVAL_MS);
 }
 
 /* How long to wait for the network, in ms. */
@@ -188,9 +188,9 @@ hand_over_or_leave(void)
 static bool
 outcomes_are_left(void)
 {
-	dlist_iter	iter;
+	dlist_iter iter;
 
-	dlist_foreach(iter, &worker.runs)
+	dlist_foreach (iter, &worker.runs)
 	{
 		if (dlist_container(Run, node, iter.cur)->num_done > 0)
 			return true;
@@ -207,14 +207,14 @@ outcomes_are_left(void)
 static void
 leave(void)
 {
-	ErrorData  *error;
-	dlist_iter	iter;
+	ErrorData *error;
+	dlist_iter iter;
 
 	ProcDiePending = false;
 	InterruptPending = false;
 	await_answers();
 	ProcDiePending = false;
-	dlist_foreach(iter, &worker.runs)
+	dlist_foreach (iter, &worker.runs)
 		release_unsent(dlist_container(Run, node, iter.cur));
 	for (int i = 0; i < LEAVE_TICKS && outcomes_are_left(); i++)
 	{
@@ -249,13 +249,13 @@ handle_interrupts(void)
 static void
 stop_where_extension_is_gone(void)
 {
-	dlist_iter	iter;
+	dlist_iter iter;
 
 	if (!extension_gone)
 		return;
 	await_answers();
 	begin_transaction();
-	dlist_foreach(iter, &worker.runs)
+	dlist_foreach (iter, &worker.runs)
 		record_without_extension(dlist_container(Run, node, iter.cur));
 	commit_transaction();
 	ereport(LOG,
@@ -282,7 +282,7 @@ run_forever(void)
 		follow_agenda();
 		send_ready();
 		if (http_wait(wait_time(now)))
-			last_look = 0;		/* the latch was set: perhaps a new run */
+			last_look = 0; /* the latch was set: perhaps a new run */
 		if (take_answers() > 0)
 			debug_point(DEBUG_ANSWERED);
 	}
@@ -303,7 +303,7 @@ wait_for_caller(TransactionId xid)
 static void
 remember_role(Oid role)
 {
-	char	   *name;
+	char *name;
 
 	StartTransactionCommand();
 	name = GetUserNameFromId(role, false);
@@ -321,12 +321,11 @@ sendcampaign_worker_main(Datum arg)
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnectionByOid(start.database, start.role,
-											  COMPAT_CONNECT_FLAGS);
+	BackgroundWorkerInitializeConnectionByOid(start.database, start.role, COMPAT_CONNECT_FLAGS);
 
 	wait_for_caller(start.xid);
 	if (!become_the_worker(start.role))
-		proc_exit(0);			/* another one does the work */
+		proc_exit(0); /* another one does the work */
 	remember_role(start.role);
 	settle_settings();
 	http_init();

@@ -14,28 +14,27 @@
 
 typedef struct credential
 {
-	char	   *user;			/* account or API key */
-	char	   *account;
-	char	   *encoded;		/* base64 of user:secret */
+	char *user; /* account or API key */
+	char *account;
+	char *encoded; /* base64 of user:secret */
 } credential;
 
 static credential *credentials;
-static int	credential_count;
-static char **senders;
-static int	sender_count;
+static int		   credential_count;
+static char		 **senders;
+static int		   sender_count;
 
 static char *
 base64(const unsigned char *data, size_t len)
 {
-	static const char digits[] =
-		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	char	   *out = need(malloc(len / 3 * 4 + 5));
-	char	   *to = out;
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	char			 *out = need(malloc(len / 3 * 4 + 5));
+	char			 *to = out;
 
 	for (size_t i = 0; i < len; i += 3)
 	{
-		size_t		left = len - i;
-		uint32_t	bits = data[i] << 16;
+		size_t	 left = len - i;
+		uint32_t bits = data[i] << 16;
 
 		bits |= left > 1 ? data[i + 1] << 8 : 0;
 		bits |= left > 2 ? data[i + 2] : 0;
@@ -56,9 +55,8 @@ credential_of(text user)
 		if (text_is(user, credentials[i].user))
 			return &credentials[i];
 	}
-	credentials = need(realloc(credentials,
-							   (credential_count + 1) * sizeof(credential)));
-	credentials[credential_count] = (credential) {text_copy(user), NULL, NULL};
+	credentials = need(realloc(credentials, (credential_count + 1) * sizeof(credential)));
+	credentials[credential_count] = (credential){text_copy(user), NULL, NULL};
 	return &credentials[credential_count++];
 }
 
@@ -86,8 +84,8 @@ split_colon(text *whole, text *first)
 
 	if (colon == NULL || colon == whole->data)
 		return false;
-	*first = (text) {whole->data, colon - whole->data};
-	*whole = (text) {colon + 1, whole->data + whole->len - colon - 1};
+	*first = (text){whole->data, colon - whole->data};
+	*whole = (text){colon + 1, whole->data + whole->len - colon - 1};
 	return true;
 }
 
@@ -95,7 +93,7 @@ split_colon(text *whole, text *first)
 bool
 accounts_add_token(text rest)
 {
-	text		sid;
+	text sid;
 
 	if (!split_colon(&rest, &sid))
 		return false;
@@ -107,8 +105,8 @@ accounts_add_token(text rest)
 bool
 accounts_add_key(text rest)
 {
-	text		key;
-	text		secret;
+	text key;
+	text secret;
 
 	if (!split_colon(&rest, &key) || !split_colon(&rest, &secret))
 		return false;

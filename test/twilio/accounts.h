@@ -13,13 +13,13 @@ typedef int login_id;
 
 #define NO_LOGIN (-1)
 
-extern bool accounts_add_token(text sid_and_token);
-extern bool accounts_add_key(text key_secret_and_sid);
-extern void accounts_default(void);
+extern bool		accounts_add_token(text sid_and_token);
+extern bool		accounts_add_key(text key_secret_and_sid);
+extern void		accounts_default(void);
 extern login_id accounts_login(const char *authorization);
-extern bool account_exists(text sid);
-extern text login_user(login_id login);
-extern text login_account(login_id login);
+extern bool		account_exists(text sid);
+extern text		login_user(login_id login);
+extern text		login_account(login_id login);
 
 extern void senders_add(text sender);
 extern bool sender_known(text sender);

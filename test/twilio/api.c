@@ -19,7 +19,7 @@ static const char garbage[] = "<!-- \x01 gateway says {\"sid\": \"SM";
 void
 reply_error(request *r, int code)
 {
-	reply	   *answer = &r->reply;
+	reply *answer = &r->reply;
 
 	answer->status = error_status(code);
 	answer->content_type = "application/json";
@@ -39,7 +39,7 @@ next_part(text *path, text *part)
 	if (slash == NULL)
 		return false;
 	part->len = slash - path->data;
-	*path = (text) {slash + 1, path->data + path->len - slash - 1};
+	*path = (text){slash + 1, path->data + path->len - slash - 1};
 	return true;
 }
 
@@ -56,14 +56,13 @@ drop_json(text *part)
 static route
 route_of_path(text path)
 {
-	const char *start = memmem(path.data, path.len, accounts_path,
-							   sizeof(accounts_path) - 1);
+	const char *start = memmem(path.data, path.len, accounts_path, sizeof(accounts_path) - 1);
 	route		to = {.kind = ROUTE_UNKNOWN};
 	text		part;
 
 	if (start == NULL)
 		return to;
-	to.prefix = (text) {path.data, start - path.data};
+	to.prefix = (text){path.data, start - path.data};
 	path.len -= start - path.data + sizeof(accounts_path) - 1;
 	path.data = start + sizeof(accounts_path) - 1;
 	if (!next_part(&path, &to.account))
@@ -99,8 +98,7 @@ find_route(request *r)
 static bool
 method_allowed(const request *r)
 {
-	bool		wants_post = r->route.kind == ROUTE_CREATE
-		|| r->route.kind == ROUTE_UPDATE;
+	bool wants_post = r->route.kind == ROUTE_CREATE || r->route.kind == ROUTE_UPDATE;
 
 	return strcmp(r->method, wants_post ? "POST" : "GET") == 0;
 }
@@ -131,7 +129,7 @@ reply_message(request *r, const message *m)
 static message *
 message_of_route(const request *r)
 {
-	message    *m = message_by_sid(r->route.sid);
+	message *m = message_by_sid(r->route.sid);
 
 	if (m == NULL || !text_equal(login_account(m->login), r->route.account))
 		return NULL;
@@ -141,7 +139,7 @@ message_of_route(const request *r)
 static void
 answer_fetch(request *r)
 {
-	message    *m = message_of_route(r);
+	message *m = message_of_route(r);
 
 	stats.fetches++;
 	if (reply_read_fault(r))
@@ -156,7 +154,7 @@ answer_fetch(request *r)
 static void
 answer_update(request *r)
 {
-	message    *m = message_of_route(r);
+	message *m = message_of_route(r);
 
 	stats.cancels++;
 	if (m == NULL)
@@ -180,7 +178,7 @@ answer_account(request *r)
 	buf_string(&r->reply.body, "{\"sid\": ");
 	buf_json(&r->reply.body, r->route.account);
 	buf_string(&r->reply.body, ", \"friendly_name\": \"Local Twilio\""
-			   ", \"status\": \"active\", \"type\": \"Full\"}");
+							   ", \"status\": \"active\", \"type\": \"Full\"}");
 }
 
 /* Faults of requests that read; true if the answer is decided by that. */
@@ -222,8 +220,8 @@ reply_read_fault(request *r)
 void
 api_begin(request *r)
 {
-	bool		create;
-	int			code;
+	bool create;
+	int	 code;
 
 	find_route(r);
 	create = r->route.kind == ROUTE_CREATE && is_post(r);
@@ -266,10 +264,9 @@ api_answer(request *r)
 static int64_t
 draw_delay(void)
 {
-	int64_t		delay = settings.latency_us;
+	int64_t delay = settings.latency_us;
 
-	if (settings.slow_percent > 0
-		&& fault_chance() * 100 < settings.slow_percent)
+	if (settings.slow_percent > 0 && fault_chance() * 100 < settings.slow_percent)
 		return settings.slow_us;
 	if (settings.latency_spread_us > 0)
 		delay += (fault_chance() * 2 - 1) * settings.latency_spread_us;

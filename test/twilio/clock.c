@@ -33,18 +33,15 @@ monotonic_us(void)
 void
 format_rfc2822(int64_t seconds, const char *zone, char out[40])
 {
-	static const char days[7][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri",
-	"Sat"};
-	static const char months[12][4] = {"Jan", "Feb", "Mar", "Apr", "May",
-		"Jun", "Jul", "Aug", "Sep", "Oct", "Nov",
-	"Dec"};
-	time_t		when = seconds;
-	struct tm	tm;
+	static const char days[7][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+	static const char months[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+									   "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+	time_t			  when = seconds;
+	struct tm		  tm;
 
 	gmtime_r(&when, &tm);
-	snprintf(out, 40, "%s, %02d %s %04d %02d:%02d:%02d %s", days[tm.tm_wday],
-			 tm.tm_mday, months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour,
-			 tm.tm_min, tm.tm_sec, zone);
+	snprintf(out, 40, "%s, %02d %s %04d %02d:%02d:%02d %s", days[tm.tm_wday], tm.tm_mday,
+			 months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec, zone);
 }
 
 /*
@@ -54,9 +51,9 @@ format_rfc2822(int64_t seconds, const char *zone, char out[40])
 bool
 parse_date(text date, int64_t *from_s, int64_t *until_s)
 {
-	char		copy[32];
-	struct tm	tm = {0};
-	char	   *rest;
+	char	  copy[32];
+	struct tm tm = {0};
+	char	 *rest;
 
 	if (date.len == 0 || date.len >= sizeof(copy))
 		return false;
@@ -72,8 +69,7 @@ parse_date(text date, int64_t *from_s, int64_t *until_s)
 		return true;
 	}
 	rest = strptime(rest + 1, "%H:%M:%S", &tm);
-	if (rest == NULL || (strcmp(rest, "Z") != 0 && strcmp(rest, "+00:00") != 0
-						 && *rest != '\0'))
+	if (rest == NULL || (strcmp(rest, "Z") != 0 && strcmp(rest, "+00:00") != 0 && *rest != '\0'))
 		return false;
 	*from_s = timegm(&tm);
 	*until_s = *from_s + 1;

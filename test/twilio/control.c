@@ -24,28 +24,26 @@
 
 typedef struct call
 {
-	buf			input;
-	form		params;
+	buf	 input;
+	form params;
 } call;
 
 /* the ledger as it is streamed */
 typedef struct ledger_reader
 {
-	uint32_t	generation;
-	uint32_t	next;
-	buf			lines;
-	size_t		sent;			/* of lines */
+	uint32_t generation;
+	uint32_t next;
+	buf		 lines;
+	size_t	 sent; /* of lines */
 } ledger_reader;
 
 static struct MHD_Daemon *control;
 
 static enum MHD_Result
-send_buf(struct MHD_Connection *connection, unsigned status, buf *content,
-		 const char *type)
+send_buf(struct MHD_Connection *connection, unsigned status, buf *content, const char *type)
 {
-	struct MHD_Response *response =
-		need(MHD_create_response_from_buffer(content->len, content->data,
-											 MHD_RESPMEM_MUST_FREE));
+	struct MHD_Response *response = need(
+		MHD_create_response_from_buffer(content->len, content->data, MHD_RESPMEM_MUST_FREE));
 	enum MHD_Result result;
 
 	MHD_add_response_header(response, "Content-Type", type);
@@ -55,10 +53,9 @@ send_buf(struct MHD_Connection *connection, unsigned status, buf *content,
 }
 
 static enum MHD_Result
-send_line(struct MHD_Connection *connection, unsigned status, const char *line,
-		  text about)
+send_line(struct MHD_Connection *connection, unsigned status, const char *line, text about)
 {
-	buf			out = {NULL, 0, 0};
+	buf out = {NULL, 0, 0};
 
 	buf_string(&out, line);
 	buf_text(&out, about);
@@ -69,7 +66,7 @@ send_line(struct MHD_Connection *connection, unsigned status, const char *line,
 static enum MHD_Result
 answer_stats(struct MHD_Connection *connection)
 {
-	buf			out = {NULL, 0, 0};
+	buf out = {NULL, 0, 0};
 
 	pthread_mutex_lock(&world_lock);
 	stats_json(&out);
@@ -84,9 +81,8 @@ ledger_fill(ledger_reader *reader, size_t wanted)
 	reader->lines.len = 0;
 	reader->sent = 0;
 	pthread_mutex_lock(&world_lock);
-	while (reader->lines.len < wanted
-		   && reader->generation == messages_generation()
-		   && reader->next < messages_count())
+	while (reader->lines.len < wanted && reader->generation == messages_generation() &&
+		   reader->next < messages_count())
 		message_ledger_line(&reader->lines, message_at(reader->next++));
 	pthread_mutex_unlock(&world_lock);
 }
@@ -95,7 +91,7 @@ static ssize_t
 ledger_read(void *of, uint64_t pos, char *to, size_t max)
 {
 	ledger_reader *reader = of;
-	size_t		len;
+	size_t		   len;
 
 	(void) pos;
 	if (reader->sent == reader->lines.len)
@@ -121,18 +117,16 @@ ledger_end(void *of)
 static enum MHD_Result
 answer_ledger(struct MHD_Connection *connection)
 {
-	ledger_reader *reader = need(calloc(1, sizeof(ledger_reader)));
+	ledger_reader		*reader = need(calloc(1, sizeof(ledger_reader)));
 	struct MHD_Response *response;
-	enum MHD_Result result;
+	enum MHD_Result		 result;
 
 	pthread_mutex_lock(&world_lock);
 	reader->generation = messages_generation();
 	pthread_mutex_unlock(&world_lock);
-	response = need(MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 65536,
-													  ledger_read, reader,
+	response = need(MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 65536, ledger_read, reader,
 													  ledger_end));
-	MHD_add_response_header(response, "Content-Type",
-							"text/tab-separated-values");
+	MHD_add_response_header(response, "Content-Type", "text/tab-separated-values");
 	result = MHD_queue_response(connection, 200, response);
 	MHD_destroy_response(response);
 	return result;
@@ -147,15 +141,14 @@ filter_matches(text filter, text value)
 static long
 count_messages(text to, text from, text body)
 {
-	long		count = 0;
-	message    *m;
+	long	 count = 0;
+	message *m;
 
 	pthread_mutex_lock(&world_lock);
 	for (uint32_t i = 0; (m = message_at(i)) != NULL; i++)
 	{
-		if (filter_matches(to, message_to(m))
-			&& filter_matches(from, message_from(m))
-			&& filter_matches(body, message_body(m)))
+		if (filter_matches(to, message_to(m)) && filter_matches(from, message_from(m)) &&
+			filter_matches(body, message_body(m)))
 			count++;
 	}
 	pthread_mutex_unlock(&world_lock);
@@ -165,10 +158,9 @@ count_messages(text to, text from, text body)
 static enum MHD_Result
 answer_count(struct MHD_Connection *connection, const form *params)
 {
-	buf			out = {NULL, 0, 0};
+	buf out = {NULL, 0, 0};
 
-	buf_int(&out, count_messages(form_get(params, "to"),
-								 form_get(params, "from"),
+	buf_int(&out, count_messages(form_get(params, "to"), form_get(params, "from"),
 								 form_get(params, "body")));
 	buf_char(&out, '\n');
 	return send_buf(connection, 200, &out, "text/plain");
@@ -189,14 +181,14 @@ restore_plus(text value, char **copy)
 		return value;
 	*copy = text_copy(value);
 	(*copy)[0] = '+';
-	return (text) {*copy, value.len};
+	return (text){*copy, value.len};
 }
 
 static bool
 set_locked(text name, text value)
 {
-	char	   *copy = NULL;
-	bool		known = true;
+	char *copy = NULL;
+	bool  known = true;
 
 	value = restore_plus(value, &copy);
 	pthread_mutex_lock(&world_lock);
@@ -235,19 +227,18 @@ answer_set(struct MHD_Connection *connection, const form *params)
 }
 
 static enum MHD_Result
-add_argument(void *of, enum MHD_ValueKind kind, const char *name,
-			 size_t name_len, const char *value, size_t value_len)
+add_argument(void *of, enum MHD_ValueKind kind, const char *name, size_t name_len,
+			 const char *value, size_t value_len)
 {
 	(void) kind;
-	form_add(of, (text) {name, name_len}, (text) {value, value_len});
+	form_add(of, (text){name, name_len}, (text){value, value_len});
 	return MHD_YES;
 }
 
 static enum MHD_Result
 answer(struct MHD_Connection *connection, const char *url, call *c)
 {
-	MHD_get_connection_values_n(connection, MHD_GET_ARGUMENT_KIND,
-								add_argument, &c->params);
+	MHD_get_connection_values_n(connection, MHD_GET_ARGUMENT_KIND, add_argument, &c->params);
 	form_parse(&c->params, c->input.data, c->input.len);
 	if (strcmp(url, "/stats") == 0)
 		return answer_stats(connection);
@@ -261,11 +252,10 @@ answer(struct MHD_Connection *connection, const char *url, call *c)
 }
 
 static enum MHD_Result
-on_request(void *unused, struct MHD_Connection *connection, const char *url,
-		   const char *method, const char *version, const char *upload,
-		   size_t *upload_len, void **context)
+on_request(void *unused, struct MHD_Connection *connection, const char *url, const char *method,
+		   const char *version, const char *upload, size_t *upload_len, void **context)
 {
-	call	   *c = *context;
+	call *c = *context;
 
 	(void) unused;
 	(void) method;
@@ -289,7 +279,7 @@ static void
 on_completed(void *unused, struct MHD_Connection *connection, void **context,
 			 enum MHD_RequestTerminationCode why)
 {
-	call	   *c = *context;
+	call *c = *context;
 
 	(void) unused;
 	(void) connection;
@@ -312,12 +302,10 @@ control_start(int port)
 		.sin_addr = {htonl(INADDR_LOOPBACK)},
 	};
 
-	control = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC,
-							   port, NULL, NULL, on_request, NULL,
-							   MHD_OPTION_SOCK_ADDR, &address,
-							   MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u,
-							   MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
-							   MHD_OPTION_END);
+	control = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC, port, NULL, NULL,
+							   on_request, NULL, MHD_OPTION_SOCK_ADDR, &address,
+							   MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_NOTIFY_COMPLETED,
+							   on_completed, NULL, MHD_OPTION_END);
 	if (control == NULL)
 		fatal("cannot start the control port %d", port);
 	return MHD_get_daemon_info(control, MHD_DAEMON_INFO_BIND_PORT)->port;

@@ -24,7 +24,7 @@ reply_plain_502(request *r)
 	r->reply.status = 502;
 	r->reply.content_type = "text/html";
 	buf_string(&r->reply.body, "<html><head><title>502 Bad Gateway</title>"
-			   "</head><body><h1>502 Bad Gateway</h1></body></html>\n");
+							   "</head><body><h1>502 Bad Gateway</h1></body></html>\n");
 }
 
 /* Faults that keep the request from being accepted. */
@@ -88,14 +88,13 @@ create_begin(request *r)
 static void
 collect_extra(const form *params, buf *extra)
 {
-	static const char *const own[] = {"To", "From", "MessagingServiceSid",
-	"Body"};
-	unsigned	seen = 0;
+	static const char *const own[] = {"To", "From", "MessagingServiceSid", "Body"};
+	unsigned				 seen = 0;
 
 	for (int i = 0; i < params->count; i++)
 	{
 		const param *p = &params->items[i];
-		unsigned	column = 0;
+		unsigned	 column = 0;
 
 		for (int j = 0; j < 4; j++)
 			column |= text_is(p->name, own[j]) ? 1u << j : 0;
@@ -114,8 +113,8 @@ collect_extra(const form *params, buf *extra)
 static int64_t
 send_at(const form *params)
 {
-	int64_t		from = 0;
-	int64_t		until;
+	int64_t from = 0;
+	int64_t until;
 
 	if (text_is(form_get(params, "ScheduleType"), "fixed"))
 		parse_date(form_get(params, "SendAt"), &from, &until);
@@ -135,10 +134,10 @@ accept_message(const request *r)
 		.to = form_get(&r->params, "To"),
 		.body = form_get(&r->params, "Body"),
 	};
-	message    *m;
+	message *m;
 
 	collect_extra(&r->params, &extra);
-	asked.extra = (text) {extra.data, extra.len};
+	asked.extra = (text){extra.data, extra.len};
 	m = message_add(&asked);
 	buf_free(&extra);
 	stats.accepted++;
@@ -164,7 +163,7 @@ replace_body(request *r, const char *body)
 static void
 reply_huge(request *r, const message *m)
 {
-	char		sid[SID_LEN + 1];
+	char sid[SID_LEN + 1];
 
 	message_sid(m, sid);
 	r->reply.style = REPLY_HUGE;
@@ -215,8 +214,8 @@ apply_fault_after(request *r, const message *m)
 void
 create_finish(request *r)
 {
-	int			code = create_check(r);
-	message    *m;
+	int		 code = create_check(r);
+	message *m;
 
 	if (code != 0)
 	{

@@ -31,8 +31,10 @@ static const error_text errors[] = {
 	{21602, 400, "Message body is required."},
 	{21603, 400, "A 'From' phone number is required."},
 	{21604, 400, "A 'To' phone number is required."},
-	{21606, 400, "The 'From' phone number provided is not a valid message-capable Twilio phone number for this destination."},
-	{21608, 400, "The number is unverified. Trial accounts cannot send messages to unverified numbers"},
+	{21606, 400,
+	 "The 'From' phone number provided is not a valid message-capable Twilio phone number for this destination."},
+	{21608, 400,
+	 "The number is unverified. Trial accounts cannot send messages to unverified numbers"},
 	{21609, 400, "The 'StatusCallback' URL is not a valid URL."},
 	{21610, 400, "Attempt to send to unsubscribed recipient"},
 	{21611, 400, "This 'From' number has exceeded the maximum number of queued messages"},
@@ -70,6 +72,8 @@ error_json(buf *out, int code)
 	buf_int(out, code);
 	buf_string(out, ", \"message\": ");
 	buf_json(out, text_of(error_find(code)->message));
-	buf_printf(out, ", \"more_info\": \"https://www.twilio.com/docs/errors/%d\""
-			   ", \"status\": %u}", code, error_status(code));
+	buf_printf(out,
+			   ", \"more_info\": \"https://www.twilio.com/docs/errors/%d\""
+			   ", \"status\": %u}",
+			   code, error_status(code));
 }

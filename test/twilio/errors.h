@@ -8,6 +8,6 @@
 #include "text.h"
 
 extern unsigned error_status(int code);
-extern void error_json(buf *out, int code);
+extern void		error_json(buf *out, int code);
 
 #endif

@@ -13,17 +13,17 @@
 
 typedef struct fault_entry
 {
-	fault		what;
-	char	   *name;
-	double		percent;
-	long		next;			/* that many requests get it for certain */
-	long		hits;
+	fault  what;
+	char  *name;
+	double percent;
+	long   next; /* that many requests get it for certain */
+	long   hits;
 } fault_entry;
 
 typedef struct recipient_fault
 {
-	char	   *number;
-	int			entry;			/* in faults; -1: none any more */
+	char *number;
+	int	  entry; /* in faults; -1: none any more */
 } recipient_fault;
 
 static const char *const kind_names[FAULT_KINDS] = {
@@ -52,11 +52,11 @@ static const char *const kind_names[FAULT_KINDS] = {
 	[FAULT_LIST_ENDLESS] = "list-endless",
 };
 
-static fault_entry *faults;
-static int	fault_count;
+static fault_entry	   *faults;
+static int				fault_count;
 static recipient_fault *recipients;
-static int	recipient_count;
-static uint64_t random_state = 1;
+static int				recipient_count;
+static uint64_t			random_state = 1;
 
 void
 faults_seed(double seed)
@@ -68,7 +68,7 @@ faults_seed(double seed)
 double
 fault_chance(void)
 {
-	uint64_t	z = random_state += UINT64_C(0x9E3779B97F4A7C15);
+	uint64_t z = random_state += UINT64_C(0x9E3779B97F4A7C15);
 
 	z = (z ^ z >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
 	z = (z ^ z >> 27) * UINT64_C(0x94D049BB133111EB);
@@ -78,10 +78,10 @@ fault_chance(void)
 static bool
 fault_read(text name, fault *what)
 {
-	*what = (fault) {FAULT_NONE, 0};
+	*what = (fault){FAULT_NONE, 0};
 	if (text_starts(name, "code:"))
 	{
-		char	   *digits = text_copy((text) {name.data + 5, name.len - 5});
+		char *digits = text_copy((text){name.data + 5, name.len - 5});
 
 		what->kind = FAULT_CODE;
 		what->code = atoi(digits);
@@ -100,7 +100,7 @@ fault_read(text name, fault *what)
 static int
 fault_entry_of(text name)
 {
-	fault		what;
+	fault what;
 
 	for (int i = 0; i < fault_count; i++)
 	{
@@ -110,7 +110,7 @@ fault_entry_of(text name)
 	if (!fault_read(name, &what))
 		return -1;
 	faults = need(realloc(faults, (fault_count + 1) * sizeof(fault_entry)));
-	faults[fault_count] = (fault_entry) {what, text_copy(name), 0, 0, 0};
+	faults[fault_count] = (fault_entry){what, text_copy(name), 0, 0, 0};
 	return fault_count++;
 }
 
@@ -131,11 +131,11 @@ faults_clear(void)
 bool
 fault_set_percent(text name, text percent)
 {
-	char	   *number;
-	char	   *end;
-	int			entry;
-	bool		counted = text_starts(percent, "#");
-	double		value;
+	char  *number;
+	char  *end;
+	int	   entry;
+	bool   counted = text_starts(percent, "#");
+	double value;
 
 	entry = fault_entry_of(name);
 	if (entry < 0 || percent.len == 0)
@@ -158,8 +158,8 @@ split(text whole, const char *at, text *first, text *rest)
 {
 	if (at == NULL)
 		return false;
-	*first = (text) {whole.data, at - whole.data};
-	*rest = (text) {at + 1, whole.data + whole.len - at - 1};
+	*first = (text){whole.data, at - whole.data};
+	*rest = (text){at + 1, whole.data + whole.len - at - 1};
 	return true;
 }
 
@@ -167,13 +167,12 @@ split(text whole, const char *at, text *first, text *rest)
 bool
 fault_set(text value)
 {
-	text		name;
-	text		percent;
+	text name;
+	text percent;
 
 	if (text_is(value, "none"))
 		return faults_clear();
-	if (value.len == 0
-		|| !split(value, memrchr(value.data, '=', value.len), &name, &percent))
+	if (value.len == 0 || !split(value, memrchr(value.data, '=', value.len), &name, &percent))
 		return false;
 	return fault_set_percent(name, percent);
 }
@@ -193,21 +192,19 @@ recipient_find(text number)
 bool
 fault_set_for_recipient(text value)
 {
-	text		number;
-	text		name;
-	int			entry = -1;
+	text			 number;
+	text			 name;
+	int				 entry = -1;
 	recipient_fault *recipient;
 
-	if (value.len == 0
-		|| !split(value, memchr(value.data, '=', value.len), &number, &name))
+	if (value.len == 0 || !split(value, memchr(value.data, '=', value.len), &number, &name))
 		return false;
 	if (!text_is(name, "none") && (entry = fault_entry_of(name)) < 0)
 		return false;
 	recipient = recipient_find(number);
 	if (recipient == NULL)
 	{
-		recipients = need(realloc(recipients, (recipient_count + 1)
-								  * sizeof(recipient_fault)));
+		recipients = need(realloc(recipients, (recipient_count + 1) * sizeof(recipient_fault)));
 		recipient = &recipients[recipient_count++];
 		recipient->number = text_copy(number);
 	}
@@ -231,10 +228,10 @@ fault_hit(fault_entry *entry)
 static fault
 fault_draw(bool reading)
 {
-	double		place;
+	double place;
 
 	if (fault_count == 0)
-		return (fault) {FAULT_NONE, 0};
+		return (fault){FAULT_NONE, 0};
 	place = fault_chance() * 100;
 	for (int i = 0; i < fault_count; i++)
 	{
@@ -251,7 +248,7 @@ fault_draw(bool reading)
 			return fault_hit(entry);
 		place -= entry->percent;
 	}
-	return (fault) {FAULT_NONE, 0};
+	return (fault){FAULT_NONE, 0};
 }
 
 fault
@@ -259,8 +256,8 @@ fault_for_create(text to)
 {
 	recipient_fault *recipient = recipient_find(to);
 
-	if (recipient != NULL && recipient->entry >= 0
-		&& !is_for_reading(faults[recipient->entry].what))
+	if (recipient != NULL && recipient->entry >= 0 &&
+		!is_for_reading(faults[recipient->entry].what))
 		return fault_hit(&faults[recipient->entry]);
 	return fault_draw(false);
 }

@@ -43,14 +43,14 @@ typedef enum fault_kind
 
 typedef struct fault
 {
-	fault_kind	kind;
-	int			code;			/* of FAULT_CODE */
+	fault_kind kind;
+	int		   code; /* of FAULT_CODE */
 } fault;
 
-extern void faults_seed(double seed);
+extern void	  faults_seed(double seed);
 extern double fault_chance(void);
-extern fault fault_for_create(text to);
-extern fault fault_for_read(void);
+extern fault  fault_for_create(text to);
+extern fault  fault_for_read(void);
 
 extern bool fault_set(text name_and_percent);
 extern bool fault_set_percent(text name, text percent);

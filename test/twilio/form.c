@@ -27,7 +27,7 @@ form_free(form *f)
 static void
 form_grow(form *f)
 {
-	param	   *items = need(malloc(2 * f->cap * sizeof(param)));
+	param *items = need(malloc(2 * f->cap * sizeof(param)));
 
 	memcpy(items, f->items, f->count * sizeof(param));
 	if (f->items != f->fixed)
@@ -41,7 +41,7 @@ form_add(form *f, text name, text value)
 {
 	if (f->count == f->cap)
 		form_grow(f);
-	f->items[f->count++] = (param) {name, value};
+	f->items[f->count++] = (param){name, value};
 }
 
 static int
@@ -60,31 +60,31 @@ hex_value(char c)
 static text
 form_decode(char *data, size_t len)
 {
-	char	   *to = data;
+	char *to = data;
 
 	for (size_t i = 0; i < len; i++)
 	{
-		char		c = data[i];
+		char c = data[i];
 
 		if (c == '+')
 			c = ' ';
-		else if (c == '%' && i + 2 < len
-				 && hex_value(data[i + 1]) >= 0 && hex_value(data[i + 2]) >= 0)
+		else if (c == '%' && i + 2 < len && hex_value(data[i + 1]) >= 0 &&
+				 hex_value(data[i + 2]) >= 0)
 		{
 			c = hex_value(data[i + 1]) << 4 | hex_value(data[i + 2]);
 			i += 2;
 		}
 		*to++ = c;
 	}
-	return (text) {data, to - data};
+	return (text){data, to - data};
 }
 
 static void
 form_parse_one(form *f, char *data, size_t len)
 {
-	char	   *equal = memchr(data, '=', len);
-	size_t		name_len = equal == NULL ? len : (size_t) (equal - data);
-	text		value = {data + len, 0};
+	char  *equal = memchr(data, '=', len);
+	size_t name_len = equal == NULL ? len : (size_t) (equal - data);
+	text   value = {data + len, 0};
 
 	if (equal != NULL)
 		value = form_decode(equal + 1, len - name_len - 1);
@@ -94,11 +94,11 @@ form_parse_one(form *f, char *data, size_t len)
 void
 form_parse(form *f, char *data, size_t len)
 {
-	char	   *end = data + len;
+	char *end = data + len;
 
 	while (data < end)
 	{
-		char	   *stop = memchr(data, '&', end - data);
+		char *stop = memchr(data, '&', end - data);
 
 		if (stop == NULL)
 			stop = end;
@@ -111,7 +111,7 @@ form_parse(form *f, char *data, size_t len)
 text
 form_get(const form *f, const char *name)
 {
-	size_t		len = strlen(name);
+	size_t len = strlen(name);
 
 	for (int i = 0; i < f->count; i++)
 	{
@@ -120,5 +120,5 @@ form_get(const form *f, const char *name)
 		if (p->name.len == len && memcmp(p->name.data, name, len) == 0)
 			return p->value;
 	}
-	return (text) {NULL, 0};
+	return (text){NULL, 0};
 }

@@ -10,16 +10,16 @@
 
 typedef struct param
 {
-	text		name;
-	text		value;
+	text name;
+	text value;
 } param;
 
 typedef struct form
 {
-	param	   *items;
-	int			count;
-	int			cap;
-	param		fixed[12];		/* spares most requests a malloc */
+	param *items;
+	int	   count;
+	int	   cap;
+	param  fixed[12]; /* spares most requests a malloc */
 } form;
 
 extern void form_init(form *f);

@@ -17,23 +17,23 @@
 
 typedef struct list_query
 {
-	text		account;
-	text		to;
-	text		from;
-	int64_t		sent_from_s;
-	int64_t		sent_until_s;	/* excluded */
-	bool		has_dates;
-	int64_t		visible_us;		/* only messages created before */
-	long		page;
-	long		page_size;
-	long		skip;			/* matches before this page */
-	uint32_t	below;			/* only messages with smaller numbers */
+	text	 account;
+	text	 to;
+	text	 from;
+	int64_t	 sent_from_s;
+	int64_t	 sent_until_s; /* excluded */
+	bool	 has_dates;
+	int64_t	 visible_us; /* only messages created before */
+	long	 page;
+	long	 page_size;
+	long	 skip;	/* matches before this page */
+	uint32_t below; /* only messages with smaller numbers */
 } list_query;
 
 static long
 number_of(text value, long least, long most, long otherwise)
 {
-	long		number = 0;
+	long number = 0;
 
 	if (value.len == 0 || value.len > 9)
 		return otherwise;
@@ -64,8 +64,8 @@ read_dates(list_query *q, const form *params)
 	for (int i = 0; i < params->count; i++)
 	{
 		const param *p = &params->items[i];
-		int64_t		from_s;
-		int64_t		until_s;
+		int64_t		 from_s;
+		int64_t		 until_s;
 
 		if (!text_starts(p->name, "DateSent"))
 			continue;
@@ -85,7 +85,7 @@ read_dates(list_query *q, const form *params)
 static bool
 read_token(list_query *q, text token)
 {
-	message    *m;
+	message *m;
 
 	if (token.len == 0)
 	{
@@ -94,7 +94,7 @@ read_token(list_query *q, text token)
 	}
 	if (!text_starts(token, "PA"))
 		return false;
-	m = message_by_sid((text) {token.data + 2, token.len - 2});
+	m = message_by_sid((text){token.data + 2, token.len - 2});
 	if (m == NULL)
 		return false;
 	q->below = m->index;
@@ -104,24 +104,22 @@ read_token(list_query *q, text token)
 static bool
 read_query(list_query *q, const request *r)
 {
-	*q = (list_query) {
+	*q = (list_query){
 		.account = r->route.account,
 		.to = form_get(&r->params, "To"),
 		.from = form_get(&r->params, "From"),
 		.visible_us = now_us() - settings.list_lag_us,
 		.page = number_of(form_get(&r->params, "Page"), 0, 1000000, 0),
-		.page_size = number_of(form_get(&r->params, "PageSize"), 1, PAGE_MAX,
-							   50),
+		.page_size = number_of(form_get(&r->params, "PageSize"), 1, PAGE_MAX, 50),
 		.below = NO_MESSAGE,
 	};
-	return read_dates(q, &r->params)
-		&& read_token(q, form_get(&r->params, "PageToken"));
+	return read_dates(q, &r->params) && read_token(q, form_get(&r->params, "PageToken"));
 }
 
 static bool
 date_matches(const list_query *q, const message *m)
 {
-	int64_t		sent = message_date_sent(m);
+	int64_t sent = message_date_sent(m);
 
 	if (sent < 0)
 		return settings.null_dates;
@@ -131,17 +129,15 @@ date_matches(const list_query *q, const message *m)
 static bool
 matches(const list_query *q, const message *m)
 {
-	return m->index < q->below
-		&& m->created_us <= q->visible_us
-		&& (q->from.len == 0 || text_equal(q->from, message_from(m)))
-		&& text_equal(q->account, login_account(m->login))
-		&& (!q->has_dates || date_matches(q, m));
+	return m->index < q->below && m->created_us <= q->visible_us &&
+		   (q->from.len == 0 || text_equal(q->from, message_from(m))) &&
+		   text_equal(q->account, login_account(m->login)) && (!q->has_dates || date_matches(q, m));
 }
 
 static message *
 first_candidate(const list_query *q)
 {
-	uint32_t	count = messages_count();
+	uint32_t count = messages_count();
 
 	if (q->to.len > 0)
 		return message_newest_to(q->to);
@@ -174,9 +170,9 @@ next_match(const list_query *q, message *m)
 static long
 list_messages(buf *out, const list_query *q, const message **last)
 {
-	message    *m = next_match(q, first_candidate(q));
+	message		  *m = next_match(q, first_candidate(q));
 	const message *written = NULL;
-	long		count = 0;
+	long		   count = 0;
 
 	for (long i = 0; i < q->skip && m != NULL; i++)
 		m = next_match(q, next_candidate(q, m));
@@ -218,17 +214,16 @@ list_filters(buf *out, const request *r)
 }
 
 static void
-page_uri(buf *out, const request *r, const list_query *q, long page,
-		 const char *token)
+page_uri(buf *out, const request *r, const list_query *q, long page, const char *token)
 {
-	buf			uri = {NULL, 0, 0};
+	buf uri = {NULL, 0, 0};
 
 	list_uri(&uri, r);
 	list_filters(&uri, r);
 	buf_printf(&uri, "PageSize=%ld&Page=%ld", q->page_size, page);
 	if (token != NULL)
 		buf_printf(&uri, "&PageToken=PA%s", token);
-	buf_json(out, (text) {uri.data, uri.len});
+	buf_json(out, (text){uri.data, uri.len});
 	buf_free(&uri);
 }
 
@@ -236,11 +231,10 @@ page_uri(buf *out, const request *r, const list_query *q, long page,
 static void
 next_page(buf *out, const request *r, const list_query *q, const message *last)
 {
-	char		sid[SID_LEN + 1];
-	text		token = form_get(&r->params, "PageToken");
+	char sid[SID_LEN + 1];
+	text token = form_get(&r->params, "PageToken");
 
-	if (r->fault.kind == FAULT_LIST_ENDLESS && last == NULL
-		&& token.len == SID_LEN + 2)
+	if (r->fault.kind == FAULT_LIST_ENDLESS && last == NULL && token.len == SID_LEN + 2)
 	{
 		memcpy(sid, token.data + 2, SID_LEN);
 		sid[SID_LEN] = '\0';
@@ -258,14 +252,14 @@ next_page(buf *out, const request *r, const list_query *q, const message *last)
 }
 
 static void
-list_trailer(buf *out, const request *r, const list_query *q, long count,
-			 const message *last)
+list_trailer(buf *out, const request *r, const list_query *q, long count, const message *last)
 {
-	long		start = q->page * q->page_size;
+	long start = q->page * q->page_size;
 
-	buf_printf(out, "], \"page\": %ld, \"page_size\": %ld, \"start\": %ld"
-			   ", \"end\": %ld, \"uri\": ", q->page, q->page_size, start,
-			   start + (count > 0 ? count - 1 : 0));
+	buf_printf(out,
+			   "], \"page\": %ld, \"page_size\": %ld, \"start\": %ld"
+			   ", \"end\": %ld, \"uri\": ",
+			   q->page, q->page_size, start, start + (count > 0 ? count - 1 : 0));
 	page_uri(out, r, q, q->page, NULL);
 	buf_string(out, ", \"first_page_uri\": ");
 	page_uri(out, r, q, 0, NULL);
@@ -277,10 +271,10 @@ list_trailer(buf *out, const request *r, const list_query *q, long count,
 void
 list_answer(request *r)
 {
-	list_query	q;
+	list_query	   q;
 	const message *last;
-	buf		   *out = &r->reply.body;
-	long		count;
+	buf			  *out = &r->reply.body;
+	long		   count;
 
 	stats.lists++;
 	if (reply_read_fault(r))

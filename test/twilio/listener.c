@@ -19,20 +19,20 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static int	listen_fd = -1;
-static int	listen_port;
+static int listen_fd = -1;
+static int listen_port;
 
 /* refuse is what was asked for, refusing what is the case */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
-static int	wake_fd = -1;
-static bool refuse;
-static bool refusing;
+static pthread_cond_t  changed = PTHREAD_COND_INITIALIZER;
+static int			   wake_fd = -1;
+static bool			   refuse;
+static bool			   refusing;
 
 static struct sockaddr_in
 local_address(int port)
 {
-	return (struct sockaddr_in) {
+	return (struct sockaddr_in){
 		.sin_family = AF_INET,
 		.sin_port = htons(port),
 		.sin_addr = {htonl(INADDR_LOOPBACK)},
@@ -43,12 +43,12 @@ static bool
 try_listen(int port)
 {
 	struct sockaddr_in address = local_address(port);
-	int			on = 1;
+	int				   on = 1;
 
 	listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	setsockopt(listen_fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	return bind(listen_fd, (struct sockaddr *) &address, sizeof(address)) == 0
-		&& listen(listen_fd, 4096) == 0;
+	return bind(listen_fd, (struct sockaddr *) &address, sizeof(address)) == 0 &&
+		   listen(listen_fd, 4096) == 0;
 }
 
 /* Listens and says on which port. */
@@ -56,7 +56,7 @@ int
 listener_open(int port)
 {
 	struct sockaddr_in address;
-	socklen_t	len = sizeof(address);
+	socklen_t		   len = sizeof(address);
 
 	if (!try_listen(port))
 		fatal("cannot listen on port %d", port);
@@ -70,7 +70,7 @@ listener_open(int port)
 void
 listener_refuse(bool wanted)
 {
-	uint64_t	one = 1;
+	uint64_t one = 1;
 
 	pthread_mutex_lock(&lock);
 	refuse = wanted;
@@ -84,7 +84,7 @@ listener_refuse(bool wanted)
 static void
 apply_refuse(void)
 {
-	uint64_t	count;
+	uint64_t count;
 
 	if (read(wake_fd, &count, sizeof(count)) != sizeof(count))
 		fatal("cannot read from an eventfd");
@@ -104,10 +104,9 @@ accept_all(void)
 	for (;;)
 	{
 		struct sockaddr_in from;
-		socklen_t	len = sizeof(from);
-		int			on = 1;
-		int			fd = accept4(listen_fd, (struct sockaddr *) &from, &len,
-								 SOCK_NONBLOCK | SOCK_CLOEXEC);
+		socklen_t		   len = sizeof(from);
+		int				   on = 1;
+		int fd = accept4(listen_fd, (struct sockaddr *) &from, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 		if (fd < 0)
 			break;
@@ -120,7 +119,7 @@ accept_all(void)
 static bool
 stdin_ended(void)
 {
-	char		bytes[256];
+	char bytes[256];
 
 	return read(STDIN_FILENO, bytes, sizeof(bytes)) <= 0;
 }

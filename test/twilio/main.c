@@ -65,8 +65,7 @@ static const struct option long_options[] = {
 	{"clock-skew", required_argument, NULL, OPTION_SETTING},
 	{"hold", required_argument, NULL, OPTION_SETTING},
 	{"hold-after", required_argument, NULL, OPTION_SETTING},
-	{NULL, 0, NULL, 0}
-};
+	{NULL, 0, NULL, 0}};
 
 typedef struct command_line
 {
@@ -143,8 +142,8 @@ take_option(command_line *line, int option)
 static void
 read_command_line(int argc, char **argv, command_line *line)
 {
-	int			index;
-	int			option;
+	int index;
+	int option;
 
 	while ((option = getopt_long(argc, argv, "", long_options, &index)) != -1)
 	{
@@ -165,15 +164,14 @@ read_command_line(int argc, char **argv, command_line *line)
 static void
 write_ready_file(const char *path, int port, int control_port)
 {
-	buf			aside = {NULL, 0, 0};
-	FILE	   *file;
+	buf	  aside = {NULL, 0, 0};
+	FILE *file;
 
 	buf_string(&aside, path);
 	buf_add(&aside, ".new", 5);
 	file = fopen(aside.data, "w");
-	if (file == NULL
-		|| fprintf(file, "port=%d\ncontrol=%d\n", port, control_port) < 0
-		|| fclose(file) != 0 || rename(aside.data, path) != 0)
+	if (file == NULL || fprintf(file, "port=%d\ncontrol=%d\n", port, control_port) < 0 ||
+		fclose(file) != 0 || rename(aside.data, path) != 0)
 		fatal("cannot write %s", path);
 	buf_free(&aside);
 }
@@ -182,7 +180,7 @@ write_ready_file(const char *path, int port, int control_port)
 static int
 signal_descriptor(void)
 {
-	sigset_t	signals;
+	sigset_t signals;
 
 	signal(SIGPIPE, SIG_IGN);
 	sigemptyset(&signals);
@@ -206,9 +204,9 @@ int
 main(int argc, char **argv)
 {
 	command_line line = {.threads = 1};
-	int			signals;
-	int			port;
-	int			control_port;
+	int			 signals;
+	int			 port;
+	int			 control_port;
 
 	read_command_line(argc, argv, &line);
 	accounts_default();

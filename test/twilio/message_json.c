@@ -22,7 +22,7 @@ message_date_created(const message *m)
 int64_t
 message_date_sent(const message *m)
 {
-	int64_t		sent_us = m->created_us + settings.sent_after_us;
+	int64_t sent_us = m->created_us + settings.sent_after_us;
 
 	if (settings.sent_after_us < 0 || m->canceled)
 		return -1;
@@ -49,8 +49,8 @@ message_status(const message *m, int64_t date_sent)
 static void
 json_date(buf *out, const char *name, int64_t seconds)
 {
-	static int64_t last = -1;	/* guarded by the world lock */
-	static char date[40];
+	static int64_t last = -1; /* guarded by the world lock */
+	static char	   date[40];
 
 	buf_string(out, name);
 	if (seconds < 0)
@@ -76,12 +76,11 @@ json_member(buf *out, const char *name, text value)
 static text
 or_null(text value)
 {
-	return value.len == 0 ? (text) {NULL, 0} : value;
+	return value.len == 0 ? (text){NULL, 0} : value;
 }
 
 static void
-json_uri(buf *out, const char *name, const message *m, const char *sid,
-		 const char *end)
+json_uri(buf *out, const char *name, const message *m, const char *sid, const char *end)
 {
 	buf_string(out, name);
 	buf_string(out, "\"/2010-04-01/Accounts/");
@@ -95,8 +94,7 @@ static void
 json_links(buf *out, const message *m, const char *sid)
 {
 	json_uri(out, ", \"uri\": ", m, sid, ".json\"");
-	json_uri(out, ", \"subresource_uris\": {\"media\": ", m, sid,
-			 "/Media.json\"}}");
+	json_uri(out, ", \"subresource_uris\": {\"media\": ", m, sid, "/Media.json\"}}");
 }
 
 static void
@@ -105,23 +103,22 @@ json_segments(buf *out, const message *m, bool just_created)
 	buf_string(out, ", \"num_segments\": \"");
 	buf_int(out, m->service_len > 0 && just_created ? 0 : m->segments);
 	buf_string(out, "\", \"num_media\": \"0\", \"direction\": \"outbound-api\""
-			   ", \"price\": null, \"price_unit\": \"USD\""
-			   ", \"api_version\": \"2010-04-01\""
-			   ", \"error_code\": null, \"error_message\": null");
+					", \"price\": null, \"price_unit\": \"USD\""
+					", \"api_version\": \"2010-04-01\""
+					", \"error_code\": null, \"error_message\": null");
 }
 
 void
 message_json(buf *out, const message *m, bool just_created)
 {
-	char		sid[SID_LEN + 1];
-	int64_t		sent = just_created ? -1 : message_date_sent(m);
+	char	sid[SID_LEN + 1];
+	int64_t sent = just_created ? -1 : message_date_sent(m);
 
 	buf_reserve(out, 900 + m->body_len);
 	message_sid(m, sid);
-	json_member(out, "{\"sid\": ", (text) {sid, SID_LEN});
+	json_member(out, "{\"sid\": ", (text){sid, SID_LEN});
 	json_member(out, ", \"account_sid\": ", login_account(m->login));
-	json_member(out, ", \"messaging_service_sid\": ",
-				or_null(message_service(m)));
+	json_member(out, ", \"messaging_service_sid\": ", or_null(message_service(m)));
 	json_member(out, ", \"from\": ", or_null(message_from(m)));
 	json_member(out, ", \"to\": ", message_to(m));
 	json_member(out, ", \"body\": ", message_body(m));

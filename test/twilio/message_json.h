@@ -9,6 +9,6 @@
 
 extern int64_t message_date_sent(const message *m);
 extern int64_t message_date_created(const message *m);
-extern void message_json(buf *out, const message *m, bool just_created);
+extern void	   message_json(buf *out, const message *m, bool just_created);
 
 #endif

@@ -24,25 +24,25 @@
 typedef struct chunk
 {
 	struct chunk *before;
-	size_t		used;
-	size_t		size;
-	char		data[];
+	size_t		  used;
+	size_t		  size;
+	char		  data[];
 } chunk;
 
-static chunk *chunks;
+static chunk	*chunks;
 static message **messages;
-static uint32_t message_count;
-static uint32_t message_cap;
+static uint32_t	 message_count;
+static uint32_t	 message_cap;
 static uint32_t *buckets;
-static uint32_t bucket_count;
-static uint32_t generation;		/* grows with every reset */
-static int	ledger_fd = -1;
+static uint32_t	 bucket_count;
+static uint32_t	 generation; /* grows with every reset */
+static int		 ledger_fd = -1;
 
 /* sid: a random half for the process, and a half that hides a counter */
 static uint64_t sid_high;
-static uint64_t sid_first;		/* counter of the message with index 0 */
+static uint64_t sid_first; /* counter of the message with index 0 */
 
-#define SID_FACTOR UINT64_C(0x9E3779B97F4A7C15)	/* odd */
+#define SID_FACTOR UINT64_C(0x9E3779B97F4A7C15) /* odd */
 
 static void
 buckets_clear(uint32_t count)
@@ -75,7 +75,7 @@ messages_reset(void)
 {
 	while (chunks != NULL)
 	{
-		chunk	   *before = chunks->before;
+		chunk *before = chunks->before;
 
 		free(chunks);
 		chunks = before;
@@ -103,15 +103,15 @@ messages_generation(void)
 static void *
 chunk_alloc(size_t size)
 {
-	void	   *block;
+	void *block;
 
 	size = (size + alignof(message) - 1) & ~(alignof(message) - 1);
 	if (chunks == NULL || chunks->used + size > chunks->size)
 	{
-		size_t		cap = size > CHUNK_SIZE ? size : CHUNK_SIZE;
-		chunk	   *fresh = need(malloc(sizeof(chunk) + cap));
+		size_t cap = size > CHUNK_SIZE ? size : CHUNK_SIZE;
+		chunk *fresh = need(malloc(sizeof(chunk) + cap));
 
-		*fresh = (chunk) {chunks, 0, cap};
+		*fresh = (chunk){chunks, 0, cap};
 		chunks = fresh;
 	}
 	block = chunks->data + chunks->used;
@@ -128,7 +128,7 @@ bucket_of(text to)
 static void
 bucket_link(message *m)
 {
-	uint32_t   *bucket = bucket_of(message_to(m));
+	uint32_t *bucket = bucket_of(message_to(m));
 
 	m->older = *bucket;
 	*bucket = m->index;
@@ -161,10 +161,9 @@ append(char *to, text part)
 static message *
 message_build(const new_message *asked)
 {
-	message    *m = chunk_alloc(sizeof(message) + asked->from.len
-								+ asked->service.len + asked->to.len
-								+ asked->body.len + asked->extra.len);
-	char	   *to = m->data;
+	message *m = chunk_alloc(sizeof(message) + asked->from.len + asked->service.len +
+							 asked->to.len + asked->body.len + asked->extra.len);
+	char	*to = m->data;
 
 	m->created_us = now_us();
 	m->send_at_s = asked->send_at_s;
@@ -190,7 +189,7 @@ message_build(const new_message *asked)
 static void
 ledger_write(const message *m)
 {
-	static buf	line;			/* guarded by the world lock */
+	static buf line; /* guarded by the world lock */
 
 	if (ledger_fd < 0)
 		return;
@@ -203,7 +202,7 @@ ledger_write(const message *m)
 message *
 message_add(const new_message *asked)
 {
-	message    *m;
+	message *m;
 
 	messages_grow();
 	m = message_build(asked);
@@ -223,7 +222,7 @@ void
 message_sid(const message *m, char sid[SID_LEN + 1])
 {
 	static const char digits[] = "0123456789abcdef";
-	uint64_t	low = (sid_first + m->index) * SID_FACTOR;
+	uint64_t		  low = (sid_first + m->index) * SID_FACTOR;
 
 	sid[0] = 'S';
 	sid[1] = 'M';
@@ -239,7 +238,7 @@ message_sid(const message *m, char sid[SID_LEN + 1])
 static uint64_t
 inverse(uint64_t odd)
 {
-	uint64_t	x = odd;
+	uint64_t x = odd;
 
 	for (int i = 0; i < 5; i++)
 		x *= 2 - odd * x;
@@ -249,10 +248,10 @@ inverse(uint64_t odd)
 message *
 message_by_sid(text sid)
 {
-	char		digits[17] = {0};
-	char		back[SID_LEN + 1];
-	uint64_t	number;
-	message    *m;
+	char	 digits[17] = {0};
+	char	 back[SID_LEN + 1];
+	uint64_t number;
+	message *m;
 
 	if (sid.len != SID_LEN)
 		return NULL;
@@ -289,31 +288,31 @@ message_older_to(const message *m)
 text
 message_from(const message *m)
 {
-	return (text) {m->data, m->from_len};
+	return (text){m->data, m->from_len};
 }
 
 text
 message_service(const message *m)
 {
-	return (text) {m->data + m->from_len, m->service_len};
+	return (text){m->data + m->from_len, m->service_len};
 }
 
 text
 message_to(const message *m)
 {
-	return (text) {m->data + m->from_len + m->service_len, m->to_len};
+	return (text){m->data + m->from_len + m->service_len, m->to_len};
 }
 
 text
 message_body(const message *m)
 {
-	return (text) {message_to(m).data + m->to_len, m->body_len};
+	return (text){message_to(m).data + m->to_len, m->body_len};
 }
 
 text
 message_extra(const message *m)
 {
-	return (text) {message_body(m).data + m->body_len, m->extra_len};
+	return (text){message_body(m).data + m->body_len, m->extra_len};
 }
 
 static void
@@ -326,12 +325,12 @@ ledger_field(buf *out, text value, char end)
 void
 message_ledger_line(buf *out, const message *m)
 {
-	char		sid[SID_LEN + 1];
+	char sid[SID_LEN + 1];
 
 	message_sid(m, sid);
 	buf_int(out, m->created_us);
 	buf_char(out, '\t');
-	ledger_field(out, (text) {sid, SID_LEN}, '\t');
+	ledger_field(out, (text){sid, SID_LEN}, '\t');
 	ledger_field(out, login_account(m->login), '\t');
 	ledger_field(out, login_user(m->login), '\t');
 	ledger_field(out, message_from(m), '\t');

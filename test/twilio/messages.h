@@ -16,32 +16,32 @@
 /* what a create request asked for */
 typedef struct new_message
 {
-	login_id	login;
-	int64_t		skew_s;			/* by how much its dates are off */
-	int64_t		send_at_s;		/* 0: not scheduled */
-	text		from;
-	text		service;
-	text		to;
-	text		body;
-	text		extra;			/* other parameters, form-encoded */
+	login_id login;
+	int64_t	 skew_s;	/* by how much its dates are off */
+	int64_t	 send_at_s; /* 0: not scheduled */
+	text	 from;
+	text	 service;
+	text	 to;
+	text	 body;
+	text	 extra; /* other parameters, form-encoded */
 } new_message;
 
 typedef struct message
 {
-	int64_t		created_us;
-	int64_t		send_at_s;
-	int32_t		skew_s;
-	uint32_t	index;
-	uint32_t	older;			/* the next in its bucket of recipients */
-	uint32_t	body_len;
-	uint32_t	extra_len;
-	uint16_t	login;
-	uint16_t	segments;
-	uint8_t		from_len;
-	uint8_t		service_len;
-	uint8_t		to_len;
-	bool		canceled;
-	char		data[];			/* from, service, to, body, extra */
+	int64_t	 created_us;
+	int64_t	 send_at_s;
+	int32_t	 skew_s;
+	uint32_t index;
+	uint32_t older; /* the next in its bucket of recipients */
+	uint32_t body_len;
+	uint32_t extra_len;
+	uint16_t login;
+	uint16_t segments;
+	uint8_t	 from_len;
+	uint8_t	 service_len;
+	uint8_t	 to_len;
+	bool	 canceled;
+	char	 data[]; /* from, service, to, body, extra */
 } message;
 
 /* the longest From, MessagingServiceSid and To that can be kept */
@@ -49,9 +49,9 @@ typedef struct message
 
 #define NO_MESSAGE UINT32_MAX
 
-extern void messages_open_ledger(const char *path);
-extern void messages_init(void);
-extern void messages_reset(void);
+extern void		messages_open_ledger(const char *path);
+extern void		messages_init(void);
+extern void		messages_reset(void);
 extern uint32_t messages_count(void);
 extern uint32_t messages_generation(void);
 

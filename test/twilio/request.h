@@ -14,27 +14,27 @@
 typedef enum route_kind
 {
 	ROUTE_UNKNOWN,
-	ROUTE_ACCOUNT,				/* GET the account: checks credentials */
+	ROUTE_ACCOUNT, /* GET the account: checks credentials */
 	ROUTE_CREATE,
 	ROUTE_LIST,
 	ROUTE_FETCH,
-	ROUTE_UPDATE				/* POST to a message: cancels it */
+	ROUTE_UPDATE /* POST to a message: cancels it */
 } route_kind;
 
 typedef struct route
 {
-	route_kind	kind;
-	text		prefix;			/* what comes before /2010-04-01 */
-	text		account;
-	text		sid;
+	route_kind kind;
+	text	   prefix; /* what comes before /2010-04-01 */
+	text	   account;
+	text	   sid;
 } route;
 
 /* how the answer leaves, if it does */
 typedef enum reply_style
 {
 	REPLY_WHOLE,
-	REPLY_DROP,					/* connection closed, not a byte sent */
-	REPLY_NEVER,				/* silence until the client goes */
+	REPLY_DROP,	 /* connection closed, not a byte sent */
+	REPLY_NEVER, /* silence until the client goes */
 	REPLY_SLOW,
 	REPLY_TRUNCATED,
 	REPLY_HUGE
@@ -42,43 +42,43 @@ typedef enum reply_style
 
 typedef struct reply
 {
-	unsigned	status;			/* 0: not decided yet */
+	unsigned	status; /* 0: not decided yet */
 	reply_style style;
 	const char *content_type;
 	buf			body;
 	int			retry_after_s;
-	long		concurrent;		/* create requests in flight; 0: not one */
-	bool		at_once;		/* without latency */
+	long		concurrent; /* create requests in flight; 0: not one */
+	bool		at_once;	/* without latency */
 } reply;
 
 /* where a request is, each stage entered once */
 typedef enum request_stage
 {
 	STAGE_READ,
-	STAGE_BEGUN,				/* a hold before accepting comes here */
-	STAGE_FINISHED,				/* and one after accepting here */
-	STAGE_ANSWERED,				/* latency comes here */
+	STAGE_BEGUN,	/* a hold before accepting comes here */
+	STAGE_FINISHED, /* and one after accepting here */
+	STAGE_ANSWERED, /* latency comes here */
 	STAGE_DUE
 } request_stage;
 
 typedef struct request
 {
-	waiter		wait;
+	waiter		  wait;
 	request_stage stage;
-	const char *method;
-	const char *url;
-	const char *authorization;
-	bool		has_form;
-	bool		too_large;
-	bool		in_flight;		/* counted in stats.in_flight */
-	route		route;
-	login_id	login;
-	fault		fault;
-	buf			input;			/* body, decoded in place by params */
-	form		params;			/* of the body, or of the query of a GET */
-	int64_t		delay_us;
-	int64_t		skew_s;
-	reply		reply;
+	const char	 *method;
+	const char	 *url;
+	const char	 *authorization;
+	bool		  has_form;
+	bool		  too_large;
+	bool		  in_flight; /* counted in stats.in_flight */
+	route		  route;
+	login_id	  login;
+	fault		  fault;
+	buf			  input;  /* body, decoded in place by params */
+	form		  params; /* of the body, or of the query of a GET */
+	int64_t		  delay_us;
+	int64_t		  skew_s;
+	reply		  reply;
 } request;
 
 extern void api_begin(request *r);

@@ -7,6 +7,6 @@
 
 #include "text.h"
 
-extern int	count_segments(text body);
+extern int count_segments(text body);
 
 #endif

@@ -21,7 +21,7 @@
 #include <strings.h>
 #include <sys/socket.h>
 
-#define INPUT_MAX (1024 * 1024)
+#define INPUT_MAX		(1024 * 1024)
 #define CONNECTIONS_MAX 8000
 
 /* one for each open connection, in a list */
@@ -29,22 +29,22 @@ typedef struct peer
 {
 	struct peer *before;
 	struct peer *after;
-	int			fd;
-	bool		served;			/* at least one request came */
+	int			 fd;
+	bool		 served; /* at least one request came */
 } peer;
 
 static struct MHD_Daemon *server;
-static bool server_has_tls;
-static char *certificate;
-static char *private_key;
-static peer peers = {&peers, &peers, -1, false};	/* world lock */
+static bool				  server_has_tls;
+static char				 *certificate;
+static char				 *private_key;
+static peer				  peers = {&peers, &peers, -1, false}; /* world lock */
 
 static char *
 read_file(const char *path)
 {
-	FILE	   *file = fopen(path, "r");
-	buf			content = {NULL, 0, 0};
-	size_t		got;
+	FILE  *file = fopen(path, "r");
+	buf	   content = {NULL, 0, 0};
+	size_t got;
 
 	if (file == NULL)
 		fatal("cannot read %s", path);
@@ -62,11 +62,10 @@ read_file(const char *path)
 static void
 peer_add(struct MHD_Connection *connection, void **context)
 {
-	peer	   *p = need(malloc(sizeof(peer)));
+	peer *p = need(malloc(sizeof(peer)));
 
-	*p = (peer) {&peers, peers.after, -1, false};
-	p->fd = MHD_get_connection_info(connection,
-									MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+	*p = (peer){&peers, peers.after, -1, false};
+	p->fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
 	p->after->before = p;
 	peers.after = p;
 	stats.connections++;
@@ -110,9 +109,9 @@ server_drop_connections(void)
 static void
 count_handshake(struct MHD_Connection *connection)
 {
-	const union MHD_ConnectionInfo *info =
-		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-	peer	   *p = info->socket_context;
+	const union MHD_ConnectionInfo *info = MHD_get_connection_info(
+		connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	peer *p = info->socket_context;
 
 	if (p == NULL || p->served)
 		return;
@@ -127,28 +126,23 @@ static bool
 is_form(struct MHD_Connection *connection)
 {
 	static const char type[] = "application/x-www-form-urlencoded";
-	const char *value = MHD_lookup_connection_value(connection,
-													MHD_HEADER_KIND,
-													"Content-Type");
+	const char *value = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Content-Type");
 
 	return value != NULL && strncasecmp(value, type, sizeof(type) - 1) == 0;
 }
 
 static request *
-request_new(struct MHD_Connection *connection, const char *url,
-			const char *method)
+request_new(struct MHD_Connection *connection, const char *url, const char *method)
 {
-	request    *r = need(malloc(sizeof(request)));
+	request *r = need(malloc(sizeof(request)));
 
-	*r = (request) {
+	*r = (request){
 		.wait = {.connection = connection},
 		.url = url,
 		.method = method,
 		.login = NO_LOGIN,
 		.has_form = is_form(connection),
-		.authorization = MHD_lookup_connection_value(connection,
-													 MHD_HEADER_KIND,
-													 "Authorization"),
+		.authorization = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Authorization"),
 	};
 	form_init(&r->params);
 	count_handshake(connection);
@@ -159,7 +153,7 @@ static void
 on_completed(void *unused, struct MHD_Connection *connection, void **context,
 			 enum MHD_RequestTerminationCode why)
 {
-	request    *r = *context;
+	request *r = *context;
 
 	(void) unused;
 	(void) connection;
@@ -184,13 +178,13 @@ request_input(request *r, const char *data, size_t len)
 }
 
 static enum MHD_Result
-add_argument(void *of, enum MHD_ValueKind kind, const char *name,
-			 size_t name_len, const char *value, size_t value_len)
+add_argument(void *of, enum MHD_ValueKind kind, const char *name, size_t name_len,
+			 const char *value, size_t value_len)
 {
-	request    *r = of;
+	request *r = of;
 
 	(void) kind;
-	form_add(&r->params, (text) {name, name_len}, (text) {value, value_len});
+	form_add(&r->params, (text){name, name_len}, (text){value, value_len});
 	return MHD_YES;
 }
 
@@ -198,14 +192,13 @@ static void
 read_query(request *r)
 {
 	if (strcmp(r->method, "GET") == 0)
-		MHD_get_connection_values_n(r->wait.connection, MHD_GET_ARGUMENT_KIND,
-									add_argument, r);
+		MHD_get_connection_values_n(r->wait.connection, MHD_GET_ARGUMENT_KIND, add_argument, r);
 }
 
 static void
 add_number_header(struct MHD_Response *response, const char *name, long value)
 {
-	char		digits[24];
+	char digits[24];
 
 	snprintf(digits, sizeof(digits), "%ld", value);
 	MHD_add_response_header(response, name, digits);
@@ -215,7 +208,7 @@ add_number_header(struct MHD_Response *response, const char *name, long value)
 static void
 add_date(struct MHD_Response *response, int64_t skew_s)
 {
-	char		date[40];
+	char date[40];
 
 	if (skew_s == 0)
 		return;
@@ -230,13 +223,11 @@ add_headers(struct MHD_Response *response, const request *r)
 
 	MHD_add_response_header(response, "Content-Type", answer->content_type);
 	if (answer->concurrent > 0)
-		add_number_header(response, "Twilio-Concurrent-Requests",
-						  answer->concurrent);
+		add_number_header(response, "Twilio-Concurrent-Requests", answer->concurrent);
 	if (answer->retry_after_s > 0)
 		add_number_header(response, "Retry-After", answer->retry_after_s);
 	if (answer->status == 401)
-		MHD_add_response_header(response, "WWW-Authenticate",
-								"Basic realm=\"Twilio API\"");
+		MHD_add_response_header(response, "WWW-Authenticate", "Basic realm=\"Twilio API\"");
 	add_date(response, r->skew_s);
 }
 
@@ -244,11 +235,10 @@ add_headers(struct MHD_Response *response, const request *r)
 static struct MHD_Response *
 whole_response(reply *answer)
 {
-	struct MHD_Response *response =
-		MHD_create_response_from_buffer(answer->body.len, answer->body.data,
-										MHD_RESPMEM_MUST_FREE);
+	struct MHD_Response *response = MHD_create_response_from_buffer(
+		answer->body.len, answer->body.data, MHD_RESPMEM_MUST_FREE);
 
-	answer->body = (buf) {NULL, 0, 0};
+	answer->body = (buf){NULL, 0, 0};
 	return response;
 }
 
@@ -256,11 +246,10 @@ static enum MHD_Result
 send_reply(request *r)
 {
 	struct MHD_Response *response;
-	enum MHD_Result result;
+	enum MHD_Result		 result;
 
-	if (r->wait.gone || r->reply.style == REPLY_DROP
-		|| r->reply.style == REPLY_NEVER)
-		return MHD_NO;			/* closes the connection */
+	if (r->wait.gone || r->reply.style == REPLY_DROP || r->reply.style == REPLY_NEVER)
+		return MHD_NO; /* closes the connection */
 	if (r->reply.style == REPLY_WHOLE)
 		response = whole_response(&r->reply);
 	else
@@ -275,7 +264,7 @@ send_reply(request *r)
 static bool
 request_step(request *r)
 {
-	bool		create = r->route.kind == ROUTE_CREATE;
+	bool create = r->route.kind == ROUTE_CREATE;
 
 	switch (r->stage++)
 	{
@@ -287,11 +276,9 @@ request_step(request *r)
 		case STAGE_BEGUN:
 			if (!r->wait.gone)
 				api_finish(r);
-			return create && !r->reply.at_once
-				&& wait_while_held(&r->wait, true);
+			return create && !r->reply.at_once && wait_while_held(&r->wait, true);
 		case STAGE_FINISHED:
-			return r->delay_us > 0
-				&& wait_until(&r->wait, monotonic_us() + r->delay_us);
+			return r->delay_us > 0 && wait_until(&r->wait, monotonic_us() + r->delay_us);
 		case STAGE_ANSWERED:
 			return r->reply.style == REPLY_NEVER && wait_for_client(&r->wait);
 		default:
@@ -311,11 +298,10 @@ request_go_on(request *r)
 }
 
 static enum MHD_Result
-on_request(void *unused, struct MHD_Connection *connection, const char *url,
-		   const char *method, const char *version, const char *upload,
-		   size_t *upload_len, void **context)
+on_request(void *unused, struct MHD_Connection *connection, const char *url, const char *method,
+		   const char *version, const char *upload, size_t *upload_len, void **context)
 {
-	request    *r = *context;
+	request *r = *context;
 
 	(void) unused;
 	(void) version;
@@ -336,40 +322,26 @@ on_request(void *unused, struct MHD_Connection *connection, const char *url,
 void
 server_start(int threads, const char *tls_cert, const char *tls_key)
 {
-	unsigned	flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC
-		| MHD_USE_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_TURBO;
+	unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_USE_SUSPEND_RESUME |
+					 MHD_USE_NO_LISTEN_SOCKET | MHD_USE_TURBO;
 	struct MHD_OptionItem options[8];
-	int			count = 0;
+	int					  count = 0;
 
-	options[count++] = (struct MHD_OptionItem)
-	{
-		MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX, NULL
-	};
+	options[count++] = (struct MHD_OptionItem){MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX, NULL};
 	if (threads > 1)
-		options[count++] = (struct MHD_OptionItem)
-	{
-		MHD_OPTION_THREAD_POOL_SIZE, threads, NULL
-	};
+		options[count++] = (struct MHD_OptionItem){MHD_OPTION_THREAD_POOL_SIZE, threads, NULL};
 	if (tls_cert != NULL)
 	{
 		server_has_tls = true;
 		flags |= MHD_USE_TLS;
-		options[count++] = (struct MHD_OptionItem)
-		{
-			MHD_OPTION_HTTPS_MEM_CERT, 0, certificate = read_file(tls_cert)
-		};
-		options[count++] = (struct MHD_OptionItem)
-		{
-			MHD_OPTION_HTTPS_MEM_KEY, 0, private_key = read_file(tls_key)
-		};
+		options[count++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_CERT, 0,
+												   certificate = read_file(tls_cert)};
+		options[count++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_KEY, 0,
+												   private_key = read_file(tls_key)};
 	}
-	options[count] = (struct MHD_OptionItem)
-	{
-		MHD_OPTION_END, 0, NULL
-	};
-	server = MHD_start_daemon(flags, 0, NULL, NULL, on_request, NULL,
-							  MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
-							  MHD_OPTION_NOTIFY_CONNECTION, on_connection, NULL,
+	options[count] = (struct MHD_OptionItem){MHD_OPTION_END, 0, NULL};
+	server = MHD_start_daemon(flags, 0, NULL, NULL, on_request, NULL, MHD_OPTION_NOTIFY_COMPLETED,
+							  on_completed, NULL, MHD_OPTION_NOTIFY_CONNECTION, on_connection, NULL,
 							  MHD_OPTION_ARRAY, options, MHD_OPTION_END);
 	if (server == NULL)
 		fatal("cannot start the server");

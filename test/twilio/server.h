@@ -8,8 +8,7 @@
 #include <stddef.h>
 #include <sys/socket.h>
 
-extern void server_start(int threads, const char *tls_cert,
-						 const char *tls_key);
+extern void server_start(int threads, const char *tls_cert, const char *tls_key);
 extern void server_stop(void);
 extern void server_take(int fd, const struct sockaddr *from, socklen_t len);
 extern void server_drop_connections(void);

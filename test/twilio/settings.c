@@ -12,14 +12,14 @@
 #include <string.h>
 
 pthread_mutex_t world_lock = PTHREAD_MUTEX_INITIALIZER;
-settings_type settings;
+settings_type	settings;
 
 static bool
 read_number(text value, double *number)
 {
-	char	   *copy = text_copy(value);
-	char	   *end;
-	bool		good;
+	char *copy = text_copy(value);
+	char *end;
+	bool  good;
 
 	*number = strtod(copy, &end);
 	good = value.len > 0 && *end == '\0' && *number > -1e12 && *number < 1e12;
@@ -38,7 +38,7 @@ set_slow(text value)
 
 	if (colon != NULL)
 	{
-		text		rest = {colon + 1, value.data + value.len - colon - 1};
+		text rest = {colon + 1, value.data + value.len - colon - 1};
 
 		percent.len = colon - value.data;
 		if (!read_number(rest, &ms))
@@ -106,7 +106,7 @@ set_sender(text value)
 bool
 settings_change(text name, text value)
 {
-	double		number;
+	double number;
 
 	if (text_is(name, "account"))
 		return accounts_add_token(value);
@@ -121,6 +121,6 @@ settings_change(text name, text value)
 	if (text_is(name, "to-fault"))
 		return fault_set_for_recipient(value);
 	if (text_starts(name, "fault:"))
-		return fault_set_percent((text) {name.data + 6, name.len - 6}, value);
+		return fault_set_percent((text){name.data + 6, name.len - 6}, value);
 	return read_number(value, &number) && set_number(name, number);
 }

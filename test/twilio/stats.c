@@ -12,7 +12,7 @@ stats_type stats;
 void
 stats_reset(void)
 {
-	stats = (stats_type) {
+	stats = (stats_type){
 		.open_connections = stats.open_connections,
 		.in_flight = stats.in_flight,
 		.max_in_flight = stats.in_flight,
@@ -35,7 +35,7 @@ count_create(int64_t now)
 void
 stats_count_request(bool create)
 {
-	int64_t		now = now_us();
+	int64_t now = now_us();
 
 	stats.requests++;
 	if (stats.first_request_us == 0)
@@ -58,8 +58,8 @@ json_time(buf *out, const char *name, int64_t us)
 	if (us == 0)
 		buf_printf(out, "\"%s\": null, ", name);
 	else
-		buf_printf(out, "\"%s\": %lld.%06d, ", name,
-				   (long long) (us / US_PER_S), (int) (us % US_PER_S));
+		buf_printf(out, "\"%s\": %lld.%06d, ", name, (long long) (us / US_PER_S),
+				   (int) (us % US_PER_S));
 }
 
 static void

@@ -9,24 +9,24 @@
 
 typedef struct stats_type
 {
-	long		requests;		/* all that came to the API port */
-	long		creates;
-	long		accepted;
-	long		lists;
-	long		fetches;
-	long		cancels;
-	long		status_429;
-	long		status_401;
-	long		over_concurrency;
-	long		connections;
-	long		tls_handshakes;
-	long		open_connections;	/* these two survive a reset */
-	long		in_flight;
-	long		max_in_flight;
-	int64_t		first_request_us;
-	int64_t		last_request_us;
-	int64_t		first_create_us;
-	int64_t		last_create_us;
+	long	requests; /* all that came to the API port */
+	long	creates;
+	long	accepted;
+	long	lists;
+	long	fetches;
+	long	cancels;
+	long	status_429;
+	long	status_401;
+	long	over_concurrency;
+	long	connections;
+	long	tls_handshakes;
+	long	open_connections; /* these two survive a reset */
+	long	in_flight;
+	long	max_in_flight;
+	int64_t first_request_us;
+	int64_t last_request_us;
+	int64_t first_create_us;
+	int64_t last_create_us;
 } stats_type;
 
 extern stats_type stats;

@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-#define SLOW_US (2 * US_PER_S)
+#define SLOW_US	  (2 * US_PER_S)
 #define HUGE_SIZE (64 * 1024 * 1024)
 
 static const char huge_start[] = "{\"body\": \"";
@@ -17,9 +17,9 @@ static const char huge_start[] = "{\"body\": \"";
 static ssize_t
 read_slow(void *of, uint64_t pos, char *to, size_t max)
 {
-	request    *r = of;
-	size_t		len = r->reply.body.len;
-	int64_t		now = monotonic_us();
+	request *r = of;
+	size_t	 len = r->reply.body.len;
+	int64_t	 now = monotonic_us();
 
 	(void) max;
 	if (pos == 0)
@@ -35,8 +35,8 @@ read_slow(void *of, uint64_t pos, char *to, size_t max)
 static ssize_t
 read_truncated(void *of, uint64_t pos, char *to, size_t max)
 {
-	request    *r = of;
-	size_t		left = r->reply.body.len / 2;
+	request *r = of;
+	size_t	 left = r->reply.body.len / 2;
 
 	if (pos >= left)
 		return MHD_CONTENT_READER_END_WITH_ERROR;
@@ -49,7 +49,7 @@ read_truncated(void *of, uint64_t pos, char *to, size_t max)
 static char
 huge_byte(const request *r, uint64_t pos)
 {
-	size_t		tail = HUGE_SIZE - r->reply.body.len;
+	size_t tail = HUGE_SIZE - r->reply.body.len;
 
 	if (pos < sizeof(huge_start) - 1)
 		return huge_start[pos];
@@ -60,8 +60,8 @@ huge_byte(const request *r, uint64_t pos)
 static ssize_t
 read_huge(void *of, uint64_t pos, char *to, size_t max)
 {
-	request    *r = of;
-	size_t		tail = HUGE_SIZE - r->reply.body.len;
+	request *r = of;
+	size_t	 tail = HUGE_SIZE - r->reply.body.len;
 
 	if (pos >= sizeof(huge_start) - 1 && pos + max <= tail)
 		memset(to, 'x', max);
@@ -78,8 +78,8 @@ struct MHD_Response *
 stream_response(request *r)
 {
 	MHD_ContentReaderCallback reader = read_slow;
-	uint64_t	size = r->reply.body.len;
-	size_t		block = 4096;
+	uint64_t				  size = r->reply.body.len;
+	size_t					  block = 4096;
 
 	if (r->reply.style == REPLY_TRUNCATED)
 		reader = read_truncated;

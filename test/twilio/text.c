@@ -12,9 +12,9 @@
 static const char hex_digits[] = "0123456789ABCDEF";
 
 void
-fatal(const char *format,...)
+fatal(const char *format, ...)
 {
-	va_list		args;
+	va_list args;
 
 	va_start(args, format);
 	fputs("twilio: ", stderr);
@@ -35,7 +35,7 @@ need(void *memory)
 text
 text_of(const char *string)
 {
-	return (text) {string, string == NULL ? 0 : strlen(string)};
+	return (text){string, string == NULL ? 0 : strlen(string)};
 }
 
 bool
@@ -53,7 +53,7 @@ text_is(text a, const char *string)
 bool
 text_starts(text a, const char *prefix)
 {
-	size_t		len = strlen(prefix);
+	size_t len = strlen(prefix);
 
 	return a.len >= len && memcmp(a.data, prefix, len) == 0;
 }
@@ -61,7 +61,7 @@ text_starts(text a, const char *prefix)
 char *
 text_copy(text a)
 {
-	char	   *copy = need(malloc(a.len + 1));
+	char *copy = need(malloc(a.len + 1));
 
 	if (a.len > 0)
 		memcpy(copy, a.data, a.len);
@@ -73,7 +73,7 @@ text_copy(text a)
 uint64_t
 text_hash(text a)
 {
-	uint64_t	hash = UINT64_C(0xcbf29ce484222325);
+	uint64_t hash = UINT64_C(0xcbf29ce484222325);
 
 	for (size_t i = 0; i < a.len; i++)
 		hash = (hash ^ (unsigned char) a.data[i]) * UINT64_C(0x100000001b3);
@@ -100,8 +100,7 @@ utf8_allowed(uint32_t code, int width)
 {
 	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
 
-	return code >= least[width] && code <= 0x10FFFF
-		&& (code < 0xD800 || code > 0xDFFF);
+	return code >= least[width] && code <= 0x10FFFF && (code < 0xD800 || code > 0xDFFF);
 }
 
 /* Steps over one character; a byte that starts none counts as U+FFFD. */
@@ -109,8 +108,8 @@ uint32_t
 utf8_next(const char **at, const char *end)
 {
 	const unsigned char *p = (const unsigned char *) *at;
-	int			width = utf8_width(*p);
-	uint32_t	code;
+	int					 width = utf8_width(*p);
+	uint32_t			 code;
 
 	*at += 1;
 	if (width == 1)
@@ -147,7 +146,7 @@ utf8_length(text a)
 void
 buf_reserve(buf *b, size_t more)
 {
-	size_t		cap = b->cap == 0 ? 256 : b->cap;
+	size_t cap = b->cap == 0 ? 256 : b->cap;
 
 	if (b->len + more <= b->cap)
 		return;
@@ -188,9 +187,9 @@ buf_char(buf *b, char c)
 void
 buf_int(buf *b, int64_t value)
 {
-	char		digits[24];
-	int			at = sizeof(digits);
-	uint64_t	rest = value < 0 ? -(uint64_t) value : (uint64_t) value;
+	char	 digits[24];
+	int		 at = sizeof(digits);
+	uint64_t rest = value < 0 ? -(uint64_t) value : (uint64_t) value;
 
 	do
 		digits[--at] = '0' + rest % 10;
@@ -201,11 +200,11 @@ buf_int(buf *b, int64_t value)
 }
 
 void
-buf_printf(buf *b, const char *format,...)
+buf_printf(buf *b, const char *format, ...)
 {
-	char		line[512];
-	va_list		args;
-	int			len;
+	char	line[512];
+	va_list args;
+	int		len;
 
 	va_start(args, format);
 	len = vsnprintf(line, sizeof(line), format, args);
@@ -227,8 +226,8 @@ buf_unicode_escape(buf *b, unsigned char c)
 static bool
 buf_escaped(buf *b, unsigned char c)
 {
-	static const char letters[32] = {['\b'] = 'b',['\t'] = 't',['\n'] = 'n',
-	['\f'] = 'f',['\r'] = 'r'};
+	static const char letters[32] = {
+		['\b'] = 'b', ['\t'] = 't', ['\n'] = 'n', ['\f'] = 'f', ['\r'] = 'r'};
 
 	if (c >= 0x20 && c != '\\')
 		return false;
@@ -290,8 +289,8 @@ buf_json(buf *b, text a)
 static bool
 is_unreserved(unsigned char c)
 {
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')
-		|| (c >= '0' && c <= '9') || strchr("-._~", c) != NULL;
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+		   strchr("-._~", c) != NULL;
 }
 
 /* Percent-encodes everything but the unreserved characters. */
@@ -317,7 +316,7 @@ buf_form(buf *b, text a)
 void
 buf_tsv(buf *b, text a)
 {
-	size_t		start = 0;
+	size_t start = 0;
 
 	for (size_t i = 0; i < a.len; i++)
 	{
@@ -336,5 +335,5 @@ void
 buf_free(buf *b)
 {
 	free(b->data);
-	*b = (buf) {NULL, 0, 0};
+	*b = (buf){NULL, 0, 0};
 }

@@ -14,29 +14,29 @@
 
 typedef struct text
 {
-	const char *data;			/* NULL: absent */
+	const char *data; /* NULL: absent */
 	size_t		len;
 } text;
 
 typedef struct buf
 {
-	char	   *data;
-	size_t		len;
-	size_t		cap;
+	char  *data;
+	size_t len;
+	size_t cap;
 } buf;
 
 /* memory that is never refused: the program ends when there is none */
 extern void *need(void *memory);
-extern void fatal(const char *format,...) __attribute__((format(printf, 1, 2), noreturn));
+extern void	 fatal(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 
-extern text text_of(const char *string);
-extern bool text_equal(text a, text b);
-extern bool text_is(text a, const char *string);
-extern bool text_starts(text a, const char *prefix);
-extern char *text_copy(text a);
+extern text		text_of(const char *string);
+extern bool		text_equal(text a, text b);
+extern bool		text_is(text a, const char *string);
+extern bool		text_starts(text a, const char *prefix);
+extern char	   *text_copy(text a);
 extern uint64_t text_hash(text a);
 extern uint32_t utf8_next(const char **at, const char *end);
-extern size_t utf8_length(text a);
+extern size_t	utf8_length(text a);
 
 extern void buf_reserve(buf *b, size_t more);
 extern void buf_add(buf *b, const char *data, size_t len);
@@ -44,7 +44,7 @@ extern void buf_string(buf *b, const char *string);
 extern void buf_text(buf *b, text a);
 extern void buf_char(buf *b, char c);
 extern void buf_int(buf *b, int64_t value);
-extern void buf_printf(buf *b, const char *format,...) __attribute__((format(printf, 2, 3)));
+extern void buf_printf(buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
 extern void buf_json(buf *b, text a);
 extern void buf_form(buf *b, text a);
 extern void buf_tsv(buf *b, text a);

@@ -14,27 +14,20 @@
 typedef struct magic_number
 {
 	const char *number;
-	int			code;			/* 0: works */
+	int			code; /* 0: works */
 } magic_number;
 
 static const char magic_prefix[] = "+15005550";
 
-static const magic_number magic_from[] = {
-	{"+15005550001", 21212},
-	{"+15005550006", 0},
-	{"+15005550007", 21606},
-	{"+15005550008", 21611},
-	{NULL, 21606}
-};
+static const magic_number magic_from[] = {{"+15005550001", 21212},
+										  {"+15005550006", 0},
+										  {"+15005550007", 21606},
+										  {"+15005550008", 21611},
+										  {NULL, 21606}};
 
-static const magic_number magic_to[] = {
-	{"+15005550001", 21211},
-	{"+15005550002", 21612},
-	{"+15005550003", 21408},
-	{"+15005550004", 21610},
-	{"+15005550009", 21614},
-	{NULL, 0}
-};
+static const magic_number magic_to[] = {{"+15005550001", 21211}, {"+15005550002", 21612},
+										{"+15005550003", 21408}, {"+15005550004", 21610},
+										{"+15005550009", 21614}, {NULL, 0}};
 
 static int
 magic_code(const magic_number *table, text number)
@@ -53,8 +46,7 @@ is_magic(text number)
 static bool
 is_e164(text number)
 {
-	if (number.len < 8 || number.len > 16 || number.data[0] != '+'
-		|| number.data[1] == '0')
+	if (number.len < 8 || number.len > 16 || number.data[0] != '+' || number.data[1] == '0')
 		return false;
 	for (size_t i = 1; i < number.len; i++)
 	{
@@ -87,8 +79,7 @@ check_from(text from)
 static int
 check_service(text service)
 {
-	if (service.len > SENDER_MAX || !text_starts(service, "MG")
-		|| !sender_known(service))
+	if (service.len > SENDER_MAX || !text_starts(service, "MG") || !sender_known(service))
 		return 21701;
 	return 0;
 }
@@ -100,7 +91,7 @@ check_sender(text from, text service)
 		return 21603;
 	if (service.len > 0)
 	{
-		int			code = check_service(service);
+		int code = check_service(service);
 
 		if (code != 0)
 			return code;
@@ -111,10 +102,10 @@ check_sender(text from, text service)
 static int
 check_body(const form *params)
 {
-	text		body = form_get(params, "Body");
+	text body = form_get(params, "Body");
 
-	if (body.len == 0 && form_get(params, "MediaUrl").len == 0
-		&& form_get(params, "ContentSid").len == 0)
+	if (body.len == 0 && form_get(params, "MediaUrl").len == 0 &&
+		form_get(params, "ContentSid").len == 0)
 		return 21602;
 	if (body.len > BODY_MAX && utf8_length(body) > BODY_MAX)
 		return 21617;
@@ -125,8 +116,8 @@ check_body(const form *params)
 static int
 check_callback(text url)
 {
-	size_t		start;
-	size_t		at;
+	size_t start;
+	size_t at;
 
 	if (url.data == NULL)
 		return 0;
@@ -147,16 +138,16 @@ check_callback(text url)
 static int
 check_schedule(const form *params, text service, int64_t skew_s)
 {
-	int64_t		now = now_us() / US_PER_S + skew_s;
-	int64_t		at;
-	int64_t		until;
+	int64_t now = now_us() / US_PER_S + skew_s;
+	int64_t at;
+	int64_t until;
 
 	if (form_get(params, "ScheduleType").len == 0)
 		return 0;
 	if (service.len == 0)
 		return 35118;
-	if (!parse_date(form_get(params, "SendAt"), &at, &until)
-		|| at < now + 300 || at > now + 35 * 86400)
+	if (!parse_date(form_get(params, "SendAt"), &at, &until) || at < now + 300 ||
+		at > now + 35 * 86400)
 		return 35114;
 	return 0;
 }

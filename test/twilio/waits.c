@@ -21,18 +21,18 @@
 #define BATCH_US 50
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t changed;
-static pthread_t thread;
-static bool stopping;
+static pthread_cond_t  changed;
+static pthread_t	   thread;
+static bool			   stopping;
 
 static waiter **heap;
-static int	heap_count;
-static int	heap_cap;
+static int		heap_count;
+static int		heap_cap;
 
-static waiter *watched;			/* held, or answered never */
-static int	watched_count;
-static bool holding;
-static bool holding_after;
+static waiter *watched; /* held, or answered never */
+static int	   watched_count;
+static bool	   holding;
+static bool	   holding_after;
 
 static void
 heap_put(int at, waiter *w)
@@ -59,14 +59,13 @@ heap_push(waiter *w)
 static waiter *
 heap_pop(void)
 {
-	waiter	   *first = heap[0];
-	waiter	   *last = heap[--heap_count];
-	int			at = 0;
+	waiter *first = heap[0];
+	waiter *last = heap[--heap_count];
+	int		at = 0;
 
 	for (int child = 1; child < heap_count; child = 2 * at + 1)
 	{
-		if (child + 1 < heap_count
-			&& heap[child + 1]->due_us < heap[child]->due_us)
+		if (child + 1 < heap_count && heap[child + 1]->due_us < heap[child]->due_us)
 			child++;
 		if (last->due_us <= heap[child]->due_us)
 			break;
@@ -84,7 +83,7 @@ collect_due(waiter *batch, int64_t now)
 {
 	while (heap_count > 0 && (stopping || heap[0]->due_us <= now + BATCH_US))
 	{
-		waiter	   *w = heap_pop();
+		waiter *w = heap_pop();
 
 		w->next = batch;
 		batch = w;
@@ -97,10 +96,10 @@ static void
 look_for_clients(void)
 {
 	struct pollfd *fds = need(calloc(watched_count + 1, sizeof(*fds)));
-	int			i = 0;
+	int			   i = 0;
 
 	for (waiter *w = watched; w != NULL; w = w->next)
-		fds[i++] = (struct pollfd) {w->fd, POLLRDHUP, 0};
+		fds[i++] = (struct pollfd){w->fd, POLLRDHUP, 0};
 	poll(fds, i, 0);
 	i = 0;
 	for (waiter *w = watched; w != NULL; w = w->next)
@@ -112,11 +111,11 @@ look_for_clients(void)
 static waiter *
 collect_watched(waiter *batch)
 {
-	waiter	  **link = &watched;
+	waiter **link = &watched;
 
 	while (*link != NULL)
 	{
-		waiter	   *w = *link;
+		waiter *w = *link;
 
 		if (!w->gone && !stopping && !(w->held && !holding))
 		{
@@ -136,9 +135,9 @@ resume_batch(waiter *batch)
 {
 	while (batch != NULL)
 	{
-		waiter	   *w = batch;
+		waiter *w = batch;
 
-		batch = w->next;		/* w may be gone once resumed */
+		batch = w->next; /* w may be gone once resumed */
 		MHD_resume_connection(w->connection);
 	}
 }
@@ -147,7 +146,7 @@ resume_batch(waiter *batch)
 static void
 sleep_until_due(int64_t now)
 {
-	int64_t		until = now + 10 * US_PER_S;
+	int64_t			until = now + 10 * US_PER_S;
 	struct timespec ts;
 
 	if (watched != NULL)
@@ -166,8 +165,8 @@ waits_main(void *unused)
 	pthread_mutex_lock(&lock);
 	for (;;)
 	{
-		int64_t		now = monotonic_us();
-		waiter	   *batch = collect_due(NULL, now);
+		int64_t now = monotonic_us();
+		waiter *batch = collect_due(NULL, now);
 
 		if (watched != NULL)
 		{
@@ -234,7 +233,7 @@ waits_set_hold_after(bool after)
 bool
 wait_until(waiter *w, int64_t due_us)
 {
-	bool		waits;
+	bool waits;
 
 	pthread_mutex_lock(&lock);
 	waits = !stopping;
@@ -255,8 +254,7 @@ static void
 watch(waiter *w, bool held)
 {
 	MHD_suspend_connection(w->connection);
-	w->fd = MHD_get_connection_info(w->connection,
-									MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+	w->fd = MHD_get_connection_info(w->connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
 	w->held = held;
 	w->next = watched;
 	watched = w;
@@ -268,7 +266,7 @@ watch(waiter *w, bool held)
 bool
 wait_while_held(waiter *w, bool after)
 {
-	bool		waits;
+	bool waits;
 
 	pthread_mutex_lock(&lock);
 	waits = holding && holding_after == after && !stopping;
@@ -281,7 +279,7 @@ wait_while_held(waiter *w, bool after)
 bool
 wait_for_client(waiter *w)
 {
-	bool		waits;
+	bool waits;
 
 	pthread_mutex_lock(&lock);
 	waits = !stopping;

@@ -13,11 +13,11 @@
 typedef struct waiter
 {
 	struct MHD_Connection *connection;
-	struct waiter *next;
-	int64_t		due_us;			/* by the monotonic clock */
-	int			fd;				/* watched for the client going away */
-	bool		held;			/* waits for the hold to be lifted */
-	bool		gone;			/* the client went away meanwhile */
+	struct waiter		  *next;
+	int64_t				   due_us; /* by the monotonic clock */
+	int					   fd;	   /* watched for the client going away */
+	bool				   held;   /* waits for the hold to be lifted */
+	bool				   gone;   /* the client went away meanwhile */
 } waiter;
 
 extern void waits_start(void);
