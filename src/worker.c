@@ -50,6 +50,9 @@
 /* When leaving, answers on their way are waited for so long. */
 #define LEAVE_DELAY_MS 400
 
+/* Tries to leave in good order, 10 ms apart at most. */
+#define LEAVE_TRIES 30
+
 /* Transactions that record what is known then, at most. */
 #define LEAVE_TICKS 8
 
@@ -173,16 +176,27 @@ await_answers(void)
 	}
 }
 
-/* Runs that were queued meanwhile, by callers who relied on us, need a worker. */
+/*
+ * Runs that were queued meanwhile, by callers who relied on us, need a worker.
+ * A caller whose commit waits for long, for a standby perhaps, must not keep
+ * us: its run goes on at the next wake().
+ */
 static void
 hand_over_or_leave(void)
 {
-	while (!prepare_to_leave(worker.role))
-		(void) http_wait(10);
-	if (work_is_queued())
-		hand_over(worker.role);
-	else
-		leave_for_good(worker.role);
+	for (int i = 0; i < LEAVE_TRIES; i++)
+	{
+		if (!prepare_to_leave(worker.role))
+		{
+			(void) http_wait(10);
+			continue;
+		}
+		if (work_is_queued())
+			hand_over(worker.role);
+		else
+			leave_for_good(worker.role);
+		return;
+	}
 }
 
 static bool

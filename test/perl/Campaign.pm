@@ -15,7 +15,8 @@ use Time::HiRes ();
 our @EXPORT = qw(new_cluster install_extension create_campaign wait_for_run wait_for_no_worker
   poll run_row start_campaign wait_for_flight worker_pids worker_is_gone worker_errors sent_once
   hold_campaign set_and_reload
-  sent_with sql_error clone_database);
+  sent_with sql_error clone_database kill_worker
+  wait_until_up);
 
 # A running cluster that sends to this local Twilio; conf => lines to add.
 sub new_cluster
@@ -250,6 +251,24 @@ sub clone_database
 	$node->safe_psql('template1', "ALTER DATABASE $db SET sendcampaign.api_url = '" . $twilio->url . "'");
 	$node->safe_psql('template1', "ALTER DATABASE $db SET sendcampaign.ca_file = '" . $twilio->ca_file . "'")
 	  if $twilio->{tls};
+}
+
+# psql that finds no server may be gone before it is told what to do.
+sub wait_until_up
+{
+	my $node = shift;
+	poll(sub { eval { $node->psql('postgres', 'SELECT 1') == 0 } }) or die 'the server does not come up';
+}
+
+# SIGKILL for one of the workers, if there is any: the server restarts by itself.
+sub kill_worker
+{
+	my $node = shift;
+	my @pids = worker_pids($node) or return;
+	my $offset = -s $node->logfile;
+	kill 'KILL', $pids[ rand @pids ];
+	$node->wait_for_log(qr/all server processes terminated; reinitializing/, $offset);
+	wait_until_up($node);
 }
 
 1;

@@ -38,8 +38,8 @@ my $node = new_cluster('torture', $twilio, conf => qq{
 
 # What is done to them, and how often.
 my %attack = (
-	kill_worker => [ 4, sub { kill 'KILL', a_worker() } ],
-	terminate_worker => [ 4, sub { kill 'TERM', a_worker() } ],
+	kill_worker => [ 4, sub { kill_worker($node) } ],
+	terminate_worker => [ 4, sub { kill 'TERM', worker_pids($node) } ],
 	stop_immediately => [ 3, sub { $node->stop('immediate'); $node->start } ],
 	stop_fast => [ 3, sub { $node->stop('fast'); $node->start } ],
 	power_failure => [ 2, \&power_failure ],
@@ -50,20 +50,12 @@ my %attack = (
 my @attacks = map { ($_) x $attack{$_}[0] } sort keys %attack;
 my @plan = map { $attacks[ rand @attacks ] } 1 .. $count;
 
-sub is_up { return $node->psql('postgres', 'SELECT 1') == 0; }
-
 # Waits for a random number of messages, or for so many seconds.
 sub advance
 {
 	my $seconds = shift;
 	my $accepted = $twilio->stats->{accepted} + int rand 200;
 	poll(sub { $twilio->stats->{accepted} >= $accepted }, $seconds);
-}
-
-sub a_worker
-{
-	my @pids = worker_pids($node);
-	return @pids ? $pids[ rand @pids ] : ();
 }
 
 # All processes of the server end at once.
@@ -99,7 +91,6 @@ for (my ($attacks, $round) = (0, 1); $attacks < $count; $round++)
 	while ($attacks < $count)
 	{
 		advance(2);
-		poll(\&is_up) or die 'the server does not come up';
 		last if $node->safe_psql('postgres',
 			"SELECT bool_and(state NOT IN ('queued', 'running')) FROM sendcampaign.run WHERE job_id IN ($jobs)") eq 't';
 		my $attack = $plan[ $attacks++ ];
@@ -107,7 +98,6 @@ for (my ($attacks, $round) = (0, 1); $attacks < $count; $round++)
 		$attack{$attack}[1]->();
 		$done{$attack}++;
 	}
-	poll(\&is_up) or die 'the server does not come up';
 	sent_once($node, $twilio, $_->{campaign}, $_->{job}, "round $round, job $_->{job}") for @runs;
 	my $stats = $twilio->stats;
 	$hits{$_} += $stats->{faults}{$_} for keys %{ $stats->{faults} };
