@@ -13,6 +13,8 @@
 #include "mb/pg_wchar.h"
 #include "utils/memutils.h"
 
+const char json_array[] = "[";
+
 typedef struct Scan
 {
 	int			  depth;
@@ -46,7 +48,7 @@ array_start(void *state)
 	Scan *scan = state;
 
 	if (scan->key)
-		scan->member(scan->arg, scan->depth, scan->key, "");
+		scan->member(scan->arg, scan->depth, scan->key, json_array);
 	scan->depth++;
 	scan->key = NULL; /* elements have none */
 	COMPAT_JSON_RETURN;

@@ -9,13 +9,15 @@
 #define SENDCAMPAIGN_JSON_H
 
 /*
- * Called for each member of an object that is a scalar, and with an empty
- * value for one that is an array, before its elements.  depth counts the objects and
- * arrays around it (1: the outermost object's).  value is NULL for a JSON
- * null, else the text of the string, number or boolean, palloc'd in the
- * current memory context.  Strings are UTF-8, but what stands there as \u
- * escapes is in the server's encoding.
+ * Called for each member of an object that is a scalar, and with json_array
+ * (that very pointer) for one that is an array, before its elements.  depth
+ * counts the objects and arrays around it (1: the outermost object's).  value
+ * is NULL for a JSON null, else the text of the string, number or boolean,
+ * palloc'd in the current memory context.  Strings are UTF-8, but what stands
+ * there as \u escapes is in the server's encoding.
  */
+extern const char json_array[];
+
 typedef void (*JsonMember)(void *arg, int depth, const char *key, const char *value);
 
 /* Called at the end of each object. */

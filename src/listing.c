@@ -50,7 +50,7 @@ page_member(void *arg, int depth, const char *key, const char *value)
 	if (depth == ITEM_DEPTH && value)
 		item_member(&page->item, key, value);
 	else if (depth == 1 && strcmp(key, "messages") == 0)
-		page->is_list = true;
+		page->is_list = value == json_array;
 	else if (depth == 1 && strcmp(key, "next_page_uri") == 0)
 		page->next_page = value ? pstrdup(value) : NULL;
 }

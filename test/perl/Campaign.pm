@@ -15,8 +15,7 @@ use Time::HiRes ();
 our @EXPORT = qw(new_cluster install_extension create_campaign wait_for_run wait_for_no_worker
   poll run_row start_campaign wait_for_flight worker_pids worker_is_gone worker_errors sent_once
   hold_campaign set_and_reload
-  sent_with sql_error clone_database kill_worker
-  wait_until_up);
+  sent_with sql_error clone_database kill_worker wait_until_up);
 
 # A running cluster that sends to this local Twilio; conf => lines to add.
 sub new_cluster
@@ -266,8 +265,8 @@ sub kill_worker
 	my $node = shift;
 	my @pids = worker_pids($node) or return;
 	my $offset = -s $node->logfile;
-	kill 'KILL', $pids[ rand @pids ];
-	$node->wait_for_log(qr/all server processes terminated; reinitializing/, $offset);
+	kill('KILL', $pids[ rand @pids ]) or return;
+	poll(sub { slurp_file($node->logfile, $offset) =~ /all server processes terminated; reinitializing/ }, 10);
 	wait_until_up($node);
 }
 

@@ -27,7 +27,7 @@ sub waits_at
 		WHERE locktype = 'advisory' AND classid = 5005 AND objid = $point AND NOT granted});
 }
 
-sub kill_worker
+sub kill_the_worker
 {
 	my ($pid) = worker_pids($node);
 	kill 'KILL', $pid;
@@ -69,7 +69,7 @@ for my $case ([ 'claimed', 1, 0, $users ], [ 'answered', 2, undef, undef ],
 	$session->query("SELECT pg_advisory_lock(5005, $point)");
 	my $job = $node->safe_psql('postgres', "SET ROLE app; SELECT send_campaign($campaign)");
 	ok(waits_at($point), "$what: the worker waits there");
-	kill_worker();
+	kill_the_worker();
 	eval { $session->close };
 	finish($job, $what, $accepted, $lookups);
 }
@@ -83,7 +83,7 @@ for my $after (0, 1)
 	my $job = $node->safe_psql('postgres', "SET ROLE app; SELECT send_campaign($campaign)");
 	ok(poll(sub { $twilio->stats->{create_in_flight} > 0 }), "$what: requests are there");
 	my $accepted = $twilio->stats->{accepted};
-	kill_worker();
+	kill_the_worker();
 	$twilio->set('hold' => 0);
 	finish($job, $what, $after ? undef : 0, undef);
 }

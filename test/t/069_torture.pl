@@ -85,12 +85,12 @@ for (my ($attacks, $round) = (0, 1); $attacks < $count; $round++)
 {
 	# commits of outcomes wait for the disk in every other round
 	$node->safe_psql('postgres', 'ALTER ROLE app SET synchronous_commit = ' . ($round % 2 ? 'off' : 'on'));
-	my @runs = map { { campaign => create_campaign($node, users => 500 + int rand 1000) } } 1, 2;
+	my @runs = map { { campaign => create_campaign($node, users => 400 + int rand 600) } } 1, 2;
 	$_->{job} = start_campaign($node, $_->{campaign}) for @runs;
 	my $jobs = join ',', map { $_->{job} } @runs;
 	while ($attacks < $count)
 	{
-		advance(2);
+		advance(rand 2);
 		last if $node->safe_psql('postgres',
 			"SELECT bool_and(state NOT IN ('queued', 'running')) FROM sendcampaign.run WHERE job_id IN ($jobs)") eq 't';
 		my $attack = $plan[ $attacks++ ];
