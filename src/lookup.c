@@ -220,7 +220,7 @@ lookup_refused(Message *message, int delay)
 
 	if (run->account == message->account)
 	{
-		run_stop(run, "Twilio refuses the account: authentication failed in a look-up");
+		run_stop(run, "Twilio refuses the account: 20003 authentication failed in a look-up");
 		run->not_answered = true;
 	}
 	look_up_again(message, delay);

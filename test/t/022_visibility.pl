@@ -89,7 +89,7 @@ $node->safe_psql('postgres', q{
 is(wait_for_run($node, as('blind', "SELECT send_campaign($campaign)"))->{sent}, 3, 'sent without USAGE on the schema');
 
 # rights that are taken back in mid-run end it, with the reason
-$twilio->set(latency => 20);
+$twilio->set(latency => 300);
 $campaign = create_campaign($node, users => 1000);
 $job = as('blind', "SET sendcampaign.max_concurrency = 1; SELECT send_campaign($campaign)");
 $node->poll_query_until('postgres', "SELECT sent > 0 FROM sendcampaign.run WHERE job_id = $job");
