@@ -12,7 +12,8 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
-bool
+/* May an error with this SQLSTATE be gone at the next try? */
+static bool
 error_may_pass(int sqlerrcode)
 {
 	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
@@ -29,7 +30,8 @@ error_may_pass(int sqlerrcode)
 	}
 }
 
-void
+/* Has this work of the run wait a while, longer each time. */
+static void
 back_off(Run *run, Backoff *backoff, const char *reason)
 {
 	if (backoff->failures == 0)

@@ -19,10 +19,4 @@ typedef void (*RunFunction)(Run *run);
  */
 extern bool guarded(RunFunction function, Run *run, Backoff *backoff);
 
-/* May an error with this SQLSTATE be gone at the next try? */
-extern bool error_may_pass(int sqlerrcode);
-
-/* Has this work of the run wait a while, longer each time. */
-extern void back_off(Run *run, Backoff *backoff, const char *reason);
-
 #endif /* SENDCAMPAIGN_GUARD_H */

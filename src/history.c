@@ -144,24 +144,14 @@ begin_reading_back(Run *run)
 void
 read_back_more(Run *run, TimestampTz now)
 {
-	History	   *history = run->history;
-	HttpRequest request = {0};
+	History *history = run->history;
 
 	if (history == NULL || history->refusal || history->under_way || history->page_is_new ||
 		history->due > now || run->stop_reason || !account_has_room(run->account, now))
 		return;
-	request.url = history->url;
-	request.user = run->account->user;
-	request.password = run->account->secret;
-	request.timeout = to_ms(sendcampaign_request_timeout);
-	request.connect_timeout = to_ms(sendcampaign_connect_timeout);
-	request.max_response = MAX_PAGE_BYTES;
-	request.ca_file = sendcampaign_ca_file;
-	request.tag = history;
-	if (!http_start(&request))
+	if (!account_start(run->account, history->url, NULL, MAX_PAGE_BYTES, history))
 		return;
 	history->account = run->account;
-	history->account->in_flight++;
 	history->under_way = true;
 }
 

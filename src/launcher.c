@@ -201,7 +201,14 @@ start_for_role(const char *name, bool all)
 	return false;
 }
 
-int
+/*
+ * Starts or wakes a worker for each role that has unfinished runs in this
+ * database, of which the current role is a member (with all: for every
+ * role).  A role that cannot work has its runs fail, with the reason.  In a
+ * transaction with SPI connected.  Returns how many workers were started or
+ * woken.
+ */
+static int
 start_workers_for_queue(bool all)
 {
 	uint64 count = own_query("SELECT DISTINCT role::text FROM sendcampaign.run"

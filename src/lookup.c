@@ -113,9 +113,8 @@ leave_in_doubt(Message *message, const char *why)
 bool
 start_lookup(Message *message)
 {
-	Account	   *account = message->claim->run->account;
-	Lookup	   *lookup = message->lookup;
-	HttpRequest request = {0};
+	Account *account = message->claim->run->account;
+	Lookup	*lookup = message->lookup;
 
 	if (strcmp(account->sid, message->claim->account_sid) != 0)
 	{
@@ -124,21 +123,12 @@ start_lookup(Message *message)
 	}
 	if (lookup == NULL)
 		lookup = message->lookup = new_lookup(message);
-	request.url = lookup->url;
-	request.user = account->user;
-	request.password = account->secret;
-	request.timeout = to_ms(sendcampaign_request_timeout);
-	request.connect_timeout = to_ms(sendcampaign_connect_timeout);
-	request.max_response = MAX_PAGE_BYTES;
-	request.ca_file = sendcampaign_ca_file;
-	request.tag = message;
-	if (!http_start(&request))
+	if (!account_start(account, lookup->url, NULL, MAX_PAGE_BYTES, message))
 		return false;
 	dlist_delete(&message->node);
 	message->claim->run->num_agenda--;
 	message->state = MESSAGE_LOOKING_UP;
 	message->account = account;
-	account->in_flight++;
 	message->claim->run->in_flight++;
 	return true;
 }

@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include "common/pg_prng.h"
+#include "http.h"
 #include "run.h"
 #include "settings.h"
 #include "utils/memutils.h"
@@ -49,6 +50,29 @@ account_get(const char *sid, const char *user, const char *secret)
 	dlist_push_tail(&worker.accounts, &account->node);
 	MemoryContextSwitchTo(old);
 	return account;
+}
+
+bool
+account_start(Account *account, const char *url, const StringInfoData *form, int max_response,
+			  void *tag)
+{
+	HttpRequest request = {
+		.url = url,
+		.user = account->user,
+		.password = account->secret,
+		.body = form ? form->data : NULL,
+		.body_length = form ? form->len : 0,
+		.timeout = to_ms(sendcampaign_request_timeout),
+		.connect_timeout = to_ms(sendcampaign_connect_timeout),
+		.max_response = max_response,
+		.ca_file = sendcampaign_ca_file,
+		.tag = tag,
+	};
+
+	if (!http_start(&request))
+		return false;
+	account->in_flight++;
+	return true;
 }
 
 void

@@ -15,6 +15,7 @@
 
 #include "lib/ilist.h"
 #include "lib/pairingheap.h"
+#include "lib/stringinfo.h"
 #include "pgtime.h"
 #include "tables.h"
 #include "utils/timestamp.h"
@@ -183,6 +184,13 @@ extern Worker worker;
 
 /* Account of these credentials, made if it is new. */
 extern Account *account_get(const char *sid, const char *user, const char *secret);
+
+/*
+ * Starts a request with the account's credentials and the settings' limits,
+ * a POST where there is a form; false where HTTP has no room for it.
+ */
+extern bool account_start(Account *account, const char *url, const StringInfoData *form,
+						  int max_response, void *tag);
 
 /* What an answer, or its absence, tells about what the account can take. */
 extern void account_answered(Account *account);

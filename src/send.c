@@ -57,24 +57,13 @@ send_init(void)
 static bool
 start_message(Message *message)
 {
-	Account	   *account = message->claim->run->account;
-	HttpRequest request = {0};
+	Account *account = message->claim->run->account;
 
 	resetStringInfo(&url);
 	resetStringInfo(&form);
 	append_messages_url(&url, account->sid);
 	append_create_form(&form, message->claim->sender, message->phone, message->text);
-	request.url = url.data;
-	request.user = account->user;
-	request.password = account->secret;
-	request.body = form.data;
-	request.body_length = form.len;
-	request.timeout = to_ms(sendcampaign_request_timeout);
-	request.connect_timeout = to_ms(sendcampaign_connect_timeout);
-	request.max_response = MAX_ANSWER_BYTES;
-	request.ca_file = sendcampaign_ca_file;
-	request.tag = message;
-	if (!http_start(&request))
+	if (!account_start(account, url.data, &form, MAX_ANSWER_BYTES, message))
 		return false;
 	dlist_delete(&message->node);
 	message->claim->run->num_ready--;
@@ -82,7 +71,6 @@ start_message(Message *message)
 	message->account = account;
 	message->attempts++;
 	message->sent_at = GetCurrentTimestamp();
-	account->in_flight++;
 	message->claim->run->in_flight++;
 	return true;
 }
