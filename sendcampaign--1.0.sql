@@ -113,7 +113,7 @@ CREATE TABLE sendcampaign.claim (
     list_user_ids bigint[] NOT NULL,
     phones text[] NOT NULL,
     account text NOT NULL,
-    sender text NOT NULL,
+    senders text[] NOT NULL,
     claimed_at timestamptz NOT NULL,
     twilio_time bigint NOT NULL,
     PRIMARY KEY (job_id, number)
@@ -234,6 +234,13 @@ AS 'MODULE_PATHNAME', 'sendcampaign_resume'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION sendcampaign.resume(bigint) IS
 'Has a paused run go on, in this cluster';
+
+CREATE FUNCTION sendcampaign.segments(
+    message text, OUT encoding text, OUT units integer, OUT segments integer)
+AS 'MODULE_PATHNAME', 'sendcampaign_segments'
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION sendcampaign.segments(text) IS
+'What a text costs: the segments it is sent in, its GSM-7 septets or UTF-16 units, and which of the two';
 
 CREATE FUNCTION sendcampaign.version()
 RETURNS text

@@ -16,6 +16,7 @@
 #include "catalog/pg_type.h"
 #include "claim.h"
 #include "finish.h"
+#include "group.h"
 #include "guard.h"
 #include "history.h"
 #include "miscadmin.h"
@@ -104,7 +105,7 @@ create_run(uint64 row, QueuedRun *queued)
 	run->read_back = spi_bool(row, 11);
 	run->started_at = spi_timestamptz(row, 12);
 	dlist_init(&run->claims);
-	dlist_init(&run->ready);
+	dlist_init(&run->queues);
 	dlist_init(&run->lookups);
 	dlist_init(&run->done);
 	dlist_init(&run->recorded);
@@ -208,7 +209,7 @@ resume_run(Run *run)
 	recover_claims(run);
 	count_uncounted(run);
 	if (run->open > 0 || run->lost_history)
-		read_sender(run);
+		read_group(run);
 	if (run->lost_history)
 		begin_reading_back(run);
 }

@@ -16,6 +16,7 @@
 
 #include "catalog/pg_type.h"
 #include "claim.h"
+#include "group.h"
 #include "history.h"
 #include "miscadmin.h"
 #include "own.h"
@@ -26,6 +27,9 @@
 #include "utils/memutils.h"
 
 #define FETCH_SIZE (BATCH_SIZE * 16)
+
+/* Where senders have a rate, a claim is what they send in so many seconds. */
+#define CLAIM_SECONDS 2
 
 static void
 store_batch(Run *run, int number, Datum *ids, int count)
@@ -96,71 +100,8 @@ take_batch(Run *run, int *number)
 		SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
 }
 
-static char *
-trimmed(uint64 row, int column)
-{
-	char *value = spi_string(row, column);
-	char *end;
-
-	if (value == NULL)
-		return NULL;
-	value += strspn(value, " \t\r\n");
-	for (end = value + strlen(value); end > value && strchr(" \t\r\n", end[-1]); end--)
-		end[-1] = '\0';
-	return value[0] ? value : NULL;
-}
-
-static void
-missing_configuration(const Run *run, const char *what)
-{
-	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					errmsg("the group's configuration has no %s", what),
-					errdetail("The group is that of list %lld.", (long long) run->list_id)));
-}
-
-/*
- * The credentials are read again for each claim: what an operator changes
- * counts from then on, and where the campaign is gone, nothing more is sent.
- */
-void
-read_sender(Run *run)
-{
-	char *sid;
-	char *user;
-	char *secret;
-	char *sender;
-	char *e164;
-
-	tables_read_sender(run->tables, run->campaign_id, run->list_id);
-	if (!spi_bool(0, 1))
-		ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND),
-						errmsg("campaign %lld no longer exists", (long long) run->campaign_id)));
-	if (!spi_bool(0, 2))
-		ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND),
-						errmsg("list %lld does not exist", (long long) run->list_id)));
-	if ((sid = trimmed(0, 3)) == NULL)
-		missing_configuration(run, "\"twilioAccountSid\"");
-	user = sid;
-	secret = trimmed(0, 4);
-	if (secret == NULL)
-	{
-		user = trimmed(0, 5);
-		secret = trimmed(0, 6);
-	}
-	if (user == NULL || secret == NULL)
-		missing_configuration(
-			run, "\"twilioAuthToken\", nor \"twilioApiKeySid\" and \"twilioApiKeySecret\"");
-	if ((sender = trimmed(0, 7)) == NULL && (sender = trimmed(0, 8)) == NULL)
-		missing_configuration(run, "\"twilioFromSmsNumber\", nor \"twilioMessagingServiceSid\"");
-
-	e164 = normalize_phone(sender);
-	run->account = account_get(sid, user, secret);
-	if (run->sender == NULL || strcmp(run->sender, e164 ? e164 : sender) != 0)
-		run->sender = MemoryContextStrdup(run->context, e164 ? e164 : sender);
-}
-
 static Claim *
-create_claim(Run *run, int number, int count)
+create_claim(Run *run, int count)
 {
 	MemoryContext context = AllocSetContextCreate(run->context, "sendcampaign claim",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -168,7 +109,7 @@ create_claim(Run *run, int number, int count)
 
 	claim->context = context;
 	claim->run = run;
-	claim->number = number;
+	claim->number = ++run->last_claim;
 	claim->tentative = true;
 	claim->claimed_at = GetCurrentTimestamp();
 	claim->open = count;
@@ -202,10 +143,19 @@ set_text(Message *message)
 	message->link = link ? message->text + strlen(text) - strlen(link) : NULL;
 }
 
+static void
+set_sender(Message *message, char *const *names, int count)
+{
+	const char *name = names[choose_sender(names, count, message->phone)];
+
+	message->queue = run_queue(message->claim->run, message->claim->account_sid, name);
+}
+
 /* One row of tables_read_recipients: to be sent, or skipped for a reason. */
 static void
 fill_message(Message *message, uint64 row)
 {
+	Run	 *run = message->claim->run;
 	char *phone = spi_string(row, 4);
 	char *e164;
 
@@ -223,8 +173,39 @@ fill_message(Message *message, uint64 row)
 	{
 		message->phone = message_strdup(message, e164);
 		set_text(message);
+		set_sender(message, run->senders, run->num_senders);
 		message_ready(message);
 	}
+}
+
+/* How many messages are to be claimed at once. */
+static int
+run_appetite(const Run *run)
+{
+	double appetite = run->rate * run->num_senders * CLAIM_SECONDS;
+
+	return run->rate > 0 ? (int) Max(1, Min(BATCH_SIZE, appetite)) : BATCH_SIZE;
+}
+
+/*
+ * Where the senders are slow, a claim is small: what is claimed is no longer
+ * open to whatever may be changed meanwhile.  Puts what is too much back into
+ * the batch; returns the ids that are left.
+ */
+static ArrayType *
+put_back_surplus(Run *run, int number, ArrayType *ids, bool *whole)
+{
+	int	   limit = run_appetite(run);
+	Datum *values;
+	int	   count;
+
+	deconstruct_array(ids, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &values, NULL,
+					  &count);
+	*whole = count <= limit;
+	if (*whole)
+		return ids;
+	store_batch(run, number, values + limit, count - limit);
+	return DatumGetArrayTypeP(make_array(values, NULL, limit, INT8OID));
 }
 
 /* Writes down whom a message may now go to. */
@@ -233,10 +214,12 @@ store_claim(Claim *claim)
 {
 	static OwnStatement statement = {
 		"INSERT INTO sendcampaign.claim"
-		" (job_id, number, list_user_ids, phones, account, sender, claimed_at, twilio_time)"
+		" (job_id, number, list_user_ids, phones, account, senders, claimed_at, twilio_time)"
 		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
 		8,
-		{INT8OID, INT4OID, INT8ARRAYOID, TEXTARRAYOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT8OID}};
+		{INT8OID, INT4OID, INT8ARRAYOID, TEXTARRAYOID, TEXTOID, TEXTARRAYOID, TIMESTAMPTZOID,
+		 INT8OID}};
+	Run	  *run = claim->run;
 	Datum *ids = palloc(claim->num_messages * sizeof(Datum));
 	Datum *phones = palloc(claim->num_messages * sizeof(Datum));
 	int	   count = 0;
@@ -252,11 +235,14 @@ store_claim(Claim *claim)
 	}
 	if (count > 0)
 	{
-		Datum values[] = {
-			Int64GetDatum(claim->run->job_id),		 Int32GetDatum(claim->number),
-			make_array(ids, NULL, count, INT8OID),	 make_array(phones, NULL, count, TEXTOID),
-			CStringGetTextDatum(claim->account_sid), CStringGetTextDatum(claim->sender),
-			TimestampTzGetDatum(claim->claimed_at),	 Int64GetDatum(claim->twilio_time)};
+		Datum values[] = {Int64GetDatum(run->job_id),
+						  Int32GetDatum(claim->number),
+						  make_array(ids, NULL, count, INT8OID),
+						  make_array(phones, NULL, count, TEXTOID),
+						  CStringGetTextDatum(claim->account_sid),
+						  make_text_array(run->senders, run->num_senders),
+						  TimestampTzGetDatum(claim->claimed_at),
+						  Int64GetDatum(claim->twilio_time)};
 
 		(void) own_execute(&statement, values, NULL);
 	}
@@ -269,17 +255,19 @@ claim_batch(Run *run)
 	ArrayType *ids = take_batch(run, &number);
 	Claim	  *claim;
 	uint64	   count;
+	bool	   whole;
 
 	if (ids == NULL)
 	{
 		run->exhausted = true;
 		return;
 	}
-	read_sender(run);
+	read_group(run);
+	ids = put_back_surplus(run, number, ids, &whole);
 	count = tables_read_recipients(run->tables, PointerGetDatum(ids), run->list_id);
-	claim = create_claim(run, number, (int) count);
+	claim = create_claim(run, (int) count);
+	claim->batch = number;
 	claim->account_sid = MemoryContextStrdup(claim->context, run->account->sid);
-	claim->sender = MemoryContextStrdup(claim->context, run->sender);
 	if (worker.twilio_offset_known)
 		claim->twilio_time = timestamptz_to_time_t(claim->claimed_at) + worker.twilio_offset;
 	for (uint64 i = 0; i < count; i++)
@@ -287,7 +275,7 @@ claim_batch(Run *run)
 	SPI_freetuptable(SPI_tuptable);
 	recognize_sent(claim);
 	store_claim(claim);
-	run->last_batch = number;
+	run->last_batch = whole ? number : number - 1;
 	claim->stored = true;
 }
 
@@ -346,7 +334,7 @@ drop_tentative_claims(Run *run)
 
 		if (!claim->tentative)
 			continue;
-		run->last_batch = Min(run->last_batch, claim->number - 1);
+		run->last_batch = Min(run->last_batch, claim->batch - 1);
 		run->exhausted = false;
 		drop_claim(claim);
 	}
@@ -366,6 +354,8 @@ recover_claim(Run *run, uint64 row, TimestampTz due)
 	bool   isnull;
 	Datum *ids;
 	Datum *phones;
+	char **senders;
+	int	   num_senders;
 	int	   count;
 	Claim *claim;
 
@@ -375,11 +365,13 @@ recover_claim(Run *run, uint64 row, TimestampTz due)
 	deconstruct_array(DatumGetArrayTypeP(SPI_getbinval(SPI_tuptable->vals[row],
 													   SPI_tuptable->tupdesc, 3, &isnull)),
 					  TEXTOID, -1, false, TYPALIGN_INT, &phones, NULL, &count);
-	claim = create_claim(run, spi_int32(row, 1), count);
+	claim = create_claim(run, count);
+	claim->number = spi_int32(row, 1);
+	run->last_claim = Max(run->last_claim, claim->number);
 	claim->recovered = true;
 	claim->stored = true;
 	claim->account_sid = MemoryContextStrdup(claim->context, spi_string(row, 4));
-	claim->sender = MemoryContextStrdup(claim->context, spi_string(row, 5));
+	senders = spi_strings(row, 5, &num_senders);
 	claim->claimed_at = spi_timestamptz(row, 6);
 	claim->twilio_time = spi_int64(row, 7);
 	for (int i = 0; i < count; i++)
@@ -389,6 +381,7 @@ recover_claim(Run *run, uint64 row, TimestampTz due)
 		message->list_user_id = DatumGetInt64(ids[i]);
 		message->phone = message_strdup(message, TextDatumGetCString(phones[i]));
 		set_text(message);
+		set_sender(message, senders, num_senders);
 		message->attempts = 1;
 		message_wait(message, MESSAGE_IN_DOUBT, due);
 	}
@@ -410,7 +403,7 @@ recover_claims(Run *run)
 		GetCurrentTimestamp(), to_ms(sendcampaign_request_timeout + sendcampaign_lookup_delay));
 	count = own_query(
 		"SELECT c.number, array_agg(u.id ORDER BY u.id), array_agg(u.phone ORDER BY u.id),"
-		" c.account, c.sender, c.claimed_at, c.twilio_time"
+		" c.account, c.senders, c.claimed_at, c.twilio_time"
 		" FROM sendcampaign.claim c"
 		" CROSS JOIN LATERAL unnest(c.list_user_ids, c.phones) u(id, phone)"
 		" WHERE c.job_id = $1 AND NOT EXISTS (SELECT FROM sendcampaign.message m"
@@ -434,10 +427,21 @@ recover_claims(Run *run)
 					 1, &type, &value, NULL);
 }
 
+/* With so many messages ready, none need be claimed. */
+static int
+enough_ready(const Run *run)
+{
+	if (run->account == NULL)
+		return 1;
+	if (run->rate > 0)
+		return (run_appetite(run) + 1) / 2;
+	return Max(run->account->window, BATCH_SIZE / 2);
+}
+
 bool
 wants_claim(const Run *run, TimestampTz now)
 {
-	int enough = run->account ? Max(run->account->window, BATCH_SIZE / 2) : 1;
+	int enough = enough_ready(run);
 
 	return !worker.leaving && sendcampaign_enabled && !run->exhausted && !run->finished &&
 		   run->stop_reason == NULL && run->history == NULL && run->num_ready < enough &&

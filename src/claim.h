@@ -40,9 +40,6 @@ extern void drop_tentative_claims(Run *run);
  */
 extern void recover_claims(Run *run);
 
-/* Reads whose account and which sender the run uses now.  Throws. */
-extern void read_sender(Run *run);
-
 /* Takes a claim's messages, none of them with HTTP, out of all lists; frees it. */
 extern void drop_claim(Claim *claim);
 

@@ -130,7 +130,7 @@ begin_reading_back(Run *run)
 					 (history->link_start ? TIME_SLACK_LINK : TIME_SLACK_TEXT);
 	initStringInfo(&url);
 	append_messages_url(&url, run->account->sid);
-	append_history_query(&url, run->sender);
+	append_history_query(&url, run->num_senders == 1 ? run->senders[0] : "");
 	history->url = url.data;
 	run->history = history;
 	MemoryContextSwitchTo(old);
@@ -199,6 +199,17 @@ add_witness(History *history, const ListedMessage *listed, int64 list_user_id)
 	MemoryContextSwitchTo(old);
 }
 
+static bool
+is_from_senders(const ListedMessage *listed, const Run *run)
+{
+	for (int i = 0; i < run->num_senders; i++)
+	{
+		if (is_from_sender(listed, run->senders[i]))
+			return true;
+	}
+	return false;
+}
+
 static void
 look_at_past(void *arg, const ListedMessage *listed)
 {
@@ -210,7 +221,7 @@ look_at_past(void *arg, const ListedMessage *listed)
 	history->last_created = listed->created;
 	history->newest = Max(history->newest, listed->created);
 	if (listed->sid == NULL || listed->to == NULL || listed->body == NULL ||
-		(history->link_start == NULL && !is_from_sender(listed, history->run->sender)) ||
+		(history->link_start == NULL && !is_from_senders(listed, history->run)) ||
 		(listed->created > 0 && listed->created < history->since))
 		return;
 	if (history->link_start)

@@ -30,6 +30,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "common/base64.h"
 #include "compat.h"
 #include "http.h"
 #include "lib/ilist.h"
@@ -47,23 +48,37 @@
 /* One request and its answer; reused, as setting up a handle is dear. */
 typedef struct Exchange
 {
-	slist_node	   node; /* in idle_exchanges */
-	CURL		  *easy;
-	void		  *tag;
-	int			   begun; /* times the request began to leave */
-	char		  *url;	  /* what the handle is set to, malloc'd */
-	char		  *user;
-	char		  *password;
-	char		  *ca_file;
-	StringInfoData body;   /* of the request */
-	char		  *answer; /* malloc'd */
-	size_t		   answer_length;
-	size_t		   answer_size;
-	size_t		   max_response;
-	bool		   truncated;
-	char		   error[CURL_ERROR_SIZE];
+	slist_node		   node; /* in idle_exchanges */
+	CURL			  *easy;
+	void			  *tag;
+	int				   begun; /* times the request began to leave */
+	char			  *url;	  /* what the handle is set to, malloc'd */
+	char			  *user;
+	char			  *password;
+	char			  *ca_file;
+	struct curl_slist *headers;
+	StringInfoData	   body;   /* of the request */
+	char			  *answer; /* malloc'd */
+	size_t			   answer_length;
+	size_t			   answer_size;
+	size_t			   max_response;
+	bool			   truncated;
+	char			   error[CURL_ERROR_SIZE];
 } Exchange;
 
+/*
+ * A connection's socket.  libcurl takes its interest back at the end of each
+ * request, and has it again at the next one's start; epoll is not told that.
+ */
+typedef struct Socket
+{
+	bool   open;
+	uint32 watched; /* by epoll: EPOLLIN, EPOLLOUT */
+	uint32 wanted;	/* by libcurl */
+} Socket;
+
+static Socket		*sockets = NULL; /* by descriptor, malloc'd */
+static int			 num_sockets = 0;
 static CURLM		*multi = NULL;
 static int			 epoll_fd = -1;
 static WaitEventSet *wait_set = NULL;
@@ -88,26 +103,89 @@ restore_signals(const sigset_t *saved)
 	pthread_sigmask(SIG_SETMASK, saved, NULL);
 }
 
-/* libcurl tells which sockets to watch. */
-static int
-on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
+/* The entry of a connection's socket, NULL for other descriptors. */
+static Socket *
+find_socket(curl_socket_t fd)
 {
-	struct epoll_event event = {0};
+	return fd < num_sockets && sockets[fd].open ? &sockets[fd] : NULL;
+}
 
-	if (what == CURL_POLL_REMOVE)
+/* libcurl opens a connection. */
+static curl_socket_t
+on_open(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	curl_socket_t fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+
+	if (fd >= num_sockets)
+	{
+		int		wanted = Max(2 * num_sockets, fd + 64);
+		Socket *larger = realloc(sockets, wanted * sizeof(Socket));
+
+		if (larger == NULL)
+		{
+			close(fd);
+			return CURL_SOCKET_BAD;
+		}
+		memset(larger + num_sockets, 0, (wanted - num_sockets) * sizeof(Socket));
+		sockets = larger;
+		num_sockets = wanted;
+	}
+	if (fd >= 0)
+		sockets[fd] = (Socket){.open = true};
+	return fd;
+}
+
+/* libcurl closes a connection, and so epoll forgets it. */
+static int
+on_close(void *arg, curl_socket_t fd)
+{
+	if (find_socket(fd))
+		sockets[fd].open = false;
+	return close(fd);
+}
+
+static int
+watch(curl_socket_t fd, uint32 events)
+{
+	struct epoll_event event = {.events = events, .data.fd = fd};
+
+	if (events == 0)
 	{
 		(void) epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL);
 		return 0;
 	}
-	event.data.fd = fd;
-	if (what & CURL_POLL_IN)
-		event.events |= EPOLLIN;
-	if (what & CURL_POLL_OUT)
-		event.events |= EPOLLOUT;
 	if (epoll_ctl(epoll_fd, EPOLL_CTL_MOD, fd, &event) < 0 &&
 		epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0)
 		return -1;
 	return 0;
+}
+
+/* libcurl tells which sockets to watch. */
+static int
+on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
+{
+	Socket *socket = find_socket(fd);
+	uint32	events = 0;
+
+	if (what == CURL_POLL_IN || what == CURL_POLL_INOUT)
+		events |= EPOLLIN;
+	if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT)
+		events |= EPOLLOUT;
+	if (socket == NULL)
+		return watch(fd, events);
+	socket->wanted = events;
+	if (events == 0 || events == socket->watched)
+		return 0;
+	socket->watched = events;
+	return watch(fd, events);
+}
+
+/* Something happens on a connection that waits for its next request. */
+static void
+stop_watching(curl_socket_t fd)
+{
+	sockets[fd].watched = 0;
+	(void) watch(fd, 0);
 }
 
 /* libcurl tells when it wants to be called at the latest. */
@@ -192,28 +270,22 @@ http_init(void)
 static void
 set_up_easy(Exchange *x)
 {
-	static struct curl_slist *headers = NULL;
-	CURL					 *easy = x->easy;
-
-	/* curl would send a header of this name for large bodies, and wait */
-	if (headers == NULL)
-		headers = curl_slist_append(NULL, "Expect:");
-
-	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
+	CURL *easy = x->easy;
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, x);
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, x->error);
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_answer);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, x);
 	curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_request);
 	curl_easy_setopt(easy, CURLOPT_PREREQDATA, x);
-	curl_easy_setopt(easy, CURLOPT_HTTPAUTH, CURLAUTH_BASIC);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open);
+	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close);
+
 	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "https,http");
 	curl_easy_setopt(easy, CURLOPT_NOPROXY, "localhost,127.0.0.1,::1");
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
 	curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
 	curl_easy_setopt(easy, CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2);
-	curl_easy_setopt(easy, CURLOPT_USERAGENT, "sendcampaign/" SENDCAMPAIGN_VERSION);
 }
 
 /* NULL where descriptors or memory have run out. */
@@ -255,6 +327,54 @@ set_string(Exchange *x, CURLoption option, char **current, const char *value)
 	curl_easy_setopt(x->easy, option, value);
 }
 
+/* "Authorization: Basic ...", palloc'd. */
+static char *
+authorization(const char *user, const char *password)
+{
+	char *plain = psprintf("%s:%s", user, password);
+	int	  size = pg_b64_enc_len(strlen(plain)) + 1;
+	char *encoded = palloc0(size);
+	char *header;
+
+	(void) pg_b64_encode((void *) plain, strlen(plain), encoded, size);
+	header = psprintf("Authorization: Basic %s", encoded);
+	pfree(plain);
+	pfree(encoded);
+	return header;
+}
+
+/*
+ * Sets the headers that are ours, unless the handle has them.  libcurl would
+ * make them anew for each request.  False where memory is out.
+ */
+static bool
+set_headers(Exchange *x, const char *user, const char *password)
+{
+	struct curl_slist *headers;
+	char			  *header;
+
+	if (x->user && strcmp(x->user, user) == 0 && strcmp(x->password, password) == 0)
+		return true;
+	/* curl would send an "Expect" for large bodies, and wait */
+	headers = curl_slist_append(NULL, "Expect:");
+	header = authorization(user, password);
+	if (headers == NULL || curl_slist_append(headers, header) == NULL ||
+		curl_slist_append(headers, "User-Agent: sendcampaign/" SENDCAMPAIGN_VERSION) == NULL ||
+		curl_easy_setopt(x->easy, CURLOPT_HTTPHEADER, headers) != CURLE_OK)
+	{
+		curl_slist_free_all(headers);
+		return false;
+	}
+	pfree(header);
+	curl_slist_free_all(x->headers);
+	x->headers = headers;
+	free(x->user);
+	free(x->password);
+	x->user = strdup(user);
+	x->password = strdup(password);
+	return true;
+}
+
 /* Brings a handle back to its defaults: the one way to unset a CA file. */
 static void
 forget_ca_file(Exchange *x)
@@ -264,11 +384,14 @@ forget_ca_file(Exchange *x)
 	free(x->user);
 	free(x->password);
 	free(x->ca_file);
+	curl_slist_free_all(x->headers);
 	x->url = x->user = x->password = x->ca_file = NULL;
+	x->headers = NULL;
 	set_up_easy(x);
 }
 
-static void
+/* False where memory is out. */
+static bool
 prepare(Exchange *x, const HttpRequest *request)
 {
 	bool has_ca_file = request->ca_file && request->ca_file[0];
@@ -276,8 +399,8 @@ prepare(Exchange *x, const HttpRequest *request)
 	if (x->ca_file && !has_ca_file)
 		forget_ca_file(x);
 	set_string(x, CURLOPT_URL, &x->url, request->url);
-	set_string(x, CURLOPT_USERNAME, &x->user, request->user);
-	set_string(x, CURLOPT_PASSWORD, &x->password, request->password);
+	if (!set_headers(x, request->user, request->password))
+		return false;
 	if (has_ca_file)
 		set_string(x, CURLOPT_CAINFO, &x->ca_file, request->ca_file);
 
@@ -302,22 +425,18 @@ prepare(Exchange *x, const HttpRequest *request)
 	x->max_response = request->max_response;
 	x->truncated = false;
 	x->error[0] = '\0';
+	return true;
 }
 
 bool
 http_start(const HttpRequest *request)
 {
 	Exchange *x = get_exchange();
-	CURLMcode code;
-	sigset_t  saved;
 
 	if (x == NULL)
 		return false;
-	prepare(x, request);
-	block_signals(&saved);
-	code = curl_multi_add_handle(multi, x->easy);
-	restore_signals(&saved);
-	if (code != CURLM_OK)
+	/* it starts at the next http_wait */
+	if (!prepare(x, request) || curl_multi_add_handle(multi, x->easy) != CURLM_OK)
 	{
 		slist_push_head(&idle_exchanges, &x->node);
 		return false;
@@ -351,8 +470,14 @@ perform(void)
 	block_signals(&saved);
 	for (int i = 0; i < count; i++)
 	{
-		int flags = 0;
+		int		flags = 0;
+		Socket *socket = find_socket(events[i].data.fd);
 
+		if (socket && socket->wanted == 0)
+		{
+			stop_watching(events[i].data.fd);
+			continue;
+		}
 		if (events[i].events & (EPOLLIN | EPOLLHUP))
 			flags |= CURL_CSELECT_IN;
 		if (events[i].events & EPOLLOUT)
@@ -392,6 +517,21 @@ http_wait(long timeout)
 	return latch_set;
 }
 
+/* Most answers have the date of the one before. */
+static pg_time_t
+parse_recent_date(const char *date)
+{
+	static char		 recent[64];
+	static pg_time_t parsed = 0;
+
+	if (strcmp(date, recent) != 0)
+	{
+		parsed = http_parse_date(date);
+		strlcpy(recent, date, sizeof(recent));
+	}
+	return parsed;
+}
+
 /* What the headers say; libcurl keeps them until the handle is used again. */
 static void
 read_headers(CURL *easy, HttpResponse *response)
@@ -402,7 +542,7 @@ read_headers(CURL *easy, HttpResponse *response)
 	response->retry_after = -1;
 	response->server_time = 0;
 	if (curl_easy_header(easy, "Date", 0, CURLH_HEADER, -1, &header) == CURLHE_OK)
-		response->server_time = http_parse_date(header->value);
+		response->server_time = parse_recent_date(header->value);
 	if (response->status != 201 &&
 		curl_easy_header(easy, "Retry-After", 0, CURLH_HEADER, -1, &header) == CURLHE_OK &&
 		curl_easy_getinfo(easy, CURLINFO_RETRY_AFTER, &wait) == CURLE_OK)

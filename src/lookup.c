@@ -158,7 +158,7 @@ is_candidate(Lookup *lookup, const ListedMessage *listed)
 		return has_link(listed->body, message->link);
 	if (strcmp(listed->to, message->phone) != 0 || strcmp(listed->body, message->text) != 0)
 		return false;
-	if (is_from_sender(listed, message->claim->sender))
+	if (is_from_sender(listed, message->queue->sender->name))
 		return true;
 	lookup->other_sender = true;
 	return false;

@@ -171,6 +171,29 @@ spi_bool(uint64 row, int column)
 	return !isnull && DatumGetBool(value);
 }
 
+char **
+spi_strings(uint64 row, int column, int *count)
+{
+	bool   isnull;
+	Datum  array = spi_datum(row, column, &isnull);
+	Datum *values;
+	bool  *nulls;
+	int	   all = 0;
+	char **strings;
+
+	*count = 0;
+	if (!isnull)
+		deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &values,
+						  &nulls, &all);
+	strings = palloc(Max(all, 1) * sizeof(char *));
+	for (int i = 0; i < all; i++)
+	{
+		if (!nulls[i])
+			strings[(*count)++] = TextDatumGetCString(values[i]);
+	}
+	return strings;
+}
+
 bool
 spi_isnull(uint64 row, int column)
 {
@@ -191,6 +214,16 @@ make_array(Datum *values, bool *nulls, int count, Oid type)
 	get_typlenbyvalalign(type, &length, &by_value, &align);
 	return PointerGetDatum(
 		construct_md_array(values, nulls, 1, &count, &lower_bound, type, length, by_value, align));
+}
+
+Datum
+make_text_array(char *const *values, int count)
+{
+	Datum *texts = palloc(Max(count, 1) * sizeof(Datum));
+
+	for (int i = 0; i < count; i++)
+		texts[i] = CStringGetTextDatum(values[i]);
+	return make_array(texts, NULL, count, TEXTOID);
 }
 
 Datum

@@ -52,6 +52,10 @@ extern bool		   spi_isnull(uint64 row, int column);
 /* A one-dimensional array of int4, int8 or text; nulls may be NULL. */
 extern Datum make_array(Datum *values, bool *nulls, int count, Oid type);
 
+/* An array of texts; of a column, with nulls left out, palloc'd. */
+extern Datum  make_text_array(char *const *values, int count);
+extern char **spi_strings(uint64 row, int column, int *count);
+
 /* A text, or the Datum that stands for a null where there is none. */
 extern Datum optional_text(const char *value);
 

@@ -4,10 +4,11 @@
  *	  What a worker holds in memory: accounts, runs, claims, messages.
  *
  * How many requests may be in flight follows what the account shows it can
- * take: the window grows with each good answer until Twilio first says "too
- * many" (429), shrinks by one for each such answer, which brings it to the
- * limit within one round trip, and from then on tries one more after each two
- * windows of good answers: one request in some dozens then meets the limit.
+ * take.  The window grows by two with each good answer, but not by all of that
+ * at once, until Twilio first says "too many" (429); it shrinks by one for each
+ * such answer, which brings it to the limit.  From then on it tries one more after some
+ * windows full of good answers: two at first, twice as many each time that this
+ * meets the limit again, so that few requests do.
  *
  *-------------------------------------------------------------------------
  */
@@ -19,10 +20,18 @@
 #include "settings.h"
 #include "utils/memutils.h"
 
-#define FIRST_WINDOW	   20
-#define STEP_AFTER_WINDOWS 2 /* full of good answers, once a limit has been met */
-#define BACKOFF_BASE_MS	   1000
-#define BACKOFF_MAX_MS	   60000
+#define FIRST_WINDOW   30
+#define FIRST_PATIENCE 2  /* windows full of good answers */
+#define MAX_PATIENCE   64 /* some seconds */
+
+/*
+ * A first window full of answers comes all at once.  Growing a little at a
+ * time, most of what would be too many is still to be sent when it shows.
+ */
+#define GROWTH_INTERVAL 1000 /* us */
+#define MAX_GROWTH		4
+#define BACKOFF_BASE_MS 1000
+#define BACKOFF_MAX_MS	60000
 
 Worker worker;
 
@@ -47,6 +56,7 @@ account_get(const char *sid, const char *user, const char *secret)
 	account->secret = pstrdup(secret);
 	account->window = Min(FIRST_WINDOW, sendcampaign_max_concurrency);
 	account->growing_fast = true;
+	account->patience = FIRST_PATIENCE;
 	dlist_push_tail(&worker.accounts, &account->node);
 	MemoryContextSwitchTo(old);
 	return account;
@@ -75,6 +85,23 @@ account_start(Account *account, const char *url, const StringInfoData *form, int
 	return true;
 }
 
+/* Has what was tried last gone well for long enough to try one more? */
+static void
+grow_slowly(Account *account)
+{
+	account->answers++;
+	if (account->probing && account->answers >= account->window)
+	{
+		account->probing = false;
+		account->patience = FIRST_PATIENCE;
+	}
+	if (account->answers < account->patience * account->window)
+		return;
+	account->answers = 0;
+	account->probing = true;
+	account->window++;
+}
+
 void
 account_answered(Account *account)
 {
@@ -83,17 +110,22 @@ account_answered(Account *account)
 	if (account->trouble)
 		pfree(account->trouble);
 	account->trouble = NULL;
-	if (!account->growing_fast && ++account->answers < STEP_AFTER_WINDOWS * account->window)
+	if (account->window >= sendcampaign_max_concurrency)
 		return;
-	account->answers = 0;
-	if (account->window < sendcampaign_max_concurrency)
-		account->window++;
+	if (account->growing_fast)
+		account->growth = Min(account->growth + 2, sendcampaign_max_concurrency - account->window);
+	else
+		grow_slowly(account);
 }
 
 void
 account_overloaded(Account *account)
 {
+	if (account->probing)
+		account->patience = Min(2 * account->patience, MAX_PATIENCE);
+	account->probing = false;
 	account->growing_fast = false;
+	account->growth = 0;
 	account->answers = 0;
 	account->window = Max(1, Min(account->window, account->in_flight + 1) - 1);
 }
@@ -107,6 +139,7 @@ account_unreachable(Account *account, const char *reason)
 	if (account->paused_until > now)
 		return;
 	account->window = 1;
+	account->growth = 0;
 	account->growing_fast = true;
 	account->paused_until = TimestampTzPlusMilliseconds(now,
 														200 + backoff_delay(account->failures++));
@@ -126,11 +159,61 @@ accounts_try_now(void)
 		dlist_container(Account, node, iter.cur)->paused_until = 0;
 }
 
+static void
+account_grow(Account *account, int64 now)
+{
+	int64 steps = (now - account->grown_at) / GROWTH_INTERVAL;
+	int	  growth = (int) Min(Min(steps, MAX_GROWTH), account->growth);
+
+	if (growth == 0)
+		return;
+	account->window = Min(account->window + growth, sendcampaign_max_concurrency);
+	account->growth -= growth;
+	account->grown_at = now;
+}
+
+bool
+accounts_grow(void)
+{
+	dlist_iter iter;
+	bool	   more = false;
+
+	dlist_foreach (iter, &worker.accounts)
+	{
+		Account *account = dlist_container(Account, node, iter.cur);
+
+		if (account->growth > 0)
+			account_grow(account, monotonic_time());
+		more |= account->growth > 0;
+	}
+	return more;
+}
+
 bool
 account_has_room(const Account *account, TimestampTz now)
 {
 	return account->in_flight < Min(account->window, sendcampaign_max_concurrency) &&
 		   account->paused_until <= now;
+}
+
+SendQueue *
+run_queue(Run *run, const char *account_sid, const char *name)
+{
+	Sender	  *sender = sender_get(account_sid, name);
+	dlist_iter iter;
+	SendQueue *queue;
+
+	dlist_foreach (iter, &run->queues)
+	{
+		queue = dlist_container(SendQueue, node, iter.cur);
+		if (queue->sender == sender)
+			return queue;
+	}
+	queue = MemoryContextAllocZero(run->context, sizeof(SendQueue));
+	queue->sender = sender;
+	dlist_init(&queue->ready);
+	dlist_push_tail(&run->queues, &queue->node);
+	return queue;
 }
 
 char *
@@ -210,7 +293,7 @@ message_ready(Message *message)
 	leave_state(message);
 	message->state = MESSAGE_READY;
 	message->outcome = OUTCOME_NONE;
-	dlist_push_tail(&run->ready, &message->node);
+	dlist_push_tail(&message->queue->ready, &message->node);
 	run->num_ready++;
 }
 

@@ -17,6 +17,7 @@
 #include "lib/pairingheap.h"
 #include "lib/stringinfo.h"
 #include "pgtime.h"
+#include "sender.h"
 #include "tables.h"
 #include "utils/timestamp.h"
 
@@ -30,11 +31,23 @@ typedef struct Account
 	int			in_flight;
 	int			window;		  /* how many may be */
 	bool		growing_fast; /* no limit met yet */
-	int			answers;	  /* good ones since the window grew */
+	int			growth;		  /* then, by how many it may grow now */
+	int64		grown_at;	  /* when it last did, monotonic us */
+	int			answers;	  /* good ones since the window changed */
+	int			patience;	  /* windows full of them until one more is tried */
+	bool		probing;	  /* one more is being tried */
 	int			failures;	  /* in a row, to reach Twilio at all */
 	TimestampTz paused_until;
 	char	   *trouble; /* why Twilio cannot be reached, or NULL */
 } Account;
+
+/* The messages of a run that one sender is to send. */
+typedef struct SendQueue
+{
+	dlist_node node; /* in run->queues */
+	Sender	  *sender;
+	dlist_head ready; /* Message, to be sent */
+} SendQueue;
 
 /* One kind of database work of a run that has to wait, longer each time. */
 typedef struct Backoff
@@ -55,8 +68,11 @@ typedef struct Run
 	char		   *base_url;
 	AppTables	   *tables;
 	Account		   *account; /* as of the newest claim */
-	char		   *sender;
-	int				last_batch; /* number of the newest batch taken */
+	int				num_senders;
+	char		  **senders;	/* their names, likewise */
+	double			rate;		/* segments a second of each, 0: no limit; likewise */
+	int				last_batch; /* number of the newest batch taken whole */
+	int				last_claim; /* number of the newest claim */
 	bool			exhausted;	/* there are no more batches */
 	TimestampTz		started_at;
 	bool			lost_history; /* commits may have been lost since it was written */
@@ -65,7 +81,7 @@ typedef struct Run
 	bool			tentative;	  /* adopted in the transaction now open */
 	bool			finished;	  /* its end is in the tables */
 	dlist_head		claims;		  /* Claim, not all of whose outcomes are durable */
-	dlist_head		ready;		  /* Message, to be sent */
+	dlist_head		queues;		  /* SendQueue, with messages to be sent */
 	int				num_ready;
 	dlist_head		lookups;	 /* Message, to be looked up */
 	bool			lookup_turn; /* they take turns with ready ones */
@@ -79,15 +95,14 @@ typedef struct Run
 	bool			not_answered;  /* look-ups are refused: doubt stays claimed */
 	int				text_failures; /* refused for their text, with none sent yet */
 	bool			any_sent;
-	int				back_pressure; /* times in a row that the sender's queue was full */
-	TimestampTz		paused_until;  /* for that */
-	Backoff			claiming;
-	Backoff			recording;
-	Backoff			reporting;	   /* of the job's progress */
-	char		   *stop_reason;   /* the run fails with this, or NULL */
-	bool			stop_recorded; /* that is in the tables */
-	bool			stop_durable;  /* and committed */
-	char		   *notice;		   /* what sendcampaign.run.error shows meanwhile */
+
+	Backoff claiming;
+	Backoff recording;
+	Backoff reporting;	   /* of the job's progress */
+	char   *stop_reason;   /* the run fails with this, or NULL */
+	bool	stop_recorded; /* that is in the tables */
+	bool	stop_durable;  /* and committed */
+	char   *notice;		   /* what sendcampaign.run.error shows meanwhile */
 } Run;
 
 /* Recipients of one batch, whose ids are in sendcampaign.claim. */
@@ -97,12 +112,12 @@ typedef struct Claim
 	MemoryContext	context; /* this struct, its messages and their strings */
 	Run			   *run;
 	int				number;
+	int				batch;	   /* that it was taken from */
 	int				open;	   /* messages whose outcome is not durable */
 	bool			tentative; /* made in the transaction now open */
 	bool			stored;	   /* and in the tables, there */
 	bool			recovered; /* left by an earlier worker */
 	char		   *account_sid;
-	char		   *sender;
 	TimestampTz		claimed_at;
 	pg_time_t		twilio_time; /* by Twilio's clock, 0: not known then */
 	int				num_messages;
@@ -111,7 +126,7 @@ typedef struct Claim
 
 typedef enum MessageState
 {
-	MESSAGE_READY,		  /* in run->ready */
+	MESSAGE_READY,		  /* in its queue */
 	MESSAGE_SENDING,	  /* with libcurl */
 	MESSAGE_WAITING,	  /* in the agenda, to be sent again */
 	MESSAGE_IN_DOUBT,	  /* in the agenda, to be looked up */
@@ -144,10 +159,11 @@ typedef struct Message
 {
 	CallKind		 kind; /* CALL_MESSAGE; first, as the tag of a request */
 	MessageState	 state;
-	dlist_node		 node; /* in run->ready, ->lookups, ->done or ->recorded */
+	dlist_node		 node; /* in queue->ready, run->lookups, ->done or ->recorded */
 	pairingheap_node agenda_node;
 	TimestampTz		 due; /* when the agenda has it */
 	Claim			*claim;
+	SendQueue		*queue;	  /* of its sender; NULL where it is skipped */
 	Account			*account; /* of the request under way */
 	int64			 list_user_id;
 	char			*phone;		 /* E.164; or as it was, when skipped for it */
@@ -198,7 +214,12 @@ extern void account_overloaded(Account *account);
 extern void account_unreachable(Account *account, const char *reason);
 /* A setting has changed that may help: try at once. */
 extern void accounts_try_now(void);
+/* Lets windows grow that may, a little at a time; true where one grows on. */
+extern bool accounts_grow(void);
 extern bool account_has_room(const Account *account, TimestampTz now);
+
+/* The run's queue for a sender of that name, made if it is new. */
+extern SendQueue *run_queue(Run *run, const char *account_sid, const char *sender);
 
 /* Takes a message from where it is and sets its outcome. */
 extern void message_done(Message *message, Outcome outcome);

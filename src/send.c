@@ -15,6 +15,7 @@
 #include "history.h"
 #include "lookup.h"
 #include "request.h"
+#include "segments.h"
 #include "send.h"
 #include "settings.h"
 #include "utils/memutils.h"
@@ -29,6 +30,9 @@
 static StringInfoData url;
 static StringInfoData form;
 static MemoryContext  answer_context;
+
+static int64 pace_now; /* monotonic time of this round */
+static bool	 growing;  /* more may be sent in a moment */
 
 static int
 compare_due(const pairingheap_node *a, const pairingheap_node *b, void *arg)
@@ -54,6 +58,18 @@ send_init(void)
 	MemoryContextSwitchTo(old);
 }
 
+/* What the message takes of its sender's rate. */
+static int
+message_segments(const Message *message)
+{
+	SegmentCount count;
+
+	if (message->queue->sender->rate <= 0)
+		return 0;
+	count_segments(message->text, &count);
+	return Max(1, count.segments);
+}
+
 static bool
 start_message(Message *message)
 {
@@ -62,9 +78,10 @@ start_message(Message *message)
 	resetStringInfo(&url);
 	resetStringInfo(&form);
 	append_messages_url(&url, account->sid);
-	append_create_form(&form, message->claim->sender, message->phone, message->text);
+	append_create_form(&form, message->queue->sender->name, message->phone, message->text);
 	if (!account_start(account, url.data, &form, MAX_ANSWER_BYTES, message))
 		return false;
+	sender_used(message->queue->sender, message_segments(message), pace_now);
 	dlist_delete(&message->node);
 	message->claim->run->num_ready--;
 	message->state = MESSAGE_SENDING;
@@ -73,6 +90,33 @@ start_message(Message *message)
 	message->sent_at = GetCurrentTimestamp();
 	message->claim->run->in_flight++;
 	return true;
+}
+
+/* The next message of a sender that may send it; NULL for none. */
+static Message *
+next_message(Run *run, TimestampTz now)
+{
+	dlist_iter iter;
+
+	dlist_foreach (iter, &run->queues)
+	{
+		SendQueue *queue = dlist_container(SendQueue, node, iter.cur);
+		Message	  *message;
+
+		if (dlist_is_empty(&queue->ready) || queue->sender->paused_until > now)
+			continue;
+		message = dlist_head_element(Message, node, &queue->ready);
+		if (sender_due(queue->sender, message_segments(message)) > pace_now)
+			continue;
+		/* the others are first next time */
+		if (dlist_has_next(&run->queues, &queue->node))
+		{
+			dlist_delete(&queue->node);
+			dlist_push_tail(&run->queues, &queue->node);
+		}
+		return message;
+	}
+	return NULL;
 }
 
 /* Starts the look-up of one message in doubt, if it may. */
@@ -88,11 +132,10 @@ look_up_one(Run *run)
 static bool
 send_one(Run *run, TimestampTz now)
 {
-	Message *message;
+	Message *message = run->num_ready > 0 && !run->stop_reason ? next_message(run, now) : NULL;
 
-	if (run->num_ready == 0 || run->stop_reason || run->paused_until > now)
+	if (message == NULL)
 		return false;
-	message = dlist_head_element(Message, node, &run->ready);
 	if (strcmp(message->claim->account_sid, run->account->sid) != 0)
 	{
 		/* claimed for an account that the group no longer has */
@@ -125,6 +168,8 @@ send_ready(void)
 	if (worker.leaving || !sendcampaign_enabled)
 		return;
 	old = MemoryContextSwitchTo(answer_context);
+	pace_now = monotonic_time();
+	growing = accounts_grow();
 	dlist_foreach (iter, &worker.runs)
 		read_back_more(dlist_container(Run, node, iter.cur), now);
 	while (sent)
@@ -155,7 +200,7 @@ sent(Message *message, const Verdict *verdict)
 	message->error_code = 0;
 	message->error_message = NULL;
 	message->claim->run->any_sent = true;
-	message->claim->run->back_pressure = 0;
+	message->queue->sender->back_pressure = 0;
 	message_done(message, OUTCOME_SENT);
 }
 
@@ -182,15 +227,15 @@ is_back_pressure(int code)
 static void
 try_later(Message *message, const Verdict *verdict)
 {
-	Run		   *run = message->claim->run;
+	Sender	   *sender = message->queue->sender;
 	TimestampTz now = GetCurrentTimestamp();
 	int			delay = backoff_delay(message->attempts - 1);
 
 	if (verdict->retry_after > 0)
 		delay = verdict->retry_after * 1000 + delay / 4;
 	if (is_back_pressure(verdict->error_code))
-		run->paused_until = TimestampTzPlusMilliseconds(
-			now, Max(delay, backoff_delay(run->back_pressure++)));
+		sender->paused_until = TimestampTzPlusMilliseconds(
+			now, Max(delay, backoff_delay(sender->back_pressure++)));
 	else if (verdict->error_code == 20429 || verdict->error_code == 429)
 		account_overloaded(message->account);
 	if (message->attempts < sendcampaign_max_attempts)
@@ -345,6 +390,28 @@ earlier(TimestampTz next, TimestampTz time, TimestampTz now)
 	return next == 0 ? time : Min(next, time);
 }
 
+/* When one of the run's senders may send its next message; 0 for now or never. */
+static TimestampTz
+next_message_time(Run *run, TimestampTz now)
+{
+	TimestampTz next = 0;
+	dlist_iter	iter;
+
+	dlist_foreach (iter, &run->queues)
+	{
+		SendQueue *queue = dlist_container(SendQueue, node, iter.cur);
+		Message	  *message;
+		int64	   wait;
+
+		if (dlist_is_empty(&queue->ready))
+			continue;
+		message = dlist_head_element(Message, node, &queue->ready);
+		wait = sender_due(queue->sender, message_segments(message)) - monotonic_time();
+		next = earlier(next, Max(queue->sender->paused_until, now + Max(0, wait)), now);
+	}
+	return next;
+}
+
 TimestampTz
 next_send_time(void)
 {
@@ -352,6 +419,8 @@ next_send_time(void)
 	TimestampTz next = 0;
 	dlist_iter	iter;
 
+	if (growing)
+		return TimestampTzPlusMilliseconds(now, 1);
 	if (!pairingheap_is_empty(worker.agenda))
 		next = pairingheap_container(Message, agenda_node, pairingheap_first(worker.agenda))->due;
 	dlist_foreach (iter, &worker.runs)
@@ -360,7 +429,7 @@ next_send_time(void)
 
 		if (run->num_ready == 0 && run->history == NULL && dlist_is_empty(&run->lookups))
 			continue;
-		next = earlier(next, run->paused_until, now);
+		next = earlier(next, next_message_time(run, now), now);
 		if (run->account)
 			next = earlier(next, run->account->paused_until, now);
 	}

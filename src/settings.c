@@ -21,6 +21,7 @@ char  *sendcampaign_api_url;
 char  *sendcampaign_ca_file;
 char  *sendcampaign_schema;
 int	   sendcampaign_max_concurrency;
+double sendcampaign_messages_per_second;
 double sendcampaign_request_timeout;
 double sendcampaign_connect_timeout;
 double sendcampaign_lookup_delay;
@@ -59,6 +60,10 @@ define_limits(void)
 	DefineCustomIntVariable(
 		"sendcampaign.max_concurrency", "Requests in flight for one Twilio account.", NULL,
 		&sendcampaign_max_concurrency, 100, 1, 1000, PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomRealVariable(
+		"sendcampaign.messages_per_second", "Segments a second that one sender may send.",
+		"0: as fast as the account takes them.  A group's \"twilioMessagesPerSecond\" goes first.",
+		&sendcampaign_messages_per_second, 0.0, 0.0, 100000.0, PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomRealVariable("sendcampaign.request_timeout",
 							 "Time after which a request without an answer is given up.",
 							 "Twilio's own limit is about 30 s.", &sendcampaign_request_timeout,

@@ -13,7 +13,8 @@ extern char	 *sendcampaign_api_url;
 extern char	 *sendcampaign_ca_file;
 extern char	 *sendcampaign_schema;
 extern int	  sendcampaign_max_concurrency;
-extern double sendcampaign_request_timeout; /* s, as the two below */
+extern double sendcampaign_messages_per_second; /* segments, of one sender; 0: no limit */
+extern double sendcampaign_request_timeout;		/* s, as the two below */
 extern double sendcampaign_connect_timeout;
 extern double sendcampaign_lookup_delay;
 extern int	  sendcampaign_max_attempts;

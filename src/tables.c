@@ -79,7 +79,7 @@ free_plan(SPIPlanPtr *plan)
 void
 tables_close(AppTables *tables)
 {
-	free_plan(&tables->read_sender);
+	free_plan(&tables->read_group);
 	free_plan(&tables->read_recipients);
 	free_plan(&tables->count_sent);
 	free_plan(&tables->lock_recipients);
@@ -311,27 +311,31 @@ tables_read_campaign(const AppTables *tables, int64 campaign_id)
 
 /* Credentials come as values in a result, and are in no statement's text. */
 void
-tables_read_sender(AppTables *tables, int64 campaign_id, int64 list_id)
+tables_read_group(AppTables *tables, int64 campaign_id, int64 list_id)
 {
 	Datum values[] = {Int64GetDatum(campaign_id), Int64GetDatum(list_id)};
 	Oid	  types[] = {INT8OID, INT8OID};
 
-	if (tables->read_sender == NULL)
-		tables->read_sender = prepare(
+	if (tables->read_group == NULL)
+		tables->read_group = prepare(
 			psprintf("SELECT EXISTS (SELECT FROM %s c WHERE c.id = $1), l.id IS NOT NULL,"
 					 " g.configuration->>'twilioAccountSid',"
 					 " g.configuration->>'twilioAuthToken',"
 					 " g.configuration->>'twilioApiKeySid',"
 					 " g.configuration->>'twilioApiKeySecret',"
-					 " g.configuration->>'twilioFromSmsNumber',"
-					 " g.configuration->>'twilioMessagingServiceSid'"
+					 " CASE pg_catalog.jsonb_typeof(g.configuration::jsonb->'twilioFromSmsNumber')"
+					 " WHEN 'array' THEN ARRAY(SELECT pg_catalog.jsonb_array_elements_text("
+					 "  g.configuration::jsonb->'twilioFromSmsNumber'))"
+					 " ELSE ARRAY[g.configuration->>'twilioFromSmsNumber'] END,"
+					 " g.configuration->>'twilioMessagingServiceSid',"
+					 " g.configuration->>'twilioMessagesPerSecond'"
 					 " FROM (SELECT) one"
 					 " LEFT JOIN %s l ON l.id = $2"
 					 " LEFT JOIN %s g ON g.id = l.group_id",
 					 table_name(tables->campaigns), table_name(tables->lists),
 					 table_name(tables->groups)),
 			2, types);
-	if (execute(tables->read_sender, values, NULL) != 1)
+	if (execute(tables->read_group, values, NULL) != 1)
 		elog(ERROR, "more than one list or group with one id");
 }
 

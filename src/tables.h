@@ -25,7 +25,7 @@ typedef struct AppTables
 	Oid			campaigns;
 	Oid			list_users;
 	Oid			jobs;
-	SPIPlanPtr	read_sender;
+	SPIPlanPtr	read_group;
 	SPIPlanPtr	read_recipients;
 	SPIPlanPtr	count_sent;
 	SPIPlanPtr	lock_recipients;
@@ -53,9 +53,10 @@ extern uint64 tables_read_campaign(const AppTables *tables, int64 campaign_id);
 
 /*
  * One row: campaign exists bool, list exists bool, then as text account sid,
- * auth token, API key sid, API key secret, number, messaging service.
+ * auth token, API key sid, API key secret; numbers text[]; and as text again
+ * messaging service, messages a second.
  */
-extern void tables_read_sender(AppTables *tables, int64 campaign_id, int64 list_id);
+extern void tables_read_group(AppTables *tables, int64 campaign_id, int64 list_id);
 
 /* A portal over the ids (bigint) of a list's users, in their order. */
 extern Portal tables_open_list(const AppTables *tables, int64 list_id);

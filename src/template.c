@@ -1,0 +1,247 @@
+/*-------------------------------------------------------------------------
+ *
+ * template.c
+ *	  Personal texts: placeholders in a message, and values for them.
+ *
+ * Texts are searched byte by byte: in no encoding of a server is a byte of a
+ * longer character an ASCII one.  Parsing takes time in proportion to the
+ * text, whatever is in it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "lib/stringinfo.h"
+#include "port/pg_bitutils.h"
+#include "template.h"
+
+#define BLANKS " \t\r\n"
+
+/* Instead of the number of a key: */
+#define NO_KEY	 (-1)
+#define LINK_KEY (-2)
+
+static const char link_key[] = "link";
+
+/* Bytes of the text. */
+typedef struct Span
+{
+	const char *start; /* NULL: there is no such thing */
+	int			length;
+} Span;
+
+typedef struct Part
+{
+	int	 key;  /* its number, or one of the above */
+	Span text; /* what stands there where there is no value */
+} Part;
+
+struct Template
+{
+	Part  *parts;
+	int	   num_parts;
+	char **keys;
+	int	   num_keys;
+	bool   has_link;
+};
+
+typedef struct Parser
+{
+	Template *result;
+	int		 *numbers; /* hash table: 1 + number of a key; 0: free */
+	uint32	  mask;	   /* its size, less one */
+} Parser;
+
+typedef struct Placeholder
+{
+	Span		key;
+	Span		fallback;
+	const char *end; /* of the placeholder, or of what cannot be one */
+} Placeholder;
+
+static Span
+trim(const char *start, const char *end)
+{
+	while (start < end && strchr(BLANKS, *start))
+		start++;
+	while (start < end && strchr(BLANKS, end[-1]))
+		end--;
+	return (Span){start, end - start};
+}
+
+/* Reads what comes after {{.  False where that is no placeholder. */
+static bool
+read_placeholder(const char *at, Placeholder *found)
+{
+	const char *end = at + strcspn(at, "{|}");
+
+	*found = (Placeholder){.key = trim(at, end)};
+	if (*end == '|')
+	{
+		at = end + 1;
+		end = at + strcspn(at, "{}");
+		found->fallback = trim(at, end);
+	}
+	found->end = end;
+	if (found->key.length == 0 || end[0] != '}' || end[1] != '}')
+		return false;
+	found->end += 2;
+	return true;
+}
+
+static bool
+is_same(const char *name, Span span)
+{
+	return strncmp(name, span.start, span.length) == 0 && name[span.length] == '\0';
+}
+
+/* The number of a key, which is a new one where it has not been seen. */
+static int
+number_of_key(Parser *parser, Span key)
+{
+	Template *t = parser->result;
+	uint32	  slot = hash_bytes((const unsigned char *) key.start, key.length);
+
+	for (;; slot++)
+	{
+		int *number = &parser->numbers[slot & parser->mask];
+
+		if (*number == 0)
+		{
+			t->keys[t->num_keys] = pnstrdup(key.start, key.length);
+			*number = ++t->num_keys;
+		}
+		if (is_same(t->keys[*number - 1], key))
+			return *number - 1;
+	}
+}
+
+static void
+add_part(Template *t, int key, Span text)
+{
+	t->parts[t->num_parts++] = (Part){key, text};
+}
+
+static void
+add_literal(Template *t, const char *start, const char *end)
+{
+	if (start < end)
+		add_part(t, NO_KEY, (Span){start, end - start});
+}
+
+static void
+add_placeholder(Parser *parser, const Placeholder *found)
+{
+	bool is_link = is_same(link_key, found->key);
+
+	parser->result->has_link |= is_link;
+	add_part(parser->result, is_link ? LINK_KEY : number_of_key(parser, found->key),
+			 found->fallback);
+}
+
+/* Makes room for all that can be in a text, so that nothing needs to grow. */
+static void
+start_parser(Parser *parser, const char *text)
+{
+	int max_keys = 0;
+
+	while ((text = strstr(text, "{{")) != NULL)
+	{
+		text += 2;
+		max_keys++;
+	}
+	parser->result = palloc0(sizeof(Template));
+	parser->result->parts = palloc((2 * max_keys + 1) * sizeof(Part));
+	parser->result->keys = palloc((max_keys + 1) * sizeof(char *));
+	parser->mask = pg_nextpower2_32(2 * max_keys + 1) - 1;
+	parser->numbers = palloc0((parser->mask + 1) * sizeof(int));
+}
+
+Template *
+template_parse(const char *text)
+{
+	const char *literal = pstrdup(text);
+	const char *at = literal;
+	Parser		parser;
+	Placeholder found;
+
+	start_parser(&parser, text);
+	while ((at = strstr(at, "{{")) != NULL)
+	{
+		while (at[2] == '{')
+			at++;
+		if (read_placeholder(at + 2, &found))
+		{
+			add_literal(parser.result, literal, at);
+			add_placeholder(&parser, &found);
+			literal = found.end;
+		}
+		at = found.end;
+	}
+	add_literal(parser.result, literal, literal + strlen(literal));
+	pfree(parser.numbers);
+	return parser.result;
+}
+
+int
+template_num_keys(const Template *t)
+{
+	return t->num_keys;
+}
+
+const char *
+template_key(const Template *t, int n)
+{
+	return t->keys[n];
+}
+
+bool
+template_has_link(const Template *t)
+{
+	return t->has_link;
+}
+
+bool
+template_is_personal(const Template *t)
+{
+	return t->num_keys > 0;
+}
+
+/* NULL where there is none, or an empty one. */
+static const char *
+value_of(const Part *part, const char *const *values, const char *link)
+{
+	const char *value = part->key == NO_KEY		? NULL
+						: part->key == LINK_KEY ? link
+												: values[part->key];
+
+	return value && value[strspn(value, BLANKS)] ? value : NULL;
+}
+
+char *
+template_render(const Template *t, const char *const *values, const char *link,
+				const char **missing)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	for (int i = 0; i < t->num_parts; i++)
+	{
+		const Part *part = &t->parts[i];
+		const char *value = value_of(part, values, link);
+
+		if (value)
+			appendStringInfoString(&text, value);
+		else if (part->text.start)
+			appendBinaryStringInfo(&text, part->text.start, part->text.length);
+		else
+		{
+			*missing = part->key == LINK_KEY ? link_key : t->keys[part->key];
+			pfree(text.data);
+			return NULL;
+		}
+	}
+	*missing = NULL;
+	return text.data;
+}
