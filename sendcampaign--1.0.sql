@@ -38,7 +38,9 @@ CREATE TABLE sendcampaign.run (
         DEFAULT (pg_catalog.pg_control_system()).system_identifier::numeric,
     database oid NOT NULL,
     history text,
-    read_back boolean NOT NULL DEFAULT false
+    read_back boolean NOT NULL DEFAULT false,
+    next_at timestamptz,
+    test_phone text
 );
 COMMENT ON TABLE sendcampaign.run IS 'One row for each background job that sends a campaign';
 COMMENT ON COLUMN sendcampaign.run.job_id IS 'Background job, in the application''s table ac_background_jobs';
@@ -62,11 +64,13 @@ COMMENT ON COLUMN sendcampaign.run.system_identifier IS 'Cluster in which it was
 
 COMMENT ON COLUMN sendcampaign.run.database IS 'Database in which it was queued; likewise';
 COMMENT ON COLUMN sendcampaign.run.history IS 'Timeline, and backup restored, under which it was last written; under another one, what was sent is read back from Twilio first';
+COMMENT ON COLUMN sendcampaign.run.next_at IS 'Where all that are left are in their quiet hours: when the first of these end';
+COMMENT ON COLUMN sendcampaign.run.test_phone IS 'Set by send_test(): one message goes there, and is counted nowhere else';
 COMMENT ON COLUMN sendcampaign.run.read_back IS 'That has been done; what was found is in sendcampaign.witness';
 
 -- a campaign is sent by one job at a time
 CREATE UNIQUE INDEX run_campaign_unfinished ON sendcampaign.run (campaign_id, schema)
-    WHERE state IN ('queued', 'running', 'paused');
+    WHERE state IN ('queued', 'running', 'paused') AND test_phone IS NULL;
 CREATE INDEX run_queue ON sendcampaign.run (role)
     WHERE state IN ('queued', 'running');
 
@@ -103,9 +107,13 @@ CREATE TABLE sendcampaign.batch (
     job_id bigint NOT NULL,
     number integer NOT NULL,
     list_user_ids bigint[] NOT NULL,
+    duplicates bigint[],
+    due timestamptz,
     PRIMARY KEY (job_id, number)
 );
 COMMENT ON TABLE sendcampaign.batch IS 'Recipients of a run that are still to be claimed, many a row';
+COMMENT ON COLUMN sendcampaign.batch.duplicates IS 'Those of them whose phone an earlier one of the list has, too';
+COMMENT ON COLUMN sendcampaign.batch.due IS 'When their quiet hours end; null where they may be claimed at once';
 
 CREATE TABLE sendcampaign.claim (
     job_id bigint NOT NULL,
@@ -116,6 +124,7 @@ CREATE TABLE sendcampaign.claim (
     senders text[] NOT NULL,
     claimed_at timestamptz NOT NULL,
     twilio_time bigint NOT NULL,
+    texts text[],
     PRIMARY KEY (job_id, number)
 );
 COMMENT ON TABLE sendcampaign.claim IS
@@ -134,11 +143,29 @@ CREATE INDEX witness_phone ON sendcampaign.witness (job_id, phone);
 COMMENT ON TABLE sendcampaign.witness IS
 'Messages of a run that Twilio has, read back after commits may have been lost; list_user_id is 0 where the text does not tell';
 
+CREATE TABLE sendcampaign.opt_out (
+    phone text NOT NULL,
+    schema name,
+    group_id bigint,
+    reason text,
+    role name NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    UNIQUE NULLS NOT DISTINCT (phone, schema, group_id)
+);
+COMMENT ON TABLE sendcampaign.opt_out IS 'Phones that get no more messages: of one group, or at all';
+COMMENT ON COLUMN sendcampaign.opt_out.phone IS 'Number in E.164 form';
+COMMENT ON COLUMN sendcampaign.opt_out.schema IS 'Schema of the application''s tables that the group is in; null for all';
+COMMENT ON COLUMN sendcampaign.opt_out.group_id IS 'Group whose messages are not wanted; null for all';
+COMMENT ON COLUMN sendcampaign.opt_out.reason IS 'What was said, or Twilio''s error';
+COMMENT ON COLUMN sendcampaign.opt_out.role IS 'By whom it was written down';
+COMMENT ON COLUMN sendcampaign.opt_out.created_at IS 'When';
+
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.run', '');
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.message', '');
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.batch', '');
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.claim', '');
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.witness', '');
+SELECT pg_catalog.pg_extension_config_dump('sendcampaign.opt_out', '');
 
 /*
  * Rights: a role sees what roles have sent that it is a member of.
@@ -146,6 +173,7 @@ SELECT pg_catalog.pg_extension_config_dump('sendcampaign.witness', '');
 
 ALTER TABLE sendcampaign.run ENABLE ROW LEVEL SECURITY;
 ALTER TABLE sendcampaign.message ENABLE ROW LEVEL SECURITY;
+ALTER TABLE sendcampaign.opt_out ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY run_of_member ON sendcampaign.run FOR SELECT USING (
     EXISTS (SELECT FROM pg_catalog.pg_roles r
@@ -154,7 +182,12 @@ CREATE POLICY run_of_member ON sendcampaign.run FOR SELECT USING (
 CREATE POLICY message_of_member ON sendcampaign.message FOR SELECT USING (
     job_id IN (SELECT r.job_id FROM sendcampaign.run r));
 
-GRANT SELECT ON sendcampaign.run, sendcampaign.message TO PUBLIC;
+CREATE POLICY opt_out_of_member ON sendcampaign.opt_out FOR SELECT USING (
+    EXISTS (SELECT FROM pg_catalog.pg_roles r
+            WHERE r.rolname OPERATOR(pg_catalog.=) opt_out.role
+              AND pg_catalog.pg_has_role(r.oid, 'MEMBER')));
+
+GRANT SELECT ON sendcampaign.run, sendcampaign.message, sendcampaign.opt_out TO PUBLIC;
 
 /*
  * What people look at.
@@ -186,11 +219,13 @@ SELECT p.job_id,
        p.skipped,
        p.in_doubt,
        CASE WHEN p.seconds > 0 THEN (p.done / p.seconds)::numeric(12, 1) END AS per_second,
-       CASE WHEN p.state = 'running' AND p.done > 0
+       CASE WHEN p.state = 'running' AND p.done > 0 AND p.next_at IS NULL
             THEN pg_catalog.date_trunc('second', pg_catalog.make_interval(
                      secs => p.seconds * (p.total - p.done) / p.done)) END AS time_left,
+       p.next_at,
        p.error
-FROM (SELECT r.*,
+FROM (SELECT r.job_id, r.campaign_id, r.state, r.total, r.sent, r.failed, r.skipped, r.in_doubt, r.error,
+             CASE WHEN r.state = 'running' AND r.next_at > pg_catalog.now() THEN r.next_at END AS next_at,
              r.sent + r.failed + r.skipped + r.in_doubt AS done,
              CASE WHEN r.total > 0
                   THEN (r.sent + r.failed + r.skipped + r.in_doubt)::double precision / r.total
@@ -234,6 +269,52 @@ AS 'MODULE_PATHNAME', 'sendcampaign_resume'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION sendcampaign.resume(bigint) IS
 'Has a paused run go on, in this cluster';
+
+CREATE FUNCTION sendcampaign.opt_out(phone text, group_id bigint DEFAULT NULL, reason text DEFAULT NULL)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'sendcampaign_opt_out'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION sendcampaign.opt_out(text, bigint, text) IS
+'A phone gets no more messages, of one group or at all; false where that was so already';
+
+CREATE FUNCTION sendcampaign.opt_in(phone text, group_id bigint DEFAULT NULL)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'sendcampaign_opt_in'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION sendcampaign.opt_in(text, bigint) IS
+'A phone gets messages again, of one group or of all; false where it had not opted out';
+
+CREATE SEQUENCE sendcampaign.test_job_id AS bigint INCREMENT -1 MAXVALUE -1 START -1;
+COMMENT ON SEQUENCE sendcampaign.test_job_id IS
+'Test messages have runs with negative numbers: no background job stands for them';
+SELECT pg_catalog.pg_extension_config_dump('sendcampaign.test_job_id', '');
+
+CREATE FUNCTION sendcampaign.preview(campaign_id bigint, "limit" bigint DEFAULT 10)
+RETURNS TABLE (list_user_id bigint, phone text, sender text, text text, encoding text,
+    units integer, segments integer, skipped text, deferred_until timestamptz)
+AS 'MODULE_PATHNAME', 'sendcampaign_preview'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION sendcampaign.preview(bigint, bigint) IS
+'What the first recipients of a campaign would get now, and why some would get nothing; sends nothing';
+
+CREATE FUNCTION sendcampaign.estimate(campaign_id bigint, price_per_segment numeric DEFAULT NULL,
+    OUT recipients bigint, OUT messages bigint, OUT deferred bigint, OUT duplicates bigint,
+    OUT opted_out bigint, OUT without_phone bigint, OUT invalid_phone bigint,
+    OUT without_value bigint, OUT expired bigint, OUT segments bigint, OUT segments_gsm7 bigint,
+    OUT segments_ucs2 bigint, OUT messages_ucs2 bigint, OUT ucs2_characters text,
+    OUT cost numeric, OUT duration interval)
+RETURNS record
+AS 'MODULE_PATHNAME', 'sendcampaign_estimate'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION sendcampaign.estimate(bigint, numeric) IS
+'What a campaign would come to if it were sent now: messages, segments, cost, time; sends nothing';
+
+CREATE FUNCTION sendcampaign.send_test(campaign_id bigint, phone text)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'sendcampaign_send_test'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION sendcampaign.send_test(bigint, text) IS
+'Sends the first recipient''s message to a phone of the author''s; returns the number of its run, which is negative';
 
 CREATE FUNCTION sendcampaign.segments(
     message text, OUT encoding text, OUT units integer, OUT segments integer)

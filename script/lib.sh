@@ -119,8 +119,13 @@ install_missing() {
 }
 
 # All that follows is done by an unprivileged user: PostgreSQL refuses root.
+# No process stays between, which runuser's would for 2 s after an end.
 as_user() {
-    if [ "$EUID" = 0 ]; then runuser -u postgres -- "$@"; else "$@"; fi
+    if [ "$EUID" = 0 ]; then
+        setpriv --reuid postgres --regid postgres --init-groups "$@"
+    else
+        "$@"
+    fi
 }
 
 # In a process group of its own, so that its end is in our hands.

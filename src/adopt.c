@@ -13,10 +13,11 @@
 
 #include "access/xlog.h"
 #include "adopt.h"
+#include "batch.h"
 #include "catalog/pg_type.h"
 #include "claim.h"
 #include "finish.h"
-#include "group.h"
+
 #include "guard.h"
 #include "history.h"
 #include "miscadmin.h"
@@ -36,6 +37,7 @@ typedef struct QueuedRun
 	bool begun;
 	bool requeued; /* called again: reread the text */
 	bool at_home;
+
 } QueuedRun;
 
 static Datum
@@ -57,9 +59,9 @@ read_queue(int limit)
 	static OwnStatement statement = {
 		"SELECT job_id, campaign_id, schema::text, list_id, message, base_url,"
 		" total IS NOT NULL, state = 'queued', system_identifier = $3 AND database = $6,"
-		" history IS DISTINCT FROM $5, read_back, started_at"
+		" history IS DISTINCT FROM $5, read_back, started_at, test_phone"
 		" FROM sendcampaign.run WHERE role = $1::name AND state IN ('queued', 'running')"
-		" AND job_id <> ALL ($2) ORDER BY queued_at, job_id LIMIT $4",
+		" AND (next_at IS NULL OR next_at <= clock_timestamp()) AND job_id <> ALL ($2) ORDER BY queued_at, job_id LIMIT $4",
 		6,
 		{TEXTOID, INT8ARRAYOID, NUMERICOID, INT8OID, TEXTOID, OIDOID}};
 	Datum values[] = {
@@ -93,17 +95,18 @@ create_run(uint64 row, QueuedRun *queued)
 	run->context = context;
 	run->tentative = true;
 	run->job_id = spi_int64(row, 1);
-	run->campaign_id = spi_int64(row, 2);
+	run->campaign.id = spi_int64(row, 2);
 	run->schema = pstrdup(spi_string(row, 3));
-	run->list_id = spi_int64(row, 4);
-	run->message = spi_string(row, 5) ? pstrdup(spi_string(row, 5)) : NULL;
-	run->base_url = spi_string(row, 6) ? pstrdup(spi_string(row, 6)) : NULL;
+	run->campaign.list_id = spi_int64(row, 4);
+	run->campaign.message = spi_string(row, 5);
+	run->campaign.base_url = spi_string(row, 6);
 	queued->begun = spi_bool(row, 7);
 	queued->requeued = spi_bool(row, 8);
 	queued->at_home = spi_bool(row, 9);
 	run->lost_history = queued->begun && spi_bool(row, 10);
 	run->read_back = spi_bool(row, 11);
 	run->started_at = spi_timestamptz(row, 12);
+	run->campaign.test_phone = spi_string(row, 13);
 	dlist_init(&run->claims);
 	dlist_init(&run->queues);
 	dlist_init(&run->lookups);
@@ -120,8 +123,8 @@ free_run(Run *run)
 		drop_claim(dlist_head_element(Claim, node, &run->claims));
 	dlist_delete(&run->node);
 	worker.num_runs--;
-	if (run->tables)
-		tables_close(run->tables);
+	if (run->campaign.tables)
+		tables_close(run->campaign.tables);
 	MemoryContextDelete(run->context);
 }
 
@@ -130,34 +133,18 @@ open_tables(Run *run)
 {
 	MemoryContext old = MemoryContextSwitchTo(run->context);
 
-	run->tables = tables_open(run->schema);
+	run->campaign.tables = tables_open(run->schema);
 	MemoryContextSwitchTo(old);
-	tables_check_rights(run->tables, worker.role, false);
+	tables_check_rights(run->campaign.tables, worker.role, false);
 }
 
 /* Reads what the run sends: its text is the same for all from now on. */
 static void
 read_campaign(Run *run)
 {
-	MemoryContext old;
-	char		 *message;
-	char		 *base_url;
+	MemoryContext old = MemoryContextSwitchTo(run->context);
 
-	if (tables_read_campaign(run->tables, run->campaign_id) == 0)
-		ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND),
-						errmsg("campaign %lld no longer exists", (long long) run->campaign_id)));
-	if (spi_isnull(0, 3))
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("campaign %lld has no list", (long long) run->campaign_id)));
-	message = spi_string(0, 1);
-	base_url = spi_string(0, 2);
-	if (message == NULL || message[strspn(message, " \t\r\n")] == '\0')
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("campaign %lld has no message", (long long) run->campaign_id)));
-	old = MemoryContextSwitchTo(run->context);
-	run->list_id = spi_int64(0, 3);
-	run->message = pstrdup(message);
-	run->base_url = base_url && base_url[0] ? pstrdup(base_url) : NULL;
+	campaign_read(&run->campaign);
 	MemoryContextSwitchTo(old);
 }
 
@@ -166,9 +153,10 @@ store_beginning(Run *run, int64 total)
 {
 	Oid	  types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID, INT8OID, TEXTOID};
 	Datum values[] = {Int64GetDatum(run->job_id),
-					  Int64GetDatum(run->list_id),
-					  CStringGetTextDatum(run->message),
-					  run->base_url ? CStringGetTextDatum(run->base_url) : (Datum) 0,
+					  Int64GetDatum(run->campaign.list_id),
+					  CStringGetTextDatum(run->campaign.message),
+					  run->campaign.base_url ? CStringGetTextDatum(run->campaign.base_url)
+											 : (Datum) 0,
 					  Int64GetDatum(total),
 					  CStringGetTextDatum(cluster_history())};
 
@@ -177,7 +165,7 @@ store_beginning(Run *run, int64 total)
 					 " list_id = $2, message = $3, base_url = $4, total = coalesce(total, $5),"
 					 " history = coalesce(history, $6)"
 					 " WHERE job_id = $1",
-					 6, types, values, run->base_url ? NULL : "   n  ");
+					 6, types, values, run->campaign.base_url ? NULL : "   n  ");
 }
 
 /* Sorting a million ids must not take more memory than sorting a thousand. */
@@ -189,7 +177,7 @@ store_recipients_in_little_memory(Run *run)
 
 	(void) set_config_option("work_mem", "1MB", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
 							 0, false);
-	total = store_recipients(run);
+	total = run->campaign.test_phone ? store_first_recipient(run) : store_recipients(run);
 	AtEOXact_GUC(true, level);
 	return total;
 }
@@ -202,14 +190,38 @@ begin_run(Run *run)
 	store_beginning(run, store_recipients_in_little_memory(run));
 }
 
+/* The text as of the start, again. */
+static void
+recall_text(Run *run)
+{
+	MemoryContext old = MemoryContextSwitchTo(run->context);
+
+	campaign_set_message(&run->campaign, run->campaign.message, run->campaign.base_url);
+	MemoryContextSwitchTo(old);
+}
+
+/* It is awake, or all its batches are put off once more. */
+static void
+wake_up(Run *run)
+{
+	Oid	  type = INT8OID;
+	Datum value = Int64GetDatum(run->job_id);
+
+	(void) own_query("UPDATE sendcampaign.run SET next_at = NULL"
+					 " WHERE job_id = $1 AND next_at IS NOT NULL",
+					 1, &type, &value, NULL);
+}
+
 static void
 resume_run(Run *run)
 {
 	open_tables(run);
+	recall_text(run);
+	wake_up(run);
 	recover_claims(run);
 	count_uncounted(run);
 	if (run->open > 0 || run->lost_history)
-		read_group(run);
+		refresh_group(run);
 	if (run->lost_history)
 		begin_reading_back(run);
 }

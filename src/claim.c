@@ -3,8 +3,6 @@
  * claim.c
  *	  The first stage: which recipients are next.
  *
- * When a run starts, the ids of its recipients are stored in batches, so
- * that the table is read once a run and the set of recipients is fixed.
  * Claiming takes a batch: in one transaction it is deleted there, and the
  * ids and phones of those to whom a message may now go are written to
  * sendcampaign.claim.  What a crash leaves there without an outcome is in
@@ -14,11 +12,12 @@
  */
 #include "postgres.h"
 
+#include "batch.h"
 #include "catalog/pg_type.h"
 #include "claim.h"
 #include "group.h"
 #include "history.h"
-#include "miscadmin.h"
+#include "mb/pg_wchar.h"
 #include "own.h"
 #include "render.h"
 #include "settings.h"
@@ -26,79 +25,8 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-#define FETCH_SIZE (BATCH_SIZE * 16)
-
 /* Where senders have a rate, a claim is what they send in so many seconds. */
 #define CLAIM_SECONDS 2
-
-static void
-store_batch(Run *run, int number, Datum *ids, int count)
-{
-	static OwnStatement statement = {
-		"INSERT INTO sendcampaign.batch (job_id, number, list_user_ids) VALUES ($1, $2, $3)",
-		3,
-		{INT8OID, INT4OID, INT8ARRAYOID}};
-	Datum values[] = {Int64GetDatum(run->job_id), Int32GetDatum(number),
-					  make_array(ids, NULL, count, INT8OID)};
-
-	(void) own_execute(&statement, values, NULL);
-}
-
-int64
-store_recipients(Run *run)
-{
-	Portal		  portal = tables_open_list(run->tables, run->list_id);
-	Datum		 *ids = palloc(FETCH_SIZE * sizeof(Datum));
-	int64		  total = 0;
-	int			  number = 0;
-	int			  fetched;
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "sendcampaign recipients",
-												  ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = CurrentMemoryContext;
-
-	do
-	{
-		SPI_cursor_fetch(portal, true, FETCH_SIZE);
-		fetched = (int) SPI_processed;
-		for (int i = 0; i < fetched; i++)
-			ids[i] = Int64GetDatum(spi_int64(i, 1));
-		SPI_freetuptable(SPI_tuptable);
-		for (int i = 0; i < fetched; i += BATCH_SIZE)
-		{
-			/* SPI leaves us in its own context, where all would gather */
-			MemoryContextSwitchTo(context);
-			store_batch(run, ++number, ids + i, Min(BATCH_SIZE, fetched - i));
-			MemoryContextReset(context);
-		}
-		total += fetched;
-		CHECK_FOR_INTERRUPTS();
-	} while (fetched == FETCH_SIZE);
-	SPI_cursor_close(portal);
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(context);
-	return total;
-}
-
-/* Takes the next batch out of the table; NULL where there is none. */
-static ArrayType *
-take_batch(Run *run, int *number)
-{
-	static OwnStatement statement = {
-		"DELETE FROM sendcampaign.batch WHERE job_id = $1 AND number ="
-		" (SELECT b.number FROM sendcampaign.batch b WHERE b.job_id = $1 AND b.number > $2"
-		"  ORDER BY b.number LIMIT 1)"
-		" RETURNING number, list_user_ids",
-		2,
-		{INT8OID, INT4OID}};
-	Datum values[] = {Int64GetDatum(run->job_id), Int32GetDatum(run->last_batch)};
-	bool  isnull;
-
-	if (own_execute(&statement, values, NULL) == 0)
-		return NULL;
-	*number = spi_int32(0, 1);
-	return DatumGetArrayTypePCopy(
-		SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
-}
 
 static Claim *
 create_claim(Run *run, int count)
@@ -133,17 +61,6 @@ skip(Message *message, const char *reason)
 }
 
 static void
-set_text(Message *message)
-{
-	Run	 *run = message->claim->run;
-	char *link = render_link(run->base_url, message->list_user_id, run->campaign_id);
-	char *text = render_text(run->message, link);
-
-	message->text = message_strdup(message, text);
-	message->link = link ? message->text + strlen(text) - strlen(link) : NULL;
-}
-
-static void
 set_sender(Message *message, char *const *names, int count)
 {
 	const char *name = names[choose_sender(names, count, message->phone)];
@@ -151,61 +68,62 @@ set_sender(Message *message, char *const *names, int count)
 	message->queue = run_queue(message->claim->run, message->claim->account_sid, name);
 }
 
-/* One row of tables_read_recipients: to be sent, or skipped for a reason. */
 static void
-fill_message(Message *message, uint64 row)
+fill_message(Message *message, const Recipient *recipient)
 {
-	Run	 *run = message->claim->run;
-	char *phone = spi_string(row, 4);
-	char *e164;
+	const GroupConfig *group = message->claim->run->campaign.group;
 
-	message->list_user_id = spi_int64(row, 1);
-	message->phone = message_strdup(message, phone);
-	if (!spi_bool(row, 2))
-		skip(message, "list user no longer exists");
-	else if (!spi_bool(row, 3))
-		skip(message, "list user is no longer in the list");
-	else if (phone == NULL || phone[strspn(phone, " \t\r\n")] == '\0')
-		skip(message, "no phone number");
-	else if ((e164 = normalize_phone(phone)) == NULL)
-		skip(message, "phone number is not in E.164 form");
-	else
+	message->list_user_id = recipient->list_user_id;
+	message->phone = message_strdup(message, recipient->phone);
+	if (recipient->skip)
 	{
-		message->phone = message_strdup(message, e164);
-		set_text(message);
-		set_sender(message, run->senders, run->num_senders);
-		message_ready(message);
+		skip(message, recipient->reason);
+		return;
 	}
+	message->text = message_strdup(message, recipient->text);
+	message->link = message_strdup(message, recipient->link);
+	message->until = recipient->until;
+	set_sender(message, group->senders, group->num_senders);
+	message_ready(message);
 }
 
-/* How many messages are to be claimed at once. */
+/* How many messages are to be claimed at once: few for a slow sender. */
 static int
 run_appetite(const Run *run)
 {
-	double appetite = run->rate * run->num_senders * CLAIM_SECONDS;
+	const GroupConfig *group = run->campaign.group;
+	double			   appetite = group->rate * group->num_senders * CLAIM_SECONDS;
 
-	return run->rate > 0 ? (int) Max(1, Min(BATCH_SIZE, appetite)) : BATCH_SIZE;
+	return group->rate > 0 ? (int) Max(1, Min(BATCH_SIZE, appetite)) : BATCH_SIZE;
 }
 
-/*
- * Where the senders are slow, a claim is small: what is claimed is no longer
- * open to whatever may be changed meanwhile.  Puts what is too much back into
- * the batch; returns the ids that are left.
- */
-static ArrayType *
-put_back_surplus(Run *run, int number, ArrayType *ids, bool *whole)
+/* The columns of a claim's row; texts only where they cannot be made again. */
+typedef struct ClaimArrays
 {
-	int	   limit = run_appetite(run);
-	Datum *values;
 	int	   count;
+	Datum *ids;
+	Datum *phones;
+	Datum *texts;
+} ClaimArrays;
 
-	deconstruct_array(ids, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &values, NULL,
-					  &count);
-	*whole = count <= limit;
-	if (*whole)
-		return ids;
-	store_batch(run, number, values + limit, count - limit);
-	return DatumGetArrayTypeP(make_array(values, NULL, limit, INT8OID));
+static void
+collect_ready(const Claim *claim, ClaimArrays *arrays)
+{
+	arrays->count = 0;
+	arrays->ids = palloc(claim->num_messages * sizeof(Datum));
+	arrays->phones = palloc(claim->num_messages * sizeof(Datum));
+	arrays->texts = palloc(claim->num_messages * sizeof(Datum));
+	for (int i = 0; i < claim->num_messages; i++)
+	{
+		const Message *message = &claim->messages[i];
+
+		if (message->state != MESSAGE_READY)
+			continue;
+		arrays->ids[arrays->count] = Int64GetDatum(message->list_user_id);
+		arrays->phones[arrays->count] = CStringGetTextDatum(message->phone);
+		arrays->texts[arrays->count++] = CStringGetTextDatum(
+			pg_any_to_server(message->text, strlen(message->text), PG_UTF8));
+	}
 }
 
 /* Writes down whom a message may now go to. */
@@ -213,70 +131,108 @@ static void
 store_claim(Claim *claim)
 {
 	static OwnStatement statement = {
-		"INSERT INTO sendcampaign.claim"
-		" (job_id, number, list_user_ids, phones, account, senders, claimed_at, twilio_time)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-		8,
+		"INSERT INTO sendcampaign.claim (job_id, number, list_user_ids, phones, account, senders,"
+		" claimed_at, twilio_time, texts) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+		9,
 		{INT8OID, INT4OID, INT8ARRAYOID, TEXTARRAYOID, TEXTOID, TEXTARRAYOID, TIMESTAMPTZOID,
-		 INT8OID}};
-	Run	  *run = claim->run;
-	Datum *ids = palloc(claim->num_messages * sizeof(Datum));
-	Datum *phones = palloc(claim->num_messages * sizeof(Datum));
-	int	   count = 0;
+		 INT8OID, TEXTARRAYOID}};
+	Run			*run = claim->run;
+	GroupConfig *group = run->campaign.group;
+	bool		 personal = template_is_personal(run->campaign.template);
+	ClaimArrays	 arrays;
+	Datum		 values[9];
 
-	for (int i = 0; i < claim->num_messages; i++)
+	collect_ready(claim, &arrays);
+	if (arrays.count == 0)
+		return;
+	values[0] = Int64GetDatum(run->job_id);
+	values[1] = Int32GetDatum(claim->number);
+	values[2] = make_array(arrays.ids, NULL, arrays.count, INT8OID);
+	values[3] = make_array(arrays.phones, NULL, arrays.count, TEXTOID);
+	values[4] = CStringGetTextDatum(claim->account_sid);
+	values[5] = make_text_array(group->senders, group->num_senders);
+	values[6] = TimestampTzGetDatum(claim->claimed_at);
+	values[7] = Int64GetDatum(claim->twilio_time);
+	values[8] = personal ? make_array(arrays.texts, NULL, arrays.count, TEXTOID) : (Datum) 0;
+	(void) own_execute(&statement, values, personal ? NULL : "        n");
+}
+
+void
+refresh_group(Run *run)
+{
+	MemoryContext context = AllocSetContextCreate(run->context, "sendcampaign group",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	GroupConfig	 *group = read_group(run->campaign.tables, run->campaign.id, run->campaign.list_id);
+
+	MemoryContextSwitchTo(old);
+	run_use_group(run, group, context);
+}
+
+/*
+ * Puts those off for whom it is night, and leaves the others; returns how
+ * many.  Recipients in one zone have the same morning.
+ */
+static int
+put_off_sleepers(Run *run, Recipient *recipients, int count)
+{
+	Datum *ids = palloc(Max(count, 1) * sizeof(Datum));
+	int	   awake = 0;
+
+	for (int i = 0; i < count; i++)
 	{
-		Message *message = &claim->messages[i];
+		TimestampTz due = recipients[i].skip ? 0 : recipients[i].due;
+		int			num_ids = 0;
 
-		if (message->state != MESSAGE_READY)
-			continue;
-		ids[count] = Int64GetDatum(message->list_user_id);
-		phones[count++] = CStringGetTextDatum(message->phone);
+		if (due == 0 && recipients[i].list_user_id != 0)
+			recipients[awake++] = recipients[i];
+		for (int j = i; due != 0 && j < count; j++)
+		{
+			if (recipients[j].skip || recipients[j].due != due)
+				continue;
+			ids[num_ids++] = Int64GetDatum(recipients[j].list_user_id);
+			recipients[j].due = 0;
+			recipients[j].list_user_id = 0; /* taken care of */
+		}
+		if (num_ids > 0)
+			put_off(run, ids, num_ids, due);
 	}
-	if (count > 0)
-	{
-		Datum values[] = {Int64GetDatum(run->job_id),
-						  Int32GetDatum(claim->number),
-						  make_array(ids, NULL, count, INT8OID),
-						  make_array(phones, NULL, count, TEXTOID),
-						  CStringGetTextDatum(claim->account_sid),
-						  make_text_array(run->senders, run->num_senders),
-						  TimestampTzGetDatum(claim->claimed_at),
-						  Int64GetDatum(claim->twilio_time)};
+	return awake;
+}
 
-		(void) own_execute(&statement, values, NULL);
-	}
+/* Makes a claim of those who are to get a message, or to be skipped, now. */
+static void
+make_claim(Run *run, int batch, const Recipient *recipients, int count)
+{
+	Claim *claim = create_claim(run, count);
+
+	claim->batch = batch;
+	claim->account_sid = MemoryContextStrdup(claim->context, run->account->sid);
+	if (worker.twilio_offset_known)
+		claim->twilio_time = timestamptz_to_time_t(claim->claimed_at) + worker.twilio_offset;
+	for (int i = 0; i < count; i++)
+		fill_message(&claim->messages[i], &recipients[i]);
+	recognize_sent(claim);
+	store_claim(claim);
+	claim->stored = true;
 }
 
 void
 claim_batch(Run *run)
 {
-	int		   number;
-	ArrayType *ids = take_batch(run, &number);
-	Claim	  *claim;
-	uint64	   count;
-	bool	   whole;
+	Batch	   batch;
+	Recipient *recipients;
+	int		   count;
 
-	if (ids == NULL)
-	{
-		run->exhausted = true;
+	if (!take_batch(run, &batch))
 		return;
-	}
-	read_group(run);
-	ids = put_back_surplus(run, number, ids, &whole);
-	count = tables_read_recipients(run->tables, PointerGetDatum(ids), run->list_id);
-	claim = create_claim(run, (int) count);
-	claim->batch = number;
-	claim->account_sid = MemoryContextStrdup(claim->context, run->account->sid);
-	if (worker.twilio_offset_known)
-		claim->twilio_time = timestamptz_to_time_t(claim->claimed_at) + worker.twilio_offset;
-	for (uint64 i = 0; i < count; i++)
-		fill_message(&claim->messages[i], i);
-	SPI_freetuptable(SPI_tuptable);
-	recognize_sent(claim);
-	store_claim(claim);
-	run->last_batch = whole ? number : number - 1;
-	claim->stored = true;
+	refresh_group(run);
+	split_batch(run, &batch, run_appetite(run));
+	recipients = read_recipients(&run->campaign, batch.ids, batch.duplicates, GetCurrentTimestamp(),
+								 &count);
+	count = put_off_sleepers(run, recipients, count);
+	if (count > 0)
+		make_claim(run, batch.number, recipients, count);
 }
 
 void
@@ -336,6 +292,7 @@ drop_tentative_claims(Run *run)
 			continue;
 		run->last_batch = Min(run->last_batch, claim->batch - 1);
 		run->exhausted = false;
+		run->next_at = 0;
 		drop_claim(claim);
 	}
 }
@@ -347,13 +304,32 @@ free_claim(Claim *claim)
 	MemoryContextDelete(claim->context);
 }
 
+/* What a recovered claim says of one recipient. */
+static void
+recover_message(Message *message, Datum id, char *phone, char *text)
+{
+	Campaign *campaign = &message->claim->run->campaign;
+	char	 *link = campaign_link(campaign, DatumGetInt64(id));
+
+	message->list_user_id = DatumGetInt64(id);
+	message->phone = message_strdup(message, phone);
+	if (text)
+		text = to_utf8(text);
+	else
+		text = campaign_text(campaign, DatumGetInt64(id));
+	message->text = message_strdup(message, text);
+	message->link = link && strstr(text, link) ? message_strdup(message, link) : NULL;
+	message->attempts = 1;
+}
+
 /* One row of recover_claims: a claim with the messages that are in doubt. */
 static void
 recover_claim(Run *run, uint64 row, TimestampTz due)
 {
 	bool   isnull;
 	Datum *ids;
-	Datum *phones;
+	char **phones;
+	char **texts;
 	char **senders;
 	int	   num_senders;
 	int	   count;
@@ -362,28 +338,22 @@ recover_claim(Run *run, uint64 row, TimestampTz due)
 	deconstruct_array(DatumGetArrayTypeP(SPI_getbinval(SPI_tuptable->vals[row],
 													   SPI_tuptable->tupdesc, 2, &isnull)),
 					  INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &ids, NULL, &count);
-	deconstruct_array(DatumGetArrayTypeP(SPI_getbinval(SPI_tuptable->vals[row],
-													   SPI_tuptable->tupdesc, 3, &isnull)),
-					  TEXTOID, -1, false, TYPALIGN_INT, &phones, NULL, &count);
+	phones = spi_nullable_strings(row, 3, &count);
+	texts = spi_nullable_strings(row, 8, &count);
+	senders = spi_strings(row, 5, &num_senders);
 	claim = create_claim(run, count);
 	claim->number = spi_int32(row, 1);
 	run->last_claim = Max(run->last_claim, claim->number);
 	claim->recovered = true;
 	claim->stored = true;
 	claim->account_sid = MemoryContextStrdup(claim->context, spi_string(row, 4));
-	senders = spi_strings(row, 5, &num_senders);
 	claim->claimed_at = spi_timestamptz(row, 6);
 	claim->twilio_time = spi_int64(row, 7);
 	for (int i = 0; i < count; i++)
 	{
-		Message *message = &claim->messages[i];
-
-		message->list_user_id = DatumGetInt64(ids[i]);
-		message->phone = message_strdup(message, TextDatumGetCString(phones[i]));
-		set_text(message);
-		set_sender(message, senders, num_senders);
-		message->attempts = 1;
-		message_wait(message, MESSAGE_IN_DOUBT, due);
+		recover_message(&claim->messages[i], ids[i], phones[i], texts[i]);
+		set_sender(&claim->messages[i], senders, num_senders);
+		message_wait(&claim->messages[i], MESSAGE_IN_DOUBT, due);
 	}
 }
 
@@ -403,9 +373,9 @@ recover_claims(Run *run)
 		GetCurrentTimestamp(), to_ms(sendcampaign_request_timeout + sendcampaign_lookup_delay));
 	count = own_query(
 		"SELECT c.number, array_agg(u.id ORDER BY u.id), array_agg(u.phone ORDER BY u.id),"
-		" c.account, c.senders, c.claimed_at, c.twilio_time"
+		" c.account, c.senders, c.claimed_at, c.twilio_time, array_agg(u.text ORDER BY u.id)"
 		" FROM sendcampaign.claim c"
-		" CROSS JOIN LATERAL unnest(c.list_user_ids, c.phones) u(id, phone)"
+		" CROSS JOIN LATERAL unnest(c.list_user_ids, c.phones, c.texts) u(id, phone, text)"
 		" WHERE c.job_id = $1 AND NOT EXISTS (SELECT FROM sendcampaign.message m"
 		"  WHERE m.job_id = c.job_id AND m.list_user_id = u.id)"
 		" GROUP BY c.job_id, c.number",
@@ -433,7 +403,7 @@ enough_ready(const Run *run)
 {
 	if (run->account == NULL)
 		return 1;
-	if (run->rate > 0)
+	if (run->campaign.group->rate > 0)
 		return (run_appetite(run) + 1) / 2;
 	return Max(run->account->window, BATCH_SIZE / 2);
 }
@@ -445,7 +415,7 @@ wants_claim(const Run *run, TimestampTz now)
 
 	return !worker.leaving && sendcampaign_enabled && !run->exhausted && !run->finished &&
 		   run->stop_reason == NULL && run->history == NULL && run->num_ready < enough &&
-		   run->claiming.until <= now &&
+		   run->claiming.until <= now && run->next_at <= now &&
 		   (run->account == NULL || run->account->paused_until <= now || run->num_ready == 0) &&
 		   run->open - run->num_done - run->num_agenda < 4 * enough + 2 * BATCH_SIZE &&
 		   run->open < 4 * sendcampaign_max_concurrency + 16 * BATCH_SIZE;

@@ -10,15 +10,6 @@
 
 #include "run.h"
 
-/* Recipients of one batch: the unit that is claimed. */
-#define BATCH_SIZE 256
-
-/*
- * Stores the ids of the list's users in batches; returns how many there are.
- * To be called in a transaction with SPI connected, as are all below.
- */
-extern int64 store_recipients(Run *run);
-
 /*
  * Claims the run's next batch: its messages are in memory, those to be
  * skipped among run->done, and its ids are in sendcampaign.claim.  Nothing
@@ -26,6 +17,9 @@ extern int64 store_recipients(Run *run);
  * on disk.  Sets run->exhausted where there is no batch left.  Throws.
  */
 extern void claim_batch(Run *run);
+
+/* Has the run use what its group says now.  Throws. */
+extern void refresh_group(Run *run);
 
 /* After the commit: what was claimed may be sent. */
 extern void keep_claims(Run *run);

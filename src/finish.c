@@ -49,13 +49,14 @@ static struct
 static void
 write_progress(Run *run)
 {
-	tables_report_progress(run->tables, run->job_id, report.progress, report.counts);
+	tables_report_progress(run->campaign.tables, run->job_id, report.progress, report.counts);
 }
 
 static void
 write_job_end(Run *run)
 {
-	tables_report_end(run->tables, run->job_id, report.progress, report.counts, report.error);
+	tables_report_end(run->campaign.tables, run->job_id, report.progress, report.counts,
+					  report.error);
 }
 
 /* In the application's tables; with careful, an error there is the run's. */
@@ -71,7 +72,7 @@ in_application(RunFunction function, Run *run, Backoff *backoff, bool careful)
 void
 report_progress(Run *run, bool careful)
 {
-	if (run->reporting.until > GetCurrentTimestamp())
+	if (run->reporting.until > GetCurrentTimestamp() || run->campaign.test_phone)
 		return;
 	report.counts = counts_of_current_row();
 	report.progress = progress_of_current_row();
@@ -166,8 +167,8 @@ write_end(Run *run, const char *state, const char *error, bool completed, bool c
 	report.progress = completed ? 100 : -1;
 	report.error = error;
 	run->recording.until = 0;
-	if (run->tables && !in_application(write_job_end, run, &run->recording, careful) &&
-		run->recording.until > 0)
+	if (run->campaign.tables && run->campaign.test_phone == NULL &&
+		!in_application(write_job_end, run, &run->recording, careful) && run->recording.until > 0)
 		return false;
 	(void) own_execute(&end, values, error ? "   " : "  n");
 	(void) own_execute(&notify, values, NULL);
@@ -210,7 +211,7 @@ finish_run(Run *run, bool careful)
 void
 report_settled(AppTables *tables, int64 job_id)
 {
-	Run	  run = {.job_id = job_id, .tables = tables};
+	Run	  run = {.job_id = job_id, .campaign.tables = tables};
 	Oid	  types[] = {INT8OID, TEXTOID};
 	char *error;
 	Datum values[2];
@@ -240,6 +241,17 @@ fail_run(Run *run, bool careful)
 		 errhint(
 			 "Mend the cause and call send_campaign() with the same campaign and job: it goes on where it stopped.")));
 	run->stop_recorded = true;
+}
+
+void
+put_to_sleep(Run *run)
+{
+	Oid	  types[] = {INT8OID, TIMESTAMPTZOID};
+	Datum values[] = {Int64GetDatum(run->job_id), TimestampTzGetDatum(run->next_at)};
+
+	(void) own_query("UPDATE sendcampaign.run SET next_at = $2 WHERE job_id = $1", 2, types, values,
+					 NULL);
+	run->asleep = true;
 }
 
 void

@@ -32,6 +32,9 @@ extern void fail_run(Run *run, bool careful);
  */
 extern void pause_run(Run *run, const char *reason);
 
+/* All that are left are in their quiet hours: no worker is needed until then. */
+extern void put_to_sleep(Run *run);
+
 /* After sendcampaign.settle(): the counts and summary of a run that has ended. */
 extern void report_settled(AppTables *tables, int64 job_id);
 

@@ -1,10 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * group.c
- *	  What a run's group says: whose account, which senders, how fast.
+ *	  What a campaign's group says: whose account, which senders, how fast,
+ *	  and when not.
  *
- * It is read again for each claim: what an operator changes counts from then
- * on, and where the campaign is gone, nothing more is sent.
+ * The worker reads it again for each claim: what an operator changes counts
+ * from then on, and where the campaign is gone, nothing more is sent.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,8 +17,28 @@
 #include "own.h"
 #include "render.h"
 #include "settings.h"
+#include "utils/palloc.h"
 
 #define BLANKS " \t\r\n"
+
+/* Columns of tables_read_group. */
+enum
+{
+	CAMPAIGN_EXISTS = 1,
+	LIST_EXISTS,
+	GROUP_ID,
+	ACCOUNT_SID,
+	AUTH_TOKEN,
+	API_KEY_SID,
+	API_KEY_SECRET,
+	NUMBERS,
+	MESSAGING_SERVICE_SID,
+	MESSAGES_PER_SECOND,
+	QUIET_FROM,
+	QUIET_TO,
+	TIME_ZONE,
+	SEND_UNTIL
+};
 
 /* Cuts blanks off both ends, in place; NULL where nothing is left. */
 static char *
@@ -40,160 +61,153 @@ trimmed(int column)
 }
 
 static void
-missing_configuration(const Run *run, const char *what)
+missing_configuration(int64 list_id, const char *what)
 {
 	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					errmsg("the group's configuration has no %s", what),
-					errdetail("The group is that of list %lld.", (long long) run->list_id)));
+					errdetail("The group is that of list %lld.", (long long) list_id)));
 }
 
 static void
-check_existence(const Run *run)
+wrong_configuration(const char *key, const char *value, const char *what, const char *hint)
 {
-	if (!spi_bool(0, 1))
-		ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND),
-						errmsg("campaign %lld no longer exists", (long long) run->campaign_id)));
-	if (!spi_bool(0, 2))
-		ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND),
-						errmsg("list %lld does not exist", (long long) run->list_id)));
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("the group's \"%s\" is not %s: \"%s\"", key, what, value),
+					errhint("%s", hint)));
 }
 
 static void
-read_account(Run *run)
+check_existence(int64 campaign_id, int64 list_id)
 {
-	char *sid = trimmed(3);
-	char *user = sid;
-	char *secret = trimmed(4);
+	if (!spi_bool(0, CAMPAIGN_EXISTS))
+		ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND),
+						errmsg("campaign %lld no longer exists", (long long) campaign_id)));
+	if (!spi_bool(0, LIST_EXISTS))
+		ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND),
+						errmsg("list %lld does not exist", (long long) list_id)));
+}
 
-	if (sid == NULL)
-		missing_configuration(run, "\"twilioAccountSid\"");
-	if (secret == NULL)
+static void
+read_account(GroupConfig *group, int64 list_id)
+{
+	group->account_sid = trimmed(ACCOUNT_SID);
+	if (group->account_sid == NULL)
+		missing_configuration(list_id, "\"twilioAccountSid\"");
+	group->user = group->account_sid;
+	group->secret = trimmed(AUTH_TOKEN);
+	if (group->secret == NULL)
 	{
-		user = trimmed(5);
-		secret = trimmed(6);
+		group->user = trimmed(API_KEY_SID);
+		group->secret = trimmed(API_KEY_SECRET);
 	}
-	if (user == NULL || secret == NULL)
+	if (group->user == NULL || group->secret == NULL)
 		missing_configuration(
-			run, "\"twilioAuthToken\", nor \"twilioApiKeySid\" and \"twilioApiKeySecret\"");
-	run->account = account_get(sid, user, secret);
+			list_id, "\"twilioAuthToken\", nor \"twilioApiKeySid\" and \"twilioApiKeySecret\"");
 }
 
-/* The numbers, each in E.164 where it is a phone number, in palloc'd memory. */
-static char **
-read_numbers(int *count)
+/* Numbers, else the messaging service; each in E.164 where it is a phone's. */
+static void
+read_senders(GroupConfig *group, int64 list_id)
 {
-	int	   all;
-	char **names = spi_strings(0, 7, &all);
+	int	   count;
+	char **names = spi_strings(0, NUMBERS, &count);
+	char  *service = trimmed(MESSAGING_SERVICE_SID);
 
-	*count = 0;
-	for (int i = 0; i < all; i++)
+	group->senders = palloc((count + 1) * sizeof(char *));
+	for (int i = 0; i < count; i++)
 	{
 		char *name = trim(names[i]);
 		char *e164 = name ? normalize_phone(name) : NULL;
 
 		if (name)
-			names[(*count)++] = e164 ? e164 : name;
+			group->senders[group->num_senders++] = e164 ? e164 : name;
 	}
-	return names;
-}
-
-/* Keeps the names in the run's memory, where they are new. */
-static void
-keep_senders(Run *run, char **names, int count)
-{
-	bool		  same = run->num_senders == count;
-	MemoryContext old;
-
-	for (int i = 0; same && i < count; i++)
-		same = strcmp(run->senders[i], names[i]) == 0;
-	if (same)
-		return;
-	old = MemoryContextSwitchTo(run->context);
-	run->senders = palloc(count * sizeof(char *));
-	run->num_senders = count;
-	for (int i = 0; i < count; i++)
-		run->senders[i] = pstrdup(names[i]);
-	MemoryContextSwitchTo(old);
+	if (group->num_senders == 0 && service)
+		group->senders[group->num_senders++] = service;
+	if (group->num_senders == 0)
+		missing_configuration(list_id,
+							  "\"twilioFromSmsNumber\", nor \"twilioMessagingServiceSid\"");
 }
 
 static void
-read_senders(Run *run)
+read_rate(GroupConfig *group)
 {
-	int	   count;
-	char **names = read_numbers(&count);
-	char  *service = trimmed(8);
+	char *text = trimmed(MESSAGES_PER_SECOND);
+	char *end;
 
-	if (count == 0 && service)
-	{
-		names = &service;
-		count = 1;
-	}
-	if (count == 0)
-		missing_configuration(run, "\"twilioFromSmsNumber\", nor \"twilioMessagingServiceSid\"");
-	keep_senders(run, names, count);
-}
-
-static void
-read_rate(Run *run)
-{
-	char  *text = trimmed(9);
-	char  *end;
-	double rate;
-
-	run->rate = sendcampaign_messages_per_second;
+	group->rate = sendcampaign_messages_per_second;
 	if (text == NULL)
 		return;
-	rate = strtod(text, &end);
-	if (*end != '\0' || isnan(rate) || rate < 0)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("the group's \"twilioMessagesPerSecond\" is not a number"),
-						errdetail("It is \"%s\", in the group of list %lld.", text,
-								  (long long) run->list_id),
-						errhint("Set it to the segments a second that each of its senders may"
-								" send, or to 0 for no limit.")));
-	run->rate = isinf(rate) ? 0 : rate;
+	group->rate = strtod(text, &end);
+	if (*end != '\0' || isnan(group->rate) || group->rate < 0 || isinf(group->rate))
+		wrong_configuration("twilioMessagesPerSecond", text, "a number",
+							"Set it to the segments that each of its senders may send in a"
+							" second, or to 0 for no limit.");
 }
 
-/* Where runs disagree on a sender's rate, the lowest holds. */
-static double
-lowest_rate(const Sender *sender)
+/* "21:00", "21:00:30" as seconds of the day; "24:00" is its end. */
+static int
+parse_time(const char *text)
 {
-	dlist_iter r;
-	dlist_iter q;
-	double	   lowest = 0;
+	int hours;
+	int minutes;
+	int seconds = 0;
+	int length = 0;
 
-	dlist_foreach (r, &worker.runs)
+	if (sscanf(text, "%2d:%2d%n", &hours, &minutes, &length) < 2)
+		length = -1;
+	else if (text[length] == ':')
 	{
-		Run *run = dlist_container(Run, node, r.cur);
-
-		dlist_foreach (q, &run->queues)
-		{
-			if (dlist_container(SendQueue, node, q.cur)->sender == sender && run->rate > 0 &&
-				(lowest == 0 || run->rate < lowest))
-				lowest = run->rate;
-		}
+		text += length;
+		length = -1;
+		(void) sscanf(text, ":%2d%n", &seconds, &length);
 	}
-	return lowest;
+	if (length < 0 || text[length] != '\0' || hours < 0 || minutes < 0 || minutes > 59 ||
+		seconds < 0 || seconds > 59 || hours * 3600 + minutes * 60 + seconds > 24 * 3600)
+		wrong_configuration("quietHours", text, "two times of the day",
+							"Write it as {\"from\": \"21:00\", \"to\": \"08:00\"}.");
+	return (hours * 3600 + minutes * 60 + seconds) % (24 * 3600);
 }
 
 static void
-set_rates(Run *run)
+read_quiet_hours(GroupConfig *group)
 {
-	for (int i = 0; i < run->num_senders; i++)
-	{
-		Sender *sender = run_queue(run, run->account->sid, run->senders[i])->sender;
+	char *from = trimmed(QUIET_FROM);
+	char *to = trimmed(QUIET_TO);
 
-		sender_set_rate(sender, lowest_rate(sender));
-	}
+	if (from == NULL && to == NULL)
+		return;
+	group->quiet_hours.from = parse_time(from ? from : "");
+	group->quiet_hours.to = parse_time(to ? to : "");
 }
 
-void
-read_group(Run *run)
+static void
+read_time_zone(GroupConfig *group)
 {
-	tables_read_group(run->tables, run->campaign_id, run->list_id);
-	check_existence(run);
-	read_account(run);
-	read_senders(run);
-	read_rate(run);
-	set_rates(run);
+	char *name = trimmed(TIME_ZONE);
+
+	group->time_zone = pg_tzset(name ? name : "UTC");
+	group->says_zone = name != NULL;
+	if (group->time_zone == NULL)
+		wrong_configuration("timeZone", name, "a time zone",
+							"See pg_timezone_names for those that there are.");
+}
+
+GroupConfig *
+read_group(AppTables *tables, int64 campaign_id, int64 list_id)
+{
+	GroupConfig	 *group = palloc0(sizeof(GroupConfig));
+	MemoryContext context = CurrentMemoryContext;
+
+	tables_read_group(tables, campaign_id, list_id);
+	MemoryContextSwitchTo(context); /* SPI leaves us in its own */
+	check_existence(campaign_id, list_id);
+	group->id = spi_int64(0, GROUP_ID);
+	read_account(group, list_id);
+	read_senders(group, list_id);
+	read_rate(group);
+	read_quiet_hours(group);
+	read_time_zone(group);
+	group->send_until = spi_timestamptz(0, SEND_UNTIL);
+	return group;
 }

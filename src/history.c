@@ -102,7 +102,7 @@ cluster_history(void)
 static void
 set_link(History *history)
 {
-	char *link = render_link(history->run->base_url, 1, history->run->campaign_id);
+	char *link = campaign_link(&history->run->campaign, 1);
 	char *id = NULL;
 
 	if (link == NULL)
@@ -130,7 +130,8 @@ begin_reading_back(Run *run)
 					 (history->link_start ? TIME_SLACK_LINK : TIME_SLACK_TEXT);
 	initStringInfo(&url);
 	append_messages_url(&url, run->account->sid);
-	append_history_query(&url, run->num_senders == 1 ? run->senders[0] : "");
+	append_history_query(
+		&url, run->campaign.group->num_senders == 1 ? run->campaign.group->senders[0] : "");
 	history->url = url.data;
 	run->history = history;
 	MemoryContextSwitchTo(old);
@@ -176,7 +177,7 @@ list_user_of_link(const History *history, const char *body)
 static bool
 is_text_of(const Run *run, const char *body)
 {
-	return strcmp(body, run->message) == 0;
+	return template_matches(run->campaign.template, body);
 }
 
 static void
@@ -202,9 +203,9 @@ add_witness(History *history, const ListedMessage *listed, int64 list_user_id)
 static bool
 is_from_senders(const ListedMessage *listed, const Run *run)
 {
-	for (int i = 0; i < run->num_senders; i++)
+	for (int i = 0; i < run->campaign.group->num_senders; i++)
 	{
-		if (is_from_sender(listed, run->senders[i]))
+		if (is_from_sender(listed, run->campaign.group->senders[i]))
 			return true;
 	}
 	return false;
@@ -328,7 +329,7 @@ insert_witnesses(const Run *run)
 
 	values[0] = Int64GetDatum(run->job_id);
 	witness_arrays(run->history, &values[1]);
-	values[5] = Int64GetDatum(run->campaign_id);
+	values[5] = Int64GetDatum(run->campaign.id);
 	(void) own_execute(run->history->link_start ? &with_link : &without_link, values, NULL);
 }
 
@@ -459,7 +460,7 @@ void
 recognize_sent(Claim *claim)
 {
 	Run *run = claim->run;
-	bool has_link = run->base_url != NULL;
+	bool has_link = run->campaign.base_url != NULL;
 
 	if (!run->read_back)
 		return;

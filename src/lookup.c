@@ -331,7 +331,7 @@ drop_known_candidates(Lookup *lookup)
 	for (int i = 0; i < lookup->num_candidates; i++)
 		sids[i] = CStringGetTextDatum(lookup->candidates[i].sid);
 	values[0] = make_array(sids, NULL, lookup->num_candidates, TEXTOID);
-	values[1] = Int64GetDatum(message->claim->run->campaign_id);
+	values[1] = Int64GetDatum(message->claim->run->campaign.id);
 	values[2] = Int64GetDatum(message->list_user_id);
 
 	/* a text with a link can only be known for this campaign and list user */

@@ -54,6 +54,16 @@ extension_owner(void)
 	return owner;
 }
 
+void
+plan_by_index(void)
+{
+	static const char *const methods[] = {"enable_seqscan", "enable_hashjoin", "enable_mergejoin"};
+
+	for (int i = 0; i < lengthof(methods); i++)
+		(void) set_config_option(methods[i], "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+								 true, 0, false);
+}
+
 /* An error in between is fine: the (sub)transaction's abort undoes this. */
 static void
 become_owner(OwnerScope *scope)
@@ -81,8 +91,11 @@ own_execute(OwnStatement *statement, Datum *values, const char *nulls)
 	become_owner(&scope);
 	if (statement->plan == NULL)
 	{
-		SPIPlanPtr plan = SPI_prepare_cursor(statement->sql, statement->nargs, statement->types,
-											 CURSOR_OPT_GENERIC_PLAN);
+		SPIPlanPtr plan;
+
+		plan_by_index();
+		plan = SPI_prepare_cursor(statement->sql, statement->nargs, statement->types,
+								  CURSOR_OPT_GENERIC_PLAN);
 
 		if (plan == NULL || SPI_keepplan(plan) != 0)
 			elog(ERROR, "could not prepare: %s", SPI_result_code_string(SPI_result));
@@ -172,24 +185,36 @@ spi_bool(uint64 row, int column)
 }
 
 char **
-spi_strings(uint64 row, int column, int *count)
+spi_nullable_strings(uint64 row, int column, int *count)
 {
 	bool   isnull;
 	Datum  array = spi_datum(row, column, &isnull);
 	Datum *values;
 	bool  *nulls;
-	int	   all = 0;
 	char **strings;
 
 	*count = 0;
-	if (!isnull)
-		deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &values,
-						  &nulls, &all);
-	strings = palloc(Max(all, 1) * sizeof(char *));
+	if (isnull)
+		return NULL;
+	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &values, &nulls,
+					  count);
+	strings = palloc(Max(*count, 1) * sizeof(char *));
+	for (int i = 0; i < *count; i++)
+		strings[i] = nulls[i] ? NULL : TextDatumGetCString(values[i]);
+	return strings;
+}
+
+char **
+spi_strings(uint64 row, int column, int *count)
+{
+	int	   all;
+	char **strings = spi_nullable_strings(row, column, &all);
+
+	*count = 0;
 	for (int i = 0; i < all; i++)
 	{
-		if (!nulls[i])
-			strings[(*count)++] = TextDatumGetCString(values[i]);
+		if (strings[i])
+			strings[(*count)++] = strings[i];
 	}
 	return strings;
 }

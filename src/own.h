@@ -36,6 +36,13 @@ extern uint64 own_execute(OwnStatement *statement, Datum *values, const char *nu
 extern uint64 own_query(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls);
 
 /*
+ * To the end of the current nest level of settings, plans use an index where
+ * there is one: a plan that is kept must not read a whole table each time,
+ * only as that was small when it was made.
+ */
+extern void plan_by_index(void);
+
+/*
  * Locks the extension against being dropped or altered, to the end of the
  * transaction; returns its OID, invalid where it does not exist.
  */
@@ -55,6 +62,8 @@ extern Datum make_array(Datum *values, bool *nulls, int count, Oid type);
 /* An array of texts; of a column, with nulls left out, palloc'd. */
 extern Datum  make_text_array(char *const *values, int count);
 extern char **spi_strings(uint64 row, int column, int *count);
+/* With NULL for nulls. */
+extern char **spi_nullable_strings(uint64 row, int column, int *count);
 
 /* A text, or the Datum that stands for a null where there is none. */
 extern Datum optional_text(const char *value);

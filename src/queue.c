@@ -100,7 +100,24 @@ check_role(Oid role)
 						hint ? errhint("%s", hint) : 0));
 }
 
-static void
+AppTables *
+open_tables_of_caller(Oid *role)
+{
+	AppTables *tables = tables_open(sendcampaign_schema);
+
+	*role = role_to_send_as(tables);
+	check_tables_are_trusted(tables, *role);
+	return tables;
+}
+
+void
+check_sender(const AppTables *tables, Oid role, bool creates_job)
+{
+	tables_check_rights(tables, role, creates_job);
+	check_role(role);
+}
+
+void
 check_campaign(const AppTables *tables, int64 campaign_id)
 {
 	if (!tables_has_campaign(tables, campaign_id))
@@ -267,11 +284,8 @@ send_campaign(PG_FUNCTION_ARGS)
 	check_arguments(fcinfo);
 	campaign_id = PG_GETARG_INT64(0);
 	spi_check(SPI_connect(), SPI_OK_CONNECT, "SPI_connect");
-	tables = tables_open(sendcampaign_schema);
-	role = role_to_send_as(tables);
-	check_tables_are_trusted(tables, role);
-	tables_check_rights(tables, role, create_job);
-	check_role(role);
+	tables = open_tables_of_caller(&role);
+	check_sender(tables, role, create_job);
 
 	/* from here on not even a superuser's call does more than that role may */
 	act_as(role, &scope);

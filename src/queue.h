@@ -8,6 +8,8 @@
 #ifndef SENDCAMPAIGN_QUEUE_H
 #define SENDCAMPAIGN_QUEUE_H
 
+#include "tables.h"
+
 /* Throws, with a hint, on a standby and in a read-only transaction. */
 extern void check_writable(const char *function);
 
@@ -26,5 +28,17 @@ typedef struct ActingScope
  */
 extern void act_as(Oid role, ActingScope *scope);
 extern void act_as_caller(Oid role, const ActingScope *scope);
+
+/*
+ * The tables that the caller's sendcampaign.schema names, and the role with
+ * whose rights they are used.  Throws where these cannot be trusted.
+ */
+extern AppTables *open_tables_of_caller(Oid *role);
+
+/* Throws where the role lacks a right to send, or cannot have a worker. */
+extern void check_sender(const AppTables *tables, Oid role, bool creates_job);
+
+/* Throws where there is no such campaign, for the current role. */
+extern void check_campaign(const AppTables *tables, int64 campaign_id);
 
 #endif /* SENDCAMPAIGN_QUEUE_H */

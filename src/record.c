@@ -16,6 +16,7 @@
 #include "debug_point.h"
 #include "finish.h"
 #include "guard.h"
+#include "opt_out.h"
 #include "own.h"
 #include "record.h"
 #include "utils/array.h"
@@ -24,6 +25,9 @@
 
 /* At most so many outcomes at once, to keep transactions short. */
 #define RECORD_SIZE 2048
+
+/* Twilio's error code for it. */
+#define OPTED_OUT 21610
 
 /* How long the outcome of a list user that is locked waits for the next try. */
 #define LOCKED_DELAY_MS 500
@@ -88,8 +92,8 @@ count_sent(Run *run)
 	int	  count;
 	Datum ids = ids_with_outcome(OUTCOME_SENT, &count);
 
-	if (count > 0)
-		tables_count_sent(run->tables, ids);
+	if (count > 0 && run->campaign.test_phone == NULL)
+		tables_count_sent(run->campaign.tables, ids);
 }
 
 static int
@@ -124,7 +128,7 @@ static Datum ids_left_out;
 static void
 lock_left_out(Run *run)
 {
-	tables_lock_all(run->tables, ids_left_out);
+	tables_lock_all(run->campaign.tables, ids_left_out);
 }
 
 /*
@@ -156,7 +160,7 @@ leave_out_locked(Run *run)
 	if (count == 0)
 		return;
 	locked = palloc(count * sizeof(int64));
-	count = (int) tables_lock_recipients(run->tables, ids);
+	count = (int) tables_lock_recipients(run->campaign.tables, ids);
 	for (int i = 0; i < count; i++)
 	{
 		if (!spi_bool(i, 2))
@@ -258,6 +262,23 @@ insert_messages(Run *run, bool counted)
 	(void) own_execute(&statement, values, NULL);
 }
 
+/* Those whom Twilio knows to have opted out need not be asked for again. */
+static void
+record_opt_outs(Run *run)
+{
+	char **phones = palloc(num_recording * sizeof(char *));
+	int	   count = 0;
+
+	for (int i = 0; i < num_recording; i++)
+	{
+		if (recording[i]->outcome == OUTCOME_FAILED && recording[i]->error_code == OPTED_OUT)
+			phones[count++] = recording[i]->phone;
+	}
+	if (count > 0 && run->campaign.group)
+		store_opt_outs(&run->campaign, make_text_array(phones, count), "Twilio's error 21610",
+					   worker.role_name);
+}
+
 /* What was not sent goes back into a batch. */
 static void
 put_back_released(Run *run)
@@ -277,6 +298,7 @@ put_back_released(Run *run)
 		return;
 	(void) own_execute(&statement, values, NULL);
 	run->exhausted = false;
+	run->next_at = 0;
 }
 
 /*
@@ -417,6 +439,7 @@ record_outcomes(Run *run, bool careful)
 		return;
 	debug_point(DEBUG_RECORDING);
 	insert_messages(run, counting == COUNTED);
+	record_opt_outs(run);
 	put_back_released(run);
 	delete_claims(run);
 	take_released_out_of_claims(run);
@@ -443,7 +466,7 @@ count_uncounted(Run *run)
 					 1, &type, &value, NULL);
 	ids = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	if (!isnull)
-		tables_count_sent(run->tables, ids);
+		tables_count_sent(run->campaign.tables, ids);
 }
 
 void
@@ -497,7 +520,7 @@ record_notice(Run *run)
 void
 record_without_extension(Run *run)
 {
-	if (run->tables == NULL)
+	if (run->campaign.tables == NULL)
 		return;
 	collect(run);
 	(void) guarded(count_sent_carefully, run, &run->recording);

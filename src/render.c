@@ -12,13 +12,10 @@
 
 #define E164_MAX_DIGITS 15
 
-/* The text is Twilio's, and so in UTF-8. */
-static char *
-to_utf8(const char *text)
+char *
+to_utf8(char *text)
 {
-	char *converted = pg_server_to_any(text, strlen(text), PG_UTF8);
-
-	return converted == text ? pstrdup(text) : converted;
+	return pg_server_to_any(text, strlen(text), PG_UTF8);
 }
 
 char *
@@ -33,36 +30,26 @@ render_link(const char *base_url, int64 list_user_id, int64 campaign_id)
 	/* the query goes before the fragment, if there is one */
 	fragment = strchrnul(base_url, '#');
 	length = fragment - base_url;
-	return to_utf8(psprintf("%.*s%cyu=%lld&yc=%lld%s", length, base_url,
-							memchr(base_url, '?', length) ? '&' : '?', (long long) list_user_id,
-							(long long) campaign_id, fragment));
+	return psprintf("%.*s%cyu=%lld&yc=%lld%s", length, base_url,
+					memchr(base_url, '?', length) ? '&' : '?', (long long) list_user_id,
+					(long long) campaign_id, fragment);
 }
 
-char *
-render_text(const char *message, const char *link)
-{
-	return link ? psprintf("%s %s", to_utf8(message), link) : to_utf8(message);
-}
-
-/*
- * What people put between digits: ASCII, and what word processors make of it
- * (no-break and thin spaces, hyphens and dashes).  Returns its bytes, or 0.
- */
+/* What people put between digits: its bytes, or 0. */
 static int
 separator_length(const char *s)
 {
-	static const char *const wide[] = {"\xc2\xa0",	   "\xe2\x80\xaf", "\xe2\x80\x89",
-									   "\xe2\x80\x90", "\xe2\x80\x91", "\xe2\x80\x92",
-									   "\xe2\x80\x93", "\xe2\x80\x94", "\xe2\x88\x92"};
+	int length;
 
 	if (strchr(" \t\r\n-.()", *s))
 		return 1;
-	if (GetDatabaseEncoding() != PG_UTF8)
+	if (!IS_HIGHBIT_SET(*s) || GetDatabaseEncoding() != PG_UTF8)
 		return 0;
-	for (int i = 0; i < lengthof(wide); i++)
+	length = pg_mblen(s);
+	for (const char *wide = WIDE_SEPARATORS; *wide; wide += pg_mblen(wide))
 	{
-		if (strncmp(s, wide[i], strlen(wide[i])) == 0)
-			return strlen(wide[i]);
+		if (pg_mblen(wide) == length && memcmp(s, wide, length) == 0)
+			return length;
 	}
 	return 0;
 }

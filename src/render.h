@@ -11,14 +11,21 @@
 #include "lib/stringinfo.h"
 
 /*
- * The tracking link of one recipient, palloc'd, in UTF-8; NULL where there is
- * no base URL.  In a transaction, as all below; throws where it cannot be
- * converted.
+ * What word processors put between digits, in UTF-8: no-break and thin spaces,
+ * hyphens and dashes.
  */
-extern char *render_link(const char *base_url, int64 list_user_id, int64 campaign_id);
+#define WIDE_SEPARATORS                                                                            \
+	"\xc2\xa0\xe2\x80\xaf\xe2\x80\x89\xe2\x80\x90\xe2\x80\x91\xe2\x80\x92"                         \
+	"\xe2\x80\x93\xe2\x80\x94\xe2\x88\x92"
 
-/* The text, palloc'd, in UTF-8: it ends with the link, which may be NULL. */
-extern char *render_text(const char *message, const char *link);
+/*
+ * Texts are Twilio's, and so in UTF-8: palloc'd, or the text itself.  In a
+ * transaction; throws where it cannot be converted.
+ */
+extern char *to_utf8(char *text);
+
+/* The tracking link of one recipient, palloc'd; NULL where there is no base URL. */
+extern char *render_link(const char *base_url, int64 list_user_id, int64 campaign_id);
 
 /*
  * The phone in E.164, palloc'd: spaces, dashes, dots and parentheses are

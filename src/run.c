@@ -20,7 +20,8 @@
 #include "settings.h"
 #include "utils/memutils.h"
 
-#define FIRST_WINDOW   30
+#define FIRST_WINDOW   10
+#define FIRST_GROWTH   20 /* without any answer yet */
 #define FIRST_PATIENCE 2  /* windows full of good answers */
 #define MAX_PATIENCE   64 /* some seconds */
 
@@ -56,6 +57,7 @@ account_get(const char *sid, const char *user, const char *secret)
 	account->secret = pstrdup(secret);
 	account->window = Min(FIRST_WINDOW, sendcampaign_max_concurrency);
 	account->growing_fast = true;
+	account->growth = Min(FIRST_GROWTH, sendcampaign_max_concurrency - account->window);
 	account->patience = FIRST_PATIENCE;
 	dlist_push_tail(&worker.accounts, &account->node);
 	MemoryContextSwitchTo(old);
@@ -194,6 +196,45 @@ account_has_room(const Account *account, TimestampTz now)
 {
 	return account->in_flight < Min(account->window, sendcampaign_max_concurrency) &&
 		   account->paused_until <= now;
+}
+
+/* Where runs disagree on a sender's rate, the lowest holds. */
+static double
+lowest_rate(const Sender *sender)
+{
+	dlist_iter r;
+	dlist_iter q;
+	double	   lowest = 0;
+
+	dlist_foreach (r, &worker.runs)
+	{
+		Run	  *run = dlist_container(Run, node, r.cur);
+		double rate = run->campaign.group ? run->campaign.group->rate : 0;
+
+		dlist_foreach (q, &run->queues)
+		{
+			if (dlist_container(SendQueue, node, q.cur)->sender == sender && rate > 0 &&
+				(lowest == 0 || rate < lowest))
+				lowest = rate;
+		}
+	}
+	return lowest;
+}
+
+void
+run_use_group(Run *run, GroupConfig *group, MemoryContext context)
+{
+	if (run->group_context)
+		MemoryContextDelete(run->group_context);
+	run->group_context = context;
+	run->campaign.group = group;
+	run->account = account_get(group->account_sid, group->user, group->secret);
+	for (int i = 0; i < group->num_senders; i++)
+	{
+		Sender *sender = run_queue(run, group->account_sid, group->senders[i])->sender;
+
+		sender_set_rate(sender, lowest_rate(sender));
+	}
 }
 
 SendQueue *

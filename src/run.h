@@ -17,8 +17,8 @@
 #include "lib/pairingheap.h"
 #include "lib/stringinfo.h"
 #include "pgtime.h"
+#include "recipient.h"
 #include "sender.h"
-#include "tables.h"
 #include "utils/timestamp.h"
 
 /* One Twilio account with its credentials; lives as long as the worker. */
@@ -61,19 +61,15 @@ typedef struct Run
 	dlist_node		node; /* in worker's runs */
 	MemoryContext	context;
 	int64			job_id;
-	int64			campaign_id;
-	int64			list_id;
 	char		   *schema;
-	char		   *message; /* the text's parts, fixed when the run starts */
-	char		   *base_url;
-	AppTables	   *tables;
-	Account		   *account; /* as of the newest claim */
-	int				num_senders;
-	char		  **senders;	/* their names, likewise */
-	double			rate;		/* segments a second of each, 0: no limit; likewise */
-	int				last_batch; /* number of the newest batch taken whole */
-	int				last_claim; /* number of the newest claim */
-	bool			exhausted;	/* there are no more batches */
+	Campaign		campaign;	   /* its group as of the newest claim */
+	MemoryContext	group_context; /* of the group */
+	Account		   *account;	   /* likewise */
+	int				last_batch;	   /* number of the newest batch taken whole */
+	int				last_claim;	   /* number of the newest claim */
+	bool			exhausted;	   /* there are no more batches */
+	TimestampTz		next_at;	   /* all batches left have to wait until then; or 0 */
+	bool			asleep;		   /* that is in the tables, and no worker needed */
 	TimestampTz		started_at;
 	bool			lost_history; /* commits may have been lost since it was written */
 	struct History *history;	  /* being read back, see history.c; else NULL */
@@ -168,7 +164,8 @@ typedef struct Message
 	int64			 list_user_id;
 	char			*phone;		 /* E.164; or as it was, when skipped for it */
 	char			*text;		 /* UTF-8 */
-	char			*link;		 /* the tracking link at its end, or NULL */
+	char			*link;		 /* the tracking link in it, or NULL */
+	TimestampTz		 until;		 /* it is to leave before; 0: whenever */
 	bool			 was_locked; /* its list user, when it was to be recorded */
 	int				 attempts;
 	TimestampTz		 sent_at; /* when the newest request left */
@@ -217,6 +214,12 @@ extern void accounts_try_now(void);
 /* Lets windows grow that may, a little at a time; true where one grows on. */
 extern bool accounts_grow(void);
 extern bool account_has_room(const Account *account, TimestampTz now);
+
+/*
+ * Takes over what a group says, which is in memory of its own: the run's from
+ * then on.
+ */
+extern void run_use_group(Run *run, GroupConfig *group, MemoryContext context);
 
 /* The run's queue for a sender of that name, made if it is new. */
 extern SendQueue *run_queue(Run *run, const char *account_sid, const char *sender);

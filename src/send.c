@@ -142,6 +142,12 @@ send_one(Run *run, TimestampTz now)
 		message_done(message, OUTCOME_RELEASED);
 		return true;
 	}
+	if (message->until != 0 && message->until <= now)
+	{
+		/* it was claimed by day, or in time, and waited for too long */
+		message_done(message, OUTCOME_RELEASED);
+		return true;
+	}
 	return start_message(message);
 }
 

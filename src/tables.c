@@ -18,8 +18,10 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "own.h"
+#include "render.h"
 #include "tables.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -90,7 +92,7 @@ tables_close(AppTables *tables)
 static bool
 has_column(Oid table, const char *column)
 {
-	return get_attnum(table, column) != InvalidAttrNumber;
+	return get_attnum(table, column) > 0; /* no system column */
 }
 
 /* Has the role this privilege on the table, or on one of its columns? */
@@ -144,20 +146,61 @@ tables_check_rights(const AppTables *tables, Oid role, bool creates_job)
 		check_right(tables->jobs, role, ACL_INSERT, "INSERT");
 }
 
+/* "base_url" for "baseUrl"; palloc'd. */
+static char *
+snake_case(const char *camel)
+{
+	StringInfoData snake;
+
+	initStringInfo(&snake);
+	for (; *camel; camel++)
+	{
+		if (*camel >= 'A' && *camel <= 'Z')
+			appendStringInfo(&snake, "_%c", *camel - 'A' + 'a');
+		else
+			appendStringInfoChar(&snake, *camel);
+	}
+	return snake.data;
+}
+
+/* The column of that name, or of its snake_case form; NULL for none. */
+static const char *
+column_for(Oid table, const char *key)
+{
+	char *snake = snake_case(key);
+
+	if (strcmp(key, "data") == 0)
+		return NULL;
+	return has_column(table, key) ? key : has_column(table, snake) ? snake : NULL;
+}
+
 /*
- * The text of one of the application's values: a column of that name or of
- * its snake_case form, else a key of data.
+ * The text of one of the application's values: a column of that name, else a
+ * key of data.
  */
 static char *
-value_expression(Oid table, const char *alias, const char *camel, const char *snake)
+value_expression(Oid table, const char *alias, const char *key)
 {
-	const char *column = has_column(table, camel) ? camel : has_column(table, snake) ? snake : NULL;
+	const char *column = column_for(table, key);
 
 	if (column)
 		return psprintf("%s.%s::pg_catalog.text", alias, quote_identifier(column));
 	if (has_column(table, "data"))
-		return psprintf("%s.data->>%s", alias, quote_literal_cstr(camel));
+		return psprintf("%s.data->>%s", alias, quote_literal_cstr(key));
 	return pstrdup("NULL::pg_catalog.text");
+}
+
+/* The same for people to read: what is an array or an object is no text. */
+static char *
+text_expression(Oid table, const char *alias, const char *key)
+{
+	char *value = value_expression(table, alias, key);
+
+	if (column_for(table, key) || !has_column(table, "data"))
+		return value;
+	return psprintf("CASE WHEN pg_catalog.jsonb_typeof(%s.data::jsonb->%s)"
+					" NOT IN ('array', 'object') THEN %s END",
+					alias, quote_literal_cstr(key), value);
 }
 
 static char *
@@ -202,12 +245,7 @@ prepare(const char *sql, int nargs, Oid *types)
 	int		   level = NewGUCNestLevel();
 	SPIPlanPtr plan;
 
-	(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-							 true, 0, false);
-	(void) set_config_option("enable_hashjoin", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-							 true, 0, false);
-	(void) set_config_option("enable_mergejoin", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-							 true, 0, false);
+	plan_by_index();
 	plan = SPI_prepare_cursor(sql, nargs, types, CURSOR_OPT_GENERIC_PLAN);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare: %s", SPI_result_code_string(SPI_result));
@@ -303,8 +341,8 @@ tables_read_campaign(const AppTables *tables, int64 campaign_id)
 {
 	return query_by_id(
 		psprintf("SELECT %s, %s, c.ac_list_id::pg_catalog.int8 FROM %s c WHERE c.id = $1",
-				 value_expression(tables->campaigns, "c", "message", "message"),
-				 value_expression(tables->campaigns, "c", "baseUrl", "base_url"),
+				 value_expression(tables->campaigns, "c", "message"),
+				 value_expression(tables->campaigns, "c", "baseUrl"),
 				 table_name(tables->campaigns)),
 		campaign_id);
 }
@@ -318,7 +356,7 @@ tables_read_group(AppTables *tables, int64 campaign_id, int64 list_id)
 
 	if (tables->read_group == NULL)
 		tables->read_group = prepare(
-			psprintf("SELECT EXISTS (SELECT FROM %s c WHERE c.id = $1), l.id IS NOT NULL,"
+			psprintf("SELECT c.id IS NOT NULL, l.id IS NOT NULL, g.id::pg_catalog.int8,"
 					 " g.configuration->>'twilioAccountSid',"
 					 " g.configuration->>'twilioAuthToken',"
 					 " g.configuration->>'twilioApiKeySid',"
@@ -328,10 +366,18 @@ tables_read_group(AppTables *tables, int64 campaign_id, int64 list_id)
 					 "  g.configuration::jsonb->'twilioFromSmsNumber'))"
 					 " ELSE ARRAY[g.configuration->>'twilioFromSmsNumber'] END,"
 					 " g.configuration->>'twilioMessagingServiceSid',"
-					 " g.configuration->>'twilioMessagesPerSecond'"
+					 " g.configuration->>'twilioMessagesPerSecond',"
+					 " coalesce(g.configuration->'quietHours'->>'from',"
+					 " CASE WHEN pg_catalog.jsonb_typeof(g.configuration::jsonb->'quietHours')"
+					 "  NOT IN ('object', 'null') THEN g.configuration->>'quietHours' END),"
+					 " g.configuration->'quietHours'->>'to',"
+					 " g.configuration->>'timeZone',"
+					 " (%s)::pg_catalog.timestamptz"
 					 " FROM (SELECT) one"
+					 " LEFT JOIN %s c ON c.id = $1"
 					 " LEFT JOIN %s l ON l.id = $2"
 					 " LEFT JOIN %s g ON g.id = l.group_id",
+					 value_expression(tables->campaigns, "c", "sendUntil"),
 					 table_name(tables->campaigns), table_name(tables->lists),
 					 table_name(tables->groups)),
 			2, types);
@@ -352,6 +398,56 @@ tables_open_list(const AppTables *tables, int64 list_id)
 									 1, &type, &value, NULL, true, CURSOR_OPT_NO_SCROLL);
 }
 
+/* A phone without what people put between its digits, as normalize_phone has it. */
+static char *
+phone_expression(const AppTables *tables)
+{
+	const char *wide = GetDatabaseEncoding() == PG_UTF8 ? WIDE_SEPARATORS : "";
+
+	return psprintf("pg_catalog.regexp_replace(pg_catalog.translate(%s, E' \\t\\r\\n-.()%s', ''),"
+					" '^00', '+')",
+					value_expression(tables->list_users, "u", "sms"), wide);
+}
+
+Portal
+tables_open_duplicates(const AppTables *tables, int64 list_id)
+{
+	Oid	  type = INT8OID;
+	Datum value = Int64GetDatum(list_id);
+
+	return SPI_cursor_open_with_args(
+		NULL,
+		psprintf("SELECT d.id::pg_catalog.int8 FROM (SELECT u.id, pg_catalog.row_number() OVER"
+				 "  (PARTITION BY (%s) COLLATE \"C\" ORDER BY u.id) AS n"
+				 "  FROM %s u WHERE u.ac_list_id = $1) d"
+				 " WHERE d.n > 1 ORDER BY d.id",
+				 phone_expression(tables), table_name(tables->list_users)),
+		1, &type, &value, NULL, true, CURSOR_OPT_NO_SCROLL);
+}
+
+void
+tables_want_keys(AppTables *tables, List *keys)
+{
+	tables->keys = keys;
+	free_plan(&tables->read_recipients);
+}
+
+/* ARRAY[...] of the values of the keys that are wanted. */
+static char *
+values_expression(const AppTables *tables)
+{
+	StringInfoData values;
+	ListCell	  *cell;
+
+	initStringInfo(&values);
+	appendStringInfoString(&values, "ARRAY[");
+	foreach (cell, tables->keys)
+		appendStringInfo(&values, "%s%s", cell == list_head(tables->keys) ? "" : ", ",
+						 text_expression(tables->list_users, "u", lfirst(cell)));
+	appendStringInfoString(&values, "]::pg_catalog.text[]");
+	return values.data;
+}
+
 uint64
 tables_read_recipients(AppTables *tables, Datum ids, int64 list_id)
 {
@@ -361,11 +457,12 @@ tables_read_recipients(AppTables *tables, Datum ids, int64 list_id)
 	if (tables->read_recipients == NULL)
 		tables->read_recipients = prepare(
 			psprintf("SELECT r.id, u.id IS NOT NULL,"
-					 " coalesce(u.ac_list_id = $2, false), %s"
+					 " coalesce(u.ac_list_id = $2, false), %s, %s, %s"
 					 " FROM pg_catalog.unnest($1) WITH ORDINALITY r(id, n)"
 					 " LEFT JOIN %s u ON u.id = r.id ORDER BY r.n",
-					 value_expression(tables->list_users, "u", "sms", "sms"),
-					 table_name(tables->list_users)),
+					 value_expression(tables->list_users, "u", "sms"),
+					 value_expression(tables->list_users, "u", "timeZone"),
+					 values_expression(tables), table_name(tables->list_users)),
 			2, types);
 	return execute(tables->read_recipients, values, NULL);
 }

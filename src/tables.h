@@ -25,6 +25,7 @@ typedef struct AppTables
 	Oid			campaigns;
 	Oid			list_users;
 	Oid			jobs;
+	List	   *keys; /* char *, of personal texts */
 	SPIPlanPtr	read_group;
 	SPIPlanPtr	read_recipients;
 	SPIPlanPtr	count_sent;
@@ -51,19 +52,24 @@ extern void tables_reopen_job(const AppTables *tables, int64 job_id);
 /* One row: message text, base URL text, list id bigint; none if it is gone. */
 extern uint64 tables_read_campaign(const AppTables *tables, int64 campaign_id);
 
-/*
- * One row: campaign exists bool, list exists bool, then as text account sid,
- * auth token, API key sid, API key secret; numbers text[]; and as text again
- * messaging service, messages a second.
- */
+/* One row; group.c has its columns. */
 extern void tables_read_group(AppTables *tables, int64 campaign_id, int64 list_id);
 
 /* A portal over the ids (bigint) of a list's users, in their order. */
 extern Portal tables_open_list(const AppTables *tables, int64 list_id);
 
+/* The same of those whose phone another one, with a lower id, has as well. */
+extern Portal tables_open_duplicates(const AppTables *tables, int64 list_id);
+
+/*
+ * The keys (char *) of list users whose values tables_read_recipients is to
+ * read from now on; they are the caller's.
+ */
+extern void tables_want_keys(AppTables *tables, List *keys);
+
 /*
  * A row for each of the ids, in their order: id bigint, exists bool, in the
- * list bool, phone text.
+ * list bool, phone text, time zone text, and the values of the keys, text[].
  */
 extern uint64 tables_read_recipients(AppTables *tables, Datum ids, int64 list_id);
 

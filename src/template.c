@@ -245,3 +245,38 @@ template_render(const Template *t, const char *const *values, const char *link,
 	*missing = NULL;
 	return text.data;
 }
+
+/* Finds a literal at the start of the text, or where its last part must end. */
+static const char *
+find_literal(const Part *part, const char *text, bool anywhere, bool at_end)
+{
+	size_t length = strlen(text);
+
+	if (length < part->text.length)
+		return NULL;
+	if (anywhere && at_end)
+		text += length - part->text.length;
+	else if (anywhere)
+		text = memmem(text, length, part->text.start, part->text.length);
+	if (text == NULL || memcmp(text, part->text.start, part->text.length) != 0)
+		return NULL;
+	return text + part->text.length;
+}
+
+bool
+template_matches(const Template *t, const char *text)
+{
+	bool anywhere = false; /* a value may come first */
+
+	for (int i = 0; i < t->num_parts; i++)
+	{
+		if (t->parts[i].key == NO_KEY)
+		{
+			text = find_literal(&t->parts[i], text, anywhere, i == t->num_parts - 1);
+			if (text == NULL)
+				return false;
+		}
+		anywhere = t->parts[i].key != NO_KEY;
+	}
+	return anywhere || *text == '\0';
+}

@@ -51,4 +51,7 @@ extern bool template_is_personal(const Template *t);
 extern char *template_render(const Template *t, const char *const *values, const char *link,
 							 const char **missing);
 
+/* Can the text have been rendered from the template, with whatever values? */
+extern bool template_matches(const Template *t, const char *text);
+
 #endif /* SENDCAMPAIGN_TEMPLATE_H */

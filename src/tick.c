@@ -125,6 +125,7 @@ forget_attempt(Run *run)
 	unstore_history(run);
 	run->notice = NULL;
 	run->finished = false;
+	run->asleep = false;
 	run->stop_recorded = run->stop_durable;
 }
 
@@ -164,8 +165,13 @@ end_run(Run *run, bool careful)
 				why_history_cannot_be_read(run)));
 	else if (run->stop_reason && !run->stop_recorded)
 		fail_run(run, careful);
-	else if (run->stop_reason == NULL && run->exhausted && run->open == count_recorded(run))
-		finish_run(run, careful);
+	else if (run->stop_reason == NULL && run->open == count_recorded(run))
+	{
+		if (run->exhausted)
+			finish_run(run, careful);
+		else if (run->next_at > GetCurrentTimestamp())
+			put_to_sleep(run);
+	}
 }
 
 static void
@@ -274,7 +280,7 @@ is_through(const Run *run)
 {
 	if (run->in_flight > 0 || history_is_under_way(run))
 		return false; /* answers are still to come */
-	if (run->finished)
+	if (run->finished || run->asleep)
 		return true;
 	if (run->num_done > 0)
 		return false;
@@ -314,6 +320,7 @@ after_abort(void)
 		forget_attempt(run);
 		drop_tentative_claims(run);
 		run->exhausted = false;
+		run->next_at = 0;
 		if (run->tentative)
 			free_run(run);
 	}

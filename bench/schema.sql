@@ -1,0 +1,267 @@
+/*
+ * schema.sql
+ *		What the sections of script/bench share, in the database that theirs
+ *		are copies of: the application's tables, campaigns, and a call of
+ *		send_campaign() that is watched until its worker is gone.
+ */
+\set ON_ERROR_STOP on
+\set QUIET on
+SET client_min_messages = warning;
+
+CREATE EXTENSION sendcampaign;
+CREATE ROLE app LOGIN;
+GRANT CREATE ON SCHEMA public TO app;
+GRANT USAGE ON SCHEMA sendcampaign TO app;
+SET ROLE app;
+DO 'BEGIN PERFORM sendcampaign.create_tables(); END';
+RESET ROLE;
+
+CREATE SCHEMA bench;
+
+/*
+ * One row a call, never updated: its xmin is the transaction of the call, and
+ * with track_commit_timestamp tells when that committed.
+ */
+CREATE TABLE bench.call (
+    job_id bigint PRIMARY KEY,
+    what text NOT NULL,
+    call_ms double precision NOT NULL
+);
+
+/* What was seen of the worker that ended with the run, and the WAL written. */
+CREATE TABLE bench.worker (
+    job_id bigint PRIMARY KEY,
+    cpu_s double precision NOT NULL,
+    rss_anon_kb integer,
+    wal_bytes numeric NOT NULL
+);
+
+CREATE FUNCTION bench.seconds(i interval)
+RETURNS double precision
+LANGUAGE sql
+AS 'SELECT extract(epoch FROM i)::double precision';
+
+CREATE VIEW bench.run AS
+SELECT r.job_id, r.campaign_id, c.what, r.total, c.call_ms,
+       r.queued_at, r.started_at, r.finished_at,
+       bench.seconds(r.finished_at - r.started_at) AS run_s,
+       r.total / bench.seconds(r.finished_at - r.started_at) AS messages_per_s,
+       pg_xact_commit_timestamp(c.xmin) AS committed_at,
+       bench.seconds(pg_xact_commit_timestamp(r.xmin) - pg_xact_commit_timestamp(c.xmin))
+           AS commit_to_completed_s,
+       w.cpu_s, w.rss_anon_kb, w.wal_bytes
+FROM bench.call c
+JOIN sendcampaign.run r USING (job_id)
+LEFT JOIN bench.worker w USING (job_id);
+
+/* As floor_http.c has it, too. */
+CREATE FUNCTION bench.create_campaign(recipients integer)
+RETURNS bigint
+LANGUAGE sql
+AS $$
+    WITH g AS (
+        INSERT INTO groups (configuration) VALUES (jsonb_build_object(
+            'twilioAccountSid', current_setting('bench.account'),
+            'twilioAuthToken', current_setting('bench.token'),
+            'twilioFromSmsNumber', '+15005550006')) RETURNING id),
+    l AS (
+        INSERT INTO ac_lists (group_id) SELECT id FROM g RETURNING id),
+    u AS (
+        INSERT INTO ac_list_users (ac_list_id, data)
+        SELECT l.id, jsonb_build_object('sms', '+1555' || lpad(n::text, 7, '0'),
+            'sentCount', 0, 'openCount', 0, 'completeCount', 0)
+        FROM l, generate_series(1, recipients) n)
+    INSERT INTO ac_campaigns (ac_list_id, data)
+    SELECT id, jsonb_build_object('message', 'How was the meeting? Three questions:',
+        'baseUrl', 'https://example.org/survey') FROM l
+    RETURNING id
+$$;
+
+/* Calls send_campaign() as the application does, and commits. */
+CREATE PROCEDURE bench.call(what text, campaign bigint, INOUT job bigint DEFAULT NULL)
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    before timestamptz;
+    after timestamptz;
+BEGIN
+    SET ROLE app;
+    before := clock_timestamp();
+    job := send_campaign(campaign);
+    after := clock_timestamp();
+    RESET ROLE;
+    INSERT INTO bench.call VALUES (job, what, bench.seconds(after - before) * 1000);
+    COMMIT;
+END
+$$;
+
+/* How long do calls take that are rolled back?  The first loads the library. */
+CREATE TABLE bench.call_time (campaign_id bigint, n integer, ms double precision);
+
+CREATE PROCEDURE bench.time_calls(campaign bigint, calls integer)
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    before timestamptz;
+    after timestamptz;
+BEGIN
+    FOR n IN 1 .. calls LOOP
+        SET ROLE app;
+        before := clock_timestamp();
+        PERFORM send_campaign(campaign);
+        after := clock_timestamp();
+        ROLLBACK;
+        INSERT INTO bench.call_time VALUES (campaign, n, bench.seconds(after - before) * 1000);
+        COMMIT;
+    END LOOP;
+END
+$$;
+
+CREATE FUNCTION bench.worker_pid()
+RETURNS integer
+LANGUAGE sql
+AS $$
+    SELECT pid FROM pg_stat_activity
+    WHERE backend_type = 'sendcampaign worker' AND datname = current_database()
+$$;
+
+/* Memory of a process that is its own, in kB; null if it has ended. */
+CREATE FUNCTION bench.rss_anon_kb(pid integer)
+RETURNS integer
+LANGUAGE sql
+AS $$
+    SELECT substring(pg_read_file(format('/proc/%s/status', pid), 0, 10000, true)
+        FROM 'RssAnon:\s+(\d+)')::integer
+$$;
+
+/*
+ * CPU time of all processes of this server that have ended, as the postmaster
+ * has it: nobody can ask a worker at its very end.
+ */
+CREATE FUNCTION bench.cpu_of_ended_s()
+RETURNS double precision
+LANGUAGE sql
+AS $$
+    SELECT (stat[16]::bigint + stat[17]::bigint) / current_setting('bench.ticks_per_s')::double precision
+    FROM (SELECT string_to_array(pg_read_file(format('/proc/%s/stat',
+              split_part(pg_read_file('postmaster.pid'), E'\n', 1))), ' ')) s(stat)
+$$;
+
+/* Has the run ended?  One that did not send everything is an error. */
+CREATE FUNCTION bench.has_ended(job bigint)
+RETURNS boolean
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    run sendcampaign.run;
+BEGIN
+    SELECT * INTO STRICT run FROM sendcampaign.run WHERE job_id = job;
+    IF run.state IN ('queued', 'running') AND run.queued_at > clock_timestamp() - interval '20 min' THEN
+        RETURN false;
+    END IF;
+    IF run.state <> 'completed' OR run.sent <> run.total THEN
+        RAISE 'job % is % with % of % sent: %', job, run.state, run.sent, run.total, run.error;
+    END IF;
+    RETURN true;
+END
+$$;
+
+/* Until the run has ended, or has sent so many. */
+CREATE PROCEDURE bench.wait(job bigint, enough bigint DEFAULT NULL)
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    LOOP
+        EXIT WHEN bench.has_ended(job);
+        EXIT WHEN (SELECT sent >= enough FROM sendcampaign.run WHERE job_id = job);
+        COMMIT;
+        PERFORM pg_sleep(0.02);
+    END LOOP;
+END
+$$;
+
+/* Until all calls of that name have. */
+CREATE PROCEDURE bench.wait_for_all(name text)
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    job bigint;
+BEGIN
+    FOR job IN SELECT job_id FROM bench.call WHERE what = name LOOP
+        CALL bench.wait(job);
+    END LOOP;
+END
+$$;
+
+/* A process that has ended is there until the postmaster has seen it. */
+CREATE FUNCTION bench.is_process(pid integer)
+RETURNS boolean
+LANGUAGE sql
+AS $$ SELECT pid IS NOT NULL AND (pg_stat_file('/proc/' || pid, true)).size IS NOT NULL $$;
+
+CREATE PROCEDURE bench.wait_for_no_worker(pid integer DEFAULT NULL)
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    WHILE bench.worker_pid() IS NOT NULL OR bench.is_process(pid) LOOP
+        COMMIT;
+        PERFORM pg_sleep(0.01);
+    END LOOP;
+END
+$$;
+
+/*
+ * Calls, and watches the worker until it is gone, looking at it every so many
+ * seconds.  There must not be one before.
+ */
+CREATE PROCEDURE bench.send(what text, campaign bigint, look_s double precision DEFAULT 0.05)
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    job bigint;
+    cpu_before double precision;
+    wal_before pg_lsn := pg_current_wal_insert_lsn();
+    rss_anon_kb integer;
+    pid integer;
+BEGIN
+    CALL bench.wait_for_no_worker();
+    cpu_before := bench.cpu_of_ended_s();
+    CALL bench.call(what, campaign, job);
+    WHILE NOT bench.has_ended(job) LOOP
+        pid := coalesce(pid, bench.worker_pid());
+        rss_anon_kb := greatest(rss_anon_kb, bench.rss_anon_kb(pid));
+        COMMIT;
+        PERFORM pg_sleep(look_s);
+    END LOOP;
+    CALL bench.wait_for_no_worker(pid);
+    INSERT INTO bench.worker VALUES (job, bench.cpu_of_ended_s() - cpu_before, rss_anon_kb,
+        pg_current_wal_insert_lsn() - wal_before);
+    COMMIT;
+END
+$$;
+
+/* What the local Twilio has accepted, in the columns of its ledger. */
+CREATE TABLE bench.ledger (
+    time_us bigint, sid text, account text, login text, sender text, service text,
+    phone text, body text, extra text
+);
+
+CREATE FUNCTION bench.accepted_at(ledger bench.ledger)
+RETURNS timestamptz
+LANGUAGE sql
+AS $$ SELECT to_timestamp(0) + ledger.time_us * interval '1 us' $$;
+
+CREATE FUNCTION bench.campaign_id(ledger bench.ledger)
+RETURNS bigint
+LANGUAGE sql
+AS $$ SELECT substring(ledger.body FROM '&yc=(\d+)$')::bigint $$;
+
+/* The aggregate that is missing. */
+CREATE FUNCTION bench.median_of(numbers double precision[])
+RETURNS double precision
+LANGUAGE sql
+AS $$ SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY n) FROM unnest(numbers) n $$;
+
+CREATE AGGREGATE public.median(double precision) (
+    SFUNC = array_append, STYPE = double precision[], FINALFUNC = bench.median_of, INITCOND = '{}'
+);

@@ -1,0 +1,263 @@
+/*-------------------------------------------------------------------------
+ *
+ * batch.c
+ *	  The recipients of a run that are still to be claimed.
+ *
+ * When a run starts, the ids of its recipients are stored, many a row, so
+ * that the application's table is read once a run and the set is fixed.
+ * Those whose phone another recipient has are found then as well: one sort of
+ * the list, instead of an index that each message would have to pay for.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "batch.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "own.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#define FETCH_SIZE (BATCH_SIZE * 16)
+
+/* Ids that a portal gives, in ascending order. */
+typedef struct IdStream
+{
+	Portal portal;
+	Datum *ids; /* FETCH_SIZE of them */
+	int	   count;
+	int	   next;
+} IdStream;
+
+static void
+open_stream(IdStream *stream, Portal portal)
+{
+	stream->portal = portal;
+	stream->ids = palloc(FETCH_SIZE * sizeof(Datum));
+	stream->count = stream->next = 0;
+}
+
+static void
+close_stream(IdStream *stream)
+{
+	SPI_cursor_close(stream->portal);
+}
+
+/* False at the end; else ids[next] is the next one. */
+static bool
+fill_stream(IdStream *stream)
+{
+	if (stream->next < stream->count)
+		return true;
+	SPI_cursor_fetch(stream->portal, true, FETCH_SIZE);
+	stream->count = (int) SPI_processed;
+	stream->next = 0;
+	for (int i = 0; i < stream->count; i++)
+		stream->ids[i] = Int64GetDatum(spi_int64(i, 1));
+	SPI_freetuptable(SPI_tuptable);
+	CHECK_FOR_INTERRUPTS();
+	return stream->count > 0;
+}
+
+/* Takes at most so many, not beyond an id; returns how many. */
+static int
+take_from_stream(IdStream *stream, Datum *ids, int most, int64 last)
+{
+	int count = 0;
+
+	while (count < most && fill_stream(stream) && DatumGetInt64(stream->ids[stream->next]) <= last)
+		ids[count++] = stream->ids[stream->next++];
+	return count;
+}
+
+Datum
+part_of_ids(Datum ids, int first, int most)
+{
+	Datum *values;
+	int	   count;
+
+	deconstruct_array(DatumGetArrayTypeP(ids), INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+					  TYPALIGN_DOUBLE, &values, NULL, &count);
+	return make_array(values + first, NULL, Min(most, count - first), INT8OID);
+}
+
+static void
+store_batch(Run *run, int number, Datum ids, Datum duplicates)
+{
+	static OwnStatement statement = {
+		"INSERT INTO sendcampaign.batch (job_id, number, list_user_ids, duplicates)"
+		" VALUES ($1, $2, $3, $4)",
+		4,
+		{INT8OID, INT4OID, INT8ARRAYOID, INT8ARRAYOID}};
+	Datum values[] = {Int64GetDatum(run->job_id), Int32GetDatum(number), ids, duplicates};
+
+	(void) own_execute(&statement, values, duplicates ? NULL : "   n");
+}
+
+void
+each_batch(const AppTables *tables, int64 list_id, BatchFunction function, void *arg)
+{
+	Datum		  ids[BATCH_SIZE];
+	Datum		  twice[BATCH_SIZE];
+	IdStream	  list;
+	IdStream	  duplicates;
+	int			  count;
+	MemoryContext old = CurrentMemoryContext;
+	MemoryContext context = AllocSetContextCreate(old, "sendcampaign batch",
+												  ALLOCSET_DEFAULT_SIZES);
+	bool		  more = true;
+
+	open_stream(&list, tables_open_list(tables, list_id));
+	open_stream(&duplicates, tables_open_duplicates(tables, list_id));
+	while (more && (count = take_from_stream(&list, ids, BATCH_SIZE, PG_INT64_MAX)) > 0)
+	{
+		int num_twice = take_from_stream(&duplicates, twice, BATCH_SIZE,
+										 DatumGetInt64(ids[count - 1]));
+
+		/* SPI leaves us in its own context, where all would gather */
+		MemoryContextSwitchTo(context);
+		more = function(arg, make_array(ids, NULL, count, INT8OID),
+						num_twice > 0 ? make_array(twice, NULL, num_twice, INT8OID) : (Datum) 0,
+						count);
+		MemoryContextReset(context);
+	}
+	close_stream(&list);
+	close_stream(&duplicates);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+}
+
+/* Of the recipients that are stored when a run starts. */
+typedef struct Stored
+{
+	Run	 *run;
+	int	  number;
+	int64 total;
+} Stored;
+
+static bool
+store_next(void *arg, Datum ids, Datum duplicates, int count)
+{
+	Stored *stored = arg;
+
+	store_batch(stored->run, ++stored->number, ids, duplicates);
+	stored->total += count;
+	return true;
+}
+
+int64
+store_recipients(Run *run)
+{
+	Stored stored = {run};
+
+	each_batch(run->campaign.tables, run->campaign.list_id, store_next, &stored);
+	return stored.total;
+}
+
+static bool
+store_first(void *arg, Datum ids, Datum duplicates, int count)
+{
+	Stored *stored = arg;
+
+	store_batch(stored->run, 1, part_of_ids(ids, 0, 1), (Datum) 0);
+	stored->total = 1;
+	return false;
+}
+
+int64
+store_first_recipient(Run *run)
+{
+	Stored stored = {run};
+
+	each_batch(run->campaign.tables, run->campaign.list_id, store_first, &stored);
+	return stored.total;
+}
+
+static ArrayType *
+array_of_current_row(int column)
+{
+	bool  isnull;
+	Datum value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull);
+
+	return isnull ? NULL : DatumGetArrayTypePCopy(value);
+}
+
+/* Of those with a higher number than the last one, past which dead rows are. */
+static bool
+take_next(Run *run, Batch *batch)
+{
+	static OwnStatement statement = {
+		"DELETE FROM sendcampaign.batch WHERE job_id = $1 AND number ="
+		" (SELECT b.number FROM sendcampaign.batch b WHERE b.job_id = $1 AND b.number > $2"
+		"  AND (b.due IS NULL OR b.due <= clock_timestamp()) ORDER BY b.number LIMIT 1)"
+		" RETURNING number, list_user_ids, duplicates",
+		2,
+		{INT8OID, INT4OID}};
+	Datum values[] = {Int64GetDatum(run->job_id), Int32GetDatum(run->last_batch)};
+
+	if (own_execute(&statement, values, NULL) == 0)
+		return false;
+	batch->number = spi_int32(0, 1);
+	batch->ids = array_of_current_row(2);
+	batch->duplicates = array_of_current_row(3);
+	run->last_batch = batch->number;
+	return true;
+}
+
+/* No batch is due: is there one that will be? */
+static void
+look_ahead(Run *run)
+{
+	static OwnStatement statement = {
+		"SELECT min(due) FROM sendcampaign.batch WHERE job_id = $1", 1, {INT8OID}};
+	Datum value = Int64GetDatum(run->job_id);
+
+	(void) own_execute(&statement, &value, NULL);
+	run->next_at = spi_timestamptz(0, 1);
+	run->exhausted = run->next_at == 0;
+}
+
+bool
+take_batch(Run *run, Batch *batch)
+{
+	if (take_next(run, batch))
+		return true;
+	/* what was put off may have a lower number */
+	if (run->last_batch > 0)
+	{
+		run->last_batch = 0;
+		if (take_next(run, batch))
+			return true;
+	}
+	look_ahead(run);
+	return false;
+}
+
+void
+split_batch(Run *run, Batch *batch, int limit)
+{
+	Datum ids = PointerGetDatum(batch->ids);
+
+	if (ArrayGetNItems(ARR_NDIM(batch->ids), ARR_DIMS(batch->ids)) <= limit)
+		return;
+	store_batch(run, batch->number, part_of_ids(ids, limit, BATCH_SIZE),
+				PointerGetDatum(batch->duplicates));
+	batch->ids = DatumGetArrayTypeP(part_of_ids(ids, 0, limit));
+	run->last_batch = batch->number - 1;
+}
+
+void
+put_off(Run *run, Datum *ids, int count, TimestampTz due)
+{
+	static OwnStatement statement = {
+		"INSERT INTO sendcampaign.batch (job_id, number, list_user_ids, due)"
+		" SELECT $1, 1 + greatest($2,"
+		"  (SELECT max(b.number) FROM sendcampaign.batch b WHERE b.job_id = $1)), $3, $4",
+		4,
+		{INT8OID, INT4OID, INT8ARRAYOID, TIMESTAMPTZOID}};
+	Datum values[] = {Int64GetDatum(run->job_id), Int32GetDatum(run->last_batch),
+					  make_array(ids, NULL, count, INT8OID), TimestampTzGetDatum(due)};
+
+	(void) own_execute(&statement, values, NULL);
+}

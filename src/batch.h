@@ -1,0 +1,55 @@
+/*-------------------------------------------------------------------------
+ *
+ * batch.h
+ *	  The recipients of a run that are still to be claimed.
+ *
+ * All of these are to be called in a transaction with SPI connected; they
+ * throw.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SENDCAMPAIGN_BATCH_H
+#define SENDCAMPAIGN_BATCH_H
+
+#include "run.h"
+
+/* Recipients of one batch: the most that is claimed at once. */
+#define BATCH_SIZE 256
+
+typedef struct Batch
+{
+	int		   number;
+	ArrayType *ids;		   /* bigint[], ascending */
+	ArrayType *duplicates; /* those of them whose phone an earlier one has; or NULL */
+} Batch;
+
+/*
+ * Calls the function with the ids of the list's users, in order, until it says
+ * false: their number, and as bigint[] the ids and those of them whose phone
+ * an earlier one has, 0 for none.  Its memory is reset after each call.
+ */
+typedef bool (*BatchFunction)(void *arg, Datum ids, Datum duplicates, int count);
+
+extern void each_batch(const AppTables *tables, int64 list_id, BatchFunction function, void *arg);
+
+/* At most so many of the ids (bigint[]), from the nth on, counted from 0. */
+extern Datum part_of_ids(Datum ids, int first, int most);
+
+/* Stores the ids of the list's users in batches; returns how many there are. */
+extern int64 store_recipients(Run *run);
+/* Only the first one, whose message a test is. */
+extern int64 store_first_recipient(Run *run);
+
+/*
+ * Takes the next batch that is due out of the table, palloc'd.  False where
+ * there is none: then run->exhausted, or run->next_at, says what comes.
+ */
+extern bool take_batch(Run *run, Batch *batch);
+
+/* Leaves the first ones in the batch, and puts the others back. */
+extern void split_batch(Run *run, Batch *batch, int limit);
+
+/* Puts these off until then. */
+extern void put_off(Run *run, Datum *ids, int count, TimestampTz due);
+
+#endif /* SENDCAMPAIGN_BATCH_H */

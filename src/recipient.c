@@ -1,0 +1,178 @@
+/*-------------------------------------------------------------------------
+ *
+ * recipient.c
+ *	  Who gets which text, when; and who gets none, and why.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "opt_out.h"
+#include "own.h"
+#include "postmaster/bgworker.h"
+#include "quiet.h"
+#include "recipient.h"
+#include "render.h"
+
+/* Columns of tables_read_recipients. */
+enum
+{
+	ID = 1,
+	EXISTS,
+	IN_LIST,
+	PHONE,
+	TIME_ZONE,
+	VALUES
+};
+
+void
+recipient_skip(Recipient *recipient, SkipKind kind, const char *reason)
+{
+	if (recipient->skip != NOT_SKIPPED)
+		return;
+	recipient->skip = kind;
+	recipient->reason = reason;
+}
+
+/* Sets the text, or why there is none. */
+static void
+set_text(const Campaign *campaign, Recipient *recipient, uint64 row)
+{
+	int			count;
+	char	  **values = spi_nullable_strings(row, VALUES, &count);
+	const char *missing;
+
+	recipient->text = campaign_render(campaign, recipient->list_user_id, values, &missing);
+	if (recipient->text)
+		recipient->link = campaign_link(campaign, recipient->list_user_id);
+	else
+		recipient_skip(recipient, SKIP_NO_VALUE, psprintf("no value for \"%s\"", missing));
+}
+
+/* A zone that nobody knows is as good as none. */
+static pg_tz *
+zone_of(Campaign *campaign, const Recipient *recipient, const char *name)
+{
+	pg_tz *zone = name && name[0] ? pg_tzset(name) : NULL;
+
+	if (zone)
+		return zone;
+	if (!campaign->zone_told && (name || !campaign->group->says_zone))
+		ereport(IsBackgroundWorker ? LOG : NOTICE,
+				(name ? errmsg("sendcampaign: list user %lld has an unknown time zone \"%s\"",
+							   (long long) recipient->list_user_id, name)
+					  : errmsg("sendcampaign: list user %lld has no time zone",
+							   (long long) recipient->list_user_id),
+				 errdetail("Quiet hours are those of the group's time zone, which is \"%s\".",
+						   pg_get_timezone_name(campaign->group->time_zone))));
+	campaign->zone_told = true;
+	return campaign->group->time_zone;
+}
+
+/* When it may be sent, and until when. */
+static void
+set_times(Campaign *campaign, Recipient *recipient, uint64 row, TimestampTz now)
+{
+	const QuietHours *hours = &campaign->group->quiet_hours;
+	TimestampTz		  end = campaign->group->send_until;
+
+	if (hours->from != hours->to)
+	{
+		pg_tz *zone = zone_of(campaign, recipient, spi_string(row, TIME_ZONE));
+
+		recipient->due = end_of_night(hours, zone, now, &recipient->until);
+	}
+	if (end != 0 && (recipient->until == 0 || end < recipient->until))
+		recipient->until = end;
+}
+
+static void
+fill_recipient(Campaign *campaign, Recipient *recipient, uint64 row)
+{
+	char *phone = campaign->test_phone ? campaign->test_phone : spi_string(row, PHONE);
+	char *e164;
+
+	recipient->list_user_id = spi_int64(row, ID);
+	recipient->phone = phone;
+	if (!spi_bool(row, EXISTS))
+		recipient_skip(recipient, SKIP_GONE, "list user no longer exists");
+	else if (!spi_bool(row, IN_LIST))
+		recipient_skip(recipient, SKIP_GONE, "list user is no longer in the list");
+	else if (phone == NULL || phone[strspn(phone, " \t\r\n")] == '\0')
+		recipient_skip(recipient, SKIP_NO_PHONE, "no phone number");
+	else if ((e164 = normalize_phone(phone)) == NULL)
+		recipient_skip(recipient, SKIP_BAD_PHONE, "phone number is not in E.164 form");
+	else
+	{
+		recipient->phone = e164;
+		set_text(campaign, recipient, row);
+	}
+}
+
+static int
+compare_ids(const void *a, const void *b)
+{
+	int64 x = DatumGetInt64(*(const Datum *) a);
+	int64 y = DatumGetInt64(*(const Datum *) b);
+
+	return x < y ? -1 : x > y;
+}
+
+/* The ids are in ascending order. */
+static void
+skip_duplicates(Recipient *recipients, int count, ArrayType *duplicates)
+{
+	Datum *ids;
+	int	   num_ids;
+
+	if (duplicates == NULL)
+		return;
+	deconstruct_array(duplicates, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &ids,
+					  NULL, &num_ids);
+	for (int i = 0; i < count; i++)
+	{
+		Datum id = Int64GetDatum(recipients[i].list_user_id);
+
+		if (bsearch(&id, ids, num_ids, sizeof(Datum), compare_ids))
+			recipient_skip(&recipients[i], SKIP_DUPLICATE,
+						   "duplicate: an earlier list user has the same phone");
+	}
+}
+
+/* Whether it is too late counts only for those who would get it. */
+static void
+skip_expired(const Campaign *campaign, Recipient *recipients, int count, TimestampTz now)
+{
+	TimestampTz end = campaign->group->send_until;
+
+	for (int i = 0; end != 0 && end <= now && i < count; i++)
+		recipient_skip(&recipients[i], SKIP_EXPIRED, "expired: it was to be sent before");
+}
+
+Recipient *
+read_recipients(Campaign *campaign, ArrayType *ids, ArrayType *duplicates, TimestampTz now,
+				int *count)
+{
+	Recipient	 *recipients;
+	MemoryContext context = CurrentMemoryContext;
+
+	*count = (int) tables_read_recipients(campaign->tables, PointerGetDatum(ids),
+										  campaign->list_id);
+	MemoryContextSwitchTo(context); /* SPI leaves us in its own */
+	recipients = palloc0(Max(*count, 1) * sizeof(Recipient));
+	for (int i = 0; i < *count; i++)
+	{
+		fill_recipient(campaign, &recipients[i], i);
+		if (recipients[i].skip == NOT_SKIPPED && campaign->test_phone == NULL)
+			set_times(campaign, &recipients[i], i, now);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	if (campaign->test_phone)
+		return recipients;
+	skip_duplicates(recipients, *count, duplicates);
+	skip_opted_out(campaign, recipients, *count);
+	skip_expired(campaign, recipients, *count, now);
+	return recipients;
+}
