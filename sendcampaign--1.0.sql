@@ -127,6 +127,9 @@ CREATE TABLE sendcampaign.claim (
     texts text[],
     PRIMARY KEY (job_id, number)
 );
+-- they live for a second: not worth compressing
+ALTER TABLE sendcampaign.claim ALTER list_user_ids SET STORAGE EXTERNAL,
+    ALTER phones SET STORAGE EXTERNAL, ALTER texts SET STORAGE EXTERNAL;
 COMMENT ON TABLE sendcampaign.claim IS
 'Recipients to whom a message may be on its way; those without a row in sendcampaign.message when the worker ends are in doubt';
 

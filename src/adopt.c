@@ -31,6 +31,9 @@
 /* Runs in memory at once; others wait in the queue. */
 #define MAX_RUNS 64
 
+/* Taken up at once: the first of many is not kept waiting for the others. */
+#define MAX_ADOPTED 8
+
 /* What the queue says of a run. */
 typedef struct QueuedRun
 {
@@ -263,7 +266,8 @@ adopt(Run *run, const QueuedRun *queued)
 int
 adopt_runs(void)
 {
-	uint64	   count = read_queue(MAX_RUNS - worker.num_runs);
+	int		   before = worker.num_runs;
+	uint64	   count = read_queue(Min(MAX_ADOPTED, MAX_RUNS - before));
 	Run		 **runs = palloc(Max(count, 1) * sizeof(Run *));
 	QueuedRun *queued = palloc(Max(count, 1) * sizeof(QueuedRun));
 
@@ -271,5 +275,5 @@ adopt_runs(void)
 		runs[i] = create_run(i, &queued[i]);
 	for (uint64 i = 0; i < count; i++)
 		adopt(runs[i], &queued[i]);
-	return (int) count;
+	return worker.num_runs - before;
 }

@@ -13,8 +13,11 @@
 
 #include "run.h"
 
-/* Recipients of one batch: the most that is claimed at once. */
-#define BATCH_SIZE 256
+/*
+ * Recipients of one batch: the most that is claimed at once, and as many as
+ * fit into a row as they are.
+ */
+#define BATCH_SIZE 240
 
 typedef struct Batch
 {

@@ -246,8 +246,9 @@ is_extension_there(void)
 static void
 tick(bool careful)
 {
-	bool claimed;
-	bool ended;
+	TimestampTz next_look = last_look;
+	bool		claimed;
+	bool		ended = false;
 
 	if (!still_the_worker(worker.role))
 		ereport(
@@ -263,10 +264,13 @@ tick(bool careful)
 		return;
 	}
 	follow_name();
-	if (!worker.leaving && sendcampaign_enabled)
-		adopt_runs();
+	if (!worker.leaving && sendcampaign_enabled && adopt_runs() > 0)
+		next_look = 0; /* there may be more, and outcomes to be recorded */
 	claimed = claim_all(careful);
-	ended = record_all(careful);
+	/* a new run's first message does not wait for the outcomes of others */
+	if (next_look != 0)
+		ended = record_all(careful);
+	last_look = next_look;
 	choose_durability(claimed, ended);
 	commit_transaction();
 }

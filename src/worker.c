@@ -112,7 +112,7 @@ static long
 wait_time(TimestampTz now)
 {
 	TimestampTz next = next_send_time();
-	long		most = RECORD_DELAY_MS;
+	long		most = last_look == 0 ? 0 : RECORD_DELAY_MS;
 
 	if (next_tick > now)
 		most = TimestampDifferenceMilliseconds(now, next_tick);
