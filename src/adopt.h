@@ -20,6 +20,9 @@ extern int adopt_runs(void);
 /* Are there any that could be adopted?  In a transaction likewise. */
 extern bool runs_are_waiting(void);
 
+/* The job ids of the worker's runs, a bigint[]. */
+extern Datum ids_of_runs(void);
+
 /* Frees a run and all that it holds. */
 extern void free_run(Run *run);
 

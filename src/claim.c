@@ -19,6 +19,7 @@
 #include "group.h"
 #include "history.h"
 #include "miscadmin.h"
+#include "orders.h"
 #include "own.h"
 #include "render.h"
 #include "settings.h"
@@ -248,6 +249,17 @@ store_claim(Claim *claim)
 	}
 }
 
+/* Those that nothing has been sent to. */
+static void
+skip_ready(Claim *claim)
+{
+	for (int i = 0; i < claim->num_messages; i++)
+	{
+		if (claim->messages[i].state == MESSAGE_READY)
+			skip(&claim->messages[i], "cancelled");
+	}
+}
+
 void
 claim_batch(Run *run)
 {
@@ -274,6 +286,8 @@ claim_batch(Run *run)
 		fill_message(&claim->messages[i], i);
 	SPI_freetuptable(SPI_tuptable);
 	recognize_sent(claim);
+	if (run->cancelled)
+		skip_ready(claim);
 	store_claim(claim);
 	run->last_batch = whole ? number : number - 1;
 	claim->stored = true;
@@ -443,8 +457,10 @@ wants_claim(const Run *run, TimestampTz now)
 {
 	int enough = enough_ready(run);
 
+	if (run->cancelled)
+		return wants_wind_up(run, now);
 	return !worker.leaving && sendcampaign_enabled && !run->exhausted && !run->finished &&
-		   run->stop_reason == NULL && run->history == NULL && run->num_ready < enough &&
+		   run_may_send(run) && run->history == NULL && run->num_ready < enough &&
 		   run->claiming.until <= now &&
 		   (run->account == NULL || run->account->paused_until <= now || run->num_ready == 0) &&
 		   run->open - run->num_done - run->num_agenda < 4 * enough + 2 * BATCH_SIZE &&
