@@ -40,7 +40,8 @@ CREATE TABLE sendcampaign.run (
     history text,
     read_back boolean NOT NULL DEFAULT false,
     next_at timestamptz,
-    test_phone text
+    test_phone text,
+    paused_from text CHECK (paused_from IN ('queued', 'running'))
 );
 COMMENT ON TABLE sendcampaign.run IS 'One row for each background job that sends a campaign';
 COMMENT ON COLUMN sendcampaign.run.job_id IS 'Background job, in the application''s table ac_background_jobs';
@@ -55,7 +56,7 @@ COMMENT ON COLUMN sendcampaign.run.in_doubt IS 'Messages of which nobody can tel
 COMMENT ON COLUMN sendcampaign.run.queued_at IS 'When send_campaign() was called';
 COMMENT ON COLUMN sendcampaign.run.started_at IS 'When a worker took it up first';
 COMMENT ON COLUMN sendcampaign.run.finished_at IS 'When it ended, however it did';
-COMMENT ON COLUMN sendcampaign.run.error IS 'Why it failed or cannot go on, or a summary of what failed';
+COMMENT ON COLUMN sendcampaign.run.error IS 'Why it failed, is paused or cannot go on, or a summary of what failed';
 COMMENT ON COLUMN sendcampaign.run.schema IS 'Schema of the application''s tables, as set when it was queued';
 COMMENT ON COLUMN sendcampaign.run.list_id IS 'List, in the application''s table ac_lists, as of the start';
 COMMENT ON COLUMN sendcampaign.run.message IS 'Text, as of the start';
@@ -66,13 +67,14 @@ COMMENT ON COLUMN sendcampaign.run.database IS 'Database in which it was queued;
 COMMENT ON COLUMN sendcampaign.run.history IS 'Timeline, and backup restored, under which it was last written; under another one, what was sent is read back from Twilio first';
 COMMENT ON COLUMN sendcampaign.run.next_at IS 'Where all that are left are in their quiet hours: when the first of these end';
 COMMENT ON COLUMN sendcampaign.run.test_phone IS 'Set by send_test(): one message goes there, and is counted nowhere else';
+COMMENT ON COLUMN sendcampaign.run.paused_from IS 'State to which resume() brings it back; null where it was paused as it may have been sent without being known here, and resume() insists';
 COMMENT ON COLUMN sendcampaign.run.read_back IS 'That has been done; what was found is in sendcampaign.witness';
 
 -- a campaign is sent by one job at a time
 CREATE UNIQUE INDEX run_campaign_unfinished ON sendcampaign.run (campaign_id, schema)
     WHERE state IN ('queued', 'running', 'paused') AND test_phone IS NULL;
 CREATE INDEX run_queue ON sendcampaign.run (role)
-    WHERE state IN ('queued', 'running');
+    WHERE finished_at IS NULL AND state <> 'paused';
 
 CREATE TABLE sendcampaign.message (
     job_id bigint NOT NULL,
@@ -266,12 +268,26 @@ LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION sendcampaign.settle(bigint, bigint, boolean) IS
 'Settles a message in doubt by hand: it was sent, or it was not';
 
+CREATE FUNCTION sendcampaign.pause(job_id bigint)
+RETURNS void
+AS 'MODULE_PATHNAME', 'sendcampaign_pause'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION sendcampaign.pause(bigint) IS
+'Pauses a run: from the commit on nothing more is sent, until it is resumed';
+
+CREATE FUNCTION sendcampaign.cancel(job_id bigint)
+RETURNS void
+AS 'MODULE_PATHNAME', 'sendcampaign_cancel'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION sendcampaign.cancel(bigint) IS
+'Cancels a run: from the commit on nothing more is sent, and those to whom nothing was sent are skipped';
+
 CREATE FUNCTION sendcampaign.resume(job_id bigint)
 RETURNS void
 AS 'MODULE_PATHNAME', 'sendcampaign_resume'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION sendcampaign.resume(bigint) IS
-'Has a paused run go on, in this cluster';
+'Has a paused run go on where it stopped';
 
 CREATE FUNCTION sendcampaign.opt_out(phone text, group_id bigint DEFAULT NULL, reason text DEFAULT NULL)
 RETURNS boolean

@@ -40,10 +40,10 @@ typedef struct QueuedRun
 	bool begun;
 	bool requeued; /* called again: reread the text */
 	bool at_home;
-
+	bool cancelled;
 } QueuedRun;
 
-static Datum
+Datum
 ids_of_runs(void)
 {
 	Datum	  *ids = palloc(Max(worker.num_runs, 1) * sizeof(Datum));
@@ -55,16 +55,30 @@ ids_of_runs(void)
 	return make_array(ids, NULL, count, INT8OID);
 }
 
-/* Fills SPI_tuptable with the runs that wait. */
+/*
+ * A look-up knows a message by campaign and recipient: while one of a
+ * cancelled run is in doubt, no other run of the campaign begins.
+ */
+#define NOT_CONFUSED                                                                               \
+	" AND (state = 'cancelled' OR NOT EXISTS (SELECT FROM sendcampaign.run o"                      \
+	"  JOIN sendcampaign.claim c ON c.job_id = o.job_id WHERE o.finished_at IS NULL"               \
+	"  AND o.state <> 'paused' AND o.state = 'cancelled'"                                          \
+	"  AND o.campaign_id = r.campaign_id AND o.schema = r.schema))"
+
+/*
+ * Fills SPI_tuptable with the runs that wait.  One that somebody has locked
+ * may be about to be paused: that one is left for the next look.
+ */
 static uint64
 read_queue(int limit)
 {
 	static OwnStatement statement = {
 		"SELECT job_id, campaign_id, schema::text, list_id, message, base_url,"
 		" total IS NOT NULL, state = 'queued', system_identifier = $3 AND database = $6,"
-		" history IS DISTINCT FROM $5, read_back, started_at, test_phone"
-		" FROM sendcampaign.run WHERE role = $1::name AND state IN ('queued', 'running')"
-		" AND (next_at IS NULL OR next_at <= clock_timestamp()) AND job_id <> ALL ($2) ORDER BY queued_at, job_id LIMIT $4",
+		" history IS DISTINCT FROM $5, read_back, started_at, test_phone, state = 'cancelled'"
+		" FROM sendcampaign.run r WHERE role = $1::name" IS_WAITING
+		" AND job_id <> ALL ($2)" NOT_CONFUSED " ORDER BY queued_at, job_id LIMIT $4"
+		" FOR NO KEY UPDATE SKIP LOCKED",
 		6,
 		{TEXTOID, INT8ARRAYOID, NUMERICOID, INT8OID, TEXTOID, OIDOID}};
 	Datum values[] = {
@@ -83,7 +97,13 @@ read_queue(int limit)
 bool
 runs_are_waiting(void)
 {
-	return read_queue(1) > 0;
+	static OwnStatement statement = {"SELECT FROM sendcampaign.run WHERE role = $1::name" IS_WAITING
+									 " AND job_id <> ALL ($2) LIMIT 1",
+									 2,
+									 {TEXTOID, INT8ARRAYOID}};
+	Datum				values[] = {CStringGetTextDatum(worker.role_name), ids_of_runs()};
+
+	return own_execute(&statement, values, NULL) > 0;
 }
 
 /* In its own memory context, with nothing in it yet. */
@@ -110,6 +130,7 @@ create_run(uint64 row, QueuedRun *queued)
 	run->read_back = spi_bool(row, 11);
 	run->started_at = spi_timestamptz(row, 12);
 	run->campaign.test_phone = spi_string(row, 13);
+	run->cancelled = queued->cancelled = spi_bool(row, 14);
 	dlist_init(&run->claims);
 	dlist_init(&run->queues);
 	dlist_init(&run->lookups);
@@ -250,6 +271,30 @@ pause_stranger(Run *run)
 		"this is not the cluster and database in which the run was queued; it may have been sent there");
 }
 
+/* What settling a cancelled run's doubt needs. */
+static void
+open_cancelled(Run *run)
+{
+	open_tables(run);
+	if (run->open > 0 || run->lost_history)
+		refresh_group(run);
+	if (run->lost_history)
+		begin_reading_back(run);
+	count_uncounted(run);
+}
+
+/* It comes to its end whatever has become of the application's tables. */
+static void
+adopt_cancelled(Run *run)
+{
+	if (run->campaign.message)
+		recall_text(run);
+	if (guarded(recover_claims, run, &run->claiming))
+		(void) guarded(open_cancelled, run, &run->claiming);
+	if (run->claiming.failures > 0 && run->stop_reason == NULL)
+		free_run(run); /* it is in the queue still */
+}
+
 static void
 adopt(Run *run, const QueuedRun *queued)
 {
@@ -257,7 +302,9 @@ adopt(Run *run, const QueuedRun *queued)
 
 	dlist_push_tail(&worker.runs, &run->node);
 	worker.num_runs++;
-	if (!queued->at_home)
+	if (queued->cancelled)
+		adopt_cancelled(run);
+	else if (!queued->at_home)
 		pause_stranger(run);
 	else if (!guarded(function, run, &run->claiming) && run->stop_reason == NULL)
 		free_run(run); /* it is in the queue still */

@@ -17,8 +17,19 @@
  */
 extern int adopt_runs(void);
 
+/*
+ * Of runs: is there something to do now?  Not for those whose recipients are
+ * all in their quiet hours.
+ */
+#define IS_WAITING                                                                                 \
+	" AND finished_at IS NULL AND state <> 'paused'"                                               \
+	" AND (next_at IS NULL OR next_at <= clock_timestamp() OR state = 'cancelled')"
+
 /* Are there any that could be adopted?  In a transaction likewise. */
 extern bool runs_are_waiting(void);
+
+/* The job ids of the worker's runs, a bigint[]. */
+extern Datum ids_of_runs(void);
 
 /* Frees a run and all that it holds. */
 extern void free_run(Run *run);

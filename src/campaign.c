@@ -43,7 +43,8 @@ campaign_set_message(Campaign *campaign, const char *message, const char *base_u
 	campaign->template = template_parse(message);
 	for (int i = 0; i < template_num_keys(campaign->template); i++)
 		keys = lappend(keys, (void *) template_key(campaign->template, i));
-	tables_want_keys(campaign->tables, keys);
+	if (campaign->tables)
+		tables_want_keys(campaign->tables, keys);
 }
 
 char *

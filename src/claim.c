@@ -18,6 +18,7 @@
 #include "group.h"
 #include "history.h"
 #include "mb/pg_wchar.h"
+#include "orders.h"
 #include "own.h"
 #include "render.h"
 #include "settings.h"
@@ -200,6 +201,17 @@ put_off_sleepers(Run *run, Recipient *recipients, int count)
 	return awake;
 }
 
+/* Those that nothing has been sent to. */
+static void
+skip_ready(Claim *claim)
+{
+	for (int i = 0; i < claim->num_messages; i++)
+	{
+		if (claim->messages[i].state == MESSAGE_READY)
+			skip(&claim->messages[i], "cancelled");
+	}
+}
+
 /* Makes a claim of those who are to get a message, or to be skipped, now. */
 static void
 make_claim(Run *run, int batch, const Recipient *recipients, int count)
@@ -213,6 +225,8 @@ make_claim(Run *run, int batch, const Recipient *recipients, int count)
 	for (int i = 0; i < count; i++)
 		fill_message(&claim->messages[i], &recipients[i]);
 	recognize_sent(claim);
+	if (run->cancelled)
+		skip_ready(claim);
 	store_claim(claim);
 	claim->stored = true;
 }
@@ -230,7 +244,8 @@ claim_batch(Run *run)
 	split_batch(run, &batch, run_appetite(run));
 	recipients = read_recipients(&run->campaign, batch.ids, batch.duplicates, GetCurrentTimestamp(),
 								 &count);
-	count = put_off_sleepers(run, recipients, count);
+	if (!run->cancelled)
+		count = put_off_sleepers(run, recipients, count);
 	if (count > 0)
 		make_claim(run, batch.number, recipients, count);
 }
@@ -413,8 +428,10 @@ wants_claim(const Run *run, TimestampTz now)
 {
 	int enough = enough_ready(run);
 
+	if (run->cancelled)
+		return wants_wind_up(run, now);
 	return !worker.leaving && sendcampaign_enabled && !run->exhausted && !run->finished &&
-		   run->stop_reason == NULL && run->history == NULL && run->num_ready < enough &&
+		   run_may_send(run) && run->history == NULL && run->num_ready < enough &&
 		   run->claiming.until <= now && run->next_at <= now &&
 		   (run->account == NULL || run->account->paused_until <= now || run->num_ready == 0) &&
 		   run->open - run->num_done - run->num_agenda < 4 * enough + 2 * BATCH_SIZE &&

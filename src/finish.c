@@ -175,11 +175,13 @@ write_end(Run *run, const char *state, const char *error, bool completed, bool c
 	return true;
 }
 
+/* Locks the run; its counts, state and error are in SPI_tuptable then. */
 static bool
 read_counts(Run *run)
 {
 	static OwnStatement statement = {
-		"SELECT total, sent, failed, skipped, in_doubt FROM sendcampaign.run WHERE job_id = $1",
+		"SELECT total, sent, failed, skipped, in_doubt, state, error FROM sendcampaign.run"
+		" WHERE job_id = $1 FOR NO KEY UPDATE",
 		1,
 		{INT8OID}};
 	Datum value = Int64GetDatum(run->job_id);
@@ -188,6 +190,16 @@ read_counts(Run *run)
 		return false;
 	report.counts = counts_of_current_row();
 	return true;
+}
+
+/*
+ * What somebody has made of it, committed since we looked: that counts, and
+ * the next look sees it.
+ */
+static bool
+is_in_state(const char *state)
+{
+	return strcmp(spi_string(0, 6), state) == 0;
 }
 
 /* Do the counts of the run in SPI_tuptable add up? */
@@ -202,10 +214,50 @@ finish_run(Run *run, bool careful)
 {
 	if (!read_counts(run))
 		run->finished = true;
+	else if (!is_in_state("running"))
+		return;
 	else if (!counts_add_up())
 		run_stop(run, "internal error: the outcomes do not add up to the number of recipients");
 	else
 		run->finished = write_end(run, "completed", summary(run), true, careful);
+}
+
+/* Who has cancelled it, and what else a person should know of it. */
+static char *
+why_cancelled(Run *run)
+{
+	StringInfoData buf;
+	const char	  *by = spi_string(0, 7);
+	bool		   right = counts_add_up();
+	const char	  *rest = summary(run);
+
+	initStringInfo(&buf);
+	appendStringInfoString(&buf, by ? by : "cancelled");
+	if (run->stop_reason)
+		appendStringInfo(&buf, "; %s", run->stop_reason);
+	if (!right)
+		appendStringInfoString(
+			&buf, "; internal error: the outcomes do not add up to the number of recipients");
+	if (rest)
+		appendStringInfo(&buf, "; %s", rest);
+	return buf.data;
+}
+
+void
+end_cancelled(Run *run, bool careful)
+{
+	if (!read_counts(run))
+		run->finished = true;
+	else
+		run->finished = write_end(run, "cancelled", why_cancelled(run), false, careful);
+}
+
+void
+end_cancelled_in_queue(AppTables *tables, int64 job_id)
+{
+	Run run = {.job_id = job_id, .campaign.tables = tables};
+
+	end_cancelled(&run, false);
 }
 
 void
@@ -233,7 +285,11 @@ report_settled(AppTables *tables, int64 job_id)
 void
 fail_run(Run *run, bool careful)
 {
-	if (read_counts(run) && !write_end(run, "failed", run->stop_reason, false, careful))
+	bool exists = read_counts(run);
+
+	if (exists && is_in_state("cancelled"))
+		return;
+	if (exists && !write_end(run, "failed", run->stop_reason, false, careful))
 		return;
 	ereport(
 		LOG,
@@ -260,8 +316,10 @@ pause_run(Run *run, const char *reason)
 	Oid	  types[] = {INT8OID, TEXTOID};
 	Datum values[] = {Int64GetDatum(run->job_id), CStringGetTextDatum(reason)};
 
-	(void) own_query("UPDATE sendcampaign.run SET state = 'paused', error = $2 WHERE job_id = $1",
-					 2, types, values, NULL);
+	if (own_query("UPDATE sendcampaign.run SET state = 'paused', error = $2, paused_from = NULL"
+				  " WHERE job_id = $1 AND state IN ('queued', 'running')",
+				  2, types, values, NULL) == 0)
+		return; /* somebody has paused or cancelled it just now */
 	ereport(LOG, (errmsg("sendcampaign: job %lld is paused: %s", (long long) run->job_id, reason),
 				  errhint("If it should go on all the same, call sendcampaign.resume(%lld).",
 						  (long long) run->job_id)));

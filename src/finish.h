@@ -23,6 +23,12 @@ extern void report_progress(Run *run, bool careful);
 /* Ends a run all of whose outcomes are recorded; sets run->finished. */
 extern void finish_run(Run *run, bool careful);
 
+/* The same for one that was cancelled; what is left of it is skipped. */
+extern void end_cancelled(Run *run, bool careful);
+
+/* The same for one that was never begun, in its caller's transaction. */
+extern void end_cancelled_in_queue(AppTables *tables, int64 job_id);
+
 /* Writes that the run has failed, and why; sets run->stop_recorded. */
 extern void fail_run(Run *run, bool careful);
 

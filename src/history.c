@@ -148,7 +148,8 @@ read_back_more(Run *run, TimestampTz now)
 	History *history = run->history;
 
 	if (history == NULL || history->refusal || history->under_way || history->page_is_new ||
-		history->due > now || run->stop_reason || !account_has_room(run->account, now))
+		history->due > now || run->stop_reason || run->paused ||
+		!account_has_room(run->account, now))
 		return;
 	if (!account_start(run->account, history->url, NULL, MAX_PAGE_BYTES, history))
 		return;
@@ -392,6 +393,19 @@ const char *
 why_history_cannot_be_read(const Run *run)
 {
 	return run->history ? run->history->refusal : NULL;
+}
+
+void
+give_up_history(Run *run)
+{
+	History *history = run->history;
+
+	if (history == NULL || history->under_way || history->page_is_new ||
+		(history->refusal == NULL && run->stop_reason == NULL))
+		return;
+	run_stop(run, psprintf("what was sent before commits were lost cannot be read back: %s",
+						   history->refusal ? history->refusal : "the run has stopped"));
+	run->history = NULL;
 }
 
 /* The witness, if there is one; in SPI_tuptable: its sid, segments, count. */

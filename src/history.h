@@ -30,6 +30,12 @@ extern void take_history_answer(struct History *history, const HttpResponse *res
 /* Why it cannot be read at all, or NULL while it can. */
 extern const char *why_history_cannot_be_read(const Run *run);
 
+/*
+ * For a run that only has to come to its end: goes on without what cannot be
+ * read, once no request is under way.
+ */
+extern void give_up_history(Run *run);
+
 /* Is a request of it with HTTP? */
 extern bool history_is_under_way(const Run *run);
 

@@ -18,6 +18,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "adopt.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
@@ -25,6 +26,7 @@
 #include "fmgr.h"
 #include "launcher.h"
 #include "miscadmin.h"
+#include "orders.h"
 #include "own.h"
 #include "queue.h"
 #include "pgstat.h"
@@ -179,6 +181,7 @@ fail_runs_of_role(const char *role, const char *reason)
 					 " finished_at = now()"
 					 " WHERE role = $1::name AND state IN ('queued', 'running')",
 					 2, types, values, NULL);
+	wind_up_without_worker(role, reason);
 	ereport(LOG, (errmsg("sendcampaign: campaigns of role \"%s\" have failed: %s", role, reason)));
 }
 
@@ -212,7 +215,7 @@ static int
 start_workers_for_queue(bool all)
 {
 	uint64 count = own_query("SELECT DISTINCT role::text FROM sendcampaign.run"
-							 " WHERE state IN ('queued', 'running')",
+							 " WHERE true" IS_WAITING,
 							 0, NULL, NULL, NULL);
 	char **names = palloc(Max(count, 1) * sizeof(char *));
 	int	   started = 0;

@@ -110,6 +110,25 @@ leave_in_doubt(Message *message, const char *why)
 	message_done(message, OUTCOME_IN_DOUBT);
 }
 
+void
+give_up_lookups(Run *run, const char *why)
+{
+	dlist_iter iter;
+
+	dlist_foreach (iter, &run->claims)
+	{
+		Claim *claim = dlist_container(Claim, node, iter.cur);
+
+		for (int i = 0; i < claim->num_messages; i++)
+		{
+			Message *message = &claim->messages[i];
+
+			if (message->state == MESSAGE_IN_DOUBT || message->state == MESSAGE_LOOKUP_READY)
+				leave_in_doubt(message, why);
+		}
+	}
+}
+
 bool
 start_lookup(Message *message)
 {
@@ -282,7 +301,7 @@ not_found(Message *message)
 							  message->error_message ? message->error_message : ""));
 		message_done(message, OUTCOME_FAILED);
 	}
-	else if (message->claim->recovered || run->stop_reason || worker.leaving)
+	else if (message->claim->recovered || !run_may_send(run) || worker.leaving)
 		message_done(message, OUTCOME_RELEASED); /* rendered anew */
 	else
 		message_ready(message);

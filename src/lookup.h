@@ -14,6 +14,9 @@
 /* Puts a message whose request may have reached Twilio into doubt. */
 extern void doubt(Message *message, const char *reason);
 
+/* Leaves in doubt, for this reason, what is not being looked up just now. */
+extern void give_up_lookups(Run *run, const char *why);
+
 /* Starts the look-up of a message in doubt; false where HTTP has no room. */
 extern bool start_lookup(Message *message);
 

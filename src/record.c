@@ -444,7 +444,8 @@ record_outcomes(Run *run, bool careful)
 	delete_claims(run);
 	take_released_out_of_claims(run);
 	add_counts(run);
-	report_progress(run, careful);
+	if (!run->cancelled)
+		report_progress(run, careful);
 	move_to_recorded(run);
 }
 
@@ -500,12 +501,14 @@ void
 record_notice(Run *run)
 {
 	static OwnStatement statement = {
-		"UPDATE sendcampaign.run SET error = $2 WHERE job_id = $1", 2, {INT8OID, TEXTOID}};
+		"UPDATE sendcampaign.run SET error = $2 WHERE job_id = $1 AND state = 'running'",
+		2,
+		{INT8OID, TEXTOID}};
 	const char *trouble = run->account ? run->account->trouble : NULL;
 	char *notice = trouble ? psprintf("Twilio cannot be reached: %s; trying again", trouble) : NULL;
 	Datum values[] = {Int64GetDatum(run->job_id), optional_text(notice)};
 
-	if (run->stop_reason || (notice == NULL && run->notice == NULL) ||
+	if (!run_may_send(run) || (notice == NULL && run->notice == NULL) ||
 		(notice && run->notice && strcmp(notice, run->notice) == 0))
 		return;
 	(void) own_execute(&statement, values, notice ? "  " : " n");

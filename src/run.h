@@ -76,6 +76,9 @@ typedef struct Run
 	bool			read_back;	  /* there may be witnesses of what was sent */
 	bool			tentative;	  /* adopted in the transaction now open */
 	bool			finished;	  /* its end is in the tables */
+	bool			paused;		  /* so it is in the tables, as are the two below */
+	bool			cancelled;	  /* what is left is to be skipped */
+	bool			forgotten;	  /* its row is gone */
 	dlist_head		claims;		  /* Claim, not all of whose outcomes are durable */
 	dlist_head		queues;		  /* SendQueue, with messages to be sent */
 	int				num_ready;
@@ -232,6 +235,13 @@ extern void message_ready(Message *message);
 extern void message_lookup_ready(Message *message);
 /* A string in the memory of the message's claim; NULL for NULL. */
 extern char *message_strdup(Message *message, const char *string);
+
+/* May more of its messages leave?  If not, those that have not are given back. */
+static inline bool
+run_may_send(const Run *run)
+{
+	return run->stop_reason == NULL && !run->paused && !run->cancelled;
+}
 
 /* Has the run fail with this reason; the first one counts. */
 extern void run_stop(Run *run, const char *reason);

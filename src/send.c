@@ -123,7 +123,7 @@ next_message(Run *run, TimestampTz now)
 static bool
 look_up_one(Run *run)
 {
-	if (dlist_is_empty(&run->lookups) || run->history || run->not_answered)
+	if (dlist_is_empty(&run->lookups) || run->history || run->not_answered || run->paused)
 		return false;
 	return start_lookup(dlist_head_element(Message, node, &run->lookups));
 }
@@ -132,7 +132,7 @@ look_up_one(Run *run)
 static bool
 send_one(Run *run, TimestampTz now)
 {
-	Message *message = run->num_ready > 0 && !run->stop_reason ? next_message(run, now) : NULL;
+	Message *message = run->num_ready > 0 && run_may_send(run) ? next_message(run, now) : NULL;
 
 	if (message == NULL)
 		return false;

@@ -50,6 +50,9 @@
 /* Roles to start a worker for when this transaction commits. */
 static List *roles_at_commit = NIL;
 
+/* Roles whose worker is to be woken then, if there is one. */
+static List *roles_to_wake = NIL;
+
 /* Workers to wake once it has, as PGPROCs: a stale one does no harm. */
 static List *wake_after_commit = NIL;
 
@@ -159,6 +162,15 @@ start_worker_at_commit(Oid role)
 	MemoryContextSwitchTo(old);
 }
 
+void
+wake_worker_at_commit(Oid role)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+
+	roles_to_wake = list_append_unique_oid(roles_to_wake, role);
+	MemoryContextSwitchTo(old);
+}
+
 bool
 start_worker_now(Oid role)
 {
@@ -174,9 +186,22 @@ start_worker_now(Oid role)
 }
 
 static void
+wake_after(PGPROC *worker)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+
+	if (worker != NULL)
+		wake_after_commit = lappend(wake_after_commit, worker);
+	MemoryContextSwitchTo(old);
+}
+
+static void
 before_commit(void)
 {
 	ListCell *lc;
+
+	foreach (lc, roles_to_wake)
+		wake_after(find_worker(lfirst_oid(lc)));
 
 	foreach (lc, roles_at_commit)
 	{
@@ -186,13 +211,7 @@ before_commit(void)
 
 		lock_role(role, ENQUEUE_LOCK, ShareLock, false, true);
 		worker = start_or_find_worker(role, GetTopTransactionIdIfAny(), &started);
-		if (worker != NULL)
-		{
-			MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
-
-			wake_after_commit = lappend(wake_after_commit, worker);
-			MemoryContextSwitchTo(old);
-		}
+		wake_after(worker);
 		if (!started)
 			warn_no_worker();
 	}
@@ -235,6 +254,7 @@ on_xact_event(XactEvent event, void *arg)
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
 			roles_at_commit = NIL; /* their memory goes with the transaction */
+			roles_to_wake = NIL;
 			wake_after_commit = NIL;
 			break;
 		default:

@@ -25,6 +25,9 @@ extern void register_start_callbacks(void);
  */
 extern void start_worker_at_commit(Oid role);
 
+/* Has the role's worker woken then, where there is one. */
+extern void wake_worker_at_commit(Oid role);
+
 /* Starts or wakes a worker now, for runs that are committed already. */
 extern bool start_worker_now(Oid role);
 

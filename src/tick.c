@@ -22,6 +22,7 @@
 #include "history.h"
 #include "lookup.h"
 #include "miscadmin.h"
+#include "orders.h"
 #include "own.h"
 #include "pgstat.h"
 #include "record.h"
@@ -87,7 +88,10 @@ choose_durability(bool claimed, bool ended)
 static void
 claim_for(Run *run)
 {
-	claim_batch(run);
+	if (run->cancelled && (!run->read_back || run->stop_reason))
+		wind_up(run);
+	else
+		claim_batch(run);
 	run->claiming.failures = 0;
 }
 
@@ -109,6 +113,7 @@ claim_all(bool careful)
 			else if (!guarded(claim_for, run, &run->claiming))
 			{
 				drop_unfinished_claim(run);
+				wait_with_wind_up(run);
 				break;
 			}
 			claimed |= !run->exhausted;
@@ -134,8 +139,10 @@ record_run(Run *run, bool careful)
 {
 	store_history(run);
 	record_notice(run);
-	if (run->stop_reason || !sendcampaign_enabled)
+	if (!run_may_send(run) || !sendcampaign_enabled)
 		release_unsent(run);
+	if (run->cancelled)
+		give_up_doubt(run);
 	settle_lookups(run);
 	if (run->num_done > 0)
 		record_outcomes(run, careful);
@@ -157,7 +164,12 @@ end_run(Run *run, bool careful)
 {
 	if (run->finished || worker.leaving)
 		return;
-	if (why_history_cannot_be_read(run))
+	if (run->cancelled)
+	{
+		if (run->history == NULL && run->exhausted && run->open == count_recorded(run))
+			end_cancelled(run, careful);
+	}
+	else if (why_history_cannot_be_read(run))
 		pause_run(
 			run,
 			psprintf(
@@ -165,7 +177,7 @@ end_run(Run *run, bool careful)
 				why_history_cannot_be_read(run)));
 	else if (run->stop_reason && !run->stop_recorded)
 		fail_run(run, careful);
-	else if (run->stop_reason == NULL && run->open == count_recorded(run))
+	else if (run_may_send(run) && run->open == count_recorded(run))
 	{
 		if (run->exhausted)
 			finish_run(run, careful);
@@ -200,7 +212,7 @@ record_all(bool careful)
 	{
 		Run *run = dlist_container(Run, node, iter.cur);
 
-		if (run->recording.until > now && !worker.leaving)
+		if ((run->recording.until > now && !worker.leaving) || run->forgotten)
 			continue;
 		if (!careful)
 			record_and_end(run);
@@ -225,7 +237,7 @@ follow_name(void)
 	values[0] = CStringGetTextDatum(worker.role_name);
 	values[1] = CStringGetTextDatum(name);
 	(void) own_query("UPDATE sendcampaign.run SET role = $2::name"
-					 " WHERE role = $1::name AND state IN ('queued', 'running')",
+					 " WHERE role = $1::name AND finished_at IS NULL",
 					 2, types, values, NULL);
 	worker.role_name = MemoryContextStrdup(TopMemoryContext, name);
 }
@@ -266,13 +278,36 @@ tick(bool careful)
 	follow_name();
 	if (!worker.leaving && sendcampaign_enabled && adopt_runs() > 0)
 		next_look = 0; /* there may be more, and outcomes to be recorded */
+	follow_orders();
 	claimed = claim_all(careful);
 	/* a new run's first message does not wait for the outcomes of others */
 	if (next_look != 0)
 		ended = record_all(careful);
+	follow_orders(); /* we may have waited for a caller's lock */
 	last_look = next_look;
 	choose_durability(claimed, ended);
 	commit_transaction();
+}
+
+/* Is there a message to be given back, or an outcome of a locked list user? */
+static bool
+has_to_put_away(Run *run)
+{
+	dlist_iter iter;
+
+	dlist_foreach (iter, &run->claims)
+	{
+		Claim *claim = dlist_container(Claim, node, iter.cur);
+
+		for (int i = 0; i < claim->num_messages; i++)
+		{
+			MessageState state = claim->messages[i].state;
+
+			if (state == MESSAGE_READY || state == MESSAGE_WAITING || state == MESSAGE_LOCKED)
+				return true;
+		}
+	}
+	return false;
 }
 
 /*
@@ -280,17 +315,19 @@ tick(bool careful)
  * doubt then is claimed still, for when it goes on.
  */
 static bool
-is_through(const Run *run)
+is_through(Run *run)
 {
 	if (run->in_flight > 0 || history_is_under_way(run))
 		return false; /* answers are still to come */
-	if (run->finished || run->asleep)
+	if (run->finished || run->asleep || run->forgotten)
 		return true;
 	if (run->num_done > 0)
 		return false;
 	if (run->stop_durable)
 		return run->open == 0 || run->account == NULL || run->history || run->not_answered;
-	return !sendcampaign_enabled && run->open == 0 && run->stop_reason == NULL;
+	if (run->paused)
+		return run->stop_reason == NULL && !has_to_put_away(run);
+	return !sendcampaign_enabled && run->open == 0 && (run->stop_reason == NULL || run->cancelled);
 }
 
 static void

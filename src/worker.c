@@ -34,6 +34,7 @@
 #include "settings.h"
 #include "start.h"
 #include "storage/ipc.h"
+#include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "tcop/tcopprot.h"
 #include "tick.h"
@@ -86,7 +87,7 @@ work_is_due(TimestampTz now)
 	dlist_iter iter;
 	bool	   outcomes = false;
 
-	if (now < next_tick)
+	if (now < next_tick && last_look != 0)
 		return false;
 	dlist_foreach (iter, &worker.runs)
 	{
@@ -98,8 +99,11 @@ work_is_due(TimestampTz now)
 			continue;
 		if (run->num_done >= RECORD_COUNT || (run->num_done > 0 && run->num_done == run->open))
 			return true;
-		if ((run->stop_reason && !run->stop_recorded) ||
-			(run->exhausted && run->open == 0 && run->stop_reason == NULL))
+		if (run->num_ready > 0 && !run_may_send(run))
+			return true; /* to be given back */
+		if (run->stop_reason && !run->stop_recorded && !run->cancelled)
+			return true;
+		if (run->exhausted && run->open == 0 && (run->stop_reason == NULL || run->cancelled))
 			return true;
 		outcomes |= run->num_done > 0;
 	}
@@ -294,7 +298,8 @@ run_forever(void)
 		}
 		leave_if_idle();
 		follow_agenda();
-		send_ready();
+		if (!MyLatch->is_set) /* somebody may have told us to send no more */
+			send_ready();
 		if (http_wait(wait_time(now)))
 			last_look = 0; /* the latch was set: perhaps a new run */
 		if (take_answers() > 0)
