@@ -309,10 +309,11 @@ static void
 take_released_out_of_claims(Run *run)
 {
 	static OwnStatement statement = {
-		"UPDATE sendcampaign.claim c SET (list_user_ids, phones) ="
+		"UPDATE sendcampaign.claim c SET (list_user_ids, phones, texts) ="
 		" (SELECT coalesce(array_agg(u.id ORDER BY u.n), '{}'),"
-		"  coalesce(array_agg(u.phone ORDER BY u.n), '{}')"
-		"  FROM unnest(c.list_user_ids, c.phones) WITH ORDINALITY u(id, phone, n)"
+		"  coalesce(array_agg(u.phone ORDER BY u.n), '{}'),"
+		"  CASE WHEN c.texts IS NOT NULL THEN coalesce(array_agg(u.text ORDER BY u.n), '{}') END"
+		"  FROM unnest(c.list_user_ids, c.phones, c.texts) WITH ORDINALITY u(id, phone, text, n)"
 		"  WHERE u.id <> ALL ($2))"
 		" WHERE c.job_id = $1 AND c.list_user_ids && $2",
 		2,

@@ -220,6 +220,7 @@ sub sent_once
 		(SELECT count(*) FROM sendcampaign.batch WHERE job_id = $job)});
 	my $job_row = $node->safe_psql($db, "SELECT progress FROM ac_background_jobs WHERE id = $job");
 
+	diag("$name: $run->{state}: $run->{error}") if $run->{state} ne 'completed';
 	delete $run->{error};
 	is_deeply($run, { state => 'completed', total => $total, sent => $total - $failed - $skipped,
 			failed => $failed, skipped => $skipped, in_doubt => 0 }, "$name: the run is complete");

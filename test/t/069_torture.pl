@@ -46,6 +46,7 @@ my %attack = (
 	drop_connections => [ 3, sub { $twilio->set('drop' => 1) } ],
 	twilio_down => [ 2, sub { $twilio->set('refuse' => 1, 'drop' => 1); advance(1); $twilio->set('refuse' => 0) } ],
 	lock_tables => [ 2, \&lock_tables ],
+	pause => [ 2, \&pause ],
 	wake => [ 1, sub { $node->safe_psql('postgres', 'SELECT sendcampaign.wake()') } ]);
 my @attacks = map { ($_) x $attack{$_}[0] } sort keys %attack;
 my @plan = map { $attacks[ rand @attacks ] } 1 .. $count;
@@ -78,6 +79,29 @@ sub lock_tables
 	$session->query('ROLLBACK');
 }
 
+# One of the runs is paused; perhaps the worker is killed then; it goes on.
+sub pause
+{
+	my $job = $node->safe_psql('postgres',
+		q{SELECT job_id FROM sendcampaign.run WHERE state IN ('queued', 'running') ORDER BY random() LIMIT 1});
+	# it may have ended by now
+	return if $job eq '' || $node->psql('postgres', "SELECT sendcampaign.pause($job)") != 0;
+	advance(0.5);
+	kill_worker($node) if rand() < 0.3;
+	$node->safe_psql('postgres', "SELECT sendcampaign.resume($job)");
+}
+
+# A personal text, and the recipients spread over several senders.
+sub make_personal
+{
+	my $campaign = shift;
+	$node->safe_psql('postgres', qq{
+		UPDATE ac_campaigns SET data = data || '{"message": "Hello {{sms}}, {{name|friend}}"}' WHERE id = $campaign;
+		UPDATE groups SET configuration = configuration
+			|| '{"twilioFromSmsNumber": ["+15005550006", "+4790000001", "+4790000002"]}'
+		WHERE id = (SELECT group_id FROM ac_lists l JOIN ac_campaigns c ON l.id = c.ac_list_id WHERE c.id = $campaign)});
+}
+
 my %done;
 my %hits;
 my ($lists, $accepted) = (0, 0);
@@ -86,6 +110,7 @@ for (my ($attacks, $round) = (0, 1); $attacks < $count; $round++)
 	# commits of outcomes wait for the disk in every other round
 	$node->safe_psql('postgres', 'ALTER ROLE app SET synchronous_commit = ' . ($round % 2 ? 'off' : 'on'));
 	my @runs = map { { campaign => create_campaign($node, users => 400 + int rand 600) } } 1, 2;
+	make_personal($runs[1]{campaign});
 	$_->{job} = start_campaign($node, $_->{campaign}) for @runs;
 	my $jobs = join ',', map { $_->{job} } @runs;
 	while ($attacks < $count)
