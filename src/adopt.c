@@ -15,6 +15,7 @@
 #include "adopt.h"
 #include "catalog/pg_type.h"
 #include "claim.h"
+#include "failures.h"
 #include "finish.h"
 #include "group.h"
 #include "guard.h"
@@ -128,6 +129,7 @@ create_run(uint64 row, QueuedRun *queued)
 	run->read_back = spi_bool(row, 11);
 	run->started_at = spi_timestamptz(row, 12);
 	run->cancelled = queued->cancelled = spi_bool(row, 13);
+	reset_verdicts(run);
 	dlist_init(&run->claims);
 	dlist_init(&run->queues);
 	dlist_init(&run->lookups);

@@ -38,6 +38,12 @@ extern void fail_run(Run *run, bool careful);
  */
 extern void pause_run(Run *run, const char *reason);
 
+/* The same for a run of whose messages too many fail; some may be under way. */
+extern void pause_halted(Run *run);
+
+/* The job of a run that had ended is at work again. */
+extern void report_reopened(AppTables *tables, int64 job_id);
+
 /* After sendcampaign.settle(): the counts and summary of a run that has ended. */
 extern void report_settled(AppTables *tables, int64 job_id);
 

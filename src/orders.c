@@ -19,6 +19,7 @@
 
 #include "adopt.h"
 #include "catalog/pg_type.h"
+#include "failures.h"
 #include "history.h"
 #include "lookup.h"
 #include "orders.h"
@@ -51,7 +52,10 @@ follow_order(Run *run, const char *state)
 	if (paused > run->paused || cancelled > run->cancelled)
 		run->recording.until = run->claiming.until = 0;
 	if (run->paused && !paused)
+	{
 		run->notice = NULL; /* the tables have it no more */
+		reset_verdicts(run);
+	}
 	run->forgotten = state == NULL;
 	run->paused = paused;
 	run->cancelled = cancelled;

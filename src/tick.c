@@ -176,8 +176,12 @@ end_run(Run *run, bool careful)
 				why_history_cannot_be_read(run)));
 	else if (run->stop_reason && !run->stop_recorded)
 		fail_run(run, careful);
-	else if (run_may_send(run) && run->exhausted && run->open == count_recorded(run))
+	else if (run->stop_reason || run->paused)
+		return;
+	else if (run->exhausted && run->open == count_recorded(run))
 		finish_run(run, careful);
+	else if (run->halted && !run->exhausted)
+		pause_halted(run);
 }
 
 static void
