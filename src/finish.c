@@ -215,7 +215,7 @@ finish_run(Run *run, bool careful)
 {
 	if (!read_counts(run))
 		run->finished = true;
-	else if (!is_in_state("running"))
+	else if (!is_in_state("running") && !is_in_state("queued"))
 		return;
 	else if (!counts_add_up())
 		run_stop(run, "internal error: the outcomes do not add up to the number of recipients");

@@ -56,6 +56,12 @@ follow_order(Run *run, const char *state)
 		run->notice = NULL; /* the tables have it no more */
 		reset_verdicts(run);
 	}
+	/* by wake(), perhaps, for a role that cannot work any more */
+	if (state && strcmp(state, "failed") == 0 && run->stop_reason == NULL)
+	{
+		run_stop(run, "it has been stopped");
+		run->stop_recorded = run->stop_durable = true;
+	}
 	run->forgotten = state == NULL;
 	run->paused = paused;
 	run->cancelled = cancelled;

@@ -131,6 +131,8 @@ forget_attempt(Run *run)
 	run->notice = NULL;
 	run->finished = false;
 	run->stop_recorded = run->stop_durable;
+	if (run->halted)
+		run->paused = false; /* by ourselves perhaps, and that is undone */
 }
 
 static void
