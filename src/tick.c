@@ -228,17 +228,18 @@ record_all(bool careful)
 static void
 follow_name(void)
 {
-	Oid	  types[] = {TEXTOID, TEXTOID};
-	Datum values[2];
+	Oid	  types[] = {TEXTOID, TEXTOID, INT8ARRAYOID};
+	Datum values[3];
 	char *name = GetUserNameFromId(worker.role, true);
 
 	if (name == NULL || strcmp(name, worker.role_name) == 0)
 		return;
 	values[0] = CStringGetTextDatum(worker.role_name);
 	values[1] = CStringGetTextDatum(name);
+	values[2] = ids_of_runs();
 	(void) own_query("UPDATE sendcampaign.run SET role = $2::name"
-					 " WHERE role = $1::name AND finished_at IS NULL",
-					 2, types, values, NULL);
+					 " WHERE role = $1::name AND (finished_at IS NULL OR job_id = ANY ($3))",
+					 3, types, values, NULL);
 	worker.role_name = MemoryContextStrdup(TopMemoryContext, name);
 }
 

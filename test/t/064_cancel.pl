@@ -162,7 +162,7 @@ cmp_ok(is_wound_up($campaign, $job, 'commits lost')->{sent}, '>=', 20, 'what was
 # without the application's tables, what is in doubt can be looked up no more
 ($campaign, $job) = hold_campaign($node, $twilio, users => 300);
 kill_worker($node);
-$node->safe_psql('postgres', qq{SET ROLE app; SELECT sendcampaign.cancel($job); ALTER TABLE groups RENAME TO gone});
+$node->safe_psql('postgres', qq{SET ROLE app; ALTER TABLE groups RENAME TO gone; SELECT sendcampaign.cancel($job)});
 $twilio->set(hold => 0);
 $node->poll_query_until('postgres', 'SELECT sendcampaign.wake() >= 0');
 $node->poll_query_until('postgres', "SELECT finished_at IS NOT NULL FROM sendcampaign.run WHERE job_id = $job");
