@@ -335,6 +335,33 @@ LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION sendcampaign.send_test(bigint, text) IS
 'Sends the first recipient''s message to a phone of the author''s; returns the number of its run, which is negative';
 
+CREATE FUNCTION sendcampaign.retry_failed(job_id bigint)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'sendcampaign_retry_failed'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION sendcampaign.retry_failed(bigint) IS
+'Sends once more those failed messages of a completed run that Twilio did not refuse for good; returns how many';
+
+CREATE PROCEDURE sendcampaign.wait(job_id bigint, timeout interval DEFAULT NULL)
+AS 'MODULE_PATHNAME', 'sendcampaign_wait'
+LANGUAGE C;
+COMMENT ON PROCEDURE sendcampaign.wait(bigint, interval) IS
+'Returns when a run has ended; an error if that takes longer than the time-out';
+
+CREATE FUNCTION sendcampaign.forget(before timestamptz)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'sendcampaign_forget'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION sendcampaign.forget(timestamptz) IS
+'Deletes runs that ended before a time, with their messages; returns how many. A job whose run is forgotten can be sent again';
+
+CREATE FUNCTION sendcampaign.forget_recipient(phone text)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'sendcampaign_forget_recipient'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION sendcampaign.forget_recipient(text) IS
+'Erases a phone number from messages, and what belongs to it; returns how many rows. What was counted stays';
+
 CREATE FUNCTION sendcampaign.segments(
     message text, OUT encoding text, OUT units integer, OUT segments integer)
 AS 'MODULE_PATHNAME', 'sendcampaign_segments'

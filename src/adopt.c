@@ -16,6 +16,7 @@
 #include "batch.h"
 #include "catalog/pg_type.h"
 #include "claim.h"
+#include "failures.h"
 #include "finish.h"
 
 #include "guard.h"
@@ -131,6 +132,7 @@ create_run(uint64 row, QueuedRun *queued)
 	run->started_at = spi_timestamptz(row, 12);
 	run->campaign.test_phone = spi_string(row, 13);
 	run->cancelled = queued->cancelled = spi_bool(row, 14);
+	reset_verdicts(run);
 	dlist_init(&run->claims);
 	dlist_init(&run->queues);
 	dlist_init(&run->lookups);

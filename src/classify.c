@@ -157,6 +157,20 @@ kind_of_status(long status)
 	}
 }
 
+Retry
+retry_after_code(int code)
+{
+	const CodeClass *known = find_code(code);
+	VerdictKind		 kind;
+
+	if (code == 0)
+		return RETRY_ALLOWED;
+	if (known == NULL && code > 999)
+		return RETRY_UNKNOWN;
+	kind = known ? known->kind : kind_of_status(code);
+	return kind == VERDICT_RETRY || kind == VERDICT_DOUBT ? RETRY_ALLOWED : RETRY_NEVER;
+}
+
 static void
 classify_refusal(const Answer *answer, long status, Verdict *verdict)
 {

@@ -35,6 +35,17 @@ typedef struct Verdict
 /* The answer to a request that creates a message.  Does not throw. */
 extern void classify(const HttpResponse *response, Verdict *verdict);
 
+/* May a message that failed with this code be sent again? */
+typedef enum Retry
+{
+	RETRY_ALLOWED, /* Twilio did not take it just then */
+	RETRY_NEVER,   /* it would be refused again */
+	RETRY_UNKNOWN  /* the code says nothing */
+} Retry;
+
+/* For Twilio's codes, HTTP statuses, and 0 for neither. */
+extern Retry retry_after_code(int code);
+
 /* A few words on one of Twilio's error codes, or NULL. */
 extern const char *describe_error_code(int code);
 

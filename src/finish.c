@@ -12,6 +12,7 @@
 #include "finish.h"
 #include "guard.h"
 #include "own.h"
+#include "settings.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 
@@ -82,17 +83,18 @@ report_progress(Run *run, bool careful)
 
 /* "21211 invalid 'To' number (2), 21614 ...", of the messages of one status. */
 static void
-append_reasons(StringInfo buf, Run *run, const char *status)
+append_reasons(StringInfo buf, Run *run, const char *status, TimestampTz since)
 {
-	Oid	   types[] = {INT8OID, TEXTOID};
-	Datum  values[] = {Int64GetDatum(run->job_id), CStringGetTextDatum(status)};
+	Oid	   types[] = {INT8OID, TEXTOID, TIMESTAMPTZOID};
+	Datum  values[] = {Int64GetDatum(run->job_id), CStringGetTextDatum(status),
+					   TimestampTzGetDatum(since)};
 	uint64 count;
 
 	count = own_query("SELECT error_code, min(error_message), count(*) FROM sendcampaign.message"
-					  " WHERE job_id = $1 AND status = $2 GROUP BY error_code,"
+					  " WHERE job_id = $1 AND status = $2 AND created_at >= $3 GROUP BY error_code,"
 					  " CASE WHEN error_code IS NULL THEN error_message END"
 					  " ORDER BY count(*) DESC, error_code LIMIT 6",
-					  2, types, values, NULL);
+					  3, types, values, NULL);
 	for (uint64 i = 0; i < count; i++)
 	{
 		int			code = spi_int32(i, 1);
@@ -127,18 +129,18 @@ summary(Run *run)
 	if (failed > 0)
 	{
 		appendStringInfo(&buf, "%lld of %lld messages failed", failed, total);
-		append_reasons(&buf, run, "failed");
+		append_reasons(&buf, run, "failed", DT_NOBEGIN);
 	}
 	if (in_doubt > 0)
 	{
 		appendStringInfo(&buf, "%s%lld of %lld messages in doubt", failed > 0 ? "; " : "", in_doubt,
 						 total);
-		append_reasons(&buf, run, "in_doubt");
+		append_reasons(&buf, run, "in_doubt", DT_NOBEGIN);
 	}
 	if (skipped > 0)
 	{
 		appendStringInfo(&buf, "; %lld of %lld skipped", skipped, total);
-		append_reasons(&buf, run, "skipped");
+		append_reasons(&buf, run, "skipped", DT_NOBEGIN);
 	}
 	return buf.data;
 }
@@ -214,7 +216,7 @@ finish_run(Run *run, bool careful)
 {
 	if (!read_counts(run))
 		run->finished = true;
-	else if (!is_in_state("running"))
+	else if (!is_in_state("running") && !is_in_state("queued"))
 		return;
 	else if (!counts_add_up())
 		run_stop(run, "internal error: the outcomes do not add up to the number of recipients");
@@ -258,6 +260,18 @@ end_cancelled_in_queue(AppTables *tables, int64 job_id)
 	Run run = {.job_id = job_id, .campaign.tables = tables};
 
 	end_cancelled(&run, false);
+}
+
+void
+report_reopened(AppTables *tables, int64 job_id)
+{
+	Run run = {.job_id = job_id, .campaign.tables = tables};
+
+	if (!read_counts(&run))
+		return;
+	report.progress = progress_of_current_row();
+	report.error = NULL;
+	write_job_end(&run);
 }
 
 void
@@ -310,20 +324,43 @@ put_to_sleep(Run *run)
 	run->asleep = true;
 }
 
-void
-pause_run(Run *run, const char *reason)
+/* False where somebody has paused or cancelled it just now. */
+static bool
+write_pause(Run *run, const char *reason, const char *paused_from)
 {
-	Oid	  types[] = {INT8OID, TEXTOID};
-	Datum values[] = {Int64GetDatum(run->job_id), CStringGetTextDatum(reason)};
+	Oid	  types[] = {INT8OID, TEXTOID, TEXTOID};
+	Datum values[] = {Int64GetDatum(run->job_id), CStringGetTextDatum(reason),
+					  optional_text(paused_from)};
 
-	if (own_query("UPDATE sendcampaign.run SET state = 'paused', error = $2, paused_from = NULL"
+	if (own_query("UPDATE sendcampaign.run SET state = 'paused', error = $2, paused_from = $3"
 				  " WHERE job_id = $1 AND state IN ('queued', 'running')",
-				  2, types, values, NULL) == 0)
-		return; /* somebody has paused or cancelled it just now */
+				  3, types, values, paused_from ? NULL : "  n") == 0)
+		return false;
 	ereport(LOG, (errmsg("sendcampaign: job %lld is paused: %s", (long long) run->job_id, reason),
 				  errhint("If it should go on all the same, call sendcampaign.resume(%lld).",
 						  (long long) run->job_id)));
-	run->finished = true;
+	return true;
+}
+
+void
+pause_run(Run *run, const char *reason)
+{
+	if (write_pause(run, reason, NULL))
+		run->finished = true;
+}
+
+void
+pause_halted(Run *run)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf,
+					 "%d of %d messages failed, more than sendcampaign.max_failures allows (%s)",
+					 run->num_failures, run->num_verdicts, sendcampaign_max_failures);
+	append_reasons(&buf, run, "failed", run->verdicts_since);
+	appendStringInfoString(&buf, "; look at sendcampaign.message, then resume, or cancel");
+	(void) write_pause(run, buf.data, "running");
 }
 
 void

@@ -41,6 +41,12 @@ extern void pause_run(Run *run, const char *reason);
 /* All that are left are in their quiet hours: no worker is needed until then. */
 extern void put_to_sleep(Run *run);
 
+/* The same for a run of whose messages too many fail; some may be under way. */
+extern void pause_halted(Run *run);
+
+/* The job of a run that had ended is at work again. */
+extern void report_reopened(AppTables *tables, int64 job_id);
+
 /* After sendcampaign.settle(): the counts and summary of a run that has ended. */
 extern void report_settled(AppTables *tables, int64 job_id);
 

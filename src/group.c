@@ -145,6 +145,8 @@ read_rate(GroupConfig *group)
 							" second, or to 0 for no limit.");
 }
 
+#define QUIET_HOURS_HINT "Write it as {\"from\": \"21:00\", \"to\": \"08:00\"}."
+
 /* "21:00", "21:00:30" as seconds of the day; "24:00" is its end. */
 static int
 parse_time(const char *text)
@@ -163,22 +165,65 @@ parse_time(const char *text)
 		(void) sscanf(text, ":%2d%n", &seconds, &length);
 	}
 	if (length < 0 || text[length] != '\0' || hours < 0 || minutes < 0 || minutes > 59 ||
-		seconds < 0 || seconds > 59 || hours * 3600 + minutes * 60 + seconds > 24 * 3600)
-		wrong_configuration("quietHours", text, "two times of the day",
-							"Write it as {\"from\": \"21:00\", \"to\": \"08:00\"}.");
-	return (hours * 3600 + minutes * 60 + seconds) % (24 * 3600);
+		seconds < 0 || seconds > 59 || hours * 3600 + minutes * 60 + seconds > SECS_PER_DAY)
+		wrong_configuration("quietHours", text, "two times of the day", QUIET_HOURS_HINT);
+	return hours * 3600 + minutes * 60 + seconds;
+}
+
+/* From 00:00 to 24:00 is not the same as no night: nothing could ever be sent. */
+static void
+check_not_always_quiet(int from, int to, const char *text)
+{
+	if (from == 0 && to == SECS_PER_DAY)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the group's \"quietHours\" leave no time of the day: until \"%s\"", text),
+				 errhint(QUIET_HOURS_HINT)));
 }
 
 static void
 read_quiet_hours(GroupConfig *group)
 {
-	char *from = trimmed(QUIET_FROM);
-	char *to = trimmed(QUIET_TO);
+	char *from_text = trimmed(QUIET_FROM);
+	char *to_text = trimmed(QUIET_TO);
+	int	  from;
+	int	  to;
 
-	if (from == NULL && to == NULL)
+	if (from_text == NULL && to_text == NULL)
 		return;
-	group->quiet_hours.from = parse_time(from ? from : "");
-	group->quiet_hours.to = parse_time(to ? to : "");
+	from = parse_time(from_text ? from_text : "");
+	to = parse_time(to_text ? to_text : "");
+	check_not_always_quiet(from, to, to_text);
+	group->quiet_hours.from = from % SECS_PER_DAY;
+	group->quiet_hours.to = to % SECS_PER_DAY;
+}
+
+/*
+ * POSIX would take nearly anything with a number in it for a zone, and
+ * "UTC+3" for what is three hours behind.  Such names are not wanted, but for
+ * the few that the time zone database has.
+ */
+static bool
+is_zone_name(const char *name)
+{
+	static const char *const with_digits[] = {"EST5EDT", "CST6CDT", "MST7MDT", "PST8PDT",
+											  "GMT0",	 "GMT+0",	"GMT-0"};
+
+	if (strpbrk(name, "0123456789") == NULL)
+		return true;
+	for (int i = 0; i < lengthof(with_digits); i++)
+	{
+		if (pg_strcasecmp(name, with_digits[i]) == 0)
+			return true;
+	}
+	return pg_strncasecmp(name, "Etc/GMT", 7) == 0 && strlen(name) <= strlen("Etc/GMT+12");
+}
+
+pg_tz *
+find_time_zone(char *name)
+{
+	name = trim(name);
+	return name && is_zone_name(name) ? pg_tzset(name) : NULL;
 }
 
 static void
@@ -186,8 +231,8 @@ read_time_zone(GroupConfig *group)
 {
 	char *name = trimmed(TIME_ZONE);
 
-	group->time_zone = pg_tzset(name ? name : "UTC");
 	group->says_zone = name != NULL;
+	group->time_zone = name ? find_time_zone(name) : pg_tzset("UTC");
 	if (group->time_zone == NULL)
 		wrong_configuration("timeZone", name, "a time zone",
 							"See pg_timezone_names for those that there are.");
@@ -208,6 +253,8 @@ read_group(AppTables *tables, int64 campaign_id, int64 list_id)
 	read_rate(group);
 	read_quiet_hours(group);
 	read_time_zone(group);
-	group->send_until = spi_timestamptz(0, SEND_UNTIL);
+	/* 0 is none, and all that is over is over */
+	if (!spi_isnull(0, SEND_UNTIL))
+		group->send_until = Max(spi_timestamptz(0, SEND_UNTIL), 1);
 	return group;
 }

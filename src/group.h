@@ -41,4 +41,7 @@ typedef struct GroupConfig
  */
 extern GroupConfig *read_group(AppTables *tables, int64 campaign_id, int64 list_id);
 
+/* A zone of the time zone database; NULL where it has none of that name. */
+extern pg_tz *find_time_zone(char *name);
+
 #endif /* SENDCAMPAIGN_GROUP_H */

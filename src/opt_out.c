@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -19,6 +20,7 @@
 #include "render.h"
 #include "settings.h"
 #include "utils/builtins.h"
+#include "utils/resowner.h"
 
 PG_FUNCTION_INFO_V1(sendcampaign_opt_out);
 PG_FUNCTION_INFO_V1(sendcampaign_opt_in);
@@ -72,12 +74,50 @@ skip_opted_out(const Campaign *campaign, Recipient *recipients, int count)
 	SPI_freetuptable(SPI_tuptable);
 }
 
+/*
+ * In a subtransaction: somebody who writes one of them down just now, and
+ * takes his time until he commits, must not keep us from recording outcomes.
+ * What is left out for that, he has written, or Twilio says once more.
+ */
+static void
+insert_if_not_locked(OwnStatement *statement, Datum *values)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		(void) own_execute(statement, values, NULL);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
+			error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED)
+			ReThrowError(error);
+		ereport(
+			LOG,
+			(errmsg("sendcampaign: opt-outs are not written down, as others have them locked")));
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+}
+
 void
 store_opt_outs(const Campaign *campaign, Datum phones, const char *reason, const char *role)
 {
 	static OwnStatement statement = {
 		"INSERT INTO sendcampaign.opt_out (phone, schema, group_id, reason, role)"
-		" SELECT DISTINCT u.phone, $2::name, $3, $4, $5::name FROM unnest($1) u(phone)"
+		" SELECT DISTINCT u.phone, $2::name, $3, $4, $5::name FROM unnest($1) u(phone) ORDER BY 1"
 		" ON CONFLICT DO NOTHING",
 		5,
 		{TEXTARRAYOID, TEXTOID, INT8OID, TEXTOID, TEXTOID}};
@@ -85,7 +125,7 @@ store_opt_outs(const Campaign *campaign, Datum phones, const char *reason, const
 					  Int64GetDatum(campaign->group->id), CStringGetTextDatum(reason),
 					  CStringGetTextDatum(role)};
 
-	(void) own_execute(&statement, values, NULL);
+	insert_if_not_locked(&statement, values);
 }
 
 static char *
@@ -136,6 +176,9 @@ sendcampaign_opt_out(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(count > 0);
 }
 
+/* The rows that opt_in() takes back. */
+#define OPTED_OUT_ROWS "phone = $1 AND ($3 IS NULL OR (schema = $2::name AND group_id = $3))"
+
 /* What a role has written down, only its members may take back. */
 static void
 check_may_opt_in(const Datum *values, const char *nulls)
@@ -145,8 +188,7 @@ check_may_opt_in(const Datum *values, const char *nulls)
 	char  with_nulls[] = {nulls[0], nulls[1], nulls[2], ' '};
 
 	if (own_query("SELECT FROM sendcampaign.opt_out o LEFT JOIN pg_roles r ON r.rolname = o.role"
-				  " WHERE o.phone = $1 AND o.schema IS NOT DISTINCT FROM $2::name"
-				  " AND o.group_id IS NOT DISTINCT FROM $3"
+				  " WHERE " OPTED_OUT_ROWS
 				  " AND NOT coalesce(pg_has_role($4, r.oid, 'MEMBER'), false)",
 				  4, types, with_user, with_nulls) > 0 &&
 		!superuser())
@@ -168,9 +210,8 @@ sendcampaign_opt_in(PG_FUNCTION_ARGS)
 	read_arguments(fcinfo, values, nulls);
 	spi_check(SPI_connect(), SPI_OK_CONNECT, "SPI_connect");
 	check_may_opt_in(values, nulls);
-	count = own_query("DELETE FROM sendcampaign.opt_out WHERE phone = $1"
-					  " AND ($3 IS NULL OR (schema = $2::name AND group_id = $3))",
-					  3, types, values, nulls);
+	count = own_query("DELETE FROM sendcampaign.opt_out WHERE " OPTED_OUT_ROWS, 3, types, values,
+					  nulls);
 	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");
 	PG_RETURN_BOOL(count > 0);
 }

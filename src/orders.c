@@ -19,6 +19,7 @@
 
 #include "adopt.h"
 #include "catalog/pg_type.h"
+#include "failures.h"
 #include "history.h"
 #include "lookup.h"
 #include "orders.h"
@@ -54,6 +55,13 @@ follow_order(Run *run, const char *state)
 	{
 		run->notice = NULL; /* the tables have it no more */
 		run->next_at = 0;
+		reset_verdicts(run);
+	}
+	/* by wake(), perhaps, for a role that cannot work any more */
+	if (state && strcmp(state, "failed") == 0 && run->stop_reason == NULL)
+	{
+		run_stop(run, "it has been stopped");
+		run->stop_recorded = run->stop_durable = true;
 	}
 	run->forgotten = state == NULL;
 	run->paused = paused;

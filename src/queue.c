@@ -155,7 +155,7 @@ insert_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid role)
 					 5, types, values, NULL) == 1;
 }
 
-static void
+void
 fail_campaign_is_sending(int64 campaign_id)
 {
 	ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),

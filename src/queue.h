@@ -13,6 +13,9 @@
 /* Throws, with a hint, on a standby and in a read-only transaction. */
 extern void check_writable(const char *function);
 
+/* Throws: a run of the campaign under another job has not ended. */
+extern void fail_campaign_is_sending(int64 campaign_id);
+
 /* To restore what act_as changed. */
 typedef struct ActingScope
 {

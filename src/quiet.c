@@ -4,82 +4,75 @@
  *	  Is it night where a recipient is?
  *
  * Nights are told by the clock on the recipient's wall, which jumps twice a
- * year.  So times are worked out as local ones and put back on the time line
- * by PostgreSQL's own rules.
+ * year.  It runs evenly from one jump to the next, so we go from jump to jump
+ * until it says otherwise than now: that holds where a time of the day is
+ * left out, and where one comes twice.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "quiet.h"
-#include "utils/datetime.h"
 #include "utils/timestamp.h"
 
-/* The local date and time. */
+/* The clock on the wall, from some time until it jumps. */
+typedef struct Clock
+{
+	int		  second; /* of the day */
+	bool	  jumps;
+	pg_time_t jump; /* when */
+} Clock;
+
 static void
-to_local(TimestampTz time, pg_tz *zone, struct pg_tm *tm)
+read_clock(pg_time_t time, const pg_tz *zone, Clock *clock)
 {
-	fsec_t fsec;
-	int	   offset;
+	long int offset;
+	long int offset_after;
+	int		 is_dst;
+	int result = pg_next_dst_boundary(&time, &offset, &is_dst, &clock->jump, &offset_after, &is_dst,
+									  zone);
 
-	if (timestamp2tm(time, &offset, tm, &fsec, NULL, zone) != 0)
+	if (result < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE), errmsg("timestamp out of range")));
+	clock->second = (int) ((time + offset) % SECS_PER_DAY);
+	if (clock->second < 0)
+		clock->second += SECS_PER_DAY;
+	clock->jumps = result > 0;
 }
 
-/* That second of the day, so many days after the date given. */
-static TimestampTz
-from_local(const struct pg_tm *date, int days, int second, pg_tz *zone)
+static bool
+is_quiet(const QuietHours *hours, int second)
 {
-	struct pg_tm tm = {0};
-	TimestampTz	 time;
-	int			 offset;
-
-	j2date(date2j(date->tm_year, date->tm_mon, date->tm_mday) + days, &tm.tm_year, &tm.tm_mon,
-		   &tm.tm_mday);
-	tm.tm_hour = second / 3600;
-	tm.tm_min = second / 60 % 60;
-	tm.tm_sec = second % 60;
-	tm.tm_isdst = -1;
-	offset = DetermineTimeZoneOffset(&tm, zone);
-	if (tm2timestamp(&tm, 0, &offset, &time) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE), errmsg("timestamp out of range")));
-	return time;
-}
-
-/* The next time that it is that second of the day. */
-static TimestampTz
-next_time(TimestampTz now, int second, pg_tz *zone)
-{
-	struct pg_tm today;
-
-	to_local(now, zone, &today);
-	for (int days = 0;; days++)
-	{
-		TimestampTz time = from_local(&today, days, second, zone);
-
-		if (time > now)
-			return time;
-	}
+	if (hours->from < hours->to)
+		return second >= hours->from && second < hours->to;
+	return second >= hours->from || second < hours->to;
 }
 
 TimestampTz
 end_of_night(const QuietHours *hours, pg_tz *zone, TimestampTz now, TimestampTz *night)
 {
-	struct pg_tm tm;
-	int			 second;
-	bool		 quiet;
+	pg_time_t time = timestamptz_to_time_t(now);
+	Clock	  clock;
+	bool	  quiet;
 
 	*night = 0;
 	if (hours->from == hours->to)
 		return 0;
-	to_local(now, zone, &tm);
-	second = tm.tm_hour * 3600 + tm.tm_min * 60 + tm.tm_sec;
-	quiet = hours->from < hours->to ? second >= hours->from && second < hours->to
-									: second >= hours->from || second < hours->to;
+	read_clock(time, zone, &clock);
+	quiet = is_quiet(hours, clock.second);
+	while (is_quiet(hours, clock.second) == quiet)
+	{
+		int wait = (quiet ? hours->to : hours->from) - clock.second;
+
+		time += wait > 0 ? wait : wait + SECS_PER_DAY;
+		if (!clock.jumps || time < clock.jump)
+			break;
+		time = clock.jump;
+		read_clock(time, zone, &clock);
+	}
 	if (quiet)
-		return next_time(now, hours->to, zone);
-	*night = next_time(now, hours->from, zone);
+		return time_t_to_timestamptz(time);
+	*night = time_t_to_timestamptz(time);
 	return 0;
 }

@@ -51,23 +51,33 @@ set_text(const Campaign *campaign, Recipient *recipient, uint64 row)
 		recipient_skip(recipient, SKIP_NO_VALUE, psprintf("no value for \"%s\"", missing));
 }
 
+/* People are told once a run, of the first recipient whose zone is not known. */
+static void
+tell_of_zone(Campaign *campaign, const Recipient *recipient, const char *name)
+{
+	if (campaign->zone_told || (name == NULL && campaign->group->says_zone))
+		return;
+	campaign->zone_told = true;
+	ereport(IsBackgroundWorker ? LOG : NOTICE,
+			(name ? errmsg("sendcampaign: list user %lld has an unknown time zone \"%s\"",
+						   (long long) recipient->list_user_id, name)
+				  : errmsg("sendcampaign: list user %lld has no time zone",
+						   (long long) recipient->list_user_id),
+			 errdetail("Quiet hours are those of the group's time zone, which is \"%s\".",
+					   pg_get_timezone_name(campaign->group->time_zone))));
+}
+
 /* A zone that nobody knows is as good as none. */
 static pg_tz *
-zone_of(Campaign *campaign, const Recipient *recipient, const char *name)
+zone_of(Campaign *campaign, const Recipient *recipient, char *name)
 {
-	pg_tz *zone = name && name[0] ? pg_tzset(name) : NULL;
+	pg_tz *zone = name ? find_time_zone(name) : NULL;
 
 	if (zone)
 		return zone;
-	if (!campaign->zone_told && (name || !campaign->group->says_zone))
-		ereport(IsBackgroundWorker ? LOG : NOTICE,
-				(name ? errmsg("sendcampaign: list user %lld has an unknown time zone \"%s\"",
-							   (long long) recipient->list_user_id, name)
-					  : errmsg("sendcampaign: list user %lld has no time zone",
-							   (long long) recipient->list_user_id),
-				 errdetail("Quiet hours are those of the group's time zone, which is \"%s\".",
-						   pg_get_timezone_name(campaign->group->time_zone))));
-	campaign->zone_told = true;
+	if (name && name[strspn(name, " \t\r\n")] == '\0')
+		name = NULL;
+	tell_of_zone(campaign, recipient, name);
 	return campaign->group->time_zone;
 }
 

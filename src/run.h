@@ -79,8 +79,12 @@ typedef struct Run
 	bool			paused;		  /* so it is in the tables, as are the two below */
 	bool			cancelled;	  /* what is left is to be skipped */
 	bool			forgotten;	  /* its row is gone */
-	dlist_head		claims;		  /* Claim, not all of whose outcomes are durable */
-	dlist_head		queues;		  /* SendQueue, with messages to be sent */
+	bool			halted;		  /* too many have failed: it is to be paused */
+	int				num_verdicts; /* outcomes by Twilio, see failures.c */
+	int				num_failures; /* of them for recipient or text */
+	TimestampTz		verdicts_since;
+	dlist_head		claims; /* Claim, not all of whose outcomes are durable */
+	dlist_head		queues; /* SendQueue, with messages to be sent */
 	int				num_ready;
 	dlist_head		lookups;	 /* Message, to be looked up */
 	bool			lookup_turn; /* they take turns with ready ones */
@@ -240,7 +244,7 @@ extern char *message_strdup(Message *message, const char *string);
 static inline bool
 run_may_send(const Run *run)
 {
-	return run->stop_reason == NULL && !run->paused && !run->cancelled;
+	return run->stop_reason == NULL && !run->paused && !run->cancelled && !run->halted;
 }
 
 /* Has the run fail with this reason; the first one counts. */

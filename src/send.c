@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "classify.h"
+#include "failures.h"
 #include "history.h"
 #include "lookup.h"
 #include "request.h"
@@ -206,6 +207,7 @@ sent(Message *message, const Verdict *verdict)
 	message->error_code = 0;
 	message->error_message = NULL;
 	message->claim->run->any_sent = true;
+	count_verdict(message->claim->run, false);
 	message->queue->sender->back_pressure = 0;
 	message_done(message, OUTCOME_SENT);
 }
@@ -217,6 +219,7 @@ failed(Message *message, const Verdict *verdict)
 
 	describe_error(message, verdict);
 	message_done(message, OUTCOME_FAILED);
+	count_verdict(run, true);
 	if (verdict->kind == VERDICT_TEXT_FAILED && !run->any_sent &&
 		++run->text_failures >= MAX_TEXT_FAILURES)
 		run_stop(run, psprintf("Twilio refuses the text: %d %s", verdict->error_code,
@@ -254,6 +257,7 @@ try_later(Message *message, const Verdict *verdict)
 		message,
 		psprintf("given up after %d attempts: %s", message->attempts, verdict->error_message));
 	message_done(message, OUTCOME_FAILED);
+	count_verdict(message->claim->run, false); /* no fault of the list's */
 }
 
 /* It never left, so this does not count as an attempt. */

@@ -12,6 +12,7 @@
 
 #include <limits.h>
 
+#include "failures.h"
 #include "http.h"
 #include "settings.h"
 #include "utils/guc.h"
@@ -27,6 +28,7 @@ double sendcampaign_connect_timeout;
 double sendcampaign_lookup_delay;
 int	   sendcampaign_max_attempts;
 int	   sendcampaign_launcher_interval;
+char  *sendcampaign_max_failures;
 
 static bool
 check_api_url(char **newval, void **extra, GucSource source)
@@ -54,6 +56,31 @@ define_addresses(void)
 							   &sendcampaign_schema, "public", PGC_USERSET, 0, NULL, NULL, NULL);
 }
 
+static bool
+check_max_failures(char **newval, void **extra, GucSource source)
+{
+	if (max_failures_is_valid(*newval))
+		return true;
+	GUC_check_errdetail(
+		"It is a share, a number of messages, or both: \"30%%\", \"100\" or \"30%%, 100\".");
+	GUC_check_errhint("Empty, a run never pauses itself for that.");
+	return false;
+}
+
+static void
+define_trouble(void)
+{
+	DefineCustomStringVariable(
+		"sendcampaign.max_failures",
+		"Messages that may fail for their recipient or text, before the run pauses itself.",
+		"More than a share of those that Twilio has answered, and at least so many; empty: no limit.",
+		&sendcampaign_max_failures, "30%, 100", PGC_USERSET, 0, check_max_failures, NULL, NULL);
+	DefineCustomIntVariable("sendcampaign.max_attempts",
+							"Times a message is tried while Twilio asks to try again later.", NULL,
+							&sendcampaign_max_attempts, 10, 1, 1000, PGC_USERSET, 0, NULL, NULL,
+							NULL);
+}
+
 static void
 define_limits(void)
 {
@@ -76,10 +103,6 @@ define_limits(void)
 		"How far Twilio's message list may lag behind an accepted request.",
 		"A message in doubt is looked up that long after its request can no longer be under way.",
 		&sendcampaign_lookup_delay, 5.0, 0.0, 3600.0, PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
-	DefineCustomIntVariable("sendcampaign.max_attempts",
-							"Times a message is tried while Twilio asks to try again later.", NULL,
-							&sendcampaign_max_attempts, 10, 1, 1000, PGC_USERSET, 0, NULL, NULL,
-							NULL);
 	DefineCustomIntVariable(
 		"sendcampaign.launcher_interval", "Time between the launcher's rounds over all databases.",
 		"Effective with shared_preload_libraries only.", &sendcampaign_launcher_interval, 60, 1,
@@ -91,5 +114,6 @@ define_settings(void)
 {
 	define_addresses();
 	define_limits();
+	define_trouble();
 	MarkGUCPrefixReserved("sendcampaign");
 }

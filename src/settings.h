@@ -19,6 +19,7 @@ extern double sendcampaign_connect_timeout;
 extern double sendcampaign_lookup_delay;
 extern int	  sendcampaign_max_attempts;
 extern int	  sendcampaign_launcher_interval; /* s */
+extern char	 *sendcampaign_max_failures;	  /* see failures.c */
 
 static inline int
 to_ms(double seconds)

@@ -132,6 +132,8 @@ forget_attempt(Run *run)
 	run->finished = false;
 	run->asleep = false;
 	run->stop_recorded = run->stop_durable;
+	if (run->halted)
+		run->paused = false; /* by ourselves perhaps, and that is undone */
 }
 
 static void
@@ -177,13 +179,14 @@ end_run(Run *run, bool careful)
 				why_history_cannot_be_read(run)));
 	else if (run->stop_reason && !run->stop_recorded)
 		fail_run(run, careful);
-	else if (run_may_send(run) && run->open == count_recorded(run))
-	{
-		if (run->exhausted)
-			finish_run(run, careful);
-		else if (run->next_at > GetCurrentTimestamp())
-			put_to_sleep(run);
-	}
+	else if (run->stop_reason || run->paused)
+		return;
+	else if (run->exhausted && run->open == count_recorded(run))
+		finish_run(run, careful);
+	else if (run->halted && !run->exhausted)
+		pause_halted(run);
+	else if (run->next_at > GetCurrentTimestamp() && run->open == count_recorded(run))
+		put_to_sleep(run);
 }
 
 static void
@@ -228,17 +231,18 @@ record_all(bool careful)
 static void
 follow_name(void)
 {
-	Oid	  types[] = {TEXTOID, TEXTOID};
-	Datum values[2];
+	Oid	  types[] = {TEXTOID, TEXTOID, INT8ARRAYOID};
+	Datum values[3];
 	char *name = GetUserNameFromId(worker.role, true);
 
 	if (name == NULL || strcmp(name, worker.role_name) == 0)
 		return;
 	values[0] = CStringGetTextDatum(worker.role_name);
 	values[1] = CStringGetTextDatum(name);
+	values[2] = ids_of_runs();
 	(void) own_query("UPDATE sendcampaign.run SET role = $2::name"
-					 " WHERE role = $1::name AND finished_at IS NULL",
-					 2, types, values, NULL);
+					 " WHERE role = $1::name AND (finished_at IS NULL OR job_id = ANY ($3))",
+					 3, types, values, NULL);
 	worker.role_name = MemoryContextStrdup(TopMemoryContext, name);
 }
 

@@ -25,13 +25,39 @@ sub run_with_faults
 	return ($job, $campaign, wait_for_run($node, $job));
 }
 
-# A campaign without a link to two list users with the same number.
-sub create_twins
+# A run without a link whose two list users get the same number after its
+# start, while it is night there: it sleeps until wake_twins.
+sub start_twins
 {
 	my $campaign = create_campaign($node, users => 2, base_url => undef, @_);
-	$node->safe_psql('postgres', qq{UPDATE ac_list_users SET data = '{"sms": "+15550001111"}'
-		WHERE ac_list_id = (SELECT ac_list_id FROM ac_campaigns WHERE id = $campaign)});
-	return $campaign;
+	my $list = "(SELECT ac_list_id FROM ac_campaigns WHERE id = $campaign)";
+	my $group = "(SELECT group_id FROM ac_lists WHERE id = $list)";
+	$node->safe_psql('postgres', qq{UPDATE groups SET configuration = configuration || jsonb_build_object(
+		'timeZone', 'UTC', 'quietHours', jsonb_build_object(
+			'from', to_char(now() AT TIME ZONE 'UTC' - interval '1 hour', 'HH24:MI'),
+			'to', to_char(now() AT TIME ZONE 'UTC' + interval '1 hour', 'HH24:MI'))) WHERE id = $group});
+	my $job = start_campaign($node, $campaign);
+	$node->poll_query_until('postgres', "SELECT next_at IS NOT NULL FROM sendcampaign.run WHERE job_id = $job");
+	$node->safe_psql('postgres', qq{UPDATE ac_list_users SET data = '{"sms": "+15550001111"}' WHERE ac_list_id = $list;
+		UPDATE groups SET configuration = configuration - 'quietHours' WHERE id = $group});
+	return $job;
+}
+
+# Its morning comes now, with these faults.
+sub wake_twins
+{
+	my ($job, $faults) = @_;
+	$twilio->set('reset' => 1, %$faults);
+	$node->safe_psql('postgres', qq{UPDATE sendcampaign.batch SET due = now() WHERE job_id = $job;
+		UPDATE sendcampaign.run SET next_at = now() WHERE job_id = $job; SELECT sendcampaign.wake()});
+}
+
+sub twins_with_faults
+{
+	my ($faults, %arg) = @_;
+	my $job = start_twins(%arg);
+	wake_twins($job, $faults);
+	return ($job, wait_for_run($node, $job));
 }
 
 sub messages
@@ -55,31 +81,30 @@ is(messages($job, 'attempts'), "1\n1\n2", 'only the one that was not taken is se
 is($twilio->stats->{lists}, 2, 'one look-up each');
 
 # Two texts alike to one number.
-($job, $campaign, $run) = run_with_faults({ 'fault:drop-after' => '#2' }, campaign => create_twins());
+($job, $run) = twins_with_faults({ 'fault:drop-after' => '#2' });
 is(messages($job, 'status'), "in_doubt\nin_doubt", 'two alike, both taken: nobody can tell which is which');
 is("$run->{state} $run->{sent} $run->{in_doubt}", 'completed 0 2', 'the run ends and counts them');
 like($run->{error}, qr/2 of 2 .*in doubt.*several messages/, 'and says so');
 is(scalar(@{[ $twilio->ledger ]}), 2, 'none was sent again');
 my $settled = $job;
 
-($job) = run_with_faults({ 'fault:drop-after' => '#1', 'fault:drop-before' => '#1' },
-	campaign => create_twins(message => 'One of two'));
+($job) = twins_with_faults({ 'fault:drop-after' => '#1', 'fault:drop-before' => '#1' }, message => 'One of two');
 is(messages($job, 'status'), "in_doubt\nin_doubt", 'two alike, one taken: nobody can tell which one');
 is(scalar(@{[ $twilio->ledger ]}), 1, 'none was sent again');
 
-($job) = run_with_faults({ 'fault:drop-before' => '#2' }, campaign => create_twins(message => 'None of two'));
+($job) = twins_with_faults({ 'fault:drop-before' => '#2' }, message => 'None of two');
 is(messages($job, 'status, attempts'), "sent|2\nsent|2", 'two alike, none taken: both are sent again');
 sids_are_right($job, 'each under a SID of its own');
 
-($job) = run_with_faults({ 'fault:drop-before' => '#1' }, campaign => create_twins(message => 'The other'));
+($job) = twins_with_faults({ 'fault:drop-before' => '#1' }, message => 'The other');
 is(messages($job, 'status, attempts'), "sent|1\nsent|2", 'two alike, one in doubt: the other is not taken for it');
 sids_are_right($job, 'each under a SID of its own');
 
 # One of two is sent again and on its way while the other is looked up.
 $node->append_conf('postgresql.conf', "sendcampaign.request_timeout = '3s'");
 $node->reload;
-$twilio->set('reset' => 1, 'fault:drop-before' => '#2', 'fault:list-500' => '#1');
-$job = start_campaign($node, create_twins(message => 'Under way'));
+$job = start_twins(message => 'Under way');
+wake_twins($job, { 'fault:drop-before' => '#2', 'fault:list-500' => '#1' });
 ok(poll(sub { $twilio->stats->{faults}{'drop-before'} == 2 }), 'two alike are in doubt');
 # good answers let more requests be in flight at once
 wait_for_run($node, start_campaign($node, create_campaign($node, users => 10)));
@@ -93,6 +118,43 @@ cmp_ok(sent_with($twilio, 'Under way'), '>=', $run->{sent}, 'what says that it w
 is($run->{sent} + $run->{in_doubt}, 2, 'no message is lost');
 $node->append_conf('postgresql.conf', "sendcampaign.request_timeout = '1s'");
 $node->reload;
+
+# Two runs with one text to one number.
+sub start_two_runs
+{
+	my $text = shift;
+	my @campaigns = map { create_campaign($node, users => 1, base_url => undef, message => $text) } 1 .. 2;
+	return split /\n/, $node->safe_psql('postgres',
+		"SET ROLE app; SELECT send_campaign(c) FROM unnest(ARRAY[$campaigns[0], $campaigns[1]]) c");
+}
+
+sub two_runs_with_faults
+{
+	my ($text, %faults) = @_;
+	$twilio->set('reset' => 1, %faults);
+	my @jobs = start_two_runs($text);
+	wait_for_run($node, $_) for @jobs;
+	return join ',', @jobs;
+}
+
+sub messages_of_both { return $node->safe_psql('postgres', "SELECT $_[1] FROM sendcampaign.message WHERE job_id IN ($_[0]) ORDER BY 1"); }
+
+$job = two_runs_with_faults('Two runs, both taken', 'fault:drop-after' => '#2');
+is(messages_of_both($job, 'status'), "in_doubt\nin_doubt", 'two runs, both taken: nobody can tell which is which');
+is(scalar(@{[ $twilio->ledger ]}), 2, 'none was sent again');
+$job = two_runs_with_faults('Two runs, one taken', 'fault:drop-after' => '#1', 'fault:drop-before' => '#1');
+TODO:
+{
+	local $TODO = 'a twin that another run has left in doubt is not known any more';
+	is(messages_of_both($job, 'status'), "in_doubt\nin_doubt", 'two runs, one taken: nobody can tell which one');
+}
+is(scalar(@{[ $twilio->ledger ]}), 1, 'none was sent again');
+$job = two_runs_with_faults('Two runs, none taken', 'fault:drop-before' => '#2');
+is(messages_of_both($job, 'status, attempts'), "sent|2\nsent|2", 'two runs, none taken: both are sent again');
+is(messages_of_both($job, 'sid'), join("\n", sort map { $_->{sid} } $twilio->ledger), 'each under a SID of its own');
+$job = two_runs_with_faults('Two runs, the other', 'fault:drop-before' => '#1');
+is(messages_of_both($job, 'status, attempts'), "sent|1\nsent|2", 'two runs, one in doubt: the other is not taken for it');
+is(messages_of_both($job, 'sid'), join("\n", sort map { $_->{sid} } $twilio->ledger), 'each under a SID of its own');
 
 # By hand.
 $job = $settled;

@@ -167,6 +167,28 @@ is($node->safe_psql('postgres', 'SELECT sendcampaign.wake()'), 0, 'on again: it 
 call('resume', $job);
 sent_once($node, $twilio, $campaign, $job, 'switched off', total => 100);
 
+# while it reads back what was sent before commits were lost
+($campaign, $job) = hold_campaign($node, $twilio, users => 300);
+call('pause', $job);
+$twilio->set(hold => 0);
+ok(worker_is_gone($node, 20), 'paused once');
+$node->safe_psql('postgres', qq{UPDATE sendcampaign.run SET history = '9/lost' WHERE job_id = $job;
+	WITH lost AS (DELETE FROM sendcampaign.message WHERE job_id = $job RETURNING list_user_id),
+	back AS (INSERT INTO sendcampaign.batch SELECT $job, 99, array_agg(list_user_id) FROM lost),
+	uncount AS (UPDATE ac_list_users SET data = data - 'sentCount' WHERE id IN (SELECT list_user_id FROM lost))
+	UPDATE sendcampaign.run SET sent = 0 WHERE job_id = $job});
+$twilio->set('fault:list-500' => 100);
+my $lists = $twilio->stats->{lists};
+call('resume', $job);
+ok(poll(sub { $twilio->stats->{lists} > $lists }), 'it reads back');
+call('pause', $job);
+ok(worker_is_gone($node, 20), 'paused while it does');
+call('resume', $job);
+$lists = $twilio->stats->{lists};
+ok(poll(sub { $twilio->stats->{lists} > $lists }), 'resumed, it reads back again');
+$twilio->set('fault:list-500' => 0);
+sent_once($node, $twilio, $campaign, $job, 'read back', total => 300);
+
 # a caller who takes his time to commit keeps nothing from being sent
 ($campaign, $job) = hold_campaign($node, $twilio, users => 1000);
 my $session = Session->open($node);

@@ -146,10 +146,23 @@ set_and_reload($node, 'sendcampaign.enabled', 'on');
 $node->safe_psql('postgres', 'SELECT sendcampaign.wake()');
 is_wound_up($campaign, $job, 'switched on');
 
+# commits were lost: what was sent is read back first, and not called skipped
+($campaign, $job) = hold_campaign($node, $twilio, users => 300);
+call('pause', $job);
+$twilio->set(hold => 0);
+ok(worker_is_gone($node, 20), 'paused');
+$node->safe_psql('postgres', qq{UPDATE sendcampaign.run SET history = '9/lost' WHERE job_id = $job;
+	WITH lost AS (DELETE FROM sendcampaign.message WHERE job_id = $job RETURNING list_user_id),
+	back AS (INSERT INTO sendcampaign.batch SELECT $job, 99, array_agg(list_user_id) FROM lost),
+	uncount AS (UPDATE ac_list_users SET data = data - 'sentCount' WHERE id IN (SELECT list_user_id FROM lost))
+	UPDATE sendcampaign.run SET sent = 0 WHERE job_id = $job});
+call('cancel', $job);
+cmp_ok(is_wound_up($campaign, $job, 'commits lost')->{sent}, '>=', 20, 'what was sent is known again');
+
 # without the application's tables, what is in doubt can be looked up no more
 ($campaign, $job) = hold_campaign($node, $twilio, users => 300);
 kill_worker($node);
-$node->safe_psql('postgres', qq{SET ROLE app; SELECT sendcampaign.cancel($job); ALTER TABLE groups RENAME TO gone});
+$node->safe_psql('postgres', qq{SET ROLE app; ALTER TABLE groups RENAME TO gone; SELECT sendcampaign.cancel($job)});
 $twilio->set(hold => 0);
 $node->poll_query_until('postgres', 'SELECT sendcampaign.wake() >= 0');
 $node->poll_query_until('postgres', "SELECT finished_at IS NOT NULL FROM sendcampaign.run WHERE job_id = $job");

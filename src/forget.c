@@ -1,0 +1,132 @@
+/*-------------------------------------------------------------------------
+ *
+ * forget.c
+ *	  forget(), forget_recipient(): what need not, or must not, be kept.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "own.h"
+#include "queue.h"
+#include "render.h"
+#include "utils/builtins.h"
+
+PG_FUNCTION_INFO_V1(sendcampaign_forget);
+PG_FUNCTION_INFO_V1(sendcampaign_forget_recipient);
+
+/* Runs that the caller ($1, a superuser if $2) may see; for all below. */
+#define IS_FOR_CALLER                                                                              \
+	" ($2 OR run.role IN (SELECT rolname FROM pg_roles WHERE pg_has_role($1, oid, 'MEMBER'))) "
+
+/* sendcampaign.forget(before timestamptz) returns bigint */
+Datum
+sendcampaign_forget(PG_FUNCTION_ARGS)
+{
+	Oid	  types[] = {OIDOID, BOOLOID, TIMESTAMPTZOID};
+	Datum values[] = {ObjectIdGetDatum(GetUserId()), BoolGetDatum(superuser()), PG_GETARG_DATUM(0)};
+	int64 count;
+
+	check_writable("sendcampaign.forget()");
+	spi_check(SPI_connect(), SPI_OK_CONNECT, "SPI_connect");
+	(void) own_query(
+		"WITH r AS (DELETE FROM sendcampaign.run"
+		"  WHERE finished_at < $3 AND" IS_FOR_CALLER "RETURNING job_id),"
+		" m AS (DELETE FROM sendcampaign.message USING r WHERE message.job_id = r.job_id),"
+		" w AS (DELETE FROM sendcampaign.witness USING r WHERE witness.job_id = r.job_id),"
+		" b AS (DELETE FROM sendcampaign.batch USING r WHERE batch.job_id = r.job_id),"
+		" c AS (DELETE FROM sendcampaign.claim USING r WHERE claim.job_id = r.job_id)"
+		" SELECT count(*) FROM r",
+		3, types, values, NULL);
+	count = spi_int64(0, 1);
+	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");
+	PG_RETURN_INT64(count);
+}
+
+/* The number as it is in messages: in E.164, or as it was in the list. */
+static Datum
+spellings(const char *phone)
+{
+	Oid	   types[] = {TEXTOID, TEXTOID};
+	char  *e164 = normalize_phone(phone);
+	Datum  values[2];
+	uint64 count;
+	char **found;
+	int	   num_found = 0;
+
+	if (e164 == NULL)
+		return make_text_array((char *const *) &phone, 1);
+	values[0] = CStringGetTextDatum(e164);
+	values[1] = CStringGetTextDatum(e164 + 1);
+	count = own_query("SELECT DISTINCT phone FROM sendcampaign.message"
+					  " WHERE status = 'skipped' AND phone <> $1"
+					  " AND regexp_replace(phone, '[^0-9]', '', 'g') IN ($2, '00' || $2)",
+					  2, types, values, NULL);
+	found = palloc((count + 1) * sizeof(char *));
+	found[num_found++] = e164;
+	for (uint64 i = 0; i < count; i++)
+	{
+		char *stored = spi_string(i, 1);
+		char *normal = normalize_phone(stored);
+
+		if (normal && strcmp(normal, e164) == 0)
+			found[num_found++] = stored;
+	}
+	return make_text_array(found, num_found);
+}
+
+static void
+fail_number_is_needed(const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_IN_USE), errmsg("the number cannot be forgotten yet"),
+			 errdetail(detail, (long long) spi_int64(0, 1)),
+			 errhint("Try again when that run has ended; what a failed run has left is settled when"
+					 " it goes on, or gone with sendcampaign.forget().")));
+}
+
+/*
+ * Without the number nobody could tell any more whether a message went to it,
+ * and it might be sent again.
+ */
+static void
+check_is_not_needed(Oid *types, Datum *values)
+{
+	if (own_query("SELECT c.job_id FROM sendcampaign.claim c JOIN sendcampaign.run USING (job_id)"
+				  " WHERE c.phones && $3 AND" IS_FOR_CALLER "LIMIT 1",
+				  3, types, values, NULL) > 0)
+		fail_number_is_needed("A message of job %lld to it may be under way.");
+	if (own_query("SELECT w.job_id FROM sendcampaign.witness w JOIN sendcampaign.run USING (job_id)"
+				  " WHERE w.phone = ANY ($3) AND (run.finished_at IS NULL OR run.state = 'failed')"
+				  " AND" IS_FOR_CALLER "LIMIT 1",
+				  3, types, values, NULL) > 0)
+		fail_number_is_needed("That a message of job %lld to it was sent is known by it only.");
+}
+
+/* sendcampaign.forget_recipient(phone text) returns bigint */
+Datum
+sendcampaign_forget_recipient(PG_FUNCTION_ARGS)
+{
+	Oid	  types[] = {OIDOID, BOOLOID, TEXTARRAYOID};
+	Datum values[] = {ObjectIdGetDatum(GetUserId()), BoolGetDatum(superuser()), 0};
+	int64 count;
+
+	check_writable("sendcampaign.forget_recipient()");
+	spi_check(SPI_connect(), SPI_OK_CONNECT, "SPI_connect");
+	values[2] = spellings(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	check_is_not_needed(types, values);
+	count = (int64) own_query(
+		"UPDATE sendcampaign.message SET phone = NULL, sid = NULL, error_message = NULL"
+		" FROM sendcampaign.run WHERE run.job_id = message.job_id"
+		" AND message.phone = ANY ($3) AND" IS_FOR_CALLER,
+		3, types, values, NULL);
+	(void) own_query("DELETE FROM sendcampaign.witness USING sendcampaign.run"
+					 " WHERE run.job_id = witness.job_id"
+					 " AND witness.phone = ANY ($3) AND" IS_FOR_CALLER,
+					 3, types, values, NULL);
+	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");
+	PG_RETURN_INT64(count);
+}

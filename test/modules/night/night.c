@@ -1,0 +1,50 @@
+/*
+ * night.c
+ *		The product asks only whether it is night now.  This lets a test ask
+ *		for any time.
+ */
+#include "../../../src/quiet.c"
+
+#include "fmgr.h"
+#include "utils/builtins.h"
+
+PG_MODULE_MAGIC;
+
+PG_FUNCTION_INFO_V1(night_ends);
+PG_FUNCTION_INFO_V1(night_begins);
+
+/* Arguments: from and to in seconds of the day, zone, time. */
+static TimestampTz
+ask(FunctionCallInfo fcinfo, TimestampTz *night)
+{
+	QuietHours hours = {PG_GETARG_INT32(0), PG_GETARG_INT32(1)};
+	pg_tz	  *zone = pg_tzset(text_to_cstring(PG_GETARG_TEXT_PP(2)));
+
+	if (zone == NULL)
+		elog(ERROR, "unknown zone");
+	return end_of_night(&hours, zone, PG_GETARG_TIMESTAMPTZ(3), night);
+}
+
+/* Null by day. */
+Datum
+night_ends(PG_FUNCTION_ARGS)
+{
+	TimestampTz night;
+	TimestampTz end = ask(fcinfo, &night);
+
+	if (end == 0)
+		PG_RETURN_NULL();
+	PG_RETURN_TIMESTAMPTZ(end);
+}
+
+/* Null by night, and where there is none. */
+Datum
+night_begins(PG_FUNCTION_ARGS)
+{
+	TimestampTz night;
+	TimestampTz end = ask(fcinfo, &night);
+
+	if (end != 0 || night == 0)
+		PG_RETURN_NULL();
+	PG_RETURN_TIMESTAMPTZ(night);
+}
