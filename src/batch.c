@@ -247,17 +247,72 @@ split_batch(Run *run, Batch *batch, int limit)
 	run->last_batch = batch->number - 1;
 }
 
+/*
+ * Where those of one zone are put off to, so that a list all over the world
+ * does not end up in batches of a few.  Only a hint: what it says is checked,
+ * and may be of a transaction that was undone.
+ */
+typedef struct OpenBatch
+{
+	int64		job_id;
+	TimestampTz due;
+	int			number;
+} OpenBatch;
+
+/* More than there are offsets from UTC, for a run or two. */
+static OpenBatch open_batches[64];
+
+/* The one for that time, made in place of the first one where it is new. */
+static OpenBatch *
+find_open_batch(int64 job_id, TimestampTz due)
+{
+	static int oldest = 0;
+	OpenBatch *batch;
+
+	for (int i = 0; i < lengthof(open_batches); i++)
+	{
+		if (open_batches[i].job_id == job_id && open_batches[i].due == due)
+			return &open_batches[i];
+	}
+	batch = &open_batches[oldest];
+	oldest = (oldest + 1) % lengthof(open_batches);
+	*batch = (OpenBatch){job_id, due, 0};
+	return batch;
+}
+
+/* False where there is none that has room. */
+static bool
+add_to_batch(const OpenBatch *batch, Datum ids)
+{
+	static OwnStatement statement = {
+		"UPDATE sendcampaign.batch SET list_user_ids = list_user_ids || $4"
+		" WHERE job_id = $1 AND number = $2 AND due = $3"
+		" AND cardinality(list_user_ids) + cardinality($4) <= $5",
+		5,
+		{INT8OID, INT4OID, TIMESTAMPTZOID, INT8ARRAYOID, INT4OID}};
+	Datum values[] = {Int64GetDatum(batch->job_id), Int32GetDatum(batch->number),
+					  TimestampTzGetDatum(batch->due), ids, Int32GetDatum(BATCH_SIZE)};
+
+	return batch->number > 0 && own_execute(&statement, values, NULL) == 1;
+}
+
 void
 put_off(Run *run, Datum *ids, int count, TimestampTz due)
 {
 	static OwnStatement statement = {
 		"INSERT INTO sendcampaign.batch (job_id, number, list_user_ids, due)"
 		" SELECT $1, 1 + greatest($2,"
-		"  (SELECT max(b.number) FROM sendcampaign.batch b WHERE b.job_id = $1)), $3, $4",
+		"  (SELECT max(b.number) FROM sendcampaign.batch b WHERE b.job_id = $1)), $3, $4"
+		" RETURNING number",
 		4,
 		{INT8OID, INT4OID, INT8ARRAYOID, TIMESTAMPTZOID}};
-	Datum values[] = {Int64GetDatum(run->job_id), Int32GetDatum(run->last_batch),
-					  make_array(ids, NULL, count, INT8OID), TimestampTzGetDatum(due)};
+	Datum	   array = make_array(ids, NULL, count, INT8OID);
+	Datum	   values[] = {Int64GetDatum(run->job_id), Int32GetDatum(run->last_batch), array,
+						   TimestampTzGetDatum(due)};
+	OpenBatch *batch = find_open_batch(run->job_id, due);
 
+	if (add_to_batch(batch, array))
+		return;
 	(void) own_execute(&statement, values, NULL);
+	batch->number = spi_int32(0, 1);
 }

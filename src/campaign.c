@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "campaign.h"
+#include "mb/pg_wchar.h"
 #include "nodes/pg_list.h"
 #include "own.h"
 #include "render.h"
@@ -33,6 +34,13 @@ campaign_read(Campaign *campaign)
 	campaign_set_message(campaign, message, spi_string(0, 2));
 }
 
+/* In the server's encoding, palloc'd, or the text itself. */
+static char *
+from_utf8(const char *text)
+{
+	return pg_any_to_server(text, strlen(text), PG_UTF8);
+}
+
 void
 campaign_set_message(Campaign *campaign, const char *message, const char *base_url)
 {
@@ -40,9 +48,10 @@ campaign_set_message(Campaign *campaign, const char *message, const char *base_u
 
 	campaign->message = pstrdup(message);
 	campaign->base_url = base_url && base_url[0] ? pstrdup(base_url) : NULL;
-	campaign->template = template_parse(message);
+	/* in UTF-8, as it is also compared with what Twilio has */
+	campaign->template = template_parse(to_utf8(campaign->message));
 	for (int i = 0; i < template_num_keys(campaign->template); i++)
-		keys = lappend(keys, (void *) template_key(campaign->template, i));
+		keys = lappend(keys, from_utf8(template_key(campaign->template, i)));
 	if (campaign->tables)
 		tables_want_keys(campaign->tables, keys);
 }
@@ -55,21 +64,38 @@ campaign_link(const Campaign *campaign, int64 list_user_id)
 	return link ? to_utf8(link) : NULL;
 }
 
+/* Puts them into UTF-8, in place. */
+static void
+values_to_utf8(const Template *template, char **values)
+{
+	for (int i = 0; i < template_num_keys(template); i++)
+	{
+		if (values[i])
+			values[i] = to_utf8(values[i]);
+	}
+}
+
 char *
 campaign_render(const Campaign *campaign, int64 list_user_id, char **values, const char **missing)
 {
-	char *link = render_link(campaign->base_url, list_user_id, campaign->id);
-	char *text = template_render(campaign->template, (const char *const *) values, link, missing);
+	char *link = campaign_link(campaign, list_user_id);
+	char *text;
 
-	if (text && link && !template_has_link(campaign->template))
+	if (values)
+		values_to_utf8(campaign->template, values);
+	text = template_render(campaign->template, (const char *const *) values, link, missing);
+	if (text == NULL)
+		*missing = from_utf8(*missing);
+	else if (link && !template_has_link(campaign->template))
 		text = psprintf("%s %s", text, link);
-	return text ? to_utf8(text) : NULL;
+	return text;
 }
 
 char *
 campaign_text(const Campaign *campaign, int64 list_user_id)
 {
 	const char *missing;
+	char	   *text = campaign_render(campaign, list_user_id, NULL, &missing);
 
-	return campaign_render(campaign, list_user_id, NULL, &missing);
+	return text ? text : to_utf8(campaign->message);
 }

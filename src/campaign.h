@@ -20,7 +20,7 @@ typedef struct Campaign
 	int64 list_id;
 	char *message;
 	char *base_url;		/* of the tracking link; NULL for none */
-	Template *template; /* of the message */
+	Template *template; /* of the message, in UTF-8 */
 	AppTables	*tables;
 	GroupConfig *group;
 	char		*test_phone; /* all of it goes there; NULL: to the list's users */
@@ -37,13 +37,14 @@ extern void campaign_set_message(Campaign *campaign, const char *message, const 
 extern char *campaign_link(const Campaign *campaign, int64 list_user_id);
 
 /*
- * The text for a list user, in UTF-8, with the values of the template's keys;
- * NULL where one is missing, which is *missing then.
+ * The text for a list user, in UTF-8, with the values of the template's keys,
+ * which become UTF-8 as well; NULL where one is missing, which is *missing
+ * then.
  */
 extern char *campaign_render(const Campaign *campaign, int64 list_user_id, char **values,
 							 const char **missing);
 
-/* The same for a text that is not personal. */
+/* The same for a text that is not personal; one that is comes as it is written. */
 extern char *campaign_text(const Campaign *campaign, int64 list_user_id);
 
 #endif /* SENDCAMPAIGN_CAMPAIGN_H */

@@ -207,6 +207,9 @@ add_batch(void *arg, Datum ids, Datum duplicates, int count)
 	return true;
 }
 
+/* So many seconds are as good as for ever, and an interval can hold them. */
+#define MAX_DURATION 1e12
+
 /* How long the senders need, where their rate is known. */
 static Datum
 duration(const Estimate *estimate, bool *isnull)
@@ -217,7 +220,8 @@ duration(const Estimate *estimate, bool *isnull)
 
 	*isnull = group->rate <= 0;
 	if (!*isnull)
-		interval->time = (TimeOffset) (segments / (group->rate * group->num_senders) *
+		interval->time = (TimeOffset) (Min(segments / (group->rate * group->num_senders),
+										   MAX_DURATION) *
 									   USECS_PER_SEC);
 	return IntervalPGetDatum(interval);
 }

@@ -212,11 +212,25 @@ template_is_personal(const Template *t)
 static const char *
 value_of(const Part *part, const char *const *values, const char *link)
 {
-	const char *value = part->key == NO_KEY		? NULL
-						: part->key == LINK_KEY ? link
-												: values[part->key];
+	const char *value = NULL;
 
+	if (part->key == LINK_KEY)
+		value = link;
+	else if (part->key != NO_KEY && values)
+		value = values[part->key];
 	return value && value[strspn(value, BLANKS)] ? value : NULL;
+}
+
+/*
+ * A digit right behind the link would make it another one, and nobody could
+ * tell any more whose message it is.
+ */
+static void
+append(StringInfo text, const char *what, int length, int link_end)
+{
+	if (length > 0 && text->len == link_end && *what >= '0' && *what <= '9')
+		appendStringInfoChar(text, ' ');
+	appendBinaryStringInfo(text, what, length);
 }
 
 char *
@@ -224,6 +238,7 @@ template_render(const Template *t, const char *const *values, const char *link,
 				const char **missing)
 {
 	StringInfoData text;
+	int			   link_end = -1;
 
 	initStringInfo(&text);
 	for (int i = 0; i < t->num_parts; i++)
@@ -232,15 +247,17 @@ template_render(const Template *t, const char *const *values, const char *link,
 		const char *value = value_of(part, values, link);
 
 		if (value)
-			appendStringInfoString(&text, value);
+			append(&text, value, strlen(value), link_end);
 		else if (part->text.start)
-			appendBinaryStringInfo(&text, part->text.start, part->text.length);
+			append(&text, part->text.start, part->text.length, link_end);
 		else
 		{
 			*missing = part->key == LINK_KEY ? link_key : t->keys[part->key];
 			pfree(text.data);
 			return NULL;
 		}
+		if (value && part->key == LINK_KEY)
+			link_end = text.len;
 	}
 	*missing = NULL;
 	return text.data;

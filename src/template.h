@@ -41,9 +41,10 @@ extern bool template_has_link(const Template *t);
 extern bool template_is_personal(const Template *t);
 
 /*
- * The text with values[n] for the key n, where NULL is a missing one, and the
- * link, which may be NULL: palloc'd in the current memory context.  Values
- * are put in as they are.  Throws where memory is out.
+ * The text with values[n] for the key n, where NULL is a missing one, as all
+ * are without values, and the link, which may be NULL: palloc'd in the current
+ * memory context.  Values are put in as they are; only between the link and a
+ * digit comes a space.  Throws where memory is out.
  *
  * NULL where a placeholder has neither value nor default: *missing is then
  * its key, "link" for the link, which is the template's; else it is NULL.

@@ -1,0 +1,52 @@
+# What opt-outs cost those who have not: a list with as many opt-outs as it has
+# recipients, each right beside one of their phones in the index, against the
+# same list with none. In turn, and each time the other way round first, as the
+# machine may not always be as fast.
+
+messages=$(scaled 1000000)
+rounds=4
+
+# Half of them are of the list's group, the others of all.
+create_opt_outs() {
+    sql "INSERT INTO sendcampaign.opt_out (phone, schema, group_id, role)
+        SELECT '+1555' || lpad(n::text, 7, '0') || '5', CASE WHEN n % 2 = 0 THEN 'public'::name END,
+               CASE WHEN n % 2 = 0 THEN (SELECT max(id) FROM groups) END, 'app'
+        FROM generate_series(1, $messages) n"
+    sql 'VACUUM ANALYZE sendcampaign.opt_out'
+    sql 'CHECKPOINT'
+}
+
+# measure with|without ROUND
+measure() {
+    local campaign
+    send_to plain
+    sql 'TRUNCATE groups, ac_lists, ac_campaigns, ac_list_users, ac_background_jobs,
+        sendcampaign.run, sendcampaign.message, sendcampaign.batch, sendcampaign.claim,
+        sendcampaign.opt_out'
+    campaign=$(create_campaign "$messages")
+    [ "$1" = without ] || create_opt_outs
+    send "$1" "$campaign"
+    sql "INSERT INTO opt_outs SELECT '$1', $2, run_s, cpu_s FROM bench.run ORDER BY job_id DESC LIMIT 1"
+}
+
+sql 'CREATE TABLE opt_outs (opt_outs text, round int, seconds double precision, cpu_s double precision)'
+for ((round = 1; round <= rounds; round++)); do
+    if ((round % 2)); then
+        measure without $round
+        measure with $round
+    else
+        measure with $round
+        measure without $round
+    fi
+done
+
+show speed "Messages a second, no latency, $messages messages, with as many opt-outs and without any; medians of $rounds rounds" "
+SELECT round(median($messages / o.seconds)) AS without_per_s,
+       round(median($messages / w.seconds)) AS with_per_s,
+       round(median(o.seconds / w.seconds)::numeric, 3) AS ratio,
+       round(min(o.seconds / w.seconds)::numeric, 3) AS lowest_ratio,
+       round(max(o.seconds / w.seconds)::numeric, 3) AS highest_ratio,
+       round(median(o.cpu_s / $messages * 1e6)::numeric, 1) AS without_cpu_us,
+       round(median(w.cpu_s / $messages * 1e6)::numeric, 1) AS with_cpu_us
+FROM opt_outs o JOIN opt_outs w USING (round)
+WHERE o.opt_outs = 'without' AND w.opt_outs = 'with'"
