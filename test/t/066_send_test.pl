@@ -151,7 +151,7 @@ sub each_its_own
 {
 	my ($name, @jobs) = @_;
 	my $rows = $node->safe_psql('postgres', 'SELECT status, sid FROM sendcampaign.message WHERE job_id IN (' . join(',', @jobs) . ') ORDER BY sid');
-	my @sids = sort map { $_->{sid} } $twilio->ledger;
+	my @sids = sort map { $_->{sid} } grep { $_->{body} ne 'Others' } $twilio->ledger;
 	ok($rows =~ /in_doubt/ || (@sids == 2 && $rows eq join("\n", map { "sent|$_" } @sids)), $name) or diag("$rows; accepted: @sids");
 }
 
@@ -177,6 +177,8 @@ for my $phone ($author, '+15550000001')
 		$twilio->set('reset' => 1, 'fault:drop-before' => '#1');
 		@jobs = $node->safe_psql('postgres', "SET ROLE app; SELECT $call{$order->[1]}");
 		poll(sub { $twilio->stats->{faults}{'drop-before'} });
+		# good answers let more requests be in flight at once
+		wait_for_run($node, start_campaign($node, create_campaign($node, users => 10, message => 'Others', base_url => undef)));
 		$twilio->set('hold' => 1, 'hold-after' => 1);
 		push @jobs, $node->safe_psql('postgres', "SET ROLE app; SELECT $call{$order->[2]}");
 		poll(sub { $twilio->stats->{lists} });

@@ -69,7 +69,7 @@ my @ids = split /\n/, $node->safe_psql('postgres', qq{SELECT id FROM ac_list_use
 $node->safe_psql('postgres', "UPDATE ac_list_users SET data = jsonb_build_object('sms', '$raw[$_]') WHERE id = $ids[$_]") for 0 .. 5;
 $twilio->set(reset => 1, hold => 1);
 my $job = start_campaign($node, $campaign);
-wait_for_flight($twilio, 4);
+wait_for_flight($twilio, 3);    # one message to a number
 my $error = forget_recipient('app', '+15550000001');
 is("$error->{sqlstate} $error->{message}", '55006 the number cannot be forgotten yet', 'claimed: not yet');
 like($error->{hint}, qr/when that run has ended/, 'with a hint');
@@ -84,7 +84,7 @@ $node->safe_psql('postgres', qq{UPDATE sendcampaign.message SET status = 'skippe
 is($node->safe_psql('postgres', "SET ROLE shop; SELECT sendcampaign.forget_recipient('+15550000001')"), 0, "not in another role's messages");
 is($node->safe_psql('postgres', "SET ROLE app; SELECT sendcampaign.forget_recipient('001 555 000-0001')"), 3, 'however it is written');
 is($node->safe_psql('postgres', "SELECT string_agg(concat_ws(' ', status, phone, sid IS NULL), ', ' ORDER BY list_user_id) FROM sendcampaign.message WHERE job_id = $job"),
-	'skipped t, sent t, sent t, sent +15550000002 f, skipped not a number t, sent +1555000000199 f', 'erased in its rows only');
+	'skipped t, skipped t, skipped t, sent +15550000002 f, skipped not a number t, sent +1555000000199 f', 'erased in its rows only');
 is($node->safe_psql('postgres', "SELECT sent, failed, skipped FROM sendcampaign.run WHERE job_id = $job"), $before, 'the counts stay');
 is($node->safe_psql('postgres', 'SELECT string_agg(sid, \' \') FROM sendcampaign.witness'), 'SM3', 'so do witnesses of others');
 is($node->safe_psql('postgres', "SET ROLE app; SELECT sendcampaign.forget_recipient('not a number')"), 1, 'as it was in the list');
