@@ -13,16 +13,16 @@ our @EXPORT = qw(blocks_of run_block without_padding);
 
 my $root = dirname(abs_path(__FILE__)) . '/../..';
 
-# Blocks in their order: { name, language, words, text, output }.  A name is
-# the line of the file; words are what else the fence says; output is the
-# plain block that follows with nothing between, or undef.
+# Blocks in their order: { name, section, language, text, output }.  A name is
+# the line of the file, a section the last heading; output is the plain block
+# that follows with nothing between, or undef.
 sub blocks_of
 {
 	my $file = shift;
 	my (@blocks, $block, $near);
-	my $line = 0;
+	my ($line, $section) = (0, '');
 
-	open my $in, '<:encoding(UTF-8)', "$root/$file" or die "could not open $file: $!";
+	open my $in, '<:raw', "$root/$file" or die "could not open $file: $!";
 	while (my $text = <$in>)
 	{
 		$line++;
@@ -33,11 +33,15 @@ sub blocks_of
 			($near, $block) = ($block->{language} eq 'sql' ? $block : undef, undef);
 		}
 		elsif ($block) { $block->{text} .= $text; }
-		elsif ($text =~ /^```(\w*)\s*(.*?)\s*$/)
+		elsif ($text =~ /^```(\w*)$/)
 		{
-			$block = { name => "$file:$line", language => $1, words => $2, text => '' };
+			$block = { name => "$file:$line", section => $section, language => $1, text => '' };
 		}
-		elsif ($text =~ /\S/) { undef $near; }
+		elsif ($text =~ /\S/)
+		{
+			undef $near;
+			$section = $1 if $text =~ /^#+ (.*)$/;
+		}
 	}
 	close $in;
 	die "$file:$line: a block has no end" if $block;
@@ -54,11 +58,8 @@ sub run_block
 
 	$sql = "\\set QUIET on\nSET ROLE $role;\n\\set QUIET off\n$sql"
 	  if $role && $sql !~ /^-- as a superuser/;
-	utf8::encode($sql);
 	IPC::Run::run([ 'psql', '-X', '-v', 'ON_ERROR_STOP=1', '-P', 'footer=off', '-d', $node->connstr($db) ],
 		'<', \$sql, '>', \$stdout, '2>', \$stderr);
-	utf8::decode($stdout);
-	utf8::decode($stderr);
 	return ($stdout, $stderr);
 }
 
@@ -67,7 +68,7 @@ sub run_block
 sub without_padding
 {
 	my $text = shift;
-	return join "\n", grep { !/^(?:INSERT \d+ \d+|(?:UPDATE|DELETE) \d+|CALL|SET|BEGIN|COMMIT|(?:CREATE|ALTER|DROP) [A-Z ]+|GRANT|LISTEN)?$/ }
+	return join "\n", grep { !/^(?:INSERT \d+ \d+|(?:UPDATE|DELETE) \d+|CALL|SET|BEGIN|COMMIT|(?:CREATE|ALTER|DROP) [A-Z ]+|GRANT|LISTEN|LOAD|Expanded display is on\.)?$/ }
 	  map { s/\s+$//r } split /\n/, $text;
 }
 
