@@ -235,15 +235,10 @@ take_batch(Run *run, Batch *batch)
 }
 
 void
-split_batch(Run *run, Batch *batch, int limit)
+put_back(Run *run, const Batch *batch, Datum *ids, int count)
 {
-	Datum ids = PointerGetDatum(batch->ids);
-
-	if (ArrayGetNItems(ARR_NDIM(batch->ids), ARR_DIMS(batch->ids)) <= limit)
-		return;
-	store_batch(run, batch->number, part_of_ids(ids, limit, BATCH_SIZE),
+	store_batch(run, batch->number, make_array(ids, NULL, count, INT8OID),
 				PointerGetDatum(batch->duplicates));
-	batch->ids = DatumGetArrayTypeP(part_of_ids(ids, 0, limit));
 	run->last_batch = batch->number - 1;
 }
 

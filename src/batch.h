@@ -49,8 +49,8 @@ extern int64 store_first_recipient(Run *run);
  */
 extern bool take_batch(Run *run, Batch *batch);
 
-/* Leaves the first ones in the batch, and puts the others back. */
-extern void split_batch(Run *run, Batch *batch, int limit);
+/* Puts these back into the batch, which is the next one then. */
+extern void put_back(Run *run, const Batch *batch, Datum *ids, int count);
 
 /* Puts these off until then. */
 extern void put_off(Run *run, Datum *ids, int count, TimestampTz due);

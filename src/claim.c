@@ -231,6 +231,30 @@ make_claim(Run *run, int batch, const Recipient *recipients, int count)
 	claim->stored = true;
 }
 
+/*
+ * Puts those back into the batch that the senders are too slow for now; who
+ * is skipped need not wait for them.  Returns how many are left.
+ */
+static int
+put_back_surplus(Run *run, const Batch *batch, Recipient *recipients, int count)
+{
+	Datum *ids = palloc(Max(count, 1) * sizeof(Datum));
+	int	   appetite = run_appetite(run);
+	int	   num_ids = 0;
+	int	   kept = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (recipients[i].skip != NOT_SKIPPED || appetite-- > 0)
+			recipients[kept++] = recipients[i];
+		else
+			ids[num_ids++] = Int64GetDatum(recipients[i].list_user_id);
+	}
+	if (num_ids > 0)
+		put_back(run, batch, ids, num_ids);
+	return kept;
+}
+
 void
 claim_batch(Run *run)
 {
@@ -241,11 +265,13 @@ claim_batch(Run *run)
 	if (!take_batch(run, &batch))
 		return;
 	refresh_group(run);
-	split_batch(run, &batch, run_appetite(run));
 	recipients = read_recipients(&run->campaign, batch.ids, batch.duplicates, GetCurrentTimestamp(),
 								 &count);
 	if (!run->cancelled)
+	{
 		count = put_off_sleepers(run, recipients, count);
+		count = put_back_surplus(run, &batch, recipients, count);
+	}
 	if (count > 0)
 		make_claim(run, batch.number, recipients, count);
 }

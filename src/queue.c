@@ -183,7 +183,7 @@ requeue_failed_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid
 	Datum values[] = {Int64GetDatum(job_id), CStringGetTextDatum(GetUserNameFromId(role, false))};
 
 	if (own_query("UPDATE sendcampaign.run SET state = 'queued', role = $2::name,"
-				  " finished_at = NULL, error = NULL"
+				  " finished_at = NULL, error = NULL, next_at = NULL"
 				  " WHERE job_id = $1 AND state = 'failed' AND NOT EXISTS"
 				  "  (SELECT FROM sendcampaign.run o WHERE o.campaign_id = run.campaign_id"
 				  "   AND o.schema = run.schema AND o.state IN ('queued', 'running', 'paused'))",

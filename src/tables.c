@@ -356,30 +356,31 @@ tables_read_group(AppTables *tables, int64 campaign_id, int64 list_id)
 
 	if (tables->read_group == NULL)
 		tables->read_group = prepare(
-			psprintf("SELECT c.id IS NOT NULL, l.id IS NOT NULL, g.id::pg_catalog.int8,"
-					 " g.configuration->>'twilioAccountSid',"
-					 " g.configuration->>'twilioAuthToken',"
-					 " g.configuration->>'twilioApiKeySid',"
-					 " g.configuration->>'twilioApiKeySecret',"
-					 " CASE pg_catalog.jsonb_typeof(g.configuration::jsonb->'twilioFromSmsNumber')"
-					 " WHEN 'array' THEN ARRAY(SELECT pg_catalog.jsonb_array_elements_text("
-					 "  g.configuration::jsonb->'twilioFromSmsNumber'))"
-					 " ELSE ARRAY[g.configuration->>'twilioFromSmsNumber'] END,"
-					 " g.configuration->>'twilioMessagingServiceSid',"
-					 " g.configuration->>'twilioMessagesPerSecond',"
-					 " coalesce(g.configuration->'quietHours'->>'from',"
-					 " CASE WHEN pg_catalog.jsonb_typeof(g.configuration::jsonb->'quietHours')"
-					 "  NOT IN ('object', 'null') THEN g.configuration->>'quietHours' END),"
-					 " g.configuration->'quietHours'->>'to',"
-					 " g.configuration->>'timeZone',"
-					 " (%s)::pg_catalog.timestamptz"
-					 " FROM (SELECT) one"
-					 " LEFT JOIN %s c ON c.id = $1"
-					 " LEFT JOIN %s l ON l.id = $2"
-					 " LEFT JOIN %s g ON g.id = l.group_id",
-					 value_expression(tables->campaigns, "c", "sendUntil"),
-					 table_name(tables->campaigns), table_name(tables->lists),
-					 table_name(tables->groups)),
+			psprintf(
+				"SELECT c.id IS NOT NULL, l.id IS NOT NULL, g.id::pg_catalog.int8,"
+				" g.configuration->>'twilioAccountSid',"
+				" g.configuration->>'twilioAuthToken',"
+				" g.configuration->>'twilioApiKeySid',"
+				" g.configuration->>'twilioApiKeySecret',"
+				" CASE pg_catalog.jsonb_typeof(g.configuration::jsonb->'twilioFromSmsNumber')"
+				" WHEN 'array' THEN ARRAY(SELECT pg_catalog.jsonb_array_elements_text("
+				"  g.configuration::jsonb->'twilioFromSmsNumber'))"
+				" ELSE ARRAY[g.configuration->>'twilioFromSmsNumber'] END,"
+				" g.configuration->>'twilioMessagingServiceSid',"
+				" g.configuration->>'twilioMessagesPerSecond',"
+				" coalesce(g.configuration->'quietHours'->>'from',"
+				" CASE WHEN pg_catalog.jsonb_typeof(g.configuration::jsonb->'quietHours') <> 'null'"
+				"  THEN g.configuration->>'quietHours' END),"
+				" g.configuration->'quietHours'->>'to',"
+				" g.configuration->>'timeZone',"
+				" (%s)::pg_catalog.timestamptz"
+				" FROM (SELECT) one"
+				" LEFT JOIN %s c ON c.id = $1"
+				" LEFT JOIN %s l ON l.id = $2"
+				" LEFT JOIN %s g ON g.id = l.group_id",
+				value_expression(tables->campaigns, "c", "sendUntil"),
+				table_name(tables->campaigns), table_name(tables->lists),
+				table_name(tables->groups)),
 			2, types);
 	if (execute(tables->read_group, values, NULL) != 1)
 		elog(ERROR, "more than one list or group with one id");

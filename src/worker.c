@@ -111,13 +111,28 @@ work_is_due(TimestampTz now)
 		   TimestampDifferenceExceeds(last_look, now, LOOK_INTERVAL_MS);
 }
 
+static bool
+claim_is_wanted(TimestampTz now)
+{
+	dlist_iter iter;
+
+	dlist_foreach (iter, &worker.runs)
+	{
+		if (wants_claim(dlist_container(Run, node, iter.cur), now))
+			return true;
+	}
+	return false;
+}
+
 /* How long to wait for the network, in ms. */
 static long
 wait_time(TimestampTz now)
 {
 	TimestampTz next = next_send_time();
-	long		most = last_look == 0 ? 0 : RECORD_DELAY_MS;
+	long		most = RECORD_DELAY_MS;
 
+	if (last_look == 0 || claim_is_wanted(now))
+		most = 0;
 	if (next_tick > now)
 		most = TimestampDifferenceMilliseconds(now, next_tick);
 	if (next != 0)
