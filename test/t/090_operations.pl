@@ -98,14 +98,32 @@ is_deeply([ grep { !$times{ /^readme/ ? 'README.md' . s/^readme | #\d+$//gr : 'd
 my ($yaml) = grep { $_->{language} eq 'yaml' } @blocks;
 my $queries = CPAN::Meta::YAML->read_string($yaml->{text})->[0];
 cmp_ok(scalar keys %$queries, '>=', 4, "$yaml->{name} has queries");
+sub collected
+{
+	my $name = shift;
+	my $csv = $node->safe_psql('operations', "SET ROLE monitor; $queries->{$name}{query}", extra_params => [ '--csv', '-P', 'tuples_only=off' ]);
+	return split /\n/, $csv;
+}
 for my $name (sort keys %$queries)
 {
-	my $csv = $node->safe_psql('operations', "SET ROLE monitor; $queries->{$name}{query}", extra_params => [ '--csv', '-P', 'tuples_only=off' ]);
-	my ($heading, @rows) = split /\n/, $csv;
+	my ($heading, @rows) = collected($name);
 	is($heading, join(',', map { keys %$_ } @{ $queries->{$name}{metrics} }), "$name: its columns are its metrics");
 	cmp_ok(scalar @rows, '>=', 1, "$name: rows");
-	note $csv;
 }
+sub trouble { return (collected('sendcampaign_trouble'))[1] =~ s/^(\d+),[^,]*,/$1,/r; }
+is(trouble(), '0,0,0', 'no trouble: no run without a worker, no doubt, no worker');
+$twilio->set(hold => 1, reset => 1);
+my $job = start_campaign($node, 2, db => 'operations');
+wait_for_flight($twilio, 1);
+is(trouble(), '0,0,1', 'a run goes on: one worker');
+set_and_reload($node, 'sendcampaign.enabled', 'off');
+$twilio->set(hold => 0);
+ok(worker_is_gone($node, 20), 'switched off');
+is(trouble(), '1,0,0', 'a run has no worker');
+set_and_reload($node, 'sendcampaign.enabled', 'on');
+$node->safe_psql('operations', "SELECT sendcampaign.pause($job)");
+is(trouble(), '0,0,0', 'paused, it wants none');
+ok(scalar(grep { $_ eq 'paused,1' } collected('sendcampaign_runs')), 'it is counted as paused');
 
 $node->stop;
 done_testing();
