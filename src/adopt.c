@@ -257,7 +257,9 @@ static void
 reread_run(Run *run)
 {
 	resume_run(run);
-	read_campaign(run);
+	/* what is in doubt, or was sent before commits were lost, is known by its text */
+	if (run->open == 0 && !run->lost_history)
+		read_campaign(run);
 	store_beginning(run, 0);
 }
 

@@ -449,17 +449,29 @@ enough_ready(const Run *run)
 	return Max(run->account->window, BATCH_SIZE / 2);
 }
 
-bool
-wants_claim(const Run *run, TimestampTz now)
+/*
+ * What waits for a sender who pauses is not ready; but so much of it is not
+ * to keep others claiming for ever.
+ */
+static bool
+has_room_for_claim(Run *run, TimestampTz now)
 {
 	int enough = enough_ready(run);
+	int blocked = run->num_ready > 0 ? run_num_blocked(run, now) : 0;
 
+	return run->num_ready - blocked < enough &&
+		   run->open - run->num_done - run->num_agenda - blocked < 4 * enough + 2 * BATCH_SIZE &&
+		   run->open < 4 * sendcampaign_max_concurrency + 16 * BATCH_SIZE;
+}
+
+bool
+wants_claim(Run *run, TimestampTz now)
+{
 	if (run->cancelled)
 		return wants_wind_up(run, now);
 	return !worker.leaving && sendcampaign_enabled && !run->exhausted && !run->finished &&
-		   run_may_send(run) && run->history == NULL && run->num_ready < enough &&
-		   run->claiming.until <= now && run->next_at <= now &&
+		   run_may_send(run) && run->history == NULL && run->claiming.until <= now &&
+		   run->next_at <= now &&
 		   (run->account == NULL || run->account->paused_until <= now || run->num_ready == 0) &&
-		   run->open - run->num_done - run->num_agenda < 4 * enough + 2 * BATCH_SIZE &&
-		   run->open < 4 * sendcampaign_max_concurrency + 16 * BATCH_SIZE;
+		   has_room_for_claim(run, now);
 }

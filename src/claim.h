@@ -41,6 +41,6 @@ extern void drop_claim(Claim *claim);
 extern void free_claim(Claim *claim);
 
 /* Does the run need another batch? */
-extern bool wants_claim(const Run *run, TimestampTz now);
+extern bool wants_claim(Run *run, TimestampTz now);
 
 #endif /* SENDCAMPAIGN_CLAIM_H */

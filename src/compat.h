@@ -11,6 +11,7 @@
 #include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
 #include "common/jsonapi.h"
+#include "miscadmin.h"
 #include "storage/latch.h"
 #if PG_VERSION_NUM >= 180000
 #include "storage/waiteventset.h"
@@ -88,6 +89,17 @@ compat_json_lexer(const char *json, int length, int encoding)
 	return makeJsonLexContextCstringLen(NULL, json, length, encoding, true);
 #else
 	return makeJsonLexContextCstringLen((char *) json, length, encoding, true);
+#endif
+}
+
+/* A process of its own, and not somebody's session? */
+static inline bool
+compat_is_background_worker(void)
+{
+#if PG_VERSION_NUM >= 170000
+	return AmBackgroundWorkerProcess();
+#else
+	return IsBackgroundWorker;
 #endif
 }
 

@@ -52,9 +52,10 @@ lock_run(int64 job_id)
 	Datum value = Int64GetDatum(job_id);
 	Oid	  role;
 
-	if (own_query("SELECT state, schema::text, role::text, total IS NOT NULL"
-				  " FROM sendcampaign.run WHERE job_id = $1 FOR UPDATE",
-				  1, &type, &value, NULL) == 0)
+	if (own_query(
+			"SELECT state, schema::text, role::text, total IS NOT NULL, test_phone IS NOT NULL"
+			" FROM sendcampaign.run WHERE job_id = $1 FOR UPDATE",
+			1, &type, &value, NULL) == 0)
 		fail_no_run(job_id);
 	role = get_role_oid(spi_string(0, 3), true);
 	if (!is_for_caller(role))
@@ -111,17 +112,19 @@ sendcampaign_settle(PG_FUNCTION_ARGS)
 	Datum		id = Int64GetDatum(list_user_id);
 	AppTables  *tables;
 	Oid			role;
+	bool		counts;
 	ActingScope scope;
 
 	check_writable("sendcampaign.settle()");
 	spi_check(SPI_connect(), SPI_OK_CONNECT, "SPI_connect");
 	role = lock_run(job_id);
 	tables = tables_open(spi_string(0, 2));
+	counts = sent && !spi_bool(0, 5); /* a test is counted nowhere */
 	settle_message(job_id, list_user_id, sent);
 	if (!OidIsValid(role))
 		role = GetUserId(); /* it was dropped: only a superuser comes here */
 	act_as(role, &scope);
-	if (sent)
+	if (counts)
 		tables_count_sent(tables, make_array(&id, NULL, 1, INT8OID));
 	report_settled(tables, job_id);
 	act_as_caller(role, &scope);

@@ -408,23 +408,25 @@ give_up_history(Run *run)
 	run->history = NULL;
 }
 
-/* The witness, if there is one; in SPI_tuptable: its sid, segments, count. */
+/* The witness, if there is one; in SPI_tuptable: its sid, segments, count, to this phone? */
 static bool
 find_witness(const Message *message, bool has_link)
 {
 	static OwnStatement by_link = {
-		"SELECT min(sid), min(segments), count(*) FROM sendcampaign.witness"
+		"SELECT coalesce(min(sid) FILTER (WHERE phone = $3), min(sid)), min(segments), count(*),"
+		" bool_or(phone = $3) FROM sendcampaign.witness"
 		" WHERE job_id = $1 AND list_user_id = $2",
-		2,
-		{INT8OID, INT8OID}};
+		3,
+		{INT8OID, INT8OID, TEXTOID}};
 	static OwnStatement by_phone = {
-		"SELECT min(sid), min(segments), count(*) FROM sendcampaign.witness"
+		"SELECT min(sid), min(segments), count(*), true FROM sendcampaign.witness"
 		" WHERE job_id = $1 AND phone = $2",
 		2,
 		{INT8OID, TEXTOID}};
 	Datum values[] = {Int64GetDatum(message->claim->run->job_id),
 					  has_link ? Int64GetDatum(message->list_user_id)
-							   : CStringGetTextDatum(message->phone)};
+							   : CStringGetTextDatum(message->phone),
+					  CStringGetTextDatum(message->phone)};
 
 	(void) own_execute(has_link ? &by_link : &by_phone, values, NULL);
 	return spi_int64(0, 3) > 0;
@@ -444,15 +446,27 @@ take_witness(const Message *message)
 	return own_execute(&statement, values, NULL) == 1;
 }
 
+static void
+leave_in_doubt(Message *message, const char *why)
+{
+	message->sid = NULL;
+	message->error_message = message_strdup(message, why);
+	message_done(message, OUTCOME_IN_DOUBT);
+}
+
 /*
  * A text without a link says only that the number has it.  If more than one
- * recipient has the number, nobody can tell which of them it was.
+ * recipient has the number, nobody can tell which of them it was.  A link says
+ * who; but the number may be another now, or it was a test of the author's.
  */
 static void
 recognize(Message *message, bool has_link)
 {
+	bool same_phone;
+
 	if (!find_witness(message, has_link))
 		return;
+	same_phone = spi_bool(0, 4);
 	message->attempts = 1;
 	if (has_link || spi_int64(0, 3) == 1)
 	{
@@ -460,14 +474,12 @@ recognize(Message *message, bool has_link)
 		message->segments = spi_int32(0, 2);
 	}
 	message_done(message, OUTCOME_SENT);
-	if (message->sid == NULL || (!has_link && !take_witness(message)))
-	{
-		message->sid = NULL;
-		message->error_message = message_strdup(
+	if (!same_phone)
+		leave_in_doubt(message, "Twilio's list has this recipient's message, to another number");
+	else if (message->sid == NULL || (!has_link && !take_witness(message)))
+		leave_in_doubt(
 			message,
 			"Twilio's list has a message with this text to this number, and it cannot be told whether it was this recipient's");
-		message_done(message, OUTCOME_IN_DOUBT);
-	}
 }
 
 void

@@ -336,7 +336,8 @@ authorization(const char *user, const char *password)
 	char *encoded = palloc0(size);
 	char *header;
 
-	(void) pg_b64_encode((void *) plain, strlen(plain), encoded, size);
+	if (pg_b64_encode((void *) plain, strlen(plain), encoded, size) < 0)
+		elog(ERROR, "could not encode credentials");
 	header = psprintf("Authorization: Basic %s", encoded);
 	pfree(plain);
 	pfree(encoded);

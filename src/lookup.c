@@ -434,32 +434,39 @@ find_twin(const Message *message)
 	return twin;
 }
 
-/* Has the run left another message with this phone in doubt? */
+/*
+ * Has another message with this text to this phone been left in doubt?  With a
+ * link, that is one to the same recipient: a test has the same link.
+ */
 static bool
 has_twin_in_tables(const Message *message)
 {
-	Oid	  types[] = {INT8OID, TEXTOID, INT8OID};
-	Datum values[] = {Int64GetDatum(message->claim->run->job_id),
-					  CStringGetTextDatum(message->phone), Int64GetDatum(message->list_user_id)};
+	const Campaign *campaign = &message->claim->run->campaign;
+	Oid				types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID, BOOLOID, INT8OID};
+	Datum			values[] = {
+				  Int64GetDatum(message->claim->run->job_id), Int64GetDatum(message->list_user_id),
+				  CStringGetTextDatum(message->phone),		  CStringGetTextDatum(campaign->message),
+				  BoolGetDatum(message->link != NULL),		  Int64GetDatum(campaign->id)};
 
-	return own_query("SELECT FROM sendcampaign.message WHERE job_id = $1 AND phone = $2"
-					 " AND status = 'in_doubt' AND list_user_id <> $3",
-					 3, types, values, NULL) > 0;
+	return own_query("SELECT FROM sendcampaign.run r JOIN sendcampaign.message m USING (job_id)"
+					 " WHERE r.in_doubt > 0 AND r.message = $4 AND m.phone = $3"
+					 " AND m.status = 'in_doubt' AND (r.job_id, m.list_user_id) <> ($1, $2)"
+					 " AND (NOT $5 OR (r.campaign_id = $6 AND m.list_user_id = $2))",
+					 6, types, values, NULL) > 0;
 }
 
 static void
 settle_lookup(Message *message)
 {
 	Lookup *lookup = message->lookup;
-	Twin	twin = message->link ? TWIN_NONE : find_twin(message);
+	Twin	twin = find_twin(message);
 
 	drop_known_candidates(lookup);
 	if (lookup->num_candidates == 0)
 		not_found(message);
 	else if (twin == TWIN_UNDER_WAY)
 		return; /* see again when that one is recorded */
-	else if (lookup->num_candidates > 1 || twin == TWIN_IN_DOUBT ||
-			 (message->link == NULL && has_twin_in_tables(message)))
+	else if (lookup->num_candidates > 1 || twin == TWIN_IN_DOUBT || has_twin_in_tables(message))
 		leave_in_doubt(message, "Twilio's list has several messages that it can be");
 	else
 	{

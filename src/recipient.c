@@ -8,10 +8,10 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "compat.h"
 #include "miscadmin.h"
 #include "opt_out.h"
 #include "own.h"
-#include "postmaster/bgworker.h"
 #include "quiet.h"
 #include "recipient.h"
 #include "render.h"
@@ -58,7 +58,7 @@ tell_of_zone(Campaign *campaign, const Recipient *recipient, const char *name)
 	if (campaign->zone_told || (name == NULL && campaign->group->says_zone))
 		return;
 	campaign->zone_told = true;
-	ereport(IsBackgroundWorker ? LOG : NOTICE,
+	ereport(compat_is_background_worker() ? LOG : NOTICE,
 			(name ? errmsg("sendcampaign: list user %lld has an unknown time zone \"%s\"",
 						   (long long) recipient->list_user_id, name)
 				  : errmsg("sendcampaign: list user %lld has no time zone",

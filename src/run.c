@@ -237,6 +237,22 @@ run_use_group(Run *run, GroupConfig *group, MemoryContext context)
 	}
 }
 
+int
+run_num_blocked(Run *run, TimestampTz now)
+{
+	dlist_iter iter;
+	int		   count = 0;
+
+	dlist_foreach (iter, &run->queues)
+	{
+		SendQueue *queue = dlist_container(SendQueue, node, iter.cur);
+
+		if (queue->sender->paused_until > now)
+			count += queue->num_ready;
+	}
+	return count;
+}
+
 SendQueue *
 run_queue(Run *run, const char *account_sid, const char *name)
 {
@@ -272,6 +288,7 @@ leave_state(Message *message)
 	{
 		case MESSAGE_READY:
 			dlist_delete(&message->node);
+			message->queue->num_ready--;
 			run->num_ready--;
 			break;
 		case MESSAGE_WAITING:
@@ -335,7 +352,19 @@ message_ready(Message *message)
 	message->state = MESSAGE_READY;
 	message->outcome = OUTCOME_NONE;
 	dlist_push_tail(&message->queue->ready, &message->node);
+	message->queue->num_ready++;
 	run->num_ready++;
+}
+
+void
+message_sending(Message *message, Account *account)
+{
+	leave_state(message);
+	message->state = MESSAGE_SENDING;
+	message->account = account;
+	message->attempts++;
+	message->sent_at = GetCurrentTimestamp();
+	message->claim->run->in_flight++;
 }
 
 void

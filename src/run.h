@@ -47,6 +47,7 @@ typedef struct SendQueue
 	dlist_node node; /* in run->queues */
 	Sender	  *sender;
 	dlist_head ready; /* Message, to be sent */
+	int		   num_ready;
 } SendQueue;
 
 /* One kind of database work of a run that has to wait, longer each time. */
@@ -231,11 +232,16 @@ extern void run_use_group(Run *run, GroupConfig *group, MemoryContext context);
 /* The run's queue for a sender of that name, made if it is new. */
 extern SendQueue *run_queue(Run *run, const char *account_sid, const char *sender);
 
+/* Messages that wait for a sender who pauses. */
+extern int run_num_blocked(Run *run, TimestampTz now);
+
 /* Takes a message from where it is and sets its outcome. */
 extern void message_done(Message *message, Outcome outcome);
 /* Puts a message into the agenda, as MESSAGE_WAITING, _IN_DOUBT or _LOCKED. */
 extern void message_wait(Message *message, MessageState state, TimestampTz due);
 extern void message_ready(Message *message);
+/* HTTP has it. */
+extern void message_sending(Message *message, Account *account);
 extern void message_lookup_ready(Message *message);
 /* A string in the memory of the message's claim; NULL for NULL. */
 extern char *message_strdup(Message *message, const char *string);

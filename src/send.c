@@ -83,13 +83,7 @@ start_message(Message *message)
 	if (!account_start(account, url.data, &form, MAX_ANSWER_BYTES, message))
 		return false;
 	sender_used(message->queue->sender, message_segments(message), pace_now);
-	dlist_delete(&message->node);
-	message->claim->run->num_ready--;
-	message->state = MESSAGE_SENDING;
-	message->account = account;
-	message->attempts++;
-	message->sent_at = GetCurrentTimestamp();
-	message->claim->run->in_flight++;
+	message_sending(message, account);
 	return true;
 }
 
@@ -221,7 +215,7 @@ failed(Message *message, const Verdict *verdict)
 	message_done(message, OUTCOME_FAILED);
 	count_verdict(run, true);
 	if (verdict->kind == VERDICT_TEXT_FAILED && !run->any_sent &&
-		++run->text_failures >= MAX_TEXT_FAILURES)
+		!template_is_personal(run->campaign.template) && ++run->text_failures >= MAX_TEXT_FAILURES)
 		run_stop(run, psprintf("Twilio refuses the text: %d %s", verdict->error_code,
 							   verdict->error_message));
 }

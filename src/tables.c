@@ -190,17 +190,31 @@ value_expression(Oid table, const char *alias, const char *key)
 	return pstrdup("NULL::pg_catalog.text");
 }
 
-/* The same for people to read: what is an array or an object is no text. */
+/* A JSON value as people read it: an array or an object is no text. */
+static char *
+json_text(const char *value)
+{
+	return psprintf("CASE WHEN pg_catalog.jsonb_typeof((%s)::jsonb) NOT IN ('array', 'object')"
+					" THEN (%s)::jsonb #>> '{}' END",
+					value, value);
+}
+
+/* As value_expression, for people to read. */
 static char *
 text_expression(Oid table, const char *alias, const char *key)
 {
-	char *value = value_expression(table, alias, key);
+	const char *column = column_for(table, key);
+	Oid			type = column ? get_atttype(table, get_attnum(table, column)) : InvalidOid;
 
-	if (column_for(table, key) || !has_column(table, "data"))
-		return value;
-	return psprintf("CASE WHEN pg_catalog.jsonb_typeof(%s.data::jsonb->%s)"
-					" NOT IN ('array', 'object') THEN %s END",
-					alias, quote_literal_cstr(key), value);
+	if (column == NULL)
+		return has_column(table, "data")
+				   ? json_text(psprintf("%s.data::jsonb->%s", alias, quote_literal_cstr(key)))
+				   : pstrdup("NULL::pg_catalog.text");
+	if (type == JSONOID || type == JSONBOID)
+		return json_text(psprintf("%s.%s", alias, quote_identifier(column)));
+	if (type_is_array(type) || type_is_rowtype(type))
+		return pstrdup("NULL::pg_catalog.text");
+	return value_expression(table, alias, key);
 }
 
 static char *

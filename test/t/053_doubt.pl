@@ -143,11 +143,7 @@ $job = two_runs_with_faults('Two runs, both taken', 'fault:drop-after' => '#2');
 is(messages_of_both($job, 'status'), "in_doubt\nin_doubt", 'two runs, both taken: nobody can tell which is which');
 is(scalar(@{[ $twilio->ledger ]}), 2, 'none was sent again');
 $job = two_runs_with_faults('Two runs, one taken', 'fault:drop-after' => '#1', 'fault:drop-before' => '#1');
-TODO:
-{
-	local $TODO = 'a twin that another run has left in doubt is not known any more';
-	is(messages_of_both($job, 'status'), "in_doubt\nin_doubt", 'two runs, one taken: nobody can tell which one');
-}
+is(messages_of_both($job, 'status'), "in_doubt\nin_doubt", 'two runs, one taken: nobody can tell which one');
 is(scalar(@{[ $twilio->ledger ]}), 1, 'none was sent again');
 $job = two_runs_with_faults('Two runs, none taken', 'fault:drop-before' => '#2');
 is(messages_of_both($job, 'status, attempts'), "sent|2\nsent|2", 'two runs, none taken: both are sent again');
