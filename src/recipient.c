@@ -94,7 +94,12 @@ set_times(Campaign *campaign, Recipient *recipient, uint64 row, TimestampTz now)
 
 		recipient->due = end_of_night(hours, zone, now, &recipient->until);
 	}
-	if (end != 0 && (recipient->until == 0 || end < recipient->until))
+	if (end == 0)
+		return;
+	/* whose night is longer than there is time need not be waited for */
+	if (recipient->due != 0 && end > now)
+		recipient->due = Min(recipient->due, end);
+	if (recipient->until == 0 || end < recipient->until)
 		recipient->until = end;
 }
 

@@ -138,6 +138,9 @@ set_until($campaign, q{now() + interval '1 hour'});
 $job = start_campaign($node, $campaign);
 $node->poll_query_until('postgres', "SELECT next_at > now() FROM sendcampaign.run WHERE job_id = $job");
 is(run_row($node, $job)->{sent}, 20, 'those who are awake get it in time');
+is($node->safe_psql('postgres', qq{SELECT next_at = (data->>'sendUntil')::timestamptz
+	FROM sendcampaign.run r JOIN ac_campaigns c ON c.id = r.campaign_id WHERE job_id = $job}), 't',
+	'nobody waits for a morning that is too late');
 wait_for_no_worker($node);
 set_until($campaign, q{now() - interval '1 s'});
 sql("UPDATE sendcampaign.batch SET due = now(); UPDATE sendcampaign.run SET next_at = now() WHERE job_id = $job; SELECT sendcampaign.wake()");
