@@ -128,26 +128,15 @@ store_opt_outs(const Campaign *campaign, Datum phones, const char *reason, const
 	insert_if_not_locked(&statement, values);
 }
 
-static char *
-phone_argument(FunctionCallInfo fcinfo)
-{
-	char *phone = PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0));
-	char *e164 = phone ? normalize_phone(phone) : NULL;
-
-	if (e164 == NULL)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("phone number is not in E.164 form"),
-						errhint("Write it with a plus sign and the country, as +15550000001.")));
-	return e164;
-}
-
 /* The arguments of both functions: phone, schema, group; null: all groups. */
 static void
 read_arguments(FunctionCallInfo fcinfo, Datum *values, char *nulls)
 {
 	bool all = PG_ARGISNULL(1);
 
-	values[0] = CStringGetTextDatum(phone_argument(fcinfo));
+	char *phone = PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	values[0] = CStringGetTextDatum(require_phone(phone));
 	values[1] = CStringGetTextDatum(sendcampaign_schema);
 	values[2] = all ? (Datum) 0 : PG_GETARG_DATUM(1);
 	nulls[0] = ' ';

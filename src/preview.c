@@ -340,14 +340,11 @@ Datum
 sendcampaign_send_test(PG_FUNCTION_ARGS)
 {
 	Call  call;
-	char *phone = normalize_phone(text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	char *phone;
 	int64 job_id;
 
 	check_writable("sendcampaign.send_test()");
-	if (phone == NULL)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("phone number is not in E.164 form"),
-						errhint("Write it with a plus sign and the country, as +15550000001.")));
+	phone = require_phone(text_to_cstring(PG_GETARG_TEXT_PP(1)));
 	begin_call(&call, PG_GETARG_INT64(0));
 	check_sender(call.campaign.tables, call.role, false);
 	call.campaign.test_phone = phone;

@@ -33,4 +33,7 @@ extern char *render_link(const char *base_url, int64 list_user_id, int64 campaig
  */
 extern char *normalize_phone(const char *phone);
 
+/* The same; throws where there is none. */
+extern char *require_phone(const char *phone);
+
 #endif /* SENDCAMPAIGN_RENDER_H */
