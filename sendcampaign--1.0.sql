@@ -141,6 +141,7 @@ CREATE TABLE sendcampaign.witness (
     phone text NOT NULL,
     list_user_id bigint NOT NULL,
     segments integer NOT NULL,
+    text_hash bigint NOT NULL,
     PRIMARY KEY (job_id, sid)
 );
 CREATE INDEX witness_list_user ON sendcampaign.witness (job_id, list_user_id);

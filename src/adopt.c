@@ -76,7 +76,8 @@ read_queue(int limit)
 	static OwnStatement statement = {
 		"SELECT job_id, campaign_id, schema::text, list_id, message, base_url,"
 		" total IS NOT NULL, state = 'queued', system_identifier = $3 AND database = $6,"
-		" history IS DISTINCT FROM $5, read_back, started_at, test_phone, state = 'cancelled'"
+		" history IS DISTINCT FROM $5, read_back, started_at, test_phone, state = 'cancelled',"
+		" queued_at"
 		" FROM sendcampaign.run r WHERE role = $1::name" IS_WAITING
 		" AND job_id <> ALL ($2)" NOT_CONFUSED " ORDER BY queued_at, job_id LIMIT $4"
 		" FOR NO KEY UPDATE SKIP LOCKED",
@@ -132,12 +133,14 @@ create_run(uint64 row, QueuedRun *queued)
 	run->started_at = spi_timestamptz(row, 12);
 	run->campaign.test_phone = spi_string(row, 13);
 	run->cancelled = queued->cancelled = spi_bool(row, 14);
+	run->queued_at = spi_timestamptz(row, 15);
 	reset_verdicts(run);
 	dlist_init(&run->claims);
 	dlist_init(&run->queues);
 	dlist_init(&run->lookups);
 	dlist_init(&run->done);
 	dlist_init(&run->recorded);
+	dlist_init(&run->recorded_skips);
 	MemoryContextSwitchTo(old);
 	return run;
 }

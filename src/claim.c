@@ -20,6 +20,7 @@
 #include "mb/pg_wchar.h"
 #include "orders.h"
 #include "own.h"
+#include "record.h"
 #include "render.h"
 #include "settings.h"
 #include "utils/array.h"
@@ -118,7 +119,8 @@ collect_ready(const Claim *claim, ClaimArrays *arrays)
 	{
 		const Message *message = &claim->messages[i];
 
-		if (message->state != MESSAGE_READY)
+		/* what was recognized as sent is not recorded yet, and must not get lost */
+		if (message->state != MESSAGE_READY && message->outcome == OUTCOME_SKIPPED)
 			continue;
 		arrays->ids[arrays->count] = Int64GetDatum(message->list_user_id);
 		arrays->phones[arrays->count] = CStringGetTextDatum(message->phone);
@@ -228,6 +230,7 @@ make_claim(Run *run, int batch, const Recipient *recipients, int count)
 	if (run->cancelled)
 		skip_ready(claim);
 	store_claim(claim);
+	record_skipped(claim);
 	claim->stored = true;
 }
 
@@ -315,8 +318,10 @@ drop_unfinished_claim(Run *run)
 	{
 		Claim *claim = dlist_container(Claim, node, iter.cur);
 
-		if (claim->tentative && !claim->stored)
-			drop_claim(claim);
+		if (!claim->tentative || claim->stored)
+			continue;
+		unrecord_skipped(claim);
+		drop_claim(claim);
 	}
 }
 

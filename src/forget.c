@@ -123,6 +123,9 @@ sendcampaign_forget_recipient(PG_FUNCTION_ARGS)
 		" FROM sendcampaign.run WHERE run.job_id = message.job_id"
 		" AND message.phone = ANY ($3) AND" IS_FOR_CALLER,
 		3, types, values, NULL);
+	(void) own_query("UPDATE sendcampaign.run SET test_phone = ''"
+					 " WHERE test_phone = ANY ($3) AND finished_at IS NOT NULL AND" IS_FOR_CALLER,
+					 3, types, values, NULL);
 	(void) own_query("DELETE FROM sendcampaign.witness USING sendcampaign.run"
 					 " WHERE run.job_id = witness.job_id"
 					 " AND witness.phone = ANY ($3) AND" IS_FOR_CALLER,

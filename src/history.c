@@ -20,6 +20,7 @@
 
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "history.h"
 #include "listing.h"
 #include "mb/pg_wchar.h"
@@ -35,12 +36,8 @@
 #define MAX_PAGES	   10000
 #define MAX_PAGE_BYTES (64 * 1024 * 1024)
 
-/*
- * Clocks may differ by so much, in seconds.  Where a link tells which messages
- * are the run's, there is no harm in looking far back.
- */
-#define TIME_SLACK_LINK (24 * 60 * 60)
-#define TIME_SLACK_TEXT (15 * 60)
+/* Clocks may differ by so much, in seconds. */
+#define TIME_SLACK (15 * 60)
 
 typedef struct Witness
 {
@@ -48,6 +45,7 @@ typedef struct Witness
 	char *phone;
 	int64 list_user_id; /* 0 where the text has no link */
 	int	  segments;
+	int64 text_hash;
 } Witness;
 
 typedef struct History
@@ -126,12 +124,10 @@ begin_reading_back(Run *run)
 	history->page_context = AllocSetContextCreate(run->context, "sendcampaign history",
 												  ALLOCSET_DEFAULT_SIZES);
 	set_link(history);
-	history->since = timestamptz_to_time_t(run->started_at) -
-					 (history->link_start ? TIME_SLACK_LINK : TIME_SLACK_TEXT);
+	history->since = timestamptz_to_time_t(run->started_at) - TIME_SLACK;
 	initStringInfo(&url);
 	append_messages_url(&url, run->account->sid);
-	append_history_query(
-		&url, run->campaign.group->num_senders == 1 ? run->campaign.group->senders[0] : "");
+	append_history_query(&url);
 	history->url = url.data;
 	run->history = history;
 	MemoryContextSwitchTo(old);
@@ -181,6 +177,12 @@ is_text_of(const Run *run, const char *body)
 	return template_matches(run->campaign.template, body);
 }
 
+static int64
+hash_of_text(const char *text)
+{
+	return (int64) hash_bytes_extended((const unsigned char *) text, strlen(text), 0);
+}
+
 static void
 add_witness(History *history, const ListedMessage *listed, int64 list_user_id)
 {
@@ -198,18 +200,8 @@ add_witness(History *history, const ListedMessage *listed, int64 list_user_id)
 	witness->phone = pstrdup(listed->to);
 	witness->list_user_id = list_user_id;
 	witness->segments = listed->segments;
+	witness->text_hash = hash_of_text(listed->body);
 	MemoryContextSwitchTo(old);
-}
-
-static bool
-is_from_senders(const ListedMessage *listed, const Run *run)
-{
-	for (int i = 0; i < run->campaign.group->num_senders; i++)
-	{
-		if (is_from_sender(listed, run->campaign.group->senders[i]))
-			return true;
-	}
-	return false;
 }
 
 static void
@@ -223,7 +215,6 @@ look_at_past(void *arg, const ListedMessage *listed)
 	history->last_created = listed->created;
 	history->newest = Max(history->newest, listed->created);
 	if (listed->sid == NULL || listed->to == NULL || listed->body == NULL ||
-		(history->link_start == NULL && !is_from_senders(listed, history->run)) ||
 		(listed->created > 0 && listed->created < history->since))
 		return;
 	if (history->link_start)
@@ -284,11 +275,11 @@ take_history_answer(History *history, const HttpResponse *response)
 		history->url = MemoryContextStrdup(run->context, url.data);
 }
 
-/* The page's witnesses as arrays: sids, phones, list user ids, segments. */
+/* The page's witnesses as arrays: sids, phones, list user ids, segments, hashes. */
 static void
 witness_arrays(const History *history, Datum *arrays)
 {
-	static const Oid types[] = {TEXTOID, TEXTOID, INT8OID, INT4OID};
+	static const Oid types[] = {TEXTOID, TEXTOID, INT8OID, INT4OID, INT8OID};
 	Datum			*columns[lengthof(types)];
 
 	for (int c = 0; c < lengthof(types); c++)
@@ -301,6 +292,7 @@ witness_arrays(const History *history, Datum *arrays)
 		columns[1][i] = CStringGetTextDatum(witness->phone);
 		columns[2][i] = Int64GetDatum(witness->list_user_id);
 		columns[3][i] = Int32GetDatum(witness->segments);
+		columns[4][i] = Int64GetDatum(witness->text_hash);
 	}
 	for (int c = 0; c < lengthof(types); c++)
 		arrays[c] = make_array(columns[c], NULL, history->num_witnesses, types[c]);
@@ -311,26 +303,26 @@ static void
 insert_witnesses(const Run *run)
 {
 	static OwnStatement with_link = {
-		"INSERT INTO sendcampaign.witness (job_id, sid, phone, list_user_id, segments)"
-		" SELECT $1, u.* FROM unnest($2, $3, $4, $5) u(sid, phone, id, segments)"
+		"INSERT INTO sendcampaign.witness (job_id, sid, phone, list_user_id, segments, text_hash)"
+		" SELECT $1, u.* FROM unnest($2, $3, $4, $5, $6) u(sid, phone, id, segments, text_hash)"
 		" WHERE NOT EXISTS (SELECT FROM sendcampaign.message m JOIN sendcampaign.run r"
-		"  ON r.job_id = m.job_id WHERE r.campaign_id = $6 AND m.list_user_id = u.id"
+		"  ON r.job_id = m.job_id WHERE r.campaign_id = $7 AND m.list_user_id = u.id"
 		"  AND m.sid = u.sid)"
 		" ON CONFLICT DO NOTHING",
-		6,
-		{INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID}};
+		7,
+		{INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT8OID}};
 	static OwnStatement without_link = {
-		"INSERT INTO sendcampaign.witness (job_id, sid, phone, list_user_id, segments)"
-		" SELECT $1, u.* FROM unnest($2, $3, $4, $5) u(sid, phone, id, segments)"
+		"INSERT INTO sendcampaign.witness (job_id, sid, phone, list_user_id, segments, text_hash)"
+		" SELECT $1, u.* FROM unnest($2, $3, $4, $5, $6) u(sid, phone, id, segments, text_hash)"
 		" WHERE NOT EXISTS (SELECT FROM sendcampaign.message m WHERE m.sid = u.sid)"
 		" ON CONFLICT DO NOTHING",
-		5,
-		{INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID}};
-	Datum values[6];
+		6,
+		{INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID}};
+	Datum values[7];
 
 	values[0] = Int64GetDatum(run->job_id);
 	witness_arrays(run->history, &values[1]);
-	values[5] = Int64GetDatum(run->campaign.id);
+	values[6] = Int64GetDatum(run->campaign.id);
 	(void) own_execute(run->history->link_start ? &with_link : &without_link, values, NULL);
 }
 
@@ -408,25 +400,26 @@ give_up_history(Run *run)
 	run->history = NULL;
 }
 
-/* The witness, if there is one; in SPI_tuptable: its sid, segments, count, to this phone? */
+/* The witness, if there is one; in SPI_tuptable: its sid, segments, count, to this phone, with this text? */
 static bool
 find_witness(const Message *message, bool has_link)
 {
 	static OwnStatement by_link = {
 		"SELECT coalesce(min(sid) FILTER (WHERE phone = $3), min(sid)), min(segments), count(*),"
-		" bool_or(phone = $3) FROM sendcampaign.witness"
+		" bool_or(phone = $3), true FROM sendcampaign.witness"
 		" WHERE job_id = $1 AND list_user_id = $2",
 		3,
 		{INT8OID, INT8OID, TEXTOID}};
 	static OwnStatement by_phone = {
-		"SELECT min(sid), min(segments), count(*), true FROM sendcampaign.witness"
-		" WHERE job_id = $1 AND phone = $2",
-		2,
-		{INT8OID, TEXTOID}};
+		"SELECT min(sid), min(segments), count(*), true, bool_and(text_hash = $3)"
+		" FROM sendcampaign.witness WHERE job_id = $1 AND phone = $2",
+		3,
+		{INT8OID, TEXTOID, INT8OID}};
 	Datum values[] = {Int64GetDatum(message->claim->run->job_id),
 					  has_link ? Int64GetDatum(message->list_user_id)
 							   : CStringGetTextDatum(message->phone),
-					  CStringGetTextDatum(message->phone)};
+					  has_link ? CStringGetTextDatum(message->phone)
+							   : Int64GetDatum(hash_of_text(message->text))};
 
 	(void) own_execute(has_link ? &by_link : &by_phone, values, NULL);
 	return spi_int64(0, 3) > 0;
@@ -463,10 +456,12 @@ static void
 recognize(Message *message, bool has_link)
 {
 	bool same_phone;
+	bool same_text;
 
 	if (!find_witness(message, has_link))
 		return;
 	same_phone = spi_bool(0, 4);
+	same_text = spi_bool(0, 5);
 	message->attempts = 1;
 	if (has_link || spi_int64(0, 3) == 1)
 	{
@@ -476,6 +471,8 @@ recognize(Message *message, bool has_link)
 	message_done(message, OUTCOME_SENT);
 	if (!same_phone)
 		leave_in_doubt(message, "Twilio's list has this recipient's message, to another number");
+	else if (!same_text)
+		leave_in_doubt(message, "Twilio's list has a text to this number that it may be");
 	else if (message->sid == NULL || (!has_link && !take_witness(message)))
 		leave_in_doubt(
 			message,

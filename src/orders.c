@@ -30,13 +30,16 @@
 /* Batches skipped in one statement. */
 #define WIND_UP_BATCHES 2
 
-/* The run's state in SPI_tuptable; NULL where it is gone. */
+/*
+ * The run's state in SPI_tuptable; NULL where it is gone, or is another one by
+ * now that has the same job.
+ */
 static const char *
 state_of(const Run *run, uint64 count)
 {
 	for (uint64 i = 0; i < count; i++)
 	{
-		if (spi_int64(i, 1) == run->job_id)
+		if (spi_int64(i, 1) == run->job_id && spi_timestamptz(i, 3) == run->queued_at)
 			return spi_string(i, 2);
 	}
 	return NULL;
@@ -72,7 +75,9 @@ void
 follow_orders(void)
 {
 	static OwnStatement statement = {
-		"SELECT job_id, state FROM sendcampaign.run WHERE job_id = ANY ($1)", 1, {INT8ARRAYOID}};
+		"SELECT job_id, state, queued_at FROM sendcampaign.run WHERE job_id = ANY ($1)",
+		1,
+		{INT8ARRAYOID}};
 	Datum	   ids;
 	uint64	   count;
 	dlist_iter iter;

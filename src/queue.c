@@ -186,7 +186,8 @@ requeue_failed_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid
 				  " finished_at = NULL, error = NULL, next_at = NULL"
 				  " WHERE job_id = $1 AND state = 'failed' AND NOT EXISTS"
 				  "  (SELECT FROM sendcampaign.run o WHERE o.campaign_id = run.campaign_id"
-				  "   AND o.schema = run.schema AND o.state IN ('queued', 'running', 'paused'))",
+				  "   AND o.schema = run.schema AND o.test_phone IS NULL"
+				  "   AND o.state IN ('queued', 'running', 'paused'))",
 				  2, types, values, NULL) == 0)
 		fail_campaign_is_sending(campaign_id);
 	tables_reopen_job(tables, job_id);

@@ -9,6 +9,7 @@
 
 #include "catalog/pg_type.h"
 #include "compat.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "opt_out.h"
 #include "own.h"
@@ -36,6 +37,33 @@ recipient_skip(Recipient *recipient, SkipKind kind, const char *reason)
 	recipient->reason = reason;
 }
 
+/*
+ * The text, or NULL where it cannot be converted: one recipient's strange
+ * bytes are not the others' business.  Nothing here touches the database, so
+ * no subtransaction is needed.
+ */
+static char *
+render_safely(const Campaign *campaign, int64 list_user_id, char **values, const char **missing)
+{
+	MemoryContext context = CurrentMemoryContext;
+	char *volatile text = NULL;
+
+	*missing = NULL;
+	if (GetDatabaseEncoding() == PG_UTF8)
+		return campaign_render(campaign, list_user_id, values, missing);
+	PG_TRY();
+	{
+		text = campaign_render(campaign, list_user_id, values, missing);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	return text;
+}
+
 /* Sets the text, or why there is none. */
 static void
 set_text(const Campaign *campaign, Recipient *recipient, uint64 row)
@@ -44,11 +72,13 @@ set_text(const Campaign *campaign, Recipient *recipient, uint64 row)
 	char	  **values = spi_nullable_strings(row, VALUES, &count);
 	const char *missing;
 
-	recipient->text = campaign_render(campaign, recipient->list_user_id, values, &missing);
+	recipient->text = render_safely(campaign, recipient->list_user_id, values, &missing);
 	if (recipient->text)
 		recipient->link = campaign_link(campaign, recipient->list_user_id);
-	else
+	else if (missing)
 		recipient_skip(recipient, SKIP_NO_VALUE, psprintf("no value for \"%s\"", missing));
+	else
+		recipient_skip(recipient, SKIP_NO_VALUE, "a value cannot be converted to UTF-8");
 }
 
 /* People are told once a run, of the first recipient whose zone is not known. */
@@ -184,10 +214,10 @@ read_recipients(Campaign *campaign, ArrayType *ids, ArrayType *duplicates, Times
 			set_times(campaign, &recipients[i], i, now);
 	}
 	SPI_freetuptable(SPI_tuptable);
+	skip_opted_out(campaign, recipients, *count);
 	if (campaign->test_phone)
 		return recipients;
 	skip_duplicates(recipients, *count, duplicates);
-	skip_opted_out(campaign, recipients, *count);
 	skip_expired(campaign, recipients, *count, now);
 	return recipients;
 }

@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "batch.h"
 #include "catalog/pg_type.h"
 #include "claim.h"
 #include "debug_point.h"
@@ -285,14 +286,16 @@ put_back_released(Run *run)
 {
 	static OwnStatement statement = {
 		"INSERT INTO sendcampaign.batch (job_id, number, list_user_ids)"
-		" SELECT $1, 1 + greatest($2,"
-		"  (SELECT max(b.number) FROM sendcampaign.batch b WHERE b.job_id = $1),"
-		"  (SELECT max(c.number) FROM sendcampaign.claim c WHERE c.job_id = $1)), $3",
-		3,
-		{INT8OID, INT4OID, INT8ARRAYOID}};
+		" SELECT $1, (u.n - 1) / $4 + 1 + greatest($2,"
+		"  (SELECT max(b.number) FROM sendcampaign.batch b WHERE b.job_id = $1)),"
+		"  array_agg(u.id ORDER BY u.n)"
+		" FROM unnest($3) WITH ORDINALITY u(id, n) GROUP BY (u.n - 1) / $4",
+		4,
+		{INT8OID, INT4OID, INT8ARRAYOID, INT8OID}};
 	int	  count;
 	Datum ids = ids_with_outcome(OUTCOME_RELEASED, &count);
-	Datum values[] = {Int64GetDatum(run->job_id), Int32GetDatum(run->last_batch), ids};
+	Datum values[] = {Int64GetDatum(run->job_id), Int32GetDatum(run->last_batch), ids,
+					  Int64GetDatum(BATCH_SIZE)};
 
 	if (count == 0)
 		return;
@@ -414,7 +417,7 @@ needs_care(const Run *run)
 }
 
 static void
-move_to_recorded(Run *run)
+move_to(Run *run, dlist_head *list)
 {
 	for (int i = 0; i < num_recording; i++)
 	{
@@ -423,7 +426,7 @@ move_to_recorded(Run *run)
 		dlist_delete(&message->node);
 		run->num_done--;
 		message->state = MESSAGE_RECORDED;
-		dlist_push_tail(&run->recorded, &message->node);
+		dlist_push_tail(list, &message->node);
 	}
 }
 
@@ -447,7 +450,42 @@ record_outcomes(Run *run, bool careful)
 	add_counts(run);
 	if (!run->cancelled)
 		report_progress(run, careful);
-	move_to_recorded(run);
+	move_to(run, &run->recorded);
+}
+
+void
+record_skipped(Claim *claim)
+{
+	Run *run = claim->run;
+
+	num_recording = 0;
+	for (int i = 0; i < claim->num_messages; i++)
+	{
+		if (claim->messages[i].state == MESSAGE_DONE &&
+			claim->messages[i].outcome == OUTCOME_SKIPPED)
+			recording[num_recording++] = &claim->messages[i];
+	}
+	if (num_recording == 0)
+		return;
+	insert_messages(run, true);
+	add_counts(run);
+	move_to(run, &run->recorded_skips);
+}
+
+void
+unrecord_skipped(Claim *claim)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify (iter, &claim->run->recorded_skips)
+	{
+		Message *message = dlist_container(Message, node, iter.cur);
+
+		if (message->claim != claim)
+			continue;
+		dlist_delete(&message->node);
+		message_done(message, message->outcome);
+	}
 }
 
 /*
@@ -471,12 +509,12 @@ count_uncounted(Run *run)
 		tables_count_sent(run->campaign.tables, ids);
 }
 
-void
-forget_recorded(Run *run)
+static void
+forget_list(Run *run, dlist_head *list)
 {
 	dlist_mutable_iter iter;
 
-	dlist_foreach_modify (iter, &run->recorded)
+	dlist_foreach_modify (iter, list)
 	{
 		Message *message = dlist_container(Message, node, iter.cur);
 
@@ -488,14 +526,33 @@ forget_recorded(Run *run)
 }
 
 void
-unrecord(Run *run)
+forget_recorded(Run *run)
 {
-	while (!dlist_is_empty(&run->recorded))
+	forget_list(run, &run->recorded);
+	forget_list(run, &run->recorded_skips);
+}
+
+static void
+unrecord_list(dlist_head *list)
+{
+	while (!dlist_is_empty(list))
 	{
-		Message *message = dlist_container(Message, node, dlist_pop_head_node(&run->recorded));
+		Message *message = dlist_container(Message, node, dlist_pop_head_node(list));
 
 		message_done(message, message->outcome);
 	}
+}
+
+void
+unrecord(Run *run)
+{
+	unrecord_list(&run->recorded);
+}
+
+void
+unrecord_skips(Run *run)
+{
+	unrecord_list(&run->recorded_skips);
 }
 
 void

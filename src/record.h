@@ -28,6 +28,8 @@ extern void count_uncounted(Run *run);
 extern void forget_recorded(Run *run);
 /* After an abort: nothing of it was recorded. */
 extern void unrecord(Run *run);
+/* The same for what was recorded with claims. */
+extern void unrecord_skips(Run *run);
 
 /* Writes what keeps the run from going on, if that has changed. */
 extern void record_notice(Run *run);
@@ -37,5 +39,12 @@ extern void record_notice(Run *run);
  * error are what can still be recorded.
  */
 extern void record_without_extension(Run *run);
+
+/*
+ * Records those of a claim that is being made who get no message; and takes
+ * that back, after it has thrown.
+ */
+extern void record_skipped(Claim *claim);
+extern void unrecord_skipped(Claim *claim);
 
 #endif /* SENDCAMPAIGN_RECORD_H */

@@ -51,14 +51,9 @@ append_list_query(StringInfo url, const char *phone)
 }
 
 void
-append_history_query(StringInfo url, const char *sender)
+append_history_query(StringInfo url)
 {
 	appendStringInfoString(url, "?PageSize=" PAGE_SIZE);
-	if (sender[0] == '+')
-	{
-		appendStringInfoString(url, "&From=");
-		http_append_escaped(url, sender);
-	}
 }
 
 bool

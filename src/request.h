@@ -24,11 +24,11 @@ extern void append_create_form(StringInfo form, const char *sender, const char *
 extern void append_list_query(StringInfo url, const char *phone);
 
 /*
- * Appends the query that lists a number's messages; other senders cannot be
- * asked for, or not surely, so it lists the account's.  Not by date: a message
- * that is queued still has no date of sending, and might be left out.
+ * Appends the query that lists the account's messages: whatever sender they
+ * had then.  Not by date: a message that is queued still has no date of
+ * sending, and might be left out.
  */
-extern void append_history_query(StringInfo url, const char *sender);
+extern void append_history_query(StringInfo url);
 
 /*
  * Appends the URL of a list's next page, which Twilio gives as a path on the

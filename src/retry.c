@@ -48,7 +48,8 @@ check_campaign_is_not_sent(int64 job_id)
 
 	if (own_query("SELECT r.campaign_id FROM sendcampaign.run r JOIN sendcampaign.run o"
 				  " ON o.campaign_id = r.campaign_id AND o.schema = r.schema"
-				  " WHERE r.job_id = $1 AND o.state IN ('queued', 'running', 'paused') LIMIT 1",
+				  " WHERE r.job_id = $1 AND o.test_phone IS NULL"
+				  " AND o.state IN ('queued', 'running', 'paused') LIMIT 1",
 				  1, &type, &value, NULL) > 0)
 		fail_campaign_is_sending(spi_int64(0, 1));
 }

@@ -71,6 +71,7 @@ typedef struct Run
 	bool			exhausted;	   /* there are no more batches */
 	TimestampTz		next_at;	   /* all batches left have to wait until then; or 0 */
 	bool			asleep;		   /* that is in the tables, and no worker needed */
+	TimestampTz		queued_at;
 	TimestampTz		started_at;
 	bool			lost_history; /* commits may have been lost since it was written */
 	struct History *history;	  /* being read back, see history.c; else NULL */
@@ -92,12 +93,13 @@ typedef struct Run
 	int				num_agenda;	 /* messages in the agenda or lookups */
 	dlist_head		done;		 /* Message, with an outcome to be recorded */
 	int				num_done;
-	dlist_head		recorded;	   /* Message, recorded but not yet committed */
-	int				open;		   /* messages in memory */
-	int				in_flight;	   /* of them with HTTP */
-	bool			locks_told;	   /* the log has that list users are locked */
-	bool			not_answered;  /* look-ups are refused: doubt stays claimed */
-	int				text_failures; /* refused for their text, with none sent yet */
+	dlist_head		recorded;		/* Message, recorded but not yet committed */
+	dlist_head		recorded_skips; /* likewise, with their claims */
+	int				open;			/* messages in memory */
+	int				in_flight;		/* of them with HTTP */
+	bool			locks_told;		/* the log has that list users are locked */
+	bool			not_answered;	/* look-ups are refused: doubt stays claimed */
+	int				text_failures;	/* refused for their text, with none sent yet */
 	bool			any_sent;
 
 	Backoff claiming;
@@ -106,6 +108,7 @@ typedef struct Run
 	char   *stop_reason;   /* the run fails with this, or NULL */
 	bool	stop_recorded; /* that is in the tables */
 	bool	stop_durable;  /* and committed */
+	bool	unrecordable;  /* its outcomes, for an error that will not pass */
 	char   *notice;		   /* what sendcampaign.run.error shows meanwhile */
 } Run;
 

@@ -166,6 +166,7 @@ send_ready(void)
 	dlist_iter	  iter;
 	MemoryContext old;
 
+	growing = false;
 	if (worker.leaving || !sendcampaign_enabled)
 		return;
 	old = MemoryContextSwitchTo(answer_context);

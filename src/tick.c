@@ -131,6 +131,7 @@ forget_attempt(Run *run)
 	run->notice = NULL;
 	run->finished = false;
 	run->asleep = false;
+	run->unrecordable = false;
 	run->stop_recorded = run->stop_durable;
 	if (run->halted)
 		run->paused = false; /* by ourselves perhaps, and that is undone */
@@ -151,14 +152,20 @@ record_run(Run *run, bool careful)
 }
 
 static int
-count_recorded(Run *run)
+count_list(dlist_head *list)
 {
 	dlist_iter iter;
 	int		   count = 0;
 
-	dlist_foreach (iter, &run->recorded)
+	dlist_foreach (iter, list)
 		count++;
 	return count;
+}
+
+static int
+count_recorded(Run *run)
+{
+	return count_list(&run->recorded) + count_list(&run->recorded_skips);
 }
 
 static void
@@ -203,6 +210,24 @@ record_and_end_carefully(Run *run)
 	end_run(run, true);
 }
 
+static void
+fail_carefully(Run *run)
+{
+	fail_run(run, true);
+}
+
+/*
+ * What came of its messages cannot be recorded, ever: it fails with that, at
+ * least, and stays claimed.
+ */
+static void
+fail_unrecordable(Run *run)
+{
+	if (run->stop_reason == NULL || run->stop_recorded || run->recording.until != 0)
+		return;
+	run->unrecordable = guarded(fail_carefully, run, &run->recording);
+}
+
 /* True where a run has ended. */
 static bool
 record_all(bool careful)
@@ -215,12 +240,15 @@ record_all(bool careful)
 	{
 		Run *run = dlist_container(Run, node, iter.cur);
 
-		if ((run->recording.until > now && !worker.leaving) || run->forgotten)
+		if ((run->recording.until > now && !worker.leaving) || run->forgotten || run->unrecordable)
 			continue;
 		if (!careful)
 			record_and_end(run);
 		else if (!guarded(record_and_end_carefully, run, &run->recording))
+		{
 			forget_attempt(run);
+			fail_unrecordable(run);
+		}
 		ended |= run->stop_recorded || run->finished;
 	}
 	last_record = now;
@@ -323,7 +351,7 @@ is_through(Run *run)
 {
 	if (run->in_flight > 0 || history_is_under_way(run))
 		return false; /* answers are still to come */
-	if (run->finished || run->asleep || run->forgotten)
+	if (run->finished || run->asleep || run->forgotten || run->unrecordable)
 		return true;
 	if (run->num_done > 0)
 		return false;
@@ -363,6 +391,7 @@ after_abort(void)
 		Run *run = dlist_container(Run, node, iter.cur);
 
 		forget_attempt(run);
+		unrecord_skips(run);
 		drop_tentative_claims(run);
 		run->exhausted = false;
 		run->next_at = 0;

@@ -1,4 +1,4 @@
-# Found in review: what was sent is mistaken for something else, or forgotten.
+# Senders and texts that change in mid-run, and bytes that are no text.
 use strict;
 use warnings;
 use FindBin;

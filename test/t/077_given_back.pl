@@ -1,4 +1,4 @@
-# Found in review: recipients that get lost between batch, claim and outcome.
+# Recipients given back, or skipped, before a crash are in one place each.
 use strict;
 use warnings;
 use FindBin;
