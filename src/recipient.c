@@ -214,10 +214,10 @@ read_recipients(Campaign *campaign, ArrayType *ids, ArrayType *duplicates, Times
 			set_times(campaign, &recipients[i], i, now);
 	}
 	SPI_freetuptable(SPI_tuptable);
+	if (campaign->test_phone == NULL)
+		skip_duplicates(recipients, *count, duplicates);
 	skip_opted_out(campaign, recipients, *count);
-	if (campaign->test_phone)
-		return recipients;
-	skip_duplicates(recipients, *count, duplicates);
-	skip_expired(campaign, recipients, *count, now);
+	if (campaign->test_phone == NULL)
+		skip_expired(campaign, recipients, *count, now);
 	return recipients;
 }

@@ -35,7 +35,7 @@ my ($old, $new) = map { finish('app', users => 5) } 1 .. 2;
 my $shops = finish('shop', users => 5);
 $node->safe_psql('postgres', qq{
 	UPDATE sendcampaign.run SET finished_at = now() - interval '1 year' WHERE job_id IN ($old, $shops);
-	INSERT INTO sendcampaign.witness VALUES ($old, 'SM1', '+15550000001', 0, 1);
+	INSERT INTO sendcampaign.witness VALUES ($old, 'SM1', '+15550000001', 0, 1, 0);
 	INSERT INTO sendcampaign.batch VALUES ($old, 9, '{1}');
 	INSERT INTO sendcampaign.claim VALUES ($old, 9, '{1}', '{+1}', 'AC', '{+2}', now(), 0)});
 my ($held_campaign, $held) = hold_campaign($node, $twilio, users => 300);
@@ -80,7 +80,7 @@ wait_for_no_worker($node);
 my $before = $node->safe_psql('postgres', "SELECT sent, failed, skipped FROM sendcampaign.run WHERE job_id = $job");
 # one that was skipped before its number was looked at
 $node->safe_psql('postgres', qq{UPDATE sendcampaign.message SET status = 'skipped', phone = '+1 (555) 000-0001', sid = NULL, error_message = 'gone' WHERE list_user_id = $ids[0];
-	INSERT INTO sendcampaign.witness VALUES ($job, 'SM2', '+15550000001', $ids[1], 1), ($job, 'SM3', '+15550000002', 0, 1)});
+	INSERT INTO sendcampaign.witness VALUES ($job, 'SM2', '+15550000001', $ids[1], 1, 0), ($job, 'SM3', '+15550000002', 0, 1, 0)});
 is($node->safe_psql('postgres', "SET ROLE shop; SELECT sendcampaign.forget_recipient('+15550000001')"), 0, "not in another role's messages");
 is($node->safe_psql('postgres', "SET ROLE app; SELECT sendcampaign.forget_recipient('001 555 000-0001')"), 3, 'however it is written');
 is($node->safe_psql('postgres', "SELECT string_agg(concat_ws(' ', status, phone, sid IS NULL), ', ' ORDER BY list_user_id) FROM sendcampaign.message WHERE job_id = $job"),

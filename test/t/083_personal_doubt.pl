@@ -161,10 +161,11 @@ for my $case ([ 'with a link', '{{name}}: {{link}}!', $url ], [ 'without a link'
 	my $job = start_campaign($node, $campaign);
 	wait_for_flight($twilio, 5);
 	$node->backup($name);
-	name_users($campaign, 'Bob');
+	# with a link the text does not matter
+	name_users($campaign, 'Bob') if defined $base_url;
 	$twilio->set('hold' => 0);
 	wait_for_run($node, $job);
-	cmp_ok(sent_with($twilio, defined $base_url ? 'Bob' : 'Sæl Bob'), '>', 100, "$what: the values have changed since the backup");
+	cmp_ok(sent_with($twilio, 'Bob'), '>', 100, "$what: the values have changed since the backup") if defined $base_url;
 	all_once($job, "$what: origin");
 	my $restored = PostgreSQL::Test::Cluster->new($name);
 	$restored->init_from_backup($node, $name);
