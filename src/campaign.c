@@ -76,9 +76,8 @@ values_to_utf8(const Template *template, char **values)
 }
 
 char *
-campaign_render(const Campaign *campaign, int64 list_user_id, char **values, const char **missing)
+campaign_render(const Campaign *campaign, char **values, const char *link, const char **missing)
 {
-	char *link = campaign_link(campaign, list_user_id);
 	char *text;
 
 	if (values)
@@ -95,7 +94,7 @@ char *
 campaign_text(const Campaign *campaign, int64 list_user_id)
 {
 	const char *missing;
-	char	   *text = campaign_render(campaign, list_user_id, NULL, &missing);
+	char *text = campaign_render(campaign, NULL, campaign_link(campaign, list_user_id), &missing);
 
 	return text ? text : to_utf8(campaign->message);
 }

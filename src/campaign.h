@@ -37,11 +37,11 @@ extern void campaign_set_message(Campaign *campaign, const char *message, const 
 extern char *campaign_link(const Campaign *campaign, int64 list_user_id);
 
 /*
- * The text for a list user, in UTF-8, with the values of the template's keys,
+ * The text for a list user, in UTF-8, with the values of the template's keys and the link,
  * which become UTF-8 as well; NULL where one is missing, which is *missing
  * then.
  */
-extern char *campaign_render(const Campaign *campaign, int64 list_user_id, char **values,
+extern char *campaign_render(const Campaign *campaign, char **values, const char *link,
 							 const char **missing);
 
 /* The same for a text that is not personal; one that is comes as it is written. */

@@ -170,6 +170,7 @@ refresh_group(Run *run)
 
 	MemoryContextSwitchTo(old);
 	run_use_group(run, group, context);
+	run->group_is_new = true;
 }
 
 /*
@@ -267,7 +268,8 @@ claim_batch(Run *run)
 
 	if (!take_batch(run, &batch))
 		return;
-	refresh_group(run);
+	if (!run->group_is_new)
+		refresh_group(run);
 	recipients = read_recipients(&run->campaign, batch.ids, batch.duplicates, GetCurrentTimestamp(),
 								 &count);
 	if (!run->cancelled)

@@ -614,15 +614,37 @@ http_in_flight(void)
 	return in_flight;
 }
 
+/* As RFC 3986 has it. */
+static bool
+is_unreserved(unsigned char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+		   c == '.' || c == '_' || c == '~';
+}
+
 void
 http_append_escaped(StringInfo buf, const char *value)
 {
-	char *escaped = curl_easy_escape(NULL, value, strlen(value));
+	static const char hex[] = "0123456789ABCDEF";
+	int				  length = strlen(value);
+	char			 *out;
 
-	if (escaped == NULL)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	appendStringInfoString(buf, escaped);
-	curl_free(escaped);
+	/* libcurl's own grows its result byte by byte, which shows for long texts */
+	enlargeStringInfo(buf, 3 * length);
+	out = buf->data + buf->len;
+	for (const unsigned char *c = (const unsigned char *) value; *c; c++)
+	{
+		if (is_unreserved(*c))
+			*out++ = *c;
+		else
+		{
+			*out++ = '%';
+			*out++ = hex[*c >> 4];
+			*out++ = hex[*c & 15];
+		}
+	}
+	*out = '\0';
+	buf->len = out - buf->data;
 }
 
 void

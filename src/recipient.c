@@ -43,17 +43,17 @@ recipient_skip(Recipient *recipient, SkipKind kind, const char *reason)
  * no subtransaction is needed.
  */
 static char *
-render_safely(const Campaign *campaign, int64 list_user_id, char **values, const char **missing)
+render_safely(const Campaign *campaign, char **values, const char *link, const char **missing)
 {
 	MemoryContext context = CurrentMemoryContext;
 	char *volatile text = NULL;
 
 	*missing = NULL;
 	if (GetDatabaseEncoding() == PG_UTF8)
-		return campaign_render(campaign, list_user_id, values, missing);
+		return campaign_render(campaign, values, link, missing);
 	PG_TRY();
 	{
-		text = campaign_render(campaign, list_user_id, values, missing);
+		text = campaign_render(campaign, values, link, missing);
 	}
 	PG_CATCH();
 	{
@@ -69,12 +69,15 @@ static void
 set_text(const Campaign *campaign, Recipient *recipient, uint64 row)
 {
 	int			count;
-	char	  **values = spi_nullable_strings(row, VALUES, &count);
+	char	  **values = NULL;
+	char	   *link = campaign_link(campaign, recipient->list_user_id);
 	const char *missing;
 
-	recipient->text = render_safely(campaign, recipient->list_user_id, values, &missing);
+	if (template_is_personal(campaign->template))
+		values = spi_nullable_strings(row, VALUES, &count);
+	recipient->text = render_safely(campaign, values, link, &missing);
 	if (recipient->text)
-		recipient->link = campaign_link(campaign, recipient->list_user_id);
+		recipient->link = link;
 	else if (missing)
 		recipient_skip(recipient, SKIP_NO_VALUE, psprintf("no value for \"%s\"", missing));
 	else

@@ -63,7 +63,9 @@ normalize_phone(const char *phone)
 	initStringInfo(&digits);
 	while (*phone)
 	{
-		if ((skip = separator_length(phone)) > 0)
+		if (*phone >= '0' && *phone <= '9')
+			appendStringInfoCharMacro(&digits, *phone++);
+		else if ((skip = separator_length(phone)) > 0)
 			phone += skip;
 		else
 			appendStringInfoChar(&digits, *phone++);

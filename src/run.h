@@ -65,6 +65,7 @@ typedef struct Run
 	char		   *schema;
 	Campaign		campaign;	   /* its group as of the newest claim */
 	MemoryContext	group_context; /* of the group */
+	bool			group_is_new;  /* read in this transaction */
 	Account		   *account;	   /* likewise */
 	int				last_batch;	   /* number of the newest batch taken whole */
 	int				last_claim;	   /* number of the newest claim */

@@ -106,6 +106,7 @@ claim_all(bool careful)
 	{
 		Run *run = dlist_container(Run, node, iter.cur);
 
+		run->group_is_new = false;
 		for (int i = 0; i < CLAIMS_AT_ONCE && wants_claim(run, now); i++)
 		{
 			if (!careful)
