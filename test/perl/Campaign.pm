@@ -15,7 +15,7 @@ use Time::HiRes ();
 our @EXPORT = qw(new_cluster install_extension create_campaign wait_for_run wait_for_no_worker
   poll run_row start_campaign wait_for_flight worker_pids worker_is_gone worker_errors sent_once
   hold_campaign set_and_reload
-  sent_with sql_error clone_database kill_worker wait_until_up);
+  lose_commits group_of sent_with sql_error clone_database kill_worker wait_until_up);
 
 # A running cluster that sends to this local Twilio; conf => lines to add.
 sub new_cluster
@@ -77,6 +77,28 @@ sub sent_with
 {
 	my ($twilio, $text) = @_;
 	return scalar grep { index($_->{body}, $text) == 0 } $twilio->ledger;
+}
+
+# As SQL: the group that a campaign is of.
+sub group_of
+{
+	return "(SELECT l.group_id FROM ac_lists l JOIN ac_campaigns c ON c.ac_list_id = l.id WHERE c.id = $_[0])";
+}
+
+# The first n recipients of a job are not known to have it any more, as after
+# commits that were lost; waits until the run has gone on to its end.
+sub lose_commits
+{
+	my ($node, $job, $n, $db) = @_;
+	$node->safe_psql($db || 'postgres', qq{
+		CREATE TEMP TABLE lost AS SELECT list_user_id FROM sendcampaign.message WHERE job_id = $job ORDER BY 1 LIMIT $n;
+		UPDATE sendcampaign.run r SET sent = sent - (SELECT count(*) FROM sendcampaign.message WHERE job_id = $job AND status = 'sent' AND list_user_id IN (TABLE lost)),
+			failed = failed - (SELECT count(*) FROM sendcampaign.message WHERE job_id = $job AND status = 'failed' AND list_user_id IN (TABLE lost)),
+			state = 'running', finished_at = NULL, history = '0/0' WHERE job_id = $job;
+		DELETE FROM sendcampaign.message WHERE job_id = $job AND list_user_id IN (TABLE lost);
+		INSERT INTO sendcampaign.batch (job_id, number, list_user_ids) SELECT $job, 1, array_agg(list_user_id ORDER BY 1) FROM lost;
+		SELECT sendcampaign.wake();});
+	return wait_for_run($node, $job, db => $db);
 }
 
 # The first error of some SQL: { sqlstate, message, detail, hint }.

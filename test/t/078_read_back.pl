@@ -10,29 +10,14 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $twilio = LocalTwilio->start;
-my $node = new_cluster('review', $twilio, conf => qq{
+my $node = new_cluster('read_back', $twilio, conf => qq{
 	restart_after_crash = on
 	sendcampaign.request_timeout = '2s'
 	sendcampaign.lookup_delay = '1s'
 });
 sub sql { return $node->safe_psql($_[1] || 'postgres', $_[0]); }
 
-# The first n recipients are not known to have it: their commits were lost.
-sub lose
-{
-	my ($job, $n, $db) = @_;
-	sql(qq{
-		CREATE TEMP TABLE lost AS SELECT list_user_id FROM sendcampaign.message WHERE job_id = $job ORDER BY 1 LIMIT $n;
-		UPDATE sendcampaign.run r SET sent = sent - (SELECT count(*) FROM sendcampaign.message WHERE job_id = $job AND status = 'sent' AND list_user_id IN (TABLE lost)),
-			failed = failed - (SELECT count(*) FROM sendcampaign.message WHERE job_id = $job AND status = 'failed' AND list_user_id IN (TABLE lost)),
-			state = 'running', finished_at = NULL, history = '0/0' WHERE job_id = $job;
-		DELETE FROM sendcampaign.message WHERE job_id = $job AND list_user_id IN (TABLE lost);
-		INSERT INTO sendcampaign.batch (job_id, number, list_user_ids) SELECT $job, 1, array_agg(list_user_id ORDER BY 1) FROM lost;
-		SELECT sendcampaign.wake();}, $db);
-	return wait_for_run($node, $job, db => $db);
-}
 sub twice { my $c = $twilio->count_by_phone; return scalar grep { $_ > 1 } values %$c; }
-sub group_of { return "(SELECT l.group_id FROM ac_lists l JOIN ac_campaigns c ON c.ac_list_id = l.id WHERE c.id = $_[0])"; }
 sub rows { diag $node->safe_psql($_[1] || 'postgres', "SELECT list_user_id, phone, status, sid, error_message FROM sendcampaign.message WHERE job_id = $_[0] ORDER BY 1 LIMIT 5"); }
 
 subtest 'LATIN1, no link' => sub {
@@ -43,7 +28,7 @@ subtest 'LATIN1, no link' => sub {
 	sql("UPDATE ac_campaigns SET data = jsonb_build_object('message', 'H' || chr(233))", 'latin1');
 	my $job = start_campaign($node, $campaign, db => 'latin1');
 	wait_for_run($node, $job, db => 'latin1');
-	lose($job, 5, 'latin1');
+	lose_commits($node, $job, 5, 'latin1');
 	rows($job, 'latin1');
 	is(twice(), 0, 'nobody has it twice');
 };
@@ -62,7 +47,7 @@ subtest 'another message to the same phone' => sub {
 	my $r = $http->post_form("$url/2010-04-01/Accounts/$LocalTwilio::ACCOUNT/Messages.json",
 		{ To => '+15550000001', From => $LocalTwilio::SENDER, Body => 'Hi Ann, your code is 1234' });
 	is($r->{status}, 201, 'the application sends something else') or diag explain $r;
-	lose($job, 1);
+	lose_commits($node, $job, 1);
 	rows($job);
 	is(sql("SELECT status FROM sendcampaign.message WHERE job_id = $job ORDER BY list_user_id LIMIT 1"), 'in_doubt',
 		'it may be this one: a person has to look');
@@ -77,7 +62,7 @@ subtest 'a test message that is forgotten' => sub {
 	my $job = start_campaign($node, $campaign);
 	wait_for_run($node, $job);
 	$twilio->set('fault' => 'none');
-	lose($job, 1);
+	lose_commits($node, $job, 1);
 	rows($job);
 	is(sql("SELECT status FROM sendcampaign.message WHERE job_id = $job ORDER BY list_user_id LIMIT 1"), 'in_doubt',
 		'it is not taken for the first recipient\'s');

@@ -10,29 +10,14 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $twilio = LocalTwilio->start;
-my $node = new_cluster('review', $twilio, conf => qq{
+my $node = new_cluster('changed_text', $twilio, conf => qq{
 	restart_after_crash = on
 	sendcampaign.request_timeout = '6s'
 	sendcampaign.lookup_delay = '1s'
 });
 sub sql { return $node->safe_psql($_[1] || 'postgres', $_[0]); }
 
-# The first n recipients are not known to have it: their commits were lost.
-sub lose
-{
-	my ($job, $n, $db) = @_;
-	sql(qq{
-		CREATE TEMP TABLE lost AS SELECT list_user_id FROM sendcampaign.message WHERE job_id = $job ORDER BY 1 LIMIT $n;
-		UPDATE sendcampaign.run r SET sent = sent - (SELECT count(*) FROM sendcampaign.message WHERE job_id = $job AND status = 'sent' AND list_user_id IN (TABLE lost)),
-			failed = failed - (SELECT count(*) FROM sendcampaign.message WHERE job_id = $job AND status = 'failed' AND list_user_id IN (TABLE lost)),
-			state = 'running', finished_at = NULL, history = '0/0' WHERE job_id = $job;
-		DELETE FROM sendcampaign.message WHERE job_id = $job AND list_user_id IN (TABLE lost);
-		INSERT INTO sendcampaign.batch (job_id, number, list_user_ids) SELECT $job, 1, array_agg(list_user_id ORDER BY 1) FROM lost;
-		SELECT sendcampaign.wake();}, $db);
-	return wait_for_run($node, $job, db => $db);
-}
 sub twice { my $c = $twilio->count_by_phone; return scalar grep { $_ > 1 } values %$c; }
-sub group_of { return "(SELECT l.group_id FROM ac_lists l JOIN ac_campaigns c ON c.ac_list_id = l.id WHERE c.id = $_[0])"; }
 sub rows { diag $node->safe_psql($_[1] || 'postgres', "SELECT list_user_id, phone, status, sid, error_message FROM sendcampaign.message WHERE job_id = $_[0] ORDER BY 1 LIMIT 5"); }
 
 subtest 'sender replaced before the run goes on in another history' => sub {
@@ -41,7 +26,7 @@ subtest 'sender replaced before the run goes on in another history' => sub {
 	my $job = start_campaign($node, $campaign);
 	wait_for_run($node, $job);
 	sql(qq{UPDATE groups SET configuration = configuration || '{"twilioFromSmsNumber": "+15557770000"}' WHERE id = ${\ group_of($campaign)}});
-	diag explain lose($job, 5);
+	diag explain lose_commits($node, $job, 5);
 	rows($job); diag join " ", map { "$_->{to}:$_->{from}" } $twilio->ledger;
 	is(twice(), 0, 'nobody has it twice');
 };

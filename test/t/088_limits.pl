@@ -10,7 +10,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $twilio = LocalTwilio->start;
-my $node = new_cluster('review', $twilio, conf => qq{
+my $node = new_cluster('limits', $twilio, conf => qq{
 	restart_after_crash = on
 	sendcampaign.request_timeout = '6s'
 	sendcampaign.lookup_delay = '1s'
@@ -19,23 +19,6 @@ my $node = new_cluster('review', $twilio, conf => qq{
 sub cpu { my @f = split ' ', slurp_file("/proc/$_[0]/stat"); return $f[13] + $f[14]; }
 sub sql { return $node->safe_psql($_[1] || 'postgres', $_[0]); }
 
-# The first n recipients are not known to have it: their commits were lost.
-sub lose
-{
-	my ($job, $n, $db) = @_;
-	sql(qq{
-		CREATE TEMP TABLE lost AS SELECT list_user_id FROM sendcampaign.message WHERE job_id = $job ORDER BY 1 LIMIT $n;
-		UPDATE sendcampaign.run r SET sent = sent - (SELECT count(*) FROM sendcampaign.message WHERE job_id = $job AND status = 'sent' AND list_user_id IN (TABLE lost)),
-			failed = failed - (SELECT count(*) FROM sendcampaign.message WHERE job_id = $job AND status = 'failed' AND list_user_id IN (TABLE lost)),
-			state = 'running', finished_at = NULL, history = '0/0' WHERE job_id = $job;
-		DELETE FROM sendcampaign.message WHERE job_id = $job AND list_user_id IN (TABLE lost);
-		INSERT INTO sendcampaign.batch (job_id, number, list_user_ids) SELECT $job, 1, array_agg(list_user_id ORDER BY 1) FROM lost;
-		SELECT sendcampaign.wake();}, $db);
-	return wait_for_run($node, $job, db => $db);
-}
-sub twice { my $c = $twilio->count_by_phone; return scalar grep { $_ > 1 } values %$c; }
-sub group_of { return "(SELECT l.group_id FROM ac_lists l JOIN ac_campaigns c ON c.ac_list_id = l.id WHERE c.id = $_[0])"; }
-sub rows { diag $node->safe_psql($_[1] || 'postgres', "SELECT list_user_id, phone, status, sid, error_message FROM sendcampaign.message WHERE job_id = $_[0] ORDER BY 1 LIMIT 5"); }
 
 subtest 'small things' => sub {
 	$twilio->set(reset => 1);
