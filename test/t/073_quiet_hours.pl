@@ -17,7 +17,6 @@ my $node = new_cluster('quiet_hours', $twilio, conf => qq{
 
 sub sql { my $sql = shift; return $node->safe_psql('postgres', $sql); }
 sub list_of { my $campaign = shift; return "(SELECT ac_list_id FROM ac_campaigns WHERE id = $campaign)"; }
-sub group_of { my $campaign = shift; return "(SELECT group_id FROM ac_lists WHERE id = ${\ list_of($campaign)})"; }
 sub configure
 {
 	my ($campaign, $configuration) = @_;
