@@ -77,7 +77,7 @@ need_to_build() {
     need libcurl4-openssl-dev '/usr/include/*/curl/curl.h'
     need libmicrohttpd-dev '/usr/include/microhttpd.h'
     need "postgresql-$pg_version" "$bindir/postgres"
-    need "postgresql-server-dev-$pg_version" "${bindir%/bin}/lib/pgxs/src/makefiles/pgxs.mk"
+    need "postgresql-server-dev-$pg_version" "$("$pg_config" --includedir-server 2>/dev/null || echo "/usr/include/postgresql/$pg_version/server")/postgres.h"
 }
 
 need_to_test() {
