@@ -9,6 +9,11 @@
  * and a promotion as well) and then once an interval, for runs whose worker
  * ended before they did.
  *
+ * No database and no role may keep the others waiting: a scanner waits for no
+ * lock longer than a second, and the launcher for no scanner longer than some;
+ * the next round begins where this one ended; what fails for one role is
+ * undone for that role alone.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -44,6 +49,13 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+
+/* How long the launcher waits for a scanner, and then for its end, in ms. */
+#define SCAN_TIME 10000
+#define STOP_TIME 2000
+
+/* For each lock that a scanner needs, to connect as well. */
+#define SCANNER_LOCK_TIMEOUT "1s"
 
 PGDLLEXPORT void sendcampaign_launcher_main(Datum arg);
 PGDLLEXPORT void sendcampaign_scanner_main(Datum arg);
@@ -105,6 +117,27 @@ list_databases(void)
 	return databases;
 }
 
+/* Has it ended within so many ms?  We are notified when it does. */
+static bool
+scanner_ends(BackgroundWorkerHandle *scanner, int msec)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), msec);
+	pid_t		pid;
+
+	while (GetBackgroundWorkerPid(scanner, &pid) != BGWH_STOPPED)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+
+		if (now >= until)
+			return false;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 TimestampDifferenceMilliseconds(now, until), WAIT_EVENT_BGWORKER_SHUTDOWN);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	return true;
+}
+
 /* False where no slot is free. */
 static bool
 scan_database(Oid database)
@@ -118,32 +151,70 @@ scan_database(Oid database)
 	scanner.bgw_notify_pid = MyProcPid;
 	if (!RegisterDynamicBackgroundWorker(&scanner, &handle))
 		return false;
-	(void) WaitForBackgroundWorkerShutdown(handle);
+	if (scanner_ends(handle, SCAN_TIME))
+		return true;
+	ereport(LOG, (errmsg("sendcampaign: looking for unfinished campaigns in database %u takes too "
+						 "long, going on with the others",
+						 database)));
+	TerminateBackgroundWorker(handle);
+	(void) scanner_ends(handle, STOP_TIME);
 	return true;
+}
+
+/* The databases in ascending order, but beginning after the last one scanned. */
+static List *
+databases_in_turn(Oid last)
+{
+	List	 *databases = list_databases();
+	List	 *before = NIL;
+	List	 *after = NIL;
+	ListCell *lc;
+
+	list_sort(databases, list_oid_cmp);
+	foreach (lc, databases)
+	{
+		if (lfirst_oid(lc) > last)
+			after = lappend_oid(after, lfirst_oid(lc));
+		else
+			before = lappend_oid(before, lfirst_oid(lc));
+	}
+	return list_concat(after, before);
 }
 
 static void
 make_round(void)
 {
+	static Oid	  last = InvalidOid;
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "sendcampaign launcher round",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	ListCell	 *lc;
 
-	foreach (lc, list_databases())
+	foreach (lc, databases_in_turn(last))
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (scan_database(lfirst_oid(lc)))
-			continue;
-		ereport(
-			LOG,
-			(errmsg(
-				 "sendcampaign: could not look for unfinished campaigns: no background worker slot is free"),
-			 errhint("Consider increasing \"max_worker_processes\".")));
-		break;
+		if (!scan_database(lfirst_oid(lc)))
+		{
+			ereport(
+				LOG,
+				(errmsg(
+					 "sendcampaign: could not look for unfinished campaigns: no background worker slot is free"),
+				 errhint("Consider increasing \"max_worker_processes\".")));
+			break;
+		}
+		last = lfirst_oid(lc);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
+}
+
+static void
+reload_settings(void)
+{
+	if (!ConfigReloadPending)
+		return;
+	ConfigReloadPending = false;
+	ProcessConfigFile(PGC_SIGHUP);
 }
 
 void
@@ -158,15 +229,12 @@ sendcampaign_launcher_main(Datum arg)
 	{
 		if (sendcampaign_enabled)
 			make_round();
+		reload_settings(); /* that latch may have been reset by the round */
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 sendcampaign_launcher_interval * 1000L, compat_wait_event());
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
+		reload_settings();
 	}
 }
 
@@ -233,10 +301,12 @@ sendcampaign_scanner_main(Datum arg)
 {
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
+	if (!become_the_worker(DatumGetObjectId(arg), InvalidOid))
+		proc_exit(0); /* one of an earlier round is there still */
 
 	/* the launcher waits for us, and other databases for the launcher */
-	SetConfigOption("lock_timeout", "1s", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("lock_timeout", SCANNER_LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
+	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	spi_check(SPI_connect(), SPI_OK_CONNECT, "SPI_connect");

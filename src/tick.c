@@ -14,6 +14,7 @@
 
 #include "access/xact.h"
 #include "adopt.h"
+#include "announce.h"
 #include "catalog/pg_type.h"
 #include "claim.h"
 #include "debug_point.h"
@@ -48,9 +49,36 @@ bool		extension_gone = false;
 
 static int failures = 0;
 
+/*
+ * Settings of the role, or left behind by its triggers, that must not get in
+ * the way of its other runs.  Cheap outside of a transaction.
+ */
+void
+settle_settings(void)
+{
+	static const char *const settings[][2] = {
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_deferrable", "off"},
+		{"exit_on_error", "off"},
+		{"statement_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+		{"lock_timeout", "100ms"},
+		{"row_security", "on"},
+		{"jit", "off"},
+#if PG_VERSION_NUM >= 170000
+		{"transaction_timeout", "0"},
+#endif
+	};
+
+	for (int i = 0; i < lengthof(settings); i++)
+		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_SESSION);
+}
+
 void
 begin_transaction(void)
 {
+	settle_settings();
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	spi_check(SPI_connect(), SPI_OK_CONNECT, "SPI_connect");
@@ -130,6 +158,7 @@ forget_attempt(Run *run)
 	unrecord(run);
 	unstore_history(run);
 	run->notice = NULL;
+	run->announcement = NULL;
 	run->finished = false;
 	run->asleep = false;
 	run->unrecordable = false;
@@ -374,6 +403,9 @@ after_commit(void)
 
 		run->tentative = false;
 		run->stop_durable = run->stop_recorded;
+		if (run->announcement)
+			announce_later(run->announcement);
+		run->announcement = NULL;
 		keep_claims(run);
 		keep_history(run);
 		forget_recorded(run);
@@ -479,12 +511,12 @@ work(void)
 		if (failures++ == 0)
 			ereport(LOG,
 					(errmsg("sendcampaign: could not record or claim messages, trying again: %s",
-							error->message)));
+							error_text(error))));
 		if (failures > MAX_FAILURES)
 			ereport(
 				ERROR,
 				(errcode(error->sqlerrcode),
-				 errmsg("sendcampaign worker gives up: %s", error->message),
+				 errmsg("sendcampaign worker gives up: %s", error_text(error)),
 				 errhint(
 					 "Unfinished campaigns go on at the next send_campaign() or sendcampaign.wake().")));
 		next_tick = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
