@@ -27,7 +27,7 @@
 #define CHANNEL "sendcampaign"
 
 /* Tries, a second apart, until they are given up. */
-#define MAX_TRIES	  10
+#define MAX_TRIES		10
 #define TRY_INTERVAL_MS 1000
 
 /* Share of the queue up to which it is not nearly full. */

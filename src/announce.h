@@ -10,6 +10,11 @@
 
 #include "datatype/timestamp.h"
 
+/* As SQL, of a row of sendcampaign.run_data: what is said of a run, text. */
+#define ANNOUNCEMENT                                                                               \
+	"json_build_object('schema', schema, 'job_id', job_id, 'campaign_id', campaign_id,"            \
+	" 'state', state)::text"
+
 /* For the worker, after the commit of what it says: it is sent soon. */
 extern void announce_later(const char *payload);
 

@@ -24,11 +24,14 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "adopt.h"
+#include "announce.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
 #include "compat.h"
 #include "fmgr.h"
+#include "guard.h"
+#include "home.h"
 #include "launcher.h"
 #include "miscadmin.h"
 #include "orders.h"
@@ -49,6 +52,7 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 /* How long the launcher waits for a scanner, and then for its end, in ms. */
 #define SCAN_TIME 10000
@@ -238,39 +242,98 @@ sendcampaign_launcher_main(Datum arg)
 	}
 }
 
-/* Runs of a role that cannot work must not wait for ever, unseen. */
+/* Of the runs in SPI_tuptable. */
 static void
-fail_runs_of_role(const char *role, const char *reason)
+announce_runs(uint64 count)
 {
-	Oid	  types[] = {TEXTOID, TEXTOID};
-	Datum values[] = {CStringGetTextDatum(role), CStringGetTextDatum(reason)};
-
-	(void) own_query("UPDATE sendcampaign.run SET state = 'failed', error = $2,"
-					 " finished_at = now()"
-					 " WHERE role = $1::name AND state IN ('queued', 'running')",
-					 2, types, values, NULL);
-	wind_up_without_worker(role, reason);
-	ereport(LOG, (errmsg("sendcampaign: campaigns of role \"%s\" have failed: %s", role, reason)));
+	for (uint64 i = 0; i < count; i++)
+	{
+		if (compat_is_background_worker())
+			announce_later(spi_string(i, 1));
+		else
+			announce_at_commit(spi_string(i, 1));
+	}
 }
 
-static bool
-start_for_role(const char *name, bool all)
+/*
+ * Runs of a role that cannot work must not wait for ever, unseen.  What
+ * somebody has locked is left for the next time.
+ */
+static void
+fail_runs_of_role(Oid role, const char *reason)
 {
-	Oid	  role = get_role_oid(name, true);
-	char *hint = NULL;
-	char *reason;
+	Oid	   types[] = {OIDOID, TEXTOID};
+	Datum  values[] = {ObjectIdGetDatum(role), CStringGetTextDatum(reason)};
+	uint64 failed;
+	uint64 ended;
 
-	if (!OidIsValid(role))
-		reason = psprintf("role \"%s\" does not exist", name);
-	else if (!all && !is_member_of_role(GetUserId(), role))
-		return false;
+	failed = own_query("UPDATE sendcampaign.run_data SET state = 'failed', error = $2,"
+					   " finished_at = now()"
+					   " WHERE id = ANY (ARRAY(SELECT r.id FROM sendcampaign.run_data r"
+					   "  WHERE r.role_oid = $1 AND r.state IN ('queued', 'running')"
+					   "  FOR NO KEY UPDATE SKIP LOCKED)) RETURNING " ANNOUNCEMENT,
+					   2, types, values, NULL);
+	announce_runs(failed);
+	ended = wind_up_without_worker(role, reason);
+	announce_runs(ended);
+	if (failed + ended > 0)
+		ereport(LOG, (errmsg("sendcampaign: campaigns have failed: %s", reason)));
+}
+
+/* A role that has unfinished runs. */
+typedef struct WaitingRole
+{
+	Oid	  role;
+	char *name;
+	bool  all; /* the caller need not be a member of it */
+	bool  started;
+} WaitingRole;
+
+static void
+start_for_role(void *arg)
+{
+	WaitingRole *waiting = arg;
+	Oid			 role = waiting->role;
+	char		*hint = NULL;
+	char		*reason;
+
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
+		reason = psprintf("role \"%s\" does not exist", waiting->name);
+	else if (!waiting->all && !is_member_of_role(GetUserId(), role))
+		return;
 	else
 		reason = why_role_cannot_work(role, &hint);
 	if (reason == NULL)
-		return start_worker_now(role);
-	fail_runs_of_role(name, reason);
+		waiting->started = start_worker_now(role);
+	else
+		fail_runs_of_role(role, reason);
+}
+
+/* What is wrong with one role is not the others' business. */
+static bool
+start_for_role_alone(WaitingRole *waiting)
+{
+	ErrorData *error = attempt(start_for_role, waiting);
+
+	if (error == NULL)
+		return waiting->started;
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		ReThrowError(error);
+	ereport(compat_is_background_worker() ? LOG : WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("sendcampaign: could not have the campaigns of role \"%s\" go on: %s",
+					waiting->name, error_text(error))));
 	return false;
 }
+
+/* Roles with unfinished runs in this database, and their names. */
+#define ROLES_THAT_WAIT                                                                            \
+	"SELECT role_oid::int8, min(role::text) FROM sendcampaign.run_data"                            \
+	" WHERE " IS_AT_HOME("$1", "$2") IS_WAITING                                                    \
+		" GROUP BY role_oid"                                                                       \
+		" UNION SELECT r.oid::int8, r.rolname::text FROM sendcampaign.run_data"                    \
+		"  JOIN pg_roles r ON r.rolname = role"                                                    \
+		" WHERE NOT " IS_AT_HOME("$1", "$2") IS_WAITING
 
 /*
  * Starts or wakes a worker for each role that has unfinished runs in this
@@ -282,16 +345,16 @@ start_for_role(const char *name, bool all)
 static int
 start_workers_for_queue(bool all)
 {
-	uint64 count = own_query("SELECT DISTINCT role::text FROM sendcampaign.run"
-							 " WHERE true" IS_WAITING,
-							 0, NULL, NULL, NULL);
-	char **names = palloc(Max(count, 1) * sizeof(char *));
-	int	   started = 0;
+	Oid			 types[] = {NUMERICOID, OIDOID};
+	Datum		 values[] = {system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
+	uint64		 count = own_query(ROLES_THAT_WAIT, 2, types, values, NULL);
+	int			 started = 0;
+	WaitingRole *roles = palloc0(Max(count, 1) * sizeof(WaitingRole));
 
 	for (uint64 i = 0; i < count; i++)
-		names[i] = spi_string(i, 1);
+		roles[i] = (WaitingRole){(Oid) spi_int64(i, 1), spi_string(i, 2), all};
 	for (uint64 i = 0; i < count; i++)
-		started += start_for_role(names[i], all);
+		started += start_for_role_alone(&roles[i]);
 	return started;
 }
 
@@ -317,6 +380,7 @@ sendcampaign_scanner_main(Datum arg)
 	PopActiveSnapshot();
 	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");
 	CommitTransactionCommand();
+	announce(GetCurrentTimestamp());
 	proc_exit(0);
 }
 
