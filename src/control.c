@@ -150,6 +150,25 @@ write_state(const LockedRun *run, const char *assignments, const char *participl
 					 2, types, values, NULL);
 }
 
+/*
+ * The job has the state, too, for an application that polls it.  What its
+ * triggers do, they do as the run's role.
+ */
+static void
+tell_job(const LockedRun *run)
+{
+	AppTables  *tables;
+	ActingScope scope;
+
+	if (run->is_test || !OidIsValid(run->role))
+		return;
+	act_as(run->role, &scope);
+	tables = tables_open(run->schema);
+	report_state(tables, run->id, run->job_id);
+	tables_close(tables);
+	act_as_caller(run->role, &scope);
+}
+
 /* sendcampaign.pause(job_id bigint) */
 Datum
 sendcampaign_pause(PG_FUNCTION_ARGS)
@@ -162,6 +181,7 @@ sendcampaign_pause(PG_FUNCTION_ARGS)
 	if (!is_in_state(&run, "queued", "running", NULL))
 		fail_in_state(&run, "Only a queued or running run can be paused.");
 	write_state(&run, "paused_from = state", "paused");
+	tell_job(&run);
 	if (OidIsValid(run.role))
 		wake_worker_at_commit(run.role);
 	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");
@@ -247,6 +267,7 @@ sendcampaign_resume(PG_FUNCTION_ARGS)
 	if (!is_in_state(&run, "paused", NULL, NULL))
 		fail_in_state(&run, "Only a paused run can be resumed.");
 	write_resumed(&run);
+	tell_job(&run);
 	if (OidIsValid(run.role))
 		start_worker_at_commit(run.role);
 	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");

@@ -213,7 +213,8 @@ end_run(Run *run, bool careful)
 			run,
 			psprintf(
 				"commits may have been lost, and what was sent cannot be read back from Twilio: %s",
-				why_history_cannot_be_read(run)));
+				why_history_cannot_be_read(run)),
+			careful);
 	else if (run->stop_reason && !run->stop_recorded)
 		fail_run(run, careful);
 	else if (run->stop_reason || run->paused)
@@ -221,9 +222,9 @@ end_run(Run *run, bool careful)
 	else if (run->exhausted && run->open == count_recorded(run))
 		finish_run(run, careful);
 	else if (run->halted && !run->exhausted)
-		pause_halted(run);
+		pause_halted(run, careful);
 	else if (run->next_at > GetCurrentTimestamp() && run->open == count_recorded(run))
-		put_to_sleep(run);
+		put_to_sleep(run, careful);
 }
 
 static void
