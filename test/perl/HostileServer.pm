@@ -11,16 +11,17 @@ use File::Temp qw(tempdir);
 use IO::Socket::INET;
 use JSON::PP ();
 use POSIX ();
-use Socket qw(SOL_SOCKET SO_LINGER);
-use Time::HiRes qw(sleep time);
+use Time::HiRes qw(time);
 
 # HostileServer->start(answer => sub { my ($client, $request) = @_; ... })
 # The function answers a request to create a message, in the process of its
 # connection: a hash with method, path, headers, to, from, body, sid (which the
 # message gets if it is taken), attempt (1 for the first request to that
-# number).  It writes with ->raw, ->ok and the others below, and returns
-# whether the message is taken.  on_connect => sub { my ($client) = @_; ... }
-# is called before a byte has been read.
+# number).  It writes with ->raw, ->ok and the others below; the message is
+# taken where it calls ->take, or ->ok.  Further arguments:
+#   on_connect => sub { my ($client) = @_; ... }, before a byte has been read
+#   list => '404 Not Found', in place of the list of messages
+#   date => a value for the header Date of all answers
 sub start
 {
 	my ($class, %arg) = @_;
@@ -28,7 +29,7 @@ sub start
 	  or croak "cannot listen: $!";
 	my $dir = tempdir(CLEANUP => 1);
 	my $self = bless { dir => $dir, port => $listener->sockport, owner => $$,
-		answer => $arg{answer}, on_connect => $arg{on_connect} }, $class;
+		map { $_ => $arg{$_} } qw(answer on_connect list date) }, $class;
 
 	for ('requests', 'taken') { open my $file, '>', "$dir/$_" or croak "$dir/$_: $!"; }
 	$self->{pid} = fork() // croak "cannot fork: $!";
@@ -163,7 +164,7 @@ sub take
 {
 	my $self = shift;
 	my %row = map { $_ => $self->{request}{$_} } qw(sid to from body);
-	$self->{server}->note('taken', { %row, time => time }) if !$self->{request}{taken}++;
+	$self->{server}->note('taken', { %row, time => Time::HiRes::time() }) if !$self->{request}{taken}++;
 }
 
 # Bytes as they are; false where the other side has gone.
@@ -181,7 +182,12 @@ sub raw
 }
 
 # The same again and again, until the other side has gone.
-sub endless { my ($self, $bytes, $pause) = @_; while ($self->raw($bytes)) { select undef, undef, undef, $pause if $pause; } $self->finish; }
+sub endless
+{
+	my ($self, $bytes, $pause) = @_;
+	while ($self->raw($bytes)) { Time::HiRes::sleep($pause) if $pause; }
+	$self->finish;
+}
 
 # Closes in good order; or with a reset.
 sub finish { my $self = shift; close $self->{socket}; $self->{closed} = 1; }
@@ -205,6 +211,7 @@ sub ok
 sub answer
 {
 	my ($self, $status, $body, @headers) = @_;
+	push @headers, "Date: $self->{server}{date}" if defined $self->{server}{date};
 	return $self->raw("HTTP/1.1 $status\r\n", map({ "$_\r\n" } "Content-Type: application/json",
 		'Content-Length: ' . length $body, @headers), "\r\n", $body);
 }
@@ -214,6 +221,7 @@ sub list
 {
 	my ($self, $request) = @_;
 	my @rows;
+	return $self->answer($self->{server}{list}, '{}') if defined $self->{server}{list};
 	for my $row (reverse $self->{server}->taken)
 	{
 		next if defined $request->{to} && $row->{to} ne $request->{to};
@@ -221,7 +229,7 @@ sub list
 		push @rows, { %$row, status => 'sent', direction => 'outbound-api', num_segments => '1',
 			messaging_service_sid => undef, map { $_ => $date } qw(date_created date_sent date_updated) };
 	}
-	return $self->answer($self->{server}{list_status} // '200 OK',
+	return $self->answer('200 OK',
 		JSON::PP->new->ascii->encode({ messages => \@rows, page => 0, page_size => 1000, next_page_uri => undef }));
 }
 

@@ -101,67 +101,167 @@ my %oddity = (
 	'a second answer at once' => sub { $_[0]->raw(whole($_[0], $created), whole($_[0], $created) =~ s/"SM/"XX/r) },
 );
 my @oddities = sort keys %oddity;
-my $usual = 4;    # usual answers before each odd one: handles and connections are used again
+my $usual = 4;    # usual answers before each odd one: connections are used again
+my $users = @oddities * ($usual + 1);
 
-# Number n is an odd one where it is a multiple; the others get the usual answer.
-my $take = sub {
+# The oddity that a number gets; undef for the usual answer.
+sub oddity_of
+{
+	my ($number) = $_[0] =~ /^\+1555(\d+)$/;
+	return $number % ($usual + 1) ? undef : $oddities[ $number / ($usual + 1) - 1 ];
+}
+
+sub take_oddly
+{
 	my ($client, $request) = @_;
-	my ($number) = $request->{to} =~ /^\+1555(\d+)$/;
-	my $name = $number % ($usual + 1) ? undef : $oddities[ $number / ($usual + 1) - 1 ];
-
+	my $name = oddity_of($request->{to});
 	return $client->ok if !defined $name;
 	$client->take;
 	$oddity{$name}->($client);
-};
-my $server = HostileServer->start(answer => $take);
-my $users = @oddities * ($usual + 1);
-my $node = new_cluster('hostile', $server, conf => qq{
+}
+
+# Values of Retry-After that mean nothing, or "now".
+my @soon = ('-5', '0', '1', 'Mon, 01 Jan 1900 00:00:00 GMT', 'Sun, 06 Nov 1994 08:49:37 GMT', 'Thu, 01 Jan 1970 00:00:00 GMT',
+	'garbage', '', '1e9', '0x7fffffff', '2147483648x', '1' x 2000, "1\r\nRetry-After: 86400", 'Mon, 99 Foo 2099 99:99:99 GMT');
+my @late = ('86400', '2147483648', '99999999999999999999', 'Fri, 31 Dec 9999 23:59:59 GMT');
+
+# The first time it is asked to wait.
+sub ask_to_wait
+{
+	my ($client, $request, @values) = @_;
+	my ($number) = $request->{to} =~ /(\d{7})$/;
+	return $client->ok if $request->{attempt} > 1;
+	$client->answer('429 Too Many Requests', '{"code": 20429, "message": "Too many", "status": 429}', "Retry-After: $values[$number - 1]");
+}
+
+# Refusals whose words are not fit to be stored.
+my $long = "\\u0007\\n" . "\xc3\xa4" x 30000;
+my @refusals = (qq({"code": 21211, "message": "$long"}), '{"code": -5, "message": null}', '{"code": 99999999999}',
+	'{"code": [21211], "message": {"a": 1}}', '{"code": 21211, "message": "\u0000"}', '{"code": 21211, "message": "' . "\xff" . '"}');
+
+# Every second message is taken and has no answer.
+sub answer_every_second { my ($client, $request) = @_; return $client->ok if $request->{to} =~ /[02468]$/; $client->take; $client->finish; }
+
+# A server and a database for each, all at the same time.
+my %server = (
+	postgres => HostileServer->start(answer => \&take_oddly),
+	no_list => HostileServer->start(answer => \&take_oddly, list => '404 Not Found'),
+	soon => HostileServer->start(answer => sub { ask_to_wait(@_, @soon) }),
+	late => HostileServer->start(answer => sub { ask_to_wait(@_, @late) }),
+	future => HostileServer->start(answer => \&answer_every_second, date => 'Fri, 31 Dec 9999 23:59:59 GMT'),
+	past => HostileServer->start(answer => \&answer_every_second, date => 'Thu, 01 Jan 1970 00:00:01 GMT'),
+	no_date => HostileServer->start(answer => \&answer_every_second, date => 'Mon, 99 Foo 2099 99:99:99 GMT'),
+	refused => HostileServer->start(answer => sub {
+		$_[0]->answer('401 Unauthorized', qq({"code": 20003, "message": "$long"}),
+			map({ "WWW-Authenticate: $_" } 'Basic realm="a"', 'Digest realm="a", nonce="b"', 'NTLM', 'Negotiate'));
+	}),
+	failed => HostileServer->start(answer => sub {
+		my ($client, $request) = @_;
+		my ($number) = $request->{to} =~ /(\d{7})$/;
+		$client->answer('400 Bad Request', $refusals[ $number - 1 ]);
+	}),
+	# answers that nobody has asked for yet: which is whose cannot be known
+	early => HostileServer->start(
+		on_connect => sub { $_[0]->raw("$created\r\nContent-Length: 14\r\n\r\n{\"sid\": \"XX1\"}") },
+		answer => sub {
+			my ($client, $request) = @_;
+			$client->ok;
+			select undef, undef, undef, 0.01;
+			$client->raw("$created\r\nContent-Length: 14\r\n\r\n{\"sid\": \"XX2\"}") if $request->{to} =~ /5$/;
+		}));
+my %users = (postgres => $users, no_list => $users, soon => scalar @soon, late => scalar @late, failed => scalar @refusals, early => 100);
+my $node = new_cluster('hostile', $server{postgres}, conf => qq{
 	restart_after_crash = on
+	max_worker_processes = 30
 	sendcampaign.max_concurrency = 5
 	sendcampaign.request_timeout = '2s'
 	sendcampaign.lookup_delay = 0
 	sendcampaign.max_failures = ''
+	fsync = off
 });
 my $started = $node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()');
+my (%campaign, %job, %run);
+for my $db (grep { $_ ne 'postgres' } sort keys %server) { clone_database($node, $db, $server{$db}); }
+for my $db (sort keys %server) { $campaign{$db} = create_campaign($node, db => $db, users => $users{$db} // 20); }
+for my $db (sort keys %server) { $job{$db} = start_campaign($node, $campaign{$db}, db => $db); }
+
 sub memory { my ($peak) = (-e "/proc/$_[0]/status" ? slurp_file("/proc/$_[0]/status") : '') =~ /^VmHWM:\s+(\d+)/m; return ($peak // 0) / 1024; }
-sub rows { my ($job, $what) = @_; return $node->safe_psql('postgres', "SELECT $what FROM sendcampaign.message WHERE job_id = $job ORDER BY list_user_id"); }
-sub name_of { return $_[0] % ($usual + 1) ? 'a usual answer' : $oddities[ $_[0] / ($usual + 1) - 1 ]; }
+sub sql { my ($db, $query) = @_; return $node->safe_psql($db, $query); }
+sub messages { my ($db, $what) = @_; return sql($db, "SELECT $what FROM sendcampaign.message WHERE job_id = $job{$db} ORDER BY list_user_id"); }
+sub first_ten { return [ map { substr $_, 0, 200 } @_[0 .. ($#_ > 9 ? 9 : $#_)] ]; }
 
-# Waits for the end of a run; the most memory that its worker took.
-sub watch
-{
-	my $job = shift;
-	my $peak = 0;
-	poll(sub {
-		for my $pid (worker_pids($node)) { my $now = memory($pid); $peak = $now if $now > $peak; }
-		return $node->safe_psql('postgres', "SELECT finished_at IS NOT NULL OR state = 'failed' FROM sendcampaign.run WHERE job_id = $job") eq 't';
-	}, 300);
-	return $peak;
-}
+# The most memory that one of the workers took, until all runs have ended.
+my $peak = 0;
+my %left = %server;
+delete $left{late};
+poll(sub {
+	for my $now (map { memory($_) } worker_pids($node)) { $peak = $now if $now > $peak; }
+	for my $db (keys %left) { delete $left{$db} if sql($db, "SELECT state IN ('completed', 'failed') FROM sendcampaign.run WHERE job_id = $job{$db}") eq 't'; }
+	return !%left;
+}, 300) or diag("not ended: @{[ sort keys %left ]}");
+$run{$_} = run_row($node, $job{$_}, $_) for keys %server;
+cmp_ok($peak, '<', 60, 'the memory of the workers is bounded');
+note("a worker took $peak MB");
 
-# What was taken is found, whatever was answered.
-my $campaign = create_campaign($node, users => $users);
-my $job = start_campaign($node, $campaign);
-my $peak = watch($job);
-my $run = run_row($node, $job);
-is("$run->{state} $run->{sent}", "completed $users", 'all are sent') or diag($run->{error});
-my %taken = map { $_->{to} => $_->{sid} } $server->taken;
-my @wrong;
-for (split /\n/, rows($job, 'phone, status, sid'))
+# Everything was asked for once.
+for my $db (grep { !/^(soon|late)$/ } sort keys %server)
 {
-	my ($phone, $status, $sid) = split /\|/;
-	push @wrong, substr(name_of(substr $phone, 5) . ": $_", 0, 200) if "$status $sid" ne "sent $taken{$phone}";
+	is_deeply(first_ten(grep { $server{$db}->attempts->{$_} != 1 } sort keys %{ $server{$db}->attempts }), [], "$db: none was asked for twice");
 }
-is_deeply([ @wrong[0 .. ($#wrong > 9 ? 9 : $#wrong)] ], [], 'each under its SID');
-is_deeply([ grep { $_ != 1 } values %{ $server->attempts } ], [], 'each was asked for once');
-my @requests = $server->requests;
+my @requests = map { $server{$_}->requests } 'postgres', 'no_list';
 is((grep { $_->{path} =~ /elsewhere/ } @requests), 0, 'no redirect was followed');
 is((grep { $_->{headers}{cookie} } @requests), 0, 'no cookie was sent');
-cmp_ok($peak, '<', 60, 'the memory of the worker is bounded');
-note("the worker took $peak MB");
 
-is($node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()'), $started, 'the server has not restarted');
+# What was taken is found, whatever was answered.
+my %taken = map { $_->{to} => $_->{sid} } $server{postgres}->taken;
+is("$run{postgres}{state} $run{postgres}{sent}", "completed $users", 'odd answers: all are sent') or diag($run{postgres}{error});
+my @wrong;
+for (split /\n/, messages('postgres', "phone || ' ' || status || ' ' || sid"))
+{
+	my ($phone, $status, $sid) = split / /;
+	push @wrong, (oddity_of($phone) // 'a usual answer') . ": $_" if "$status $sid" ne "sent $taken{$phone}";
+}
+is_deeply(first_ten(@wrong), [], 'odd answers: each under its SID');
+
+# Where there is no list, what is in doubt says why.
+my @doubts = split /\n/, messages('no_list', "phone || '|' || status || '|' || coalesce(error_message, '')");
+is("$run{no_list}{state}", 'completed', 'no list: the run ends') or diag($run{no_list}{error});
+is_deeply(first_ten(grep { !/\|sent\|$|\|in_doubt\|[ -~]{10,300}; its look-up failed: HTTP status 404$/ } @doubts), [], 'no list: each outcome has its reason');
+cmp_ok((grep { /\|in_doubt\|/ } @doubts), '>=', 40, 'no list: most of the odd answers leave doubt');
+for my $name ('headers without end', 'trailers without end', '100 Continue without end', '103 Early Hints without end', 'tiny headers without end')
+{
+	my ($doubt) = grep { (oddity_of(/^(\S+?)\|/) // '') eq $name } @doubts;
+	like($doubt, qr/the headers of the answer are too long/, "no list: $name");
+}
+
+# Retry-After
+is("$run{soon}{state} $run{soon}{sent}", 'completed ' . @soon, 'Retry-After that means nothing: all are sent') or diag($run{soon}{error});
+is_deeply([ sort values %{ $server{soon}->attempts } ], [ (2) x @soon ], 'Retry-After that means nothing: at the second attempt');
+ok(poll(sub { keys %{ $server{late}->attempts } == @late }), 'Retry-After far away: all were asked for');
+is_deeply([ values %{ $server{late}->attempts } ], [ (1) x @late ], 'Retry-After far away: none a second time yet');
+sql('late', "SET ROLE app; SELECT sendcampaign.cancel($job{late})");
+my $late = wait_for_run($node, $job{late}, db => 'late');
+is("$late->{state} $late->{skipped}", 'cancelled ' . @late, 'Retry-After far away: the run can be cancelled');
+
+# A Date that is wrong does not hide what was taken.
+for my $db ('future', 'past', 'no_date')
+{
+	is("$run{$db}{state} $run{$db}{sent}", 'completed 20', "Date, $db: all are sent") or diag($run{$db}{error});
+}
+
+# Refusals
+is("$run{refused}{state} $run{refused}{sent}", 'failed 0', '401: the run fails');
+like($run{refused}{error}, qr/^Twilio refuses the account or sender: 20003 /, '401: it says why');
+cmp_ok(length $run{refused}{error}, '<', 700, '401: in few words');
+is("$run{failed}{state} $run{failed}{failed}", 'completed ' . @refusals, '400: all fail');
+is(sql('failed', "SELECT bool_and(length(error_message) BETWEEN 5 AND 500 AND error_message !~ '[[:cntrl:]]') FROM sendcampaign.message"), 't',
+	'400: with words that can be read');
+is(messages('failed', "error_code"), join("\n", 21211, (400) x 5), '400: with codes that can be Twilio\'s');
+
+is("$run{early}{state} $run{early}{sent}", 'completed 100', 'answers too early: all are sent') or diag($run{early}{error});
+
+is(sql('postgres', 'SELECT pg_postmaster_start_time()'), $started, 'the server has not restarted');
 is(worker_errors($node), '', 'nor does the log tell of errors');
 $node->stop;
-$server->stop;
+$_->stop for values %server;
 done_testing();
