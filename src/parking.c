@@ -64,6 +64,12 @@ park(Parked *request, CURL *easy, const char *url, long timeout)
 	request->tls = strncmp(url, "https:", 6) == 0;
 	request->asked = request->tls && !is_single(url);
 	request->parked = request->asked;
+	/*
+	 * A status line that says HTTP/2 on a connection without TLS would have
+	 * libcurl 7.88 put several requests on it at once, and mix up the answers.
+	 */
+	if (!request->tls)
+		curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
 	if (!request->asked)
 		return;
 	INSTR_TIME_SET_CURRENT(request->started);

@@ -201,12 +201,13 @@ poll(sub {
 }, 300) or diag("not ended: @{[ sort keys %left ]}");
 $run{$_} = run_row($node, $job{$_}, $_) for keys %server;
 cmp_ok($peak, '<', 60, 'the memory of the workers is bounded');
-note("a worker took $peak MB");
+note("$_: " . sql($_, "SELECT finished_at - queued_at FROM sendcampaign.run WHERE job_id = $job{$_}")) for keys %server; note("a worker took $peak MB");
 
 # Everything was asked for once.
 for my $db (grep { !/^(soon|late)$/ } sort keys %server)
 {
-	is_deeply(first_ten(grep { $server{$db}->attempts->{$_} != 1 } sort keys %{ $server{$db}->attempts }), [], "$db: none was asked for twice");
+	my $attempts = $server{$db}->attempts;
+	is_deeply(first_ten(grep { $attempts->{$_} != 1 } sort keys %$attempts), [], "$db: none was asked for twice");
 }
 my @requests = map { $server{$_}->requests } 'postgres', 'no_list';
 is((grep { $_->{path} =~ /elsewhere/ } @requests), 0, 'no redirect was followed');
