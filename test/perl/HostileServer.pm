@@ -21,6 +21,7 @@ use Time::HiRes qw(time);
 # taken where it calls ->take, or ->ok.  Further arguments:
 #   on_connect => sub { my ($client) = @_; ... }, before a byte has been read
 #   list => '404 Not Found', in place of the list of messages
+#   list_sid => in place of each SID in that list
 #   date => a value for the header Date of all answers
 sub start
 {
@@ -29,7 +30,7 @@ sub start
 	  or croak "cannot listen: $!";
 	my $dir = tempdir(CLEANUP => 1);
 	my $self = bless { dir => $dir, port => $listener->sockport, owner => $$,
-		map { $_ => $arg{$_} } qw(answer on_connect list date) }, $class;
+		map { $_ => $arg{$_} } qw(answer on_connect list list_sid date) }, $class;
 
 	for ('requests', 'taken') { open my $file, '>', "$dir/$_" or croak "$dir/$_: $!"; }
 	$self->{pid} = fork() // croak "cannot fork: $!";
@@ -234,6 +235,7 @@ sub list
 	{
 		next if defined $request->{to} && $row->{to} ne $request->{to};
 		my $date = strftime('%a, %d %b %Y %H:%M:%S +0000', gmtime $row->{time});
+		$row->{sid} = $self->{server}{list_sid} if $self->{server}{list_sid};
 		push @rows, { %$row, status => 'sent', direction => 'outbound-api', num_segments => '1',
 			messaging_service_sid => undef, map { $_ => $date } qw(date_created date_sent date_updated) };
 	}
