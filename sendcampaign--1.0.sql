@@ -383,7 +383,34 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     missing record;
+    foreign_table record;
 BEGIN
+    -- code of tables runs as whoever sends: it must be nobody's who could not
+    -- do all that this role can anyway (whether a member may be so by SET ROLE
+    -- is a question of its own from 16 on)
+    SELECT c.relname AS name, o.rolname AS owner, me.rolname AS caller INTO foreign_table
+    FROM pg_class c
+    JOIN pg_namespace s ON s.oid = c.relnamespace
+    JOIN pg_database d ON d.datname = current_database()
+    JOIN pg_roles o ON o.oid = CASE WHEN c.relowner = 'pg_database_owner'::regrole
+                                    THEN d.datdba ELSE c.relowner END
+    JOIN pg_roles me ON me.rolname = current_user
+    WHERE s.nspname = create_tables.schema
+      AND c.relname IN ('groups', 'ac_lists', 'ac_campaigns', 'ac_list_users', 'ac_background_jobs')
+      AND NOT o.rolsuper AND o.oid <> me.oid
+      AND (me.rolsuper OR NOT (pg_has_role(o.oid, me.oid, 'USAGE')
+           OR pg_has_role(o.oid, me.oid, CASE WHEN current_setting('server_version_num')::integer < 160000
+                                              THEN 'MEMBER' ELSE 'SET' END)))
+    ORDER BY c.relname LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'table "%.%" belongs to role "%"', create_tables.schema,
+                foreign_table.name, foreign_table.owner
+            USING ERRCODE = 'insufficient_privilege',
+                DETAIL = format('Its triggers, defaults and policies would run with the rights of role "%s"'
+                    ' when that uses it.', foreign_table.caller),
+                HINT = 'Have that role create all of the tables, choose another schema,'
+                    ' or change the table''s owner.';
+    END IF;
     FOR missing IN
         SELECT t.name, t.columns
         FROM (VALUES

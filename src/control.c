@@ -113,6 +113,7 @@ sendcampaign_settle(PG_FUNCTION_ARGS)
 	AppTables  *tables;
 	Oid			role;
 	bool		counts;
+	bool		told;
 	ActingScope scope;
 
 	check_writable("sendcampaign.settle()");
@@ -121,12 +122,10 @@ sendcampaign_settle(PG_FUNCTION_ARGS)
 	tables = tables_open(spi_string(0, 2));
 	counts = sent && !spi_bool(0, 5); /* a test is counted nowhere */
 	settle_message(job_id, list_user_id, sent);
-	if (!OidIsValid(role))
-		role = GetUserId(); /* it was dropped: only a superuser comes here */
-	act_as(role, &scope);
-	if (counts)
+	told = act_for_run(tables, &role, &scope);
+	if (told && counts)
 		tables_count_sent(tables, make_array(&id, NULL, 1, INT8OID));
-	report_settled(tables, job_id);
+	report_settled(told ? tables : NULL, job_id);
 	act_as_caller(role, &scope);
 	tables_close(tables);
 	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");
@@ -220,13 +219,12 @@ static void
 cancel_in_queue(int64 job_id, Oid role)
 {
 	AppTables  *tables = tables_open(spi_string(0, 2));
+	bool		told;
 	ActingScope scope;
 
-	if (!OidIsValid(role))
-		role = GetUserId(); /* it was dropped: only a superuser comes here */
 	write_state(job_id, "paused_from = NULL, total = 0", "cancelled");
-	act_as(role, &scope);
-	end_cancelled_in_queue(tables, job_id);
+	told = act_for_run(tables, &role, &scope);
+	end_cancelled_in_queue(told ? tables : NULL, job_id);
 	act_as_caller(role, &scope);
 	tables_close(tables);
 }

@@ -103,9 +103,8 @@ reopen_job(AppTables *tables, int64 job_id, Oid role)
 {
 	ActingScope scope;
 
-	if (!OidIsValid(role))
-		role = GetUserId(); /* it was dropped: only a superuser comes here */
-	act_as(role, &scope);
+	if (!act_for_run(tables, &role, &scope))
+		return;
 	report_reopened(tables, job_id);
 	act_as_caller(role, &scope);
 }

@@ -11,6 +11,7 @@
 #define SENDCAMPAIGN_TABLES_H
 
 #include "executor/spi.h"
+#include "trust.h"
 
 /*
  * The tables of one schema with their plans, each prepared at first use.
@@ -25,6 +26,7 @@ typedef struct AppTables
 	Oid			campaigns;
 	Oid			list_users;
 	Oid			jobs;
+	CodeCheck  *checked;
 	List	   *keys; /* char *, of personal texts */
 	SPIPlanPtr	read_group;
 	SPIPlanPtr	read_recipients;
@@ -41,7 +43,16 @@ extern void		  tables_close(AppTables *tables);
 /* Throws with a hint where this role lacks a right that sending needs. */
 extern void tables_check_rights(const AppTables *tables, Oid role, bool creates_job);
 
-/* For all below, SPI must be connected; results are in SPI_tuptable. */
+/* Throws where one of the tables leads to code that the role has no reason to trust. */
+extern void tables_check_trust(const AppTables *tables, Oid role);
+
+/* Likewise: that code, as find_foreign_code has it, or NULL. */
+extern char *tables_find_foreign_code(const AppTables *tables, Oid role);
+
+/*
+ * For all below, SPI must be connected; results are in SPI_tuptable.  For a
+ * superuser they throw where code would run that belongs to somebody else.
+ */
 
 extern bool	 tables_has_campaign(const AppTables *tables, int64 campaign_id);
 extern bool	 tables_has_job(const AppTables *tables, int64 job_id);
