@@ -58,7 +58,7 @@ sub tables_of
 {
 	my ($role, $users) = (@_, 3);
 	$node->safe_psql('postgres', qq{
-		UPDATE sendcampaign.run SET state = 'failed', finished_at = now() WHERE finished_at IS NULL;
+		UPDATE sendcampaign.run_data SET state = 'failed', finished_at = now() WHERE finished_at IS NULL;
 		DROP SCHEMA IF EXISTS s CASCADE;
 		CREATE SCHEMA s;
 		GRANT USAGE, CREATE ON SCHEMA s TO PUBLIC;
@@ -228,9 +228,9 @@ sub with_message
 {
 	my ($job, $status) = @_;
 	$node->safe_psql('postgres', qq{
-		INSERT INTO sendcampaign.message (job_id, list_user_id, phone, status, error_code, attempts)
-			VALUES ($job, 1, '+15550000001', '$status', 20429, 1);
-		UPDATE sendcampaign.run SET state = 'completed', total = 1, $status = 1, list_id = 1, message = 'Hello',
+		INSERT INTO sendcampaign.message_data (run_id, list_user_id, phone, status, error_code, attempts)
+			VALUES ((SELECT id FROM sendcampaign.run WHERE job_id = $job), 1, '+15550000001', '$status', 20429, 1);
+		UPDATE sendcampaign.run_data SET state = 'completed', total = 1, $status = 1, list_id = 1, message = 'Hello',
 			started_at = now(), finished_at = now(), history = '' WHERE job_id = $job});
 }
 

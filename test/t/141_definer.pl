@@ -127,14 +127,14 @@ $node->safe_psql('postgres', 'ALTER FUNCTION s_definer.tell OWNER TO definer');
 # own that it calls itself.
 for my $how ('SELECT send_campaign(1)', 'SELECT send()')
 {
-	$node->safe_psql('postgres', "UPDATE sendcampaign.run SET state = 'failed', finished_at = now() WHERE finished_at IS NULL");
+	$node->safe_psql('postgres', "UPDATE sendcampaign.run_data SET state = 'failed', finished_at = now() WHERE finished_at IS NULL");
 	$error = sql_error($node, "SET ROLE definer; SET sendcampaign.schema = 's_team'; $how");
 	is($error->{sqlstate}, '', "$how by the definer, with tables of a role it is a member of");
 }
 
 # Sent as the definer, and with its schema fixed, from wherever.
 wait_for_no_worker($node);
-$node->safe_psql('postgres', "UPDATE sendcampaign.run SET state = 'failed', finished_at = now() WHERE finished_at IS NULL");
+$node->safe_psql('postgres', "UPDATE sendcampaign.run_data SET state = 'failed', finished_at = now() WHERE finished_at IS NULL");
 my $job = $node->safe_psql('postgres', "SET ROLE stranger; SET sendcampaign.schema = 's_stranger'; SELECT send_mine()");
 is($node->safe_psql('postgres', "SELECT role, schema FROM sendcampaign.run WHERE job_id = $job"), 'definer|s_definer', 'SET sendcampaign.schema');
 is(wait_for_run($node, $job)->{sent}, 1, 'sent');
