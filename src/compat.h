@@ -18,6 +18,7 @@
 #include "storage/waiteventset.h"
 #endif
 #include "utils/acl.h"
+#include "utils/guc_tables.h"
 #include "utils/memutils.h"
 #include "utils/wait_event.h"
 
@@ -75,6 +76,26 @@ compat_can_act_as(Oid member, Oid role)
 	return has_privs_of_role(member, role) || member_can_set_role(member, role);
 #else
 	return is_member_of_role(member, role);
+#endif
+}
+
+/* The role that set a setting in this session; the bootstrap superuser for others. */
+static inline Oid
+compat_who_set(const char *name)
+{
+#if PG_VERSION_NUM >= 160000
+	struct config_generic *setting = find_option(name, false, true, WARNING);
+
+	return setting ? setting->srole : InvalidOid;
+#else
+	struct config_generic **settings = get_guc_variables();
+
+	for (int i = 0; i < GetNumConfigOptions(); i++)
+	{
+		if (strcmp(settings[i]->name, name) == 0)
+			return settings[i]->srole;
+	}
+	return InvalidOid;
 #endif
 }
 

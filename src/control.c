@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "compat.h"
 #include "control.h"
 #include "finish.h"
 #include "fmgr.h"
@@ -43,7 +44,7 @@ fail_no_run(int64 job_id)
 bool
 is_for_caller(Oid role)
 {
-	return superuser() || (OidIsValid(role) && is_member_of_role(GetUserId(), role));
+	return superuser() || (OidIsValid(role) && compat_can_act_as(GetUserId(), role));
 }
 
 void

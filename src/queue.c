@@ -74,11 +74,8 @@ open_tables_of_caller(Oid *role)
 
 	*role = role_to_send_as(tables);
 
-	/*
-	 * Within a SECURITY DEFINER function the setting is still that of whoever
-	 * calls the function, who must not lead it to code of their own.
-	 */
-	if (GetUserId() != GetOuterUserId() || superuser_arg(*role))
+	/* whoever calls a function of others must not lead it to code of theirs */
+	if (schema_is_of_callers_choice() || superuser_arg(*role))
 		tables_check_trust(tables, *role);
 	return tables;
 }

@@ -22,6 +22,7 @@
 #include "miscadmin.h"
 #include "own.h"
 #include "render.h"
+#include "settings.h"
 #include "tables.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -47,10 +48,9 @@ find_table(const char *schema, Oid namespace, const char *name)
 	return table;
 }
 
-AppTables *
-tables_open(const char *schema)
+static Oid
+find_schema(const char *schema)
 {
-	AppTables *tables = palloc0(sizeof(AppTables));
 	Oid namespace = get_namespace_oid(schema, true);
 
 	if (!OidIsValid(namespace))
@@ -61,6 +61,15 @@ tables_open(const char *schema)
 				 "The setting \"sendcampaign.schema\" says where the application's tables are."),
 			 errhint(
 				 "Set \"sendcampaign.schema\" to their schema, or create it and the tables with sendcampaign.create_tables().")));
+	return namespace;
+}
+
+AppTables *
+tables_open(const char *schema)
+{
+	AppTables *tables = palloc0(sizeof(AppTables));
+	Oid namespace = find_schema(schema);
+
 	tables->checked = palloc0(sizeof(CodeCheck));
 	tables->schema = pstrdup(schema);
 	tables->groups = find_table(schema, namespace, "groups");
@@ -316,6 +325,29 @@ query_by_id(const AppTables *tables, const char *sql, int64 id)
 	Datum value = Int64GetDatum(id);
 
 	return query(tables, sql, 1, &type, &value);
+}
+
+void
+tables_check_group(const char *schema, int64 group_id)
+{
+	Oid	  type = INT8OID;
+	Datum value = Int64GetDatum(group_id);
+	Oid	  groups;
+	char *sql;
+
+	if (superuser())
+		return;
+	groups = find_table(schema, find_schema(schema), "groups");
+	if (schema_is_of_callers_choice())
+		check_code_is_trusted(GetUserId(), &groups, 1, schema);
+	sql = psprintf("SELECT FROM %s g WHERE g.id OPERATOR(pg_catalog.=) $1", table_name(groups));
+	spi_check(SPI_execute_with_args(sql, 1, &type, &value, NULL, true, 1), SPI_OK_SELECT,
+			  "could not read the group");
+	if (SPI_processed == 0)
+		ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND),
+						errmsg("group %lld does not exist", (long long) group_id),
+						errhint("Check that it is in \"%s.groups\" and that your role may see it.",
+								schema)));
 }
 
 /*

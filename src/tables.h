@@ -50,6 +50,12 @@ extern void tables_check_trust(const AppTables *tables, Oid role);
 extern char *tables_find_foreign_code(const AppTables *tables, Oid role);
 
 /*
+ * Throws where the schema has no such group that the current role may see.
+ * For a superuser nothing is looked at, as that may run code.
+ */
+extern void tables_check_group(const char *schema, int64 group_id);
+
+/*
  * For all below, SPI must be connected; results are in SPI_tuptable.  For a
  * superuser they throw where code would run that belongs to somebody else.
  */

@@ -171,10 +171,9 @@ check_code_is_trusted(Oid role, const Oid *tables, int count, const char *schema
 		 superuser_arg(role)
 			 ? errhint("Give all tables, and the functions that they use, to one role that is no"
 					   " superuser, or to a superuser.")
-			 : errhint(
-				   "In a SECURITY DEFINER function, tables, and the functions that they use, must"
-				   " belong to the function's owner, to a superuser, or to a role that is a member"
-				   " of the function's owner. Does the function have SET sendcampaign.schema?")));
+			 : errhint("Add SET sendcampaign.schema to the SECURITY DEFINER function, or give the"
+					   " tables, and the functions that they use, to its owner, or to a role that"
+					   " is a member of its owner.")));
 }
 
 void

@@ -39,8 +39,14 @@ $node->safe_psql('postgres', q{
 		AS 'SELECT recipients FROM sendcampaign.estimate(1)';
 	CREATE FUNCTION test() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 		AS $$ SELECT sendcampaign.send_test(1, '+15550000001') $$;
+	CREATE FUNCTION send_teams() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+		SET sendcampaign.schema = 's_team' AS 'SELECT public.send_campaign(1)';
 	CREATE FUNCTION send_mine() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-		SET sendcampaign.schema = 's_definer' AS 'SELECT public.send_campaign(1)'});
+		SET sendcampaign.schema = 's_definer' AS 'SELECT public.send_campaign(1)';
+	RESET ROLE;
+	GRANT CREATE ON SCHEMA public TO stranger;
+	SET ROLE stranger;
+	CREATE FUNCTION lead() RETURNS bigint LANGUAGE sql SET sendcampaign.schema = 's_team' AS 'SELECT public.send()'});
 
 # From 16 on a membership may have neither INHERIT nor SET.
 $node->safe_psql('postgres', q{
@@ -102,7 +108,7 @@ for my $owner (sort keys %trusted)
 		next if $trusted{$owner};
 		like($error->{message}, qr/^the tables in schema "s_$owner" cannot be used with the rights of role "definer"$/, 'in these words');
 		like($error->{detail}, qr/^\S.* belongs to role "$owner", whose code would run/, 'with the reason');
-		like($error->{hint}, qr/SECURITY DEFINER.*sendcampaign\.schema/, 'and what to do');
+		like($error->{hint}, qr/SET sendcampaign\.schema to the SECURITY DEFINER/, 'and what to do');
 	}
 	is(ran($owner), $trusted{$owner} ? 'definer' : '', $trusted{$owner} ? 'runs as the definer' : 'nothing runs');
 }
@@ -132,12 +138,32 @@ for my $how ('SELECT send_campaign(1)', 'SELECT send()')
 	is($error->{sqlstate}, '', "$how by the definer, with tables of a role it is a member of");
 }
 
-# Sent as the definer, and with its schema fixed, from wherever.
+# With SET sendcampaign.schema the function chooses the tables, whoever calls
+# it, and whatever they have set: also as the first use of a session.
 wait_for_no_worker($node);
 $node->safe_psql('postgres', "UPDATE sendcampaign.run_data SET state = 'failed', finished_at = now() WHERE finished_at IS NULL");
 my $job = $node->safe_psql('postgres', "SET ROLE stranger; SET sendcampaign.schema = 's_stranger'; SELECT send_mine()");
 is($node->safe_psql('postgres', "SELECT role, schema FROM sendcampaign.run WHERE job_id = $job"), 'definer|s_definer', 'SET sendcampaign.schema');
 is(wait_for_run($node, $job)->{sent}, 1, 'sent');
+$job = $node->safe_psql('postgres', 'SET ROLE stranger; SELECT send_teams()');
+is($node->safe_psql('postgres', "SELECT role, schema FROM sendcampaign.run WHERE job_id = $job"), 'definer|s_team', 'to tables of others');
+is(wait_for_run($node, $job)->{sent}, 1, 'sent');
+
+# What the caller has set is not taken for that, however it was set.
+for my $how (
+	q{SET sendcampaign.schema = 's_team'; SELECT send()},
+	q{SELECT sendcampaign.version(); SET sendcampaign.schema = 's_team'; SELECT send()},
+	q{SELECT set_config('sendcampaign.schema', 's_team', false); SELECT send()},
+	q{BEGIN; SET LOCAL sendcampaign.schema = 's_team'; SELECT send()},
+	q{SELECT lead()},
+	q{SELECT send_mine(); SET sendcampaign.schema = 's_team'; SELECT send()})
+{
+	$error = sql_error($node, "SET ROLE stranger; $how");
+	is($error->{sqlstate}, '42501', "$how: refused") or diag($error->{message});
+}
+$node->safe_psql('postgres', q{SELECT sendcampaign.version(); ALTER ROLE stranger SET sendcampaign.schema = 's_team'});
+my ($rc, $out, $err) = $node->psql('postgres', 'SELECT send()', extra_params => [ '-U', 'stranger' ]);
+like($err, qr/schema "s_team" cannot be used/, 'ALTER ROLE ... SET: refused');
 
 $node->stop;
 done_testing();
