@@ -24,6 +24,7 @@
 #include "render.h"
 #include "settings.h"
 #include "tables.h"
+#include "trust.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -70,7 +71,6 @@ tables_open(const char *schema)
 	AppTables *tables = palloc0(sizeof(AppTables));
 	Oid namespace = find_schema(schema);
 
-	tables->checked = palloc0(sizeof(CodeCheck));
 	tables->schema = pstrdup(schema);
 	tables->groups = find_table(schema, namespace, "groups");
 	tables->lists = find_table(schema, namespace, "ac_lists");
@@ -239,8 +239,6 @@ table_name(Oid table)
 	return quote_qualified_identifier(schema, name);
 }
 
-#define NUM_TABLES 5
-
 static void
 list_tables(const AppTables *tables, Oid *oids)
 {
@@ -299,7 +297,7 @@ check_code(const AppTables *tables)
 	if (!superuser())
 		return;
 	list_tables(tables, oids);
-	check_code_once(tables->checked, oids, NUM_TABLES, tables->schema);
+	check_code_once(oids, NUM_TABLES, tables->schema);
 	if (!names_are_the_same(tables))
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
 						errmsg("a table of the application has been dropped or renamed")));

@@ -11,7 +11,6 @@
 #define SENDCAMPAIGN_TABLES_H
 
 #include "executor/spi.h"
-#include "trust.h"
 
 /*
  * The tables of one schema with their plans, each prepared at first use.
@@ -26,7 +25,6 @@ typedef struct AppTables
 	Oid			campaigns;
 	Oid			list_users;
 	Oid			jobs;
-	CodeCheck  *checked;
 	List	   *keys; /* char *, of personal texts */
 	SPIPlanPtr	read_group;
 	SPIPlanPtr	read_recipients;

@@ -117,12 +117,14 @@ read_code(const Oid *tables, int count)
 	array = make_array(oids, NULL, count, OIDOID);
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
+	/* its estimate is high, and it is over before JIT has begun */
+	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+							 false);
+	plan_by_index();
 	if (plan == NULL)
 	{
-		SPIPlanPtr new_plan;
+		SPIPlanPtr new_plan = SPI_prepare_cursor(CODE_OF_TABLES, 1, &type, CURSOR_OPT_GENERIC_PLAN);
 
-		plan_by_index();
-		new_plan = SPI_prepare_cursor(CODE_OF_TABLES, 1, &type, CURSOR_OPT_GENERIC_PLAN);
 		if (new_plan == NULL || SPI_keepplan(new_plan) != 0)
 			elog(ERROR, "could not prepare: %s", SPI_result_code_string(SPI_result));
 		plan = new_plan;
@@ -176,13 +178,24 @@ check_code_is_trusted(Oid role, const Oid *tables, int count, const char *schema
 					   " is a member of its owner.")));
 }
 
+/*
+ * The locks are held to the end of the (sub)transaction, so one look is enough,
+ * also for many runs on the same tables.
+ */
 void
-check_code_once(CodeCheck *check, const Oid *tables, int count, const char *schema)
+check_code_once(const Oid *tables, int count, const char *schema)
 {
-	if (check->transaction == compat_local_transaction() &&
-		check->subtransaction == GetCurrentSubTransactionId())
+	static LocalTransactionId transaction = InvalidLocalTransactionId;
+	static SubTransactionId	  subtransaction = InvalidSubTransactionId;
+	static Oid				  checked[NUM_TABLES];
+	Size					  size = count * sizeof(Oid);
+
+	Assert(count <= NUM_TABLES);
+	if (transaction == compat_local_transaction() &&
+		subtransaction == GetCurrentSubTransactionId() && memcmp(checked, tables, size) == 0)
 		return;
 	check_code_is_trusted(GetUserId(), tables, count, schema);
-	check->transaction = compat_local_transaction();
-	check->subtransaction = GetCurrentSubTransactionId();
+	transaction = compat_local_transaction();
+	subtransaction = GetCurrentSubTransactionId();
+	memcpy(checked, tables, size);
 }

@@ -8,12 +8,8 @@
 #ifndef SENDCAMPAIGN_TRUST_H
 #define SENDCAMPAIGN_TRUST_H
 
-/* What was looked at last, so that it is looked at once a transaction. */
-typedef struct CodeCheck
-{
-	LocalTransactionId transaction;
-	SubTransactionId   subtransaction;
-} CodeCheck;
+/* The application's. */
+#define NUM_TABLES 5
 
 /*
  * What the role would run that belongs to somebody whom it has no reason to
@@ -26,7 +22,7 @@ extern char *find_foreign_code(Oid role, const Oid *tables, int count);
 /* Throws where there is such code. */
 extern void check_code_is_trusted(Oid role, const Oid *tables, int count, const char *schema);
 
-/* Likewise for the current role, once a (sub)transaction. */
-extern void check_code_once(CodeCheck *check, const Oid *tables, int count, const char *schema);
+/* Likewise for the current role, a superuser, once a (sub)transaction. */
+extern void check_code_once(const Oid *tables, int count, const char *schema);
 
 #endif /* SENDCAMPAIGN_TRUST_H */
