@@ -383,6 +383,13 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION sendcampaign.opt_in(text, bigint) IS
 'Takes back what the role, or a role that it is a member of, has written down of a phone, for one group or for all; false where that is nothing';
 
+CREATE FUNCTION sendcampaign.opt_outs(group_id bigint)
+RETURNS TABLE (phone text, "all" boolean, reason text, role name, created_at timestamptz)
+AS 'MODULE_PATHNAME', 'sendcampaign_opt_outs'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION sendcampaign.opt_outs(bigint) IS
+'Phones that get no messages of a group that the role may see, whoever has written them down; "all": nor of any other';
+
 CREATE FUNCTION sendcampaign.preview(campaign_id bigint, "limit" bigint DEFAULT 10)
 RETURNS TABLE (list_user_id bigint, phone text, sender text, text text, encoding text,
     units integer, segments integer, skipped text, deferred_until timestamptz)

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * opt_out.c
- *	  Who wants no more messages: opt_out(), opt_in(), and what comes of it.
+ *	  Who wants no more messages: opt_out(), opt_in(), opt_outs(), and what
+ *	  comes of it.
  *
  * It is asked when a message is claimed, so that a STOP that was committed a
  * moment ago counts for all that are not claimed yet.
@@ -14,6 +15,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
+#include "funcapi.h"
 #include "home.h"
 #include "miscadmin.h"
 #include "opt_out.h"
@@ -28,6 +30,7 @@
 
 PG_FUNCTION_INFO_V1(sendcampaign_opt_out);
 PG_FUNCTION_INFO_V1(sendcampaign_opt_in);
+PG_FUNCTION_INFO_V1(sendcampaign_opt_outs);
 
 /* The phones of those who would get a message, text[]. */
 static Datum
@@ -266,4 +269,27 @@ sendcampaign_opt_in(PG_FUNCTION_ARGS)
 	tell_who_is_left(values, nulls, count > 0);
 	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");
 	PG_RETURN_BOOL(count > 0);
+}
+
+/* sendcampaign.opt_outs(group_id bigint) */
+Datum
+sendcampaign_opt_outs(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	Oid			   types[] = {TEXTOID, INT8OID};
+	Datum		   values[] = {CStringGetTextDatum(sendcampaign_schema), PG_GETARG_DATUM(0)};
+	uint64		   count;
+
+	InitMaterializedSRF(fcinfo, 0);
+	spi_check(SPI_connect(), SPI_OK_CONNECT, "SPI_connect");
+	tables_check_group(sendcampaign_schema, PG_GETARG_INT64(0));
+	count = own_query("SELECT phone, group_id IS NULL, reason, role, created_at"
+					  " FROM sendcampaign.opt_out_data"
+					  " WHERE group_id IS NULL OR (schema = $1::name AND group_id = $2)"
+					  " ORDER BY phone, created_at",
+					  2, types, values, NULL);
+	for (uint64 i = 0; i < count; i++)
+		tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
+	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");
+	PG_RETURN_NULL();
 }

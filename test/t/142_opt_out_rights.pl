@@ -124,6 +124,17 @@ is(seen('mallory'), '', 'nor does she');
 $node->safe_psql('postgres', 'GRANT SELECT ON groups TO mallory; ALTER TABLE groups ENABLE ROW LEVEL SECURITY');
 is(seen('mallory'), '', 'nor where policies say what she sees');
 is(seen('app'), '1 2', 'the owner does');
+
+# With policies: those of a group whose row it may see.
+$node->safe_psql('postgres', "CREATE POLICY not_hers ON groups TO mallory USING (id <> $group);
+	GRANT EXECUTE ON FUNCTION sendcampaign.opt_outs TO blind");
+sub listed { return as($_[0], qq{SELECT string_agg(right(phone, 1) || "all", ' ') FROM sendcampaign.opt_outs($_[1])}); }
+is(listed($_, $group), '1false 2true', "opt_outs() by $_") for $super, 'app';
+is(listed('mallory', $other_group), '2true', 'of another group, by her');
+$error = error_as('mallory', "SELECT * FROM sendcampaign.opt_outs($group)");
+is("$error->{sqlstate} $error->{message}", "P0002 group $group does not exist", 'of this group');
+is(error_as('blind', "SELECT * FROM sendcampaign.opt_outs($group)")->{sqlstate}, '42501', 'by who sees no groups');
+$node->safe_psql('postgres', 'DROP POLICY not_hers ON groups');
 $node->safe_psql('postgres', 'ALTER TABLE groups DISABLE ROW LEVEL SECURITY');
 
 # To look runs nobody's code, and a SECURITY DEFINER function is led nowhere.
