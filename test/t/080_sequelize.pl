@@ -18,6 +18,9 @@ $node->safe_psql('postgres', q{
 	CREATE EXTENSION sendcampaign;
 	CREATE ROLE app LOGIN;
 	GRANT CREATE ON SCHEMA public TO app;
+	GRANT USAGE ON SCHEMA sendcampaign TO app;
+	GRANT EXECUTE ON FUNCTION send_campaign TO app;
+	GRANT EXECUTE ON ALL ROUTINES IN SCHEMA sendcampaign TO app;
 });
 
 my $dir = PostgreSQL::Test::Utils::tempdir();
