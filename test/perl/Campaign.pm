@@ -23,7 +23,6 @@ sub new_cluster
 	my ($name, $twilio, %arg) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($name);
 	$node->init(%{ $arg{init} || {} });
-	$node->append_conf('postgresql.conf', $ENV{SENDCAMPAIGN_TEST_CONF}) if $ENV{SENDCAMPAIGN_TEST_CONF};
 	$node->append_conf('postgresql.conf',
 		"sendcampaign.api_url = '" . $twilio->url . "'\n"
 		  . "sendcampaign.ca_file = '" . ($twilio->{tls} ? $twilio->ca_file : '') . "'\n"
