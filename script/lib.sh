@@ -274,7 +274,7 @@ build() {
 # Not the bitcode, which may be of another build of this extension.
 copy_server() {
     local programs
-    programs=$(cd "$bindir" && compgen -G '@(postgres|initdb|psql|pg*|create*|drop*|*db|vacuumlo|oid2name)')
+    programs=$(cd "$bindir" && shopt -s nullglob && echo postgres initdb psql pg* create* drop* {cluster,reindex,vacuum}db*)
     copy "$bindir" "$work/install$bindir" -h $programs
     copy / "$work/install" -h --exclude=bitcode ".$("$pg_config" --pkglibdir)" ".$("$pg_config" --sharedir)"
     bindir=$work/install$bindir
