@@ -9,6 +9,7 @@ log=                # of what quietly() runs
 default_conf=       # file to be put back as its package has it
 missing=()          # packages
 optional=()         # packages, if there are such
+sanitize=           # options of the compiler
 user=               # who builds and runs everything
 PATH=$PATH:/usr/sbin:/sbin
 
@@ -261,12 +262,14 @@ copy() {
 
 # A copy is built, and installed below the temporary directory.
 build() {
-    local copy=$work/sendcampaign flags="-Werror ${debug_points:-}"
+    local copy=$work/sendcampaign flags="-Werror ${debug_points:-} $sanitize" tools=()
+    [ -z "$sanitize" ] || tools=(CC=gcc)
     copy "$root" "$copy" --exclude-vcs --exclude='*.o' --exclude='*.so' --exclude=node_modules .
     copy_server
-    as_user make -s -C "$copy" PG_CONFIG="$pg_config" COPT="$flags" with_llvm=no all
-    as_user make -s -C "$copy" PG_CONFIG="$pg_config" with_llvm=no DESTDIR="$work/install" install
-    as_user make -s -C "$copy/test/twilio"
+    as_user make -s -C "$copy" PG_CONFIG="$pg_config" COPT="$flags" "${tools[@]}" with_llvm=no all
+    as_user make -s -C "$copy" PG_CONFIG="$pg_config" COPT="$flags" "${tools[@]}" with_llvm=no \
+        DESTDIR="$work/install" install
+    as_user make -s -C "$copy/test/twilio" CFLAGS_EXTRA="$sanitize"
 }
 
 # A server finds its files from where its program is: one that is copied, with
@@ -278,5 +281,25 @@ copy_server() {
     copy "$bindir" "$work/install$bindir" -h $programs
     copy / "$work/install" -h --exclude=bitcode ".$("$pg_config" --pkglibdir)" ".$("$pg_config" --sharedir)"
     bindir=$work/install$bindir
+    [ -z "$sanitize" ] || preload_sanitizer
     PATH=$bindir:$PATH
+}
+
+# The sanitizers' library has to be the first one that a process loads, which
+# takes more than loading ours: "postgres" is a script that sees to it. A first
+# report ends the process, and is found in the folder "reports".
+# Translations are bound by nobody: with GCC 12's library, a constructor that
+# binds its own (libgpg-error's, which Debian's server comes with) breaks the
+# lock that this takes, and the next to do so waits for ever.
+preload_sanitizer() {
+    local libraries options="log_path=$work/reports/report:abort_on_error=1:halt_on_error=1:handle_abort=0"
+    as_user mkdir "$work/reports"
+    echo 'char *bindtextdomain(const char *d, const char *n) { return (char *) n; }' |
+        as_user gcc -shared -fPIC -w -x c -o "$work/unbound.so" -
+    libraries="$(realpath "$(gcc -print-file-name=libasan.so)") $work/unbound.so"
+    as_user mv "$bindir/postgres" "$bindir/postgres.real"
+    printf '#!/bin/bash\nLD_PRELOAD="%s" exec -a "$0" "$0.real" "$@"\n' "$libraries" | as_user tee "$bindir/postgres" >/dev/null
+    as_user chmod 755 "$bindir/postgres"
+    export ASAN_OPTIONS=$options:detect_leaks=0:detect_stack_use_after_return=0:allocator_may_return_null=1:quarantine_size_mb=16
+    export UBSAN_OPTIONS=$options:print_stacktrace=1
 }
