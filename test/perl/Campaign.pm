@@ -281,15 +281,18 @@ sub wait_until_up
 	poll(sub { eval { $node->psql('postgres', 'SELECT 1') == 0 } }) or die 'the server does not come up';
 }
 
-# SIGKILL for one of the workers, if there is any: the server restarts by itself.
+# SIGKILL for one of the workers: the server restarts by itself.  Once the
+# process is gone, the server takes no connection until it is up again.  Returns
+# false if there is no worker.
 sub kill_worker
 {
 	my $node = shift;
-	my @pids = worker_pids($node) or return;
-	my $offset = -s $node->logfile;
-	kill('KILL', $pids[ rand @pids ]) or return;
-	poll(sub { slurp_file($node->logfile, $offset) =~ /all server processes terminated; reinitializing/ }, 10);
+	my @pids = worker_pids($node) or return 0;
+	my $pid = $pids[ rand @pids ];
+	kill('KILL', $pid) or return 0;
+	poll(sub { !kill 0, $pid }) or die 'the worker does not die';
 	wait_until_up($node);
+	return 1;
 }
 
 1;

@@ -64,9 +64,7 @@ for my $mode ('fast', 'immediate')
 }
 
 my @runs = start_held();
-kill 'KILL', (worker_pids($node))[0];
-poll(sub { $twilio->stats->{open_connections} == 0 }, 20);
-ok($node->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()'), 'up again after a SIGKILL');
+ok(kill_worker($node), 'up again after a SIGKILL');
 all_go_on('killed', @runs);
 
 # The launcher itself comes back after ten seconds.

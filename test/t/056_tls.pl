@@ -44,7 +44,7 @@ refused_then_mended('authority not trusted', "sendcampaign.ca_file = '$wrong_ca'
 	"sendcampaign.ca_file = '$good_ca'");
 refused_then_mended('certificates of the system', "sendcampaign.ca_file = ''", 'certificate',
 	"sendcampaign.ca_file = '$good_ca'");
-refused_then_mended('no file with certificates', "sendcampaign.ca_file = '/nonexistent'", 'certificate',
+refused_then_mended('no file with certificates', "sendcampaign.ca_file = '/nonexistent'", '(certificate|file)',
 	"sendcampaign.ca_file = '$good_ca'");
 my $named = LocalTwilio->start(options => [ '--tls-cert', "$wrong_name/cert.pem", '--tls-key', "$wrong_name/key.pem" ]);
 refused_then_mended('certificate for another name',
