@@ -14,7 +14,7 @@ use Time::HiRes ();
 
 our @EXPORT = qw(new_cluster install_extension create_campaign wait_for_run wait_for_no_worker
   poll run_row start_campaign wait_for_flight worker_pids worker_is_gone worker_errors sent_once
-  hold_campaign set_and_reload
+  hold_campaign set_and_reload change_conf
   lose_commits group_of sent_with sql_error clone_database kill_worker wait_until_up);
 
 # A running cluster that sends to this local Twilio; conf => lines to add.
@@ -189,13 +189,23 @@ sub hold_campaign
 	return ($campaign, $job);
 }
 
-# Adds a setting to the configuration file and waits until it counts.
+# Adds lines to the configuration file, and waits until they count for every
+# process that starts.  A worker that is there takes them up as soon as it can.
+my $changes = 0;
+sub change_conf
+{
+	my ($node, $lines) = @_;
+	$changes++;
+	$node->append_conf('postgresql.conf', "$lines\ntest.changes = $changes");
+	$node->reload;
+	$node->poll_query_until('postgres', "SELECT current_setting('test.changes', true) = '$changes'");
+}
+
+# The same for one setting.
 sub set_and_reload
 {
 	my ($node, $name, $value) = @_;
-	$node->append_conf('postgresql.conf', "$name = '$value'");
-	$node->reload;
-	$node->poll_query_until('postgres', "SHOW $name", $value);
+	change_conf($node, "$name = '$value'");
 }
 
 # What its processes have logged that they should not; clients' errors apart.

@@ -17,8 +17,7 @@ my $node = new_cluster('reload', $twilio, conf => q{
 sub reload
 {
 	my $setting = shift;
-	$node->append_conf('postgresql.conf', $setting);
-	$node->reload;
+	change_conf($node, $setting);
 }
 
 # While Twilio is waited for, nothing is held that others could wait for.

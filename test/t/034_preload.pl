@@ -75,12 +75,10 @@ all_go_on('terminated', @runs);
 
 # Switched off, the launcher starts nothing; switched on, it does.
 @runs = start_held();
-$node->append_conf('postgresql.conf', 'sendcampaign.enabled = off');
-$node->reload;
+change_conf($node, 'sendcampaign.enabled = off');
 $twilio->set(hold => 0);
 ok(worker_is_gone($node, 20), 'switched off, the workers end');
-$node->append_conf('postgresql.conf', 'sendcampaign.enabled = on');
-$node->reload;
+change_conf($node, 'sendcampaign.enabled = on');
 all_go_on('switched on again', @runs);
 
 # Switched off in one database, runs of the other go on.

@@ -24,8 +24,7 @@ for my $link ('https://example.org/survey', undef)
 		UPDATE groups SET configuration = configuration || jsonb_build_object('quietHours', jsonb_build_object(
 			'from', to_char((now() + interval '2 s') AT TIME ZONE 'UTC', 'HH24:MI:SS'),
 			'to', to_char((now() + interval '2 h') AT TIME ZONE 'UTC', 'HH24:MI:SS')))});
-	$node->append_conf('postgresql.conf', "sendcampaign.request_timeout = '30s'");
-	$node->reload;
+	change_conf($node, "sendcampaign.request_timeout = '30s'");
 	$twilio->set(reset => 1, 'retry-after' => 3, 'fault:429' => '#10', 'hold-after' => 1);
 	my $job = start_campaign($node, $campaign);
 	ok($node->poll_query_until('postgres', qq{SELECT count(*) > 0 FROM sendcampaign.batch WHERE job_id = $job AND due > now()}),
