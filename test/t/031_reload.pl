@@ -90,7 +90,7 @@ $twilio->set(hold => 1, 'hold-after' => 1);
 $job = start_campaign($node, $campaign);
 wait_for_flight($twilio, 10);
 reload('sendcampaign.enabled = off');
-ok($node->poll_query_until('postgres', "SELECT sum(cardinality(list_user_ids)) = 20 FROM sendcampaign.batch WHERE job_id = $job"),
+ok($node->poll_query_until('postgres', "SELECT sum(cardinality(list_user_ids)) = 20 FROM sendcampaign.batch WHERE run_id = ${\ run_of($job)}"),
 	'switched off, what has not left is given back');
 $twilio->set(hold => 0);
 ok(worker_is_gone($node, 20), 'it waits for answers and ends');
