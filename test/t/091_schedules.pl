@@ -25,7 +25,8 @@ my $node = new_cluster('schedules', $twilio, no_extension => 1, conf => q{
 	cron.use_background_workers = on
 });
 $node->safe_psql('postgres', 'CREATE EXTENSION sendcampaign; CREATE ROLE app LOGIN;'
-	  . 'GRANT CREATE ON SCHEMA public TO app; GRANT USAGE ON SCHEMA sendcampaign TO app');
+	  . 'GRANT CREATE ON SCHEMA public TO app; GRANT USAGE ON SCHEMA sendcampaign TO app;'
+	  . 'GRANT EXECUTE ON ALL ROUTINES IN SCHEMA sendcampaign TO app; GRANT EXECUTE ON FUNCTION send_campaign TO app');
 
 my @blocks = blocks_of('docs/operations.md');
 
