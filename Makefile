@@ -27,9 +27,12 @@ $(if $(wildcard $(headers)/postgres.h),,$(error PostgreSQL's server headers are 
 	On Debian they are in postgresql-server-dev-NN; PG_CONFIG=/path/to/pg_config chooses a server))
 include $(PGXS)
 
-$(OBJS): $(LOCAL_HEADERS) | $(sort $(dir $(OBJS)))
+# Absolute, or those of the sources would be found by VPATH
+folders := $(addprefix $(CURDIR)/,$(sort $(dir $(OBJS))))
 
-$(sort $(dir $(OBJS))):
+$(OBJS): $(LOCAL_HEADERS) | $(folders)
+
+$(folders):
 	mkdir -p $@
 
 .PHONY: twilio
