@@ -5,6 +5,10 @@ DATA = sendcampaign--$(EXTVERSION).sql
 
 # Where this file is, which is elsewhere in a VPATH build
 here := $(or $(VPATH),$(patsubst %/,%,$(dir $(firstword $(MAKEFILE_LIST)))))
+# PGXS does not set it where the server was built in its source directory
+ifneq ($(here),.)
+VPATH = $(here)
+endif
 SOURCES := $(wildcard $(here)/src/*.c $(here)/src/*/*.c)
 LOCAL_HEADERS := $(wildcard $(here)/src/*.h $(here)/src/*/*.h)
 $(if $(SOURCES),,$(error There are no sources in $(here)/src))
