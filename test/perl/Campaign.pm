@@ -43,6 +43,7 @@ sub install_extension
 		GRANT USAGE ON SCHEMA sendcampaign TO app;
 		GRANT EXECUTE ON ALL ROUTINES IN SCHEMA sendcampaign TO PUBLIC;
 		GRANT EXECUTE ON FUNCTION send_campaign TO PUBLIC;
+		GRANT INSERT ON sendcampaign.opt_out TO app;
 		SET ROLE app;
 		SELECT sendcampaign.create_tables();
 	});
