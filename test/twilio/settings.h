@@ -18,7 +18,7 @@ typedef enum list_order
 typedef enum redaction
 {
 	REDACT_NOT,
-	REDACT,		 /* no body, numbers masked; To= finds them */
+	REDACT,			/* no body, numbers masked; To= finds them */
 	REDACT_AND_HIDE /* likewise, and To= does not */
 } redaction;
 
@@ -37,8 +37,8 @@ typedef struct settings_type
 
 	/* what lists and single messages show */
 	list_order order;
-	bool	   nulls_first;	 /* in a list by date sent, what is not sent yet */
-	redaction  redact;		 /* of messages that have been sent */
+	bool	   nulls_first; /* in a list by date sent, what is not sent yet */
+	redaction  redact;		/* of messages that have been sent */
 	bool	   shorten_links;
 	char	   next_page[96]; /* what next_page_uri begins with; "": a path */
 } settings_type;
