@@ -17,6 +17,9 @@ our @EXPORT = qw(new_cluster install_extension create_campaign wait_for_run wait
   hold_campaign set_and_reload
   send_companion lose_commits group_of sent_with sql_error clone_database kill_worker wait_until_up);
 
+# The local Twilio of a node, or of one of its databases; companions there.
+my (%twilio_of, %companion);
+
 # A running cluster that sends to this local Twilio; conf => lines to add.
 sub new_cluster
 {
@@ -27,8 +30,9 @@ sub new_cluster
 	$node->append_conf('postgresql.conf',
 		"sendcampaign.api_url = '" . $twilio->url . "'\n"
 		  . "sendcampaign.ca_file = '" . ($twilio->{tls} ? $twilio->ca_file : '') . "'\n"
-		  . "fsync = on\nsendcampaign.lookup_timeout = '5s'\n" . ($arg{conf} || ''));
+		  . "fsync = on\nsendcampaign.lookup_timeout = '60s'\n" . ($arg{conf} || ''));
 	$node->start;
+	$twilio_of{$name} = $twilio;
 	install_extension($node, $arg{db} || 'postgres') if !$arg{no_extension};
 	return $node;
 }
@@ -129,32 +133,32 @@ sub run_row
 # Something is sent later: one message of another campaign, to which no fault
 # of Twilio applies.  Without that, a message that is in doubt and was not taken
 # could stay in doubt, where it is among a run's last.
-my %companion;
 sub send_companion
 {
 	my ($node, $twilio, $db) = @_;
 	my $campaign = $companion{ $node->name . " $db" } ||= create_campaign($node, db => $db, users => 1,
 		message => 'Companion', phone => $LocalTwilio::COMPANION);
 	$twilio->{has_companion} = 1;
-	$twilio->set('to-fault' => "$LocalTwilio::COMPANION=none");
+	$twilio->set('to-fault' => "$LocalTwilio::COMPANION=spared");
 	# it may be under way still
 	$node->psql($db, "SET ROLE app; SELECT send_campaign($campaign)");
 }
 
-# Waits until the run has ended (or has the state given) and returns its row;
-# with others => a local Twilio, others are sent meanwhile.
+# Waits until the run has ended (or has the state given) and returns its row.
+# Where that takes long, others are sent meanwhile, except with alone => 1.
 sub wait_for_run
 {
 	my ($node, $job, %arg) = @_;
 	my $states = $arg{state} ? "'$arg{state}'" : "'completed', 'failed', 'cancelled'";
 	my $db = $arg{db} || 'postgres';
 	my $query = "SELECT state IN ($states) FROM sendcampaign.run WHERE job_id = $job";
+	my $twilio = $twilio_of{ $node->name . " $db" } || $twilio_of{ $node->name };
 	my $ended;
 
-	for (my $i = 0; $arg{others} && $i < 600 && !$ended; $i++)
+	for (my $i = 0; $twilio && !$arg{alone} && $i < 300 && !$ended; $i++)
 	{
-		$ended = poll(sub { $node->safe_psql($db, $query) eq 't' }, 1);
-		send_companion($node, $arg{others}, $db) if !$ended;
+		$ended = poll(sub { $node->safe_psql($db, $query) eq 't' }, $i ? 1 : 2);
+		send_companion($node, $twilio, $db) if !$ended;
 	}
 	$ended ||= $node->poll_query_until($db, $query);
 	$ended or diag("run of job $job did not end: "
@@ -239,7 +243,7 @@ sub sent_once
 {
 	my ($node, $twilio, $campaign, $job, $name, %arg) = @_;
 	my $db = $arg{db} || 'postgres';
-	my $run = wait_for_run($node, $job, db => $db, others => $twilio);
+	my $run = wait_for_run($node, $job, db => $db);
 	my ($failed, $skipped) = ($arg{failed} // 0, $arg{skipped} // 0);
 	my $total = $arg{total} // $run->{total};
 	my %accepted;
@@ -293,6 +297,7 @@ sub poll
 sub clone_database
 {
 	my ($node, $db, $twilio) = @_;
+	$twilio_of{ $node->name . " $db" } = $twilio;
 	$node->safe_psql('template1', "CREATE DATABASE $db TEMPLATE postgres");
 	$node->safe_psql('template1', "ALTER DATABASE $db SET sendcampaign.api_url = '" . $twilio->url . "'");
 	$node->safe_psql('template1', "ALTER DATABASE $db SET sendcampaign.ca_file = '" . $twilio->ca_file . "'")

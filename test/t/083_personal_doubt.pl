@@ -18,6 +18,7 @@ my $node = new_cluster('personal_doubt', $twilio, init => { extra => [ '--encodi
 	restart_after_crash = on
 	sendcampaign.request_timeout = '1s'
 	sendcampaign.lookup_delay = '100ms'
+	sendcampaign.lookup_timeout = '1s'
 });
 
 # Each user's name is the word with a number.

@@ -104,7 +104,7 @@ usage(void)
 		 "  --retry-after S             header of 429 answers\n"
 		 "  --seed N                    of all that is drawn by lot\n"
 		 "  --fault NAME=PERCENT        repeatable; NAME=#N: the next N\n"
-		 "  --to-fault +NUMBER=NAME     repeatable\n"
+		 "  --to-fault +NUMBER=NAME     repeatable; NAME spared: no fault at all\n"
 		 "  --list-lag MS               until a message shows in lists; what has\n"
 		 "                              shown keeps showing where it is changed\n"
 		 "  --list-order created|sent|none  of lists, newest first; none: at random\n"
