@@ -59,7 +59,7 @@
 #define CLOCK_SLACK 2
 
 #define NOT_PROVEN                                                                                 \
-	"Twilio's list does not have it, and has not shown any message that was sent after it either"
+	"Twilio's list does not have it, and has not shown any message that was sent after it"
 
 typedef struct Candidate
 {

@@ -1,0 +1,82 @@
+# After lost commits nobody gets the message twice, in whatever order Twilio
+# lists messages, wherever it has those that are still queued, and where the
+# list lags; and a list that cannot be read pauses the run.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use Campaign;
+use HTTP::Tiny;
+use LocalTwilio;
+use Test::More;
+
+my $twilio = LocalTwilio->start;
+my $node = new_cluster('orders', $twilio, conf => qq{
+	sendcampaign.request_timeout = '1s'
+	sendcampaign.lookup_delay = '100ms'
+	sendcampaign.lookup_timeout = '2s'
+});
+my $users = 20;
+my $url = $twilio->url =~ s{//}{//$LocalTwilio::ACCOUNT:$LocalTwilio::TOKEN@}r;
+my $http = HTTP::Tiny->new(keep_alive => 1);
+
+# More than a page of older messages, from long before the run.
+sub fill_the_past
+{
+	my $skew = shift;
+	$twilio->set('clock-skew' => -7 * 86400);
+	for (1 .. 1500)
+	{
+		my $answer = $http->post_form("$url/2010-04-01/Accounts/$LocalTwilio::ACCOUNT/Messages.json",
+			{ To => '+15559990000', From => $LocalTwilio::SENDER, Body => "old $_" });
+		die $answer->{content} if $answer->{status} != 201;
+	}
+	$twilio->set('clock-skew' => 0);
+}
+
+sub twice { my $count = $twilio->count_by_phone; return scalar grep { $_ ne '+15559990000' && $count->{$_} > 1 } keys %$count; }
+
+for my $case ([ 'usual order' ], [ 'by date sent', 'list-order' => 'sent' ],
+	[ 'queued ones last', 'list-order' => 'sent', 'list-nulls' => 'last', 'sent-after' => 60000 ],
+	[ 'queued ones first', 'list-order' => 'sent', 'list-nulls' => 'first', 'sent-after' => 60000 ],
+	[ 'no order', 'list-order' => 'none' ], [ 'absolute addresses', 'next-page' => 'absolute' ],
+	[ 'a list that lags', 'list-lag' => 1500 ])
+{
+	my ($what, @set) = @$case;
+	$twilio->set('reset' => 1, 'list-order' => 'created', 'sent-after' => 0, 'list-lag' => 0, 'next-page' => 'path');
+	fill_the_past();
+	for my $base_url ('https://example.org/s', undef)
+	{
+		my $campaign = create_campaign($node, users => $users, base_url => $base_url, message => "Hi $what");
+		my $offset = defined $base_url ? 1000 : 2000;
+		$node->safe_psql('postgres', qq{UPDATE ac_list_users SET data = jsonb_build_object('sms', '+1555' || lpad(($offset + id % 500)::text, 7, '0'))
+			WHERE ac_list_id = (SELECT ac_list_id FROM ac_campaigns WHERE id = $campaign)});
+		$twilio->set(@set);
+		my $job = start_campaign($node, $campaign);
+		wait_for_run($node, $job);
+		my $run = lose_commits($node, $job, 10);
+		my $text = defined $base_url ? 'with a link' : 'without a link';
+		is("$run->{state} $run->{sent} $run->{in_doubt}", "completed $users 0", "$what, $text: all are known") or diag($run->{error});
+		is(twice(), 0, "... and nobody has it twice");
+	}
+}
+
+for my $redact (1, 'hide')
+{
+	$twilio->set('reset' => 1, 'list-order' => 'created', 'sent-after' => 0, 'list-lag' => 0, 'next-page' => 'path', 'redact' => $redact);
+	my $campaign = create_campaign($node, users => $users);
+	my $job = start_campaign($node, $campaign);
+	wait_for_run($node, $job);
+	$node->safe_psql('postgres', qq{UPDATE sendcampaign.run SET state = 'running', finished_at = NULL, history = '0/0', sent = sent - 10 WHERE job_id = $job;
+		WITH lost AS (DELETE FROM sendcampaign.message WHERE job_id = $job AND list_user_id IN
+			(SELECT list_user_id FROM sendcampaign.message WHERE job_id = $job ORDER BY 1 LIMIT 10) RETURNING list_user_id)
+		INSERT INTO sendcampaign.batch (job_id, number, list_user_ids) SELECT $job, 1, array_agg(list_user_id) FROM lost;
+		SELECT sendcampaign.wake()});
+	my $run = wait_for_run($node, $job, state => 'paused', alone => 1);
+	like($run->{error}, qr/cannot be read back.*message redaction/, "redact=$redact: the run is paused, with the reason");
+	is($twilio->stats->{accepted}, $users, '... and nothing is sent');
+	$node->safe_psql('postgres', "SELECT sendcampaign.cancel($job)");
+}
+
+$node->stop;
+done_testing();
