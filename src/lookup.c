@@ -247,6 +247,12 @@ look_at(void *arg, const ListedMessage *listed)
 	lookup->candidates[lookup->num_candidates++].segments = listed->segments;
 }
 
+static pg_time_t
+run_start(const Run *run)
+{
+	return timestamptz_to_time_t(run->started_at ? run->started_at : run->queued_at);
+}
+
 /* The time of the claim by Twilio's clock. */
 static void
 set_since(Lookup *lookup, const HttpResponse *response)
@@ -254,7 +260,7 @@ set_since(Lookup *lookup, const HttpResponse *response)
 	Claim *claim = lookup->message->claim;
 
 	if (lookup->message->suspect)
-		lookup->since = started_at(claim->run) - TIME_SLACK;
+		lookup->since = run_start(claim->run) - TIME_SLACK;
 	else if (claim->twilio_time > 0)
 		lookup->since = claim->twilio_time - CLOCK_SLACK;
 	else if (response->server_time > 0)

@@ -96,7 +96,7 @@ sub group_of
 # commits that were lost; waits until the run has gone on to its end.
 sub lose_commits
 {
-	my ($node, $job, $n, $db) = @_;
+	my ($node, $job, $n, $db, @wait) = @_;
 	my $run = run_of($job);
 	$node->safe_psql($db || 'postgres', qq{
 		CREATE TEMP TABLE lost AS SELECT list_user_id FROM sendcampaign.message_data WHERE run_id = $run ORDER BY 1 LIMIT $n;
@@ -106,7 +106,7 @@ sub lose_commits
 		DELETE FROM sendcampaign.message_data WHERE run_id = $run AND list_user_id IN (TABLE lost);
 		INSERT INTO sendcampaign.batch (run_id, number, list_user_ids) SELECT $run, 1, array_agg(list_user_id ORDER BY 1) FROM lost;
 		SELECT sendcampaign.wake();});
-	return wait_for_run($node, $job, db => $db);
+	return wait_for_run($node, $job, db => $db, @wait);
 }
 
 # As SQL: the run of a job of the schema "public".

@@ -67,12 +67,8 @@ for my $redact (1, 'hide')
 	my $campaign = create_campaign($node, users => $users);
 	my $job = start_campaign($node, $campaign);
 	wait_for_run($node, $job);
-	$node->safe_psql('postgres', qq{UPDATE sendcampaign.run SET state = 'running', finished_at = NULL, history = '0/0', sent = sent - 10 WHERE job_id = $job;
-		WITH lost AS (DELETE FROM sendcampaign.message WHERE job_id = $job AND list_user_id IN
-			(SELECT list_user_id FROM sendcampaign.message WHERE job_id = $job ORDER BY 1 LIMIT 10) RETURNING list_user_id)
-		INSERT INTO sendcampaign.batch (job_id, number, list_user_ids) SELECT $job, 1, array_agg(list_user_id) FROM lost;
-		SELECT sendcampaign.wake()});
-	my $run = wait_for_run($node, $job, state => 'paused', alone => 1);
+	lose_commits($node, $job, 10, undef, state => 'paused', alone => 1);
+	my $run = run_row($node, $job);
 	like($run->{error}, qr/cannot be read back.*message redaction/, "redact=$redact: the run is paused, with the reason");
 	is($twilio->stats->{accepted}, $users, '... and nothing is sent');
 	$node->safe_psql('postgres', "SELECT sendcampaign.cancel($job)");
