@@ -319,12 +319,12 @@ lookup_failed(Message *message, const HttpResponse *response, const char *why)
  * Can a text be compared with Twilio's?  In a database that is not in UTF-8,
  * other than ASCII may have been converted on the way.
  */
-static bool
-is_comparable(const Message *message)
+bool
+is_comparable(const char *text)
 {
-	if (message->link || GetDatabaseEncoding() == PG_UTF8)
+	if (GetDatabaseEncoding() == PG_UTF8)
 		return true;
-	for (const char *c = message->text; *c; c++)
+	for (const char *c = text; *c; c++)
 	{
 		if (IS_HIGHBIT_SET(*c))
 			return false;
@@ -389,7 +389,7 @@ not_found(Message *message)
 {
 	Lookup *lookup = message->lookup;
 
-	if (!is_comparable(message))
+	if (message->link == NULL && !is_comparable(message->text))
 		leave_in_doubt(message, "its text cannot be compared with Twilio's list");
 	else if (lookup->other_sender)
 		leave_in_doubt(message, "Twilio's list has its text from another sender");

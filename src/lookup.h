@@ -36,6 +36,9 @@ extern void follow_control_answer(struct Control *control, const HttpResponse *r
 /* Have all that are open been looked up in vain, with no later message to go by? */
 extern bool only_later_messages_are_waited_for(Run *run);
 
+/* Can Twilio's list tell whether this is the text? */
+extern bool is_comparable(const char *text);
+
 /* Is the link in the text, as a whole?  "yc=1" is not "yc=12". */
 extern bool has_link(const char *body, const char *link);
 
