@@ -12,6 +12,7 @@
 
 #include <limits.h>
 
+#include "compat.h"
 #include "failures.h"
 #include "http.h"
 #include "settings.h"
@@ -135,4 +136,10 @@ define_settings(void)
 	define_lookups();
 	define_trouble();
 	MarkGUCPrefixReserved("sendcampaign");
+}
+
+bool
+schema_is_of_callers_choice(void)
+{
+	return GetUserId() != GetOuterUserId() && compat_who_set("sendcampaign.schema") != GetUserId();
 }
