@@ -168,6 +168,7 @@ free_run(Run *run)
 {
 	while (!dlist_is_empty(&run->claims))
 		drop_claim(dlist_head_element(Claim, node, &run->claims));
+	run_count_doubt(run, -run->num_doubtful);
 	dlist_delete(&run->node);
 	worker.num_runs--;
 	if (run->campaign.tables)

@@ -372,7 +372,7 @@ recover_message(Message *message, Datum id, char *phone, char *text)
 
 /* One row of recover_claims: a claim with the messages that are in doubt. */
 static void
-recover_claim(Run *run, uint64 row, TimestampTz due)
+recover_claim(Run *run, uint64 row, TimestampTz due, int64 gone_at)
 {
 	bool   isnull;
 	Datum *ids;
@@ -401,6 +401,7 @@ recover_claim(Run *run, uint64 row, TimestampTz due)
 	{
 		recover_message(&claim->messages[i], ids[i], phones[i], texts[i]);
 		set_sender(&claim->messages[i], senders, num_senders);
+		claim->messages[i].gone_at = gone_at;
 		message_wait(&claim->messages[i], MESSAGE_IN_DOUBT, due);
 	}
 }
@@ -412,11 +413,14 @@ recover_claims(Run *run)
 	Datum		value = Int64GetDatum(run->id);
 	uint64		count;
 	TimestampTz due;
+	int64		gone_at;
 
 	/*
 	 * The worker that sent them is gone, so nothing leaves any more; what it
 	 * had sent may be under way for as long as a request may take.
 	 */
+	gone_at = monotonic_time() + to_us(sendcampaign_request_timeout) +
+			  to_us(sendcampaign_lookup_delay);
 	due = TimestampTzPlusMilliseconds(
 		GetCurrentTimestamp(), to_ms(sendcampaign_request_timeout + sendcampaign_lookup_delay));
 	count = own_query(
@@ -429,7 +433,7 @@ recover_claims(Run *run)
 		" GROUP BY c.run_id, c.number",
 		1, &type, &value, NULL);
 	for (uint64 i = 0; i < count; i++)
-		recover_claim(run, i, due);
+		recover_claim(run, i, due, gone_at);
 	if (count > 0)
 		ereport(
 			LOG,

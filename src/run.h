@@ -24,21 +24,22 @@
 /* One Twilio account with its credentials; lives as long as the worker. */
 typedef struct Account
 {
-	dlist_node	node;
-	char	   *sid;
-	char	   *user; /* the account's or an API key's sid */
-	char	   *secret;
-	int			in_flight;
-	int			window;		  /* how many may be */
-	bool		growing_fast; /* no limit met yet */
-	int			growth;		  /* then, by how many it may grow now */
-	int64		grown_at;	  /* when it last did, monotonic us */
-	int			answers;	  /* good ones since the window changed */
-	int			patience;	  /* windows full of them until one more is tried */
-	bool		probing;	  /* one more is being tried */
-	int			failures;	  /* in a row, to reach Twilio at all */
-	TimestampTz paused_until;
-	char	   *trouble; /* why Twilio cannot be reached, or NULL */
+	dlist_node		  node;
+	char			 *sid;
+	char			 *user; /* the account's or an API key's sid */
+	char			 *secret;
+	int				  in_flight;
+	int				  window;		/* how many may be */
+	bool			  growing_fast; /* no limit met yet */
+	int				  growth;		/* then, by how many it may grow now */
+	int64			  grown_at;		/* when it last did, monotonic us */
+	int				  answers;		/* good ones since the window changed */
+	int				  patience;		/* windows full of them until one more is tried */
+	bool			  probing;		/* one more is being tried */
+	int				  failures;		/* in a row, to reach Twilio at all */
+	TimestampTz		  paused_until;
+	char			 *trouble;	 /* why Twilio cannot be reached, or NULL */
+	struct Freshness *freshness; /* of its list of messages; NULL at first */
 } Account;
 
 /* The messages of a run that one sender is to send. */
@@ -100,6 +101,8 @@ typedef struct Run
 	dlist_head		recorded_skips; /* likewise, with their claims */
 	int				open;			/* messages in memory */
 	int				in_flight;		/* of them with HTTP */
+	int				num_doubtful;	/* of them in doubt; and its history, likewise */
+	int64			doubt_until;	/* their last gone_at */
 	bool			locks_told;		/* the log has that list users are locked */
 	bool			not_answered;	/* look-ups are refused: doubt stays claimed */
 	int				text_failures;	/* refused for their text, with none sent yet */
@@ -163,7 +166,8 @@ typedef enum Outcome
 typedef enum CallKind
 {
 	CALL_MESSAGE,
-	CALL_HISTORY
+	CALL_HISTORY,
+	CALL_CONTROL
 } CallKind;
 
 typedef struct Message
@@ -183,8 +187,11 @@ typedef struct Message
 	TimestampTz		 until;		 /* it is to leave before; 0: whenever */
 	bool			 was_locked; /* its list user, when it was to be recorded */
 	int				 attempts;
-	TimestampTz		 sent_at; /* when the newest request left */
-	struct Lookup	*lookup;  /* see lookup.c */
+	int64			 left_at;  /* the newest request, monotonic us */
+	bool			 doubtful; /* Twilio may have taken it */
+	bool			 suspect;  /* ... before commits were lost; nothing was sent since */
+	int64			 gone_at;  /* then its request has arrived, or never will; likewise */
+	struct Lookup	*lookup;   /* see lookup.c */
 	/* the outcome */
 	Outcome outcome;
 	char   *sid;
@@ -203,6 +210,7 @@ typedef struct Worker
 	dlist_head	 accounts;
 	pairingheap *agenda; /* Message, by due */
 	int			 in_flight;
+	int			 num_doubtful;	/* of all runs */
 	bool		 has_ticked;	/* what is done once is done */
 	bool		 leaving;		/* send nothing more, record and go */
 	pg_time_t	 twilio_offset; /* Twilio's clock minus ours, s */
@@ -248,6 +256,8 @@ extern void message_done(Message *message, Outcome outcome);
 /* Puts a message into the agenda, as MESSAGE_WAITING, _IN_DOUBT or _LOCKED. */
 extern void message_wait(Message *message, MessageState state, TimestampTz due);
 extern void message_ready(Message *message);
+/* The number of the run's that are in doubt has changed by so many. */
+extern void run_count_doubt(Run *run, int change);
 /* HTTP has it. */
 extern void message_sending(Message *message, Account *account);
 extern void message_lookup_ready(Message *message);
@@ -259,6 +269,15 @@ static inline bool
 run_may_send(const Run *run)
 {
 	return run->stop_reason == NULL && !run->paused && !run->cancelled && !run->halted;
+}
+
+/* Has nothing of it left, since this worker has it? */
+static inline bool
+message_is_unsent(const Message *message)
+{
+	return message->state == MESSAGE_READY || message->state == MESSAGE_WAITING ||
+		   (message->suspect &&
+			(message->state == MESSAGE_IN_DOUBT || message->state == MESSAGE_LOOKUP_READY));
 }
 
 /* Has the run fail with this reason; the first one counts. */

@@ -27,6 +27,8 @@ double sendcampaign_messages_per_second;
 double sendcampaign_request_timeout;
 double sendcampaign_connect_timeout;
 double sendcampaign_lookup_delay;
+double sendcampaign_lookup_timeout;
+bool   sendcampaign_resend_lost;
 int	   sendcampaign_max_attempts;
 int	   sendcampaign_launcher_interval;
 char  *sendcampaign_max_failures;
@@ -83,6 +85,27 @@ define_trouble(void)
 }
 
 static void
+define_lookups(void)
+{
+	DefineCustomRealVariable(
+		"sendcampaign.lookup_delay",
+		"Time from the end of request_timeout until a message in doubt is looked up.",
+		"By then its request has arrived at Twilio, or never will.", &sendcampaign_lookup_delay,
+		5.0, 0.0, 3600.0, PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomRealVariable(
+		"sendcampaign.lookup_timeout",
+		"Time for which a message in doubt is looked for in Twilio's list of messages.",
+		"It stays in doubt when the list has not shown it by then, nor a message that was sent after it.",
+		&sendcampaign_lookup_timeout, 600.0, 0.0, 86400.0, PGC_USERSET, GUC_UNIT_S, NULL, NULL,
+		NULL);
+	DefineCustomBoolVariable(
+		"sendcampaign.resend_lost",
+		"Whether a message is sent again when Twilio's list of messages shows that it was not taken.",
+		"When off, such a message stays in doubt, for a person to settle.",
+		&sendcampaign_resend_lost, true, PGC_USERSET, 0, NULL, NULL, NULL);
+}
+
+static void
 define_limits(void)
 {
 	DefineCustomIntVariable(
@@ -99,11 +122,6 @@ define_limits(void)
 	DefineCustomRealVariable(
 		"sendcampaign.connect_timeout", "Time after which an attempt to connect is given up.", NULL,
 		&sendcampaign_connect_timeout, 10.0, 0.1, 600.0, PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
-	DefineCustomRealVariable(
-		"sendcampaign.lookup_delay",
-		"How far Twilio's message list may lag behind an accepted request.",
-		"A message in doubt is looked up that long after its request can no longer be under way.",
-		&sendcampaign_lookup_delay, 5.0, 0.0, 3600.0, PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable(
 		"sendcampaign.launcher_interval", "Time between the launcher's rounds over all databases.",
 		"Effective with shared_preload_libraries only.", &sendcampaign_launcher_interval, 60, 1,
@@ -115,6 +133,7 @@ define_settings(void)
 {
 	define_addresses();
 	define_limits();
+	define_lookups();
 	define_trouble();
 	MarkGUCPrefixReserved("sendcampaign");
 }

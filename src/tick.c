@@ -370,9 +370,8 @@ has_to_put_away(Run *run)
 
 		for (int i = 0; i < claim->num_messages; i++)
 		{
-			MessageState state = claim->messages[i].state;
-
-			if (state == MESSAGE_READY || state == MESSAGE_WAITING || state == MESSAGE_LOCKED)
+			if (message_is_unsent(&claim->messages[i]) ||
+				claim->messages[i].state == MESSAGE_LOCKED)
 				return true;
 		}
 	}
@@ -395,7 +394,8 @@ is_through(Run *run)
 	if (run->superseded)
 		return true;
 	if (run->stop_durable)
-		return run->open == 0 || run->account == NULL || run->history || run->not_answered;
+		return run->open == 0 || run->account == NULL || run->history || run->not_answered ||
+			   only_later_messages_are_waited_for(run);
 	if (run->paused)
 		return run->stop_reason == NULL && !has_to_put_away(run);
 	return !sendcampaign_enabled && run->open == 0 && (run->stop_reason == NULL || run->cancelled);
