@@ -213,7 +213,7 @@ ask_control_question(Control *control, TimestampTz now)
 	if (control->asked.sid.len == 0 || control->under_way || control->due > now)
 		return;
 	if (control->pages == 0 &&
-		TimestampDifferenceExceeds(control->since, now, to_ms(sendcampaign_lookup_timeout)))
+		TimestampDifferenceExceeds(control->since, now, to_ms(lookup_timeout())))
 		give_up_message(control);
 	if (control->asked.sid.len == 0 || !account_has_room(account, now))
 		return;

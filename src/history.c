@@ -121,7 +121,7 @@ begin_reading_back(Run *run)
 	history->gone_at = monotonic_time() + to_us(sendcampaign_request_timeout) +
 					   to_us(sendcampaign_lookup_delay);
 	history->due = TimestampTzPlusMilliseconds(
-		GetCurrentTimestamp(), to_ms(sendcampaign_request_timeout + sendcampaign_lookup_timeout));
+		GetCurrentTimestamp(), to_ms(sendcampaign_request_timeout + lookup_timeout()));
 	run->history = history;
 	run_count_doubt(run, 1);
 	MemoryContextSwitchTo(old);

@@ -352,7 +352,7 @@ wait_for_later_message(Message *message)
 	TimestampTz now = GetCurrentTimestamp();
 
 	if (lookup->give_up_at == 0)
-		lookup->give_up_at = now + to_us(sendcampaign_lookup_timeout);
+		lookup->give_up_at = now + to_us(lookup_timeout());
 	if (now >= lookup->give_up_at || message->claim->run->cancelled)
 	{
 		leave_in_doubt(message, NOT_PROVEN);

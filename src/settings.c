@@ -18,6 +18,13 @@
 #include "settings.h"
 #include "utils/guc.h"
 
+/*
+ * Where it is not set, how long a message is looked for goes by how far the
+ * list usually lags: so many times that, and at least so many seconds.
+ */
+#define LOOKUP_DELAYS	   60
+#define MIN_LOOKUP_TIMEOUT 10.0
+
 bool   sendcampaign_enabled;
 char  *sendcampaign_api_url;
 char  *sendcampaign_ca_file;
@@ -32,6 +39,14 @@ bool   sendcampaign_resend_lost;
 int	   sendcampaign_max_attempts;
 int	   sendcampaign_launcher_interval;
 char  *sendcampaign_max_failures;
+
+double
+lookup_timeout(void)
+{
+	if (sendcampaign_lookup_timeout >= 0)
+		return sendcampaign_lookup_timeout;
+	return Max(LOOKUP_DELAYS * sendcampaign_lookup_delay, MIN_LOOKUP_TIMEOUT);
+}
 
 static bool
 check_api_url(char **newval, void **extra, GucSource source)
@@ -95,8 +110,9 @@ define_lookups(void)
 	DefineCustomRealVariable(
 		"sendcampaign.lookup_timeout",
 		"Time for which a message in doubt is looked for in Twilio's list of messages.",
-		"It stays in doubt when the list has not shown it by then, nor a message that was sent after it.",
-		&sendcampaign_lookup_timeout, 600.0, 0.0, 86400.0, PGC_USERSET, GUC_UNIT_S, NULL, NULL,
+		"It stays in doubt when the list has not shown it by then, nor a message that was sent after it."
+		"  -1: sixty times sendcampaign.lookup_delay.",
+		&sendcampaign_lookup_timeout, -1.0, -1.0, 86400.0, PGC_USERSET, GUC_UNIT_S, NULL, NULL,
 		NULL);
 	DefineCustomBoolVariable(
 		"sendcampaign.resend_lost",

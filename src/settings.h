@@ -23,6 +23,9 @@ extern int	  sendcampaign_max_attempts;
 extern int	  sendcampaign_launcher_interval; /* s */
 extern char	 *sendcampaign_max_failures;	  /* see failures.c */
 
+/* sendcampaign.lookup_timeout, or what goes for it where it is not set; in s. */
+extern double lookup_timeout(void);
+
 static inline int
 to_ms(double seconds)
 {
