@@ -18,6 +18,7 @@
 #include "history.h"
 #include "miscadmin.h"
 #include "own.h"
+#include "record.h"
 #include "queue.h"
 #include "start.h"
 #include "tables.h"
@@ -102,6 +103,21 @@ settle_message(int64 job_id, int64 list_user_id, bool sent)
 		1, types, values, NULL);
 }
 
+static void
+count_settled(AppTables *tables, int64 job_id, int64 list_user_id)
+{
+	Oid	  type = INT8OID;
+	Datum value = Int64GetDatum(job_id);
+	Datum id = Int64GetDatum(list_user_id);
+
+	(void) own_query("SELECT list_id FROM sendcampaign.run WHERE job_id = $1", 1, &type, &value,
+					 NULL);
+	if (mark_uncounted(job_id, tables_count_sent(tables, &id, 1, spi_int64(0, 1))))
+		ereport(NOTICE,
+				(errmsg("sentCount of list user %lld could not be added", (long long) list_user_id),
+				 errdetail("The UPDATE was suppressed by a trigger, a rule or a policy.")));
+}
+
 /* sendcampaign.settle(job_id bigint, list_user_id bigint, sent boolean) */
 Datum
 sendcampaign_settle(PG_FUNCTION_ARGS)
@@ -109,7 +125,6 @@ sendcampaign_settle(PG_FUNCTION_ARGS)
 	int64		job_id = PG_GETARG_INT64(0);
 	int64		list_user_id = PG_GETARG_INT64(1);
 	bool		sent = PG_GETARG_BOOL(2);
-	Datum		id = Int64GetDatum(list_user_id);
 	AppTables  *tables;
 	Oid			role;
 	bool		counts;
@@ -125,7 +140,7 @@ sendcampaign_settle(PG_FUNCTION_ARGS)
 		role = GetUserId(); /* it was dropped: only a superuser comes here */
 	act_as(role, &scope);
 	if (counts)
-		tables_count_sent(tables, make_array(&id, NULL, 1, INT8OID));
+		count_settled(tables, job_id, list_user_id);
 	report_settled(tables, job_id);
 	act_as_caller(role, &scope);
 	tables_close(tables);

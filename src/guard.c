@@ -45,10 +45,14 @@ back_off(Run *run, Backoff *backoff, const char *reason)
 static void
 handle_error(Run *run, Backoff *backoff, const ErrorData *error)
 {
+	const char *detail = error->detail ? error->detail : "";
+	const char *hint = error->hint ? error->hint : "";
+
 	if (error_may_pass(error->sqlerrcode))
 		back_off(run, backoff, error->message);
-	else if (error->detail)
-		run_stop(run, psprintf("%s (%s)", error->message, error->detail));
+	else if (detail[0] || hint[0])
+		run_stop(run, psprintf("%s (%s%s%s)", error->message, detail,
+							   detail[0] && hint[0] ? " " : "", hint));
 	else
 		run_stop(run, error->message);
 }
