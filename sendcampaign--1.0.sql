@@ -255,6 +255,33 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.send_campaign(bigint, bigint) IS
 'Queues a campaign; it is sent once the transaction commits. Returns the background job, which is created where none is given';
 
+/*
+ * PostgreSQL prefers a function that fits the arguments of a call exactly: of
+ * somebody else's send_campaign(integer) and ours, send_campaign(1) would be
+ * theirs. So all that fit better are taken. An argument of unknown type is
+ * text then. Whoever may call the one above may call these.
+ */
+DO $do$
+DECLARE
+    types text[] := '{smallint,integer,bigint,text}';
+    arguments text;
+BEGIN
+    FOR arguments IN
+        SELECT format('campaign_id %s', c) FROM unnest(types) c
+        UNION ALL
+        SELECT format('campaign_id %s, job_id %s', c, j) FROM unnest(types) c, unnest(types) j
+        WHERE (c, j) <> ('bigint', 'bigint')
+    LOOP
+        EXECUTE format($$
+            CREATE FUNCTION @extschema@.send_campaign(%1$s) RETURNS bigint
+                AS 'MODULE_PATHNAME', 'sendcampaign_overload'
+                LANGUAGE C VOLATILE PARALLEL UNSAFE;
+            COMMENT ON FUNCTION @extschema@.send_campaign(%1$s) IS
+                'The same as send_campaign(bigint, bigint), for arguments of these types'$$, arguments);
+    END LOOP;
+END
+$do$;
+
 CREATE FUNCTION sendcampaign.wake()
 RETURNS integer
 AS 'MODULE_PATHNAME', 'sendcampaign_wake'
