@@ -267,7 +267,7 @@ DECLARE
     arguments text;
 BEGIN
     FOR arguments IN
-        SELECT format('campaign_id %s', c) FROM unnest(types) c
+        SELECT format('campaign_id %s', c) FROM unnest(types) c WHERE c <> 'bigint'
         UNION ALL
         SELECT format('campaign_id %s, job_id %s', c, j) FROM unnest(types) c, unnest(types) j
         WHERE (c, j) <> ('bigint', 'bigint')
