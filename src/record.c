@@ -118,14 +118,14 @@ count_sent(Run *run)
 }
 
 bool
-mark_uncounted(int64 job_id, Datum ids)
+mark_uncounted(int64 run_id, Datum ids)
 {
 	static OwnStatement statement = {
-		"UPDATE sendcampaign.message SET counted = false"
-		" WHERE job_id = $1 AND list_user_id = ANY ($2) AND status = 'sent'",
+		"UPDATE sendcampaign.message_data SET counted = false"
+		" WHERE run_id = $1 AND list_user_id = ANY ($2) AND status = 'sent'",
 		2,
 		{INT8OID, INT8ARRAYOID}};
-	Datum values[] = {Int64GetDatum(job_id), ids};
+	Datum values[] = {Int64GetDatum(run_id), ids};
 
 	return ids != (Datum) 0 && own_execute(&statement, values, NULL) > 0;
 }
@@ -267,7 +267,7 @@ static void
 insert_messages(Run *run, bool counted)
 {
 	static OwnStatement statement = {
-		"INSERT INTO sendcampaign.message (job_id, list_user_id, phone, status, sid,"
+		"INSERT INTO sendcampaign.message_data (run_id, list_user_id, phone, status, sid,"
 		" error_code, error_message, segments, attempts, counted)"
 		" SELECT $1, u.*, $10 OR u.status <> 'sent'"
 		" FROM unnest($2, $3, $4, $5, $6, $7, $8, $9)"
@@ -292,7 +292,7 @@ insert_messages(Run *run, bool counted)
 	}
 	if (columns.count == 0)
 		return;
-	values[0] = Int64GetDatum(run->job_id);
+	values[0] = Int64GetDatum(run->id);
 	for (int i = 0; i < lengthof(types); i++)
 		values[i + 1] = make_array(columns.values[i], columns.nulls[i], columns.count, types[i]);
 	values[9] = BoolGetDatum(counted);
@@ -321,16 +321,16 @@ static void
 put_back_released(Run *run)
 {
 	static OwnStatement statement = {
-		"INSERT INTO sendcampaign.batch (job_id, number, list_user_ids)"
+		"INSERT INTO sendcampaign.batch (run_id, number, list_user_ids)"
 		" SELECT $1, (u.n - 1) / $4 + 1 + greatest($2,"
-		"  (SELECT max(b.number) FROM sendcampaign.batch b WHERE b.job_id = $1)),"
+		"  (SELECT max(b.number) FROM sendcampaign.batch b WHERE b.run_id = $1)),"
 		"  array_agg(u.id ORDER BY u.n)"
 		" FROM unnest($3) WITH ORDINALITY u(id, n) GROUP BY (u.n - 1) / $4",
 		4,
 		{INT8OID, INT4OID, INT8ARRAYOID, INT8OID}};
 	int	  count;
 	Datum ids = array_with_outcome(OUTCOME_RELEASED, &count);
-	Datum values[] = {Int64GetDatum(run->job_id), Int32GetDatum(run->last_batch), ids,
+	Datum values[] = {Int64GetDatum(run->id), Int32GetDatum(run->last_batch), ids,
 					  Int64GetDatum(BATCH_SIZE)};
 
 	if (count == 0)
@@ -354,12 +354,12 @@ take_released_out_of_claims(Run *run)
 		"  CASE WHEN c.texts IS NOT NULL THEN coalesce(array_agg(u.text ORDER BY u.n), '{}') END"
 		"  FROM unnest(c.list_user_ids, c.phones, c.texts) WITH ORDINALITY u(id, phone, text, n)"
 		"  WHERE u.id <> ALL ($2))"
-		" WHERE c.job_id = $1 AND c.list_user_ids && $2",
+		" WHERE c.run_id = $1 AND c.list_user_ids && $2",
 		2,
 		{INT8OID, INT8ARRAYOID}};
 	int	  count;
 	Datum ids = array_with_outcome(OUTCOME_RELEASED, &count);
-	Datum values[] = {Int64GetDatum(run->job_id), ids};
+	Datum values[] = {Int64GetDatum(run->id), ids};
 
 	if (count > 0)
 		(void) own_execute(&statement, values, NULL);
@@ -370,7 +370,7 @@ static void
 delete_claims(Run *run)
 {
 	static OwnStatement statement = {
-		"DELETE FROM sendcampaign.claim WHERE job_id = $1 AND number = ANY ($2)",
+		"DELETE FROM sendcampaign.claim WHERE run_id = $1 AND number = ANY ($2)",
 		2,
 		{INT8OID, INT4ARRAYOID}};
 	Datum *numbers = palloc(num_recording * sizeof(Datum));
@@ -388,7 +388,7 @@ delete_claims(Run *run)
 		recording[i]->claim->open++; /* until it is durable */
 	if (count == 0)
 		return;
-	values[0] = Int64GetDatum(run->job_id);
+	values[0] = Int64GetDatum(run->id);
 	values[1] = make_array(numbers, NULL, count, INT4OID);
 	(void) own_execute(&statement, values, NULL);
 }
@@ -398,8 +398,8 @@ static void
 add_counts(Run *run)
 {
 	static OwnStatement statement = {
-		"UPDATE sendcampaign.run SET sent = sent + $2, failed = failed + $3,"
-		" skipped = skipped + $4, in_doubt = in_doubt + $5 WHERE job_id = $1"
+		"UPDATE sendcampaign.run_data SET sent = sent + $2, failed = failed + $3,"
+		" skipped = skipped + $4, in_doubt = in_doubt + $5 WHERE id = $1"
 		" RETURNING total, sent, failed, skipped, in_doubt",
 		5,
 		{INT8OID, INT8OID, INT8OID, INT8OID, INT8OID}};
@@ -408,7 +408,7 @@ add_counts(Run *run)
 
 	for (int i = 0; i < num_recording; i++)
 		counts[recording[i]->outcome]++;
-	values[0] = Int64GetDatum(run->job_id);
+	values[0] = Int64GetDatum(run->id);
 	values[1] = Int64GetDatum(counts[OUTCOME_SENT]);
 	values[2] = Int64GetDatum(counts[OUTCOME_FAILED]);
 	values[3] = Int64GetDatum(counts[OUTCOME_SKIPPED]);
@@ -479,7 +479,7 @@ record_outcomes(Run *run, bool careful)
 		return;
 	debug_point(DEBUG_RECORDING);
 	insert_messages(run, counting == COUNTED);
-	if (counting == COUNTED && mark_uncounted(run->job_id, not_counted))
+	if (counting == COUNTED && mark_uncounted(run->id, not_counted))
 		run->uncounted = true;
 	record_opt_outs(run);
 	put_back_released(run);
@@ -534,12 +534,12 @@ void
 count_uncounted(Run *run)
 {
 	Oid	   type = INT8OID;
-	Datum  value = Int64GetDatum(run->job_id);
+	Datum  value = Int64GetDatum(run->id);
 	uint64 count;
 	Datum *ids;
 
-	count = own_query("UPDATE sendcampaign.message SET counted = true"
-					  " WHERE job_id = $1 AND NOT counted RETURNING list_user_id",
+	count = own_query("UPDATE sendcampaign.message_data SET counted = true"
+					  " WHERE run_id = $1 AND NOT counted RETURNING list_user_id",
 					  1, &type, &value, NULL);
 	if (count == 0)
 		return;
@@ -547,8 +547,7 @@ count_uncounted(Run *run)
 	for (uint64 i = 0; i < count; i++)
 		ids[i] = Int64GetDatum(spi_int64(i, 1));
 	run->uncounted = mark_uncounted(
-		run->job_id,
-		tables_count_sent(run->campaign.tables, ids, (int) count, run->campaign.list_id));
+		run->id, tables_count_sent(run->campaign.tables, ids, (int) count, run->campaign.list_id));
 }
 
 static void
@@ -601,12 +600,12 @@ void
 record_notice(Run *run)
 {
 	static OwnStatement statement = {
-		"UPDATE sendcampaign.run SET error = $2 WHERE job_id = $1 AND state = 'running'",
+		"UPDATE sendcampaign.run_data SET error = $2 WHERE id = $1 AND state = 'running'",
 		2,
 		{INT8OID, TEXTOID}};
 	const char *trouble = run->account ? run->account->trouble : NULL;
 	char *notice = trouble ? psprintf("Twilio cannot be reached: %s; trying again", trouble) : NULL;
-	Datum values[] = {Int64GetDatum(run->job_id), optional_text(notice)};
+	Datum values[] = {Int64GetDatum(run->id), optional_text(notice)};
 
 	if (!run_may_send(run) || (notice == NULL && run->notice == NULL) ||
 		(notice && run->notice && strcmp(notice, run->notice) == 0))

@@ -28,7 +28,7 @@ extern void count_uncounted(Run *run);
  * sentCount of these list users (bigint[], or 0) could not be added, as their
  * rows have not taken it.  True where there are any.
  */
-extern bool mark_uncounted(int64 job_id, Datum ids);
+extern bool mark_uncounted(int64 run_id, Datum ids);
 
 /* After the commit: forget what is durable. */
 extern void forget_recorded(Run *run);
