@@ -18,6 +18,7 @@
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_index.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "columns.h"
 #include "compat.h"
@@ -235,27 +236,55 @@ configuration_expression(Oid groups, const char *alias)
 	return psprintf(BOTH_CONFIGURATIONS, alias);
 }
 
-/* Is there an index that finds a row by its id alone? */
-static bool
-has_index_on_id(Oid table)
+/* How a row is found by its id alone. */
+typedef enum IdIndex
+{
+	NO_INDEX,
+	INDEXED,
+	UNIQUE /* there is one row with it */
+} IdIndex;
+
+static IdIndex
+index_with_id(Oid index, AttrNumber id)
+{
+	HeapTuple	  tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index));
+	Form_pg_index form;
+	IdIndex		  result = NO_INDEX;
+
+	if (!HeapTupleIsValid(tuple))
+		return NO_INDEX;
+	form = (Form_pg_index) GETSTRUCT(tuple);
+	if (form->indisvalid && form->indkey.values[0] == id &&
+		heap_attisnull(tuple, Anum_pg_index_indpred, NULL))
+		result = form->indisunique && form->indimmediate && form->indnkeyatts == 1 ? UNIQUE
+																				   : INDEXED;
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+/* The best that there is.  Tables that inherit have indexes of their own. */
+static IdIndex
+index_on_id(Oid table)
 {
 	Relation   rel = relation_open(table, AccessShareLock);
 	AttrNumber id = get_attnum(table, "id");
-	List	  *indexes = RelationGetIndexList(rel);
+	IdIndex	   best = NO_INDEX;
 	ListCell  *cell;
-	bool	   found = false;
 
-	foreach (cell, indexes)
-	{
-		HeapTuple tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(cell)));
-
-		if (!HeapTupleIsValid(tuple))
-			continue;
-		found |= ((Form_pg_index) GETSTRUCT(tuple))->indkey.values[0] == id;
-		ReleaseSysCache(tuple);
-	}
+	foreach (cell, RelationGetIndexList(rel))
+		best = Max(best, index_with_id(lfirst_oid(cell), id));
+	if (best == UNIQUE && rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE && has_subclass(table))
+		best = INDEXED;
 	relation_close(rel, NoLock);
-	return found;
+	return best;
+}
+
+static bool
+is_table(Oid relation)
+{
+	char relkind = get_rel_relkind(relation);
+
+	return relkind == RELKIND_RELATION || relkind == RELKIND_PARTITIONED_TABLE;
 }
 
 /*
@@ -267,13 +296,19 @@ has_index_on_id(Oid table)
 char *
 in_list_condition(Oid list_users, const char *alias, int parameter)
 {
-	char relkind = get_rel_relkind(list_users);
-	bool free = (relkind == RELKIND_RELATION || relkind == RELKIND_PARTITIONED_TABLE) &&
-				!has_index_on_id(list_users);
+	bool free = is_table(list_users) && index_on_id(list_users) == NO_INDEX;
 
 	return psprintf(free ? "%s.ac_list_id OPERATOR(pg_catalog.=) $%d"
 						 : "coalesce(%s.ac_list_id OPERATOR(pg_catalog.=) $%d, false)",
 					alias, parameter);
+}
+
+char *
+same_user_condition(Oid list_users, const char *alias, int parameter)
+{
+	if (is_table(list_users) && index_on_id(list_users) == UNIQUE)
+		return pstrdup("true");
+	return in_list_condition(list_users, alias, parameter);
 }
 
 /*

@@ -56,6 +56,12 @@ extern bool may_use_column(Oid table, const char *column, AclMode mode);
 /* Is it a list user of the list that the parameter names? */
 extern char *in_list_condition(Oid list_users, const char *alias, int parameter);
 
+/*
+ * Is it the list user that the list had by this id?  One that is in another
+ * list by now is, if no other can have its id.
+ */
+extern char *same_user_condition(Oid list_users, const char *alias, int parameter);
+
 /* What SET does to count one more message; the row is u. */
 extern char *count_clause(Oid list_users);
 

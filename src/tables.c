@@ -483,7 +483,7 @@ count_plan(AppTables *tables)
 					 " RETURNING u.id::pg_catalog.int8",
 					 table_name(tables->list_users), count_clause(tables->list_users),
 					 touch_clause(tables->list_users),
-					 in_list_condition(tables->list_users, "u", 2)),
+					 same_user_condition(tables->list_users, "u", 2)),
 			2, types);
 	return tables->count_sent;
 }
@@ -528,7 +528,7 @@ find_recipients(const AppTables *tables, Datum ids, int count, int64 list_id)
 	rows = query(psprintf("SELECT r.id FROM pg_catalog.unnest($1) r(id) WHERE EXISTS"
 						  " (SELECT FROM %s u WHERE u.id OPERATOR(pg_catalog.=) r.id AND %s)",
 						  table_name(tables->list_users),
-						  in_list_condition(tables->list_users, "u", 2)),
+						  same_user_condition(tables->list_users, "u", 2)),
 				 2, types, values, count);
 	AtEOXact_GUC(true, level);
 	found = sorted_ids(tables, (int) rows);
@@ -559,7 +559,7 @@ lock_plan(AppTables *tables)
 {
 	Oid	  types[] = {INT8ARRAYOID, INT8OID};
 	char *name = table_name(tables->list_users);
-	char *condition = in_list_condition(tables->list_users, "u", 2);
+	char *condition = same_user_condition(tables->list_users, "u", 2);
 
 	if (tables->lock_recipients == NULL)
 		tables->lock_recipients = prepare(
@@ -591,7 +591,7 @@ tables_lock_all(const AppTables *tables, Datum ids, int64 list_id)
 	(void) query(psprintf("SELECT FROM %s u WHERE u.id OPERATOR(pg_catalog.=) ANY ($1) AND %s"
 						  " FOR NO KEY UPDATE NOWAIT",
 						  table_name(tables->list_users),
-						  in_list_condition(tables->list_users, "u", 2)),
+						  same_user_condition(tables->list_users, "u", 2)),
 				 2, types, values, 0);
 }
 

@@ -91,7 +91,8 @@ extern void tables_plan(AppTables *tables);
 extern void tables_read_recipients(AppTables *tables, Datum ids, int count, int64 list_id);
 
 /*
- * Adds one to sentCount of each of these users of the list.  Returns those
+ * Adds one to sentCount of each of these users of the list, or who were so
+ * when they were read.  Returns those
  * (bigint[]) whose row is there and was left as it is, by a trigger, a rule or
  * a policy; 0 for none.  Throws where the list has one of them twice.
  */
