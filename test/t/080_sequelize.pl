@@ -18,6 +18,7 @@ $node->safe_psql('postgres', q{
 	CREATE EXTENSION sendcampaign;
 	CREATE ROLE app LOGIN;
 	GRANT CREATE ON SCHEMA public TO app;
+	GRANT EXECUTE ON FUNCTION send_campaign TO app;
 });
 
 my $dir = PostgreSQL::Test::Utils::tempdir();
