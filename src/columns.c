@@ -348,7 +348,8 @@ data_clause(Oid jobs, int parameter)
 	if (!has_column(jobs, "data"))
 		return pstrdup("");
 	return psprintf(", data = (CASE WHEN pg_catalog.jsonb_typeof(j.data::pg_catalog.jsonb)"
-					" OPERATOR(pg_catalog.=) 'object' THEN j.data::pg_catalog.jsonb"
+					" OPERATOR(pg_catalog.=) 'object' THEN"
+					" j.data::pg_catalog.jsonb OPERATOR(pg_catalog.-) 'nextAt'::pg_catalog.text"
 					" ELSE '{}'::pg_catalog.jsonb END OPERATOR(pg_catalog.||) $%d)%s",
 					parameter, column_type(jobs, "data") == JSONOID ? "::pg_catalog.json" : "");
 }

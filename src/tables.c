@@ -24,10 +24,13 @@
 #include "miscadmin.h"
 #include "own.h"
 #include "render.h"
+#include "settings.h"
 #include "tables.h"
+#include "trust.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 
 static Oid
@@ -48,10 +51,9 @@ find_table(const char *schema, Oid namespace, const char *name)
 	return table;
 }
 
-AppTables *
-tables_open(const char *schema)
+static Oid
+find_schema(const char *schema)
 {
-	AppTables *tables = palloc0(sizeof(AppTables));
 	Oid namespace = get_namespace_oid(schema, true);
 
 	if (!OidIsValid(namespace))
@@ -62,6 +64,15 @@ tables_open(const char *schema)
 				 "The setting \"sendcampaign.schema\" says where the application's tables are."),
 			 errhint(
 				 "Set \"sendcampaign.schema\" to their schema, or create it and the tables with sendcampaign.create_tables().")));
+	return namespace;
+}
+
+AppTables *
+tables_open(const char *schema)
+{
+	AppTables *tables = palloc0(sizeof(AppTables));
+	Oid namespace = find_schema(schema);
+
 	tables->schema = pstrdup(schema);
 	tables->groups = find_table(schema, namespace, "groups");
 	tables->lists = find_table(schema, namespace, "ac_lists");
@@ -143,11 +154,78 @@ tables_check_rights(const AppTables *tables, Oid role, bool creates_job)
 		check_right(tables->jobs, role, ACL_INSERT, "INSERT");
 }
 
+static void
+list_tables(const AppTables *tables, Oid *oids)
+{
+	oids[0] = tables->groups;
+	oids[1] = tables->lists;
+	oids[2] = tables->campaigns;
+	oids[3] = tables->list_users;
+	oids[4] = tables->jobs;
+}
+
+void
+tables_check_trust(const AppTables *tables, Oid role)
+{
+	Oid oids[NUM_TABLES];
+
+	list_tables(tables, oids);
+	check_code_is_trusted(role, oids, NUM_TABLES, tables->schema);
+}
+
+char *
+tables_find_foreign_code(const AppTables *tables, Oid role)
+{
+	Oid oids[NUM_TABLES];
+
+	list_tables(tables, oids);
+	return find_foreign_code(role, oids, NUM_TABLES);
+}
+
+/* Is each table still the one of its name?  Our statements have names. */
+static bool
+names_are_the_same(const AppTables *tables)
+{
+	static const char *const names[NUM_TABLES] = {"groups", "ac_lists", "ac_campaigns",
+												  "ac_list_users", "ac_background_jobs"};
+	Oid						 oids[NUM_TABLES];
+	Oid namespace = get_namespace_oid(tables->schema, true);
+
+	list_tables(tables, oids);
+	for (int i = 0; i < NUM_TABLES; i++)
+	{
+		if (get_relname_relid(names[i], namespace) != oids[i])
+			return false;
+	}
+	return true;
+}
+
+/*
+ * No statement is planned or executed without this, as planning runs code,
+ * too: a superuser runs no code but a superuser's.
+ */
+static void
+check_code(const AppTables *tables)
+{
+	Oid oids[NUM_TABLES];
+
+	if (!superuser())
+		return;
+	list_tables(tables, oids);
+	check_code_once(oids, NUM_TABLES, tables->schema);
+	if (!names_are_the_same(tables))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("a table of the application has been dropped or renamed")));
+}
+
 /* Runs a statement that is used once, for so many rows; returns how many. */
 static uint64
-query(const char *sql, int nargs, Oid *types, Datum *values, long limit)
+query(const AppTables *tables, const char *sql, int nargs, Oid *types, Datum *values, long limit)
 {
-	int result = SPI_execute_with_args(sql, nargs, types, values, NULL, false, limit);
+	int result;
+
+	check_code(tables);
+	result = SPI_execute_with_args(sql, nargs, types, values, NULL, false, limit);
 
 	if (result < 0)
 		elog(ERROR, "could not execute: %s", SPI_result_code_string(result));
@@ -171,15 +249,38 @@ fail_id_is_not_unique(Oid table, int64 id)
 
 /* The row, or none, that has this id. */
 static bool
-query_by_id(const char *sql, Oid table, int64 id)
+query_by_id(const AppTables *tables, const char *sql, Oid table, int64 id)
 {
 	Oid	   type = INT8OID;
 	Datum  value = Int64GetDatum(id);
-	uint64 count = query(sql, 1, &type, &value, 2);
+	uint64 count = query(tables, sql, 1, &type, &value, 2);
 
 	if (count > 1)
 		fail_id_is_not_unique(table, id);
 	return count > 0;
+}
+
+void
+tables_check_group(const char *schema, int64 group_id)
+{
+	Oid	  type = INT8OID;
+	Datum value = Int64GetDatum(group_id);
+	Oid	  groups;
+	char *sql;
+
+	if (superuser())
+		return;
+	groups = find_table(schema, find_schema(schema), "groups");
+	if (schema_is_of_callers_choice())
+		check_code_is_trusted(GetUserId(), &groups, 1, schema);
+	sql = psprintf("SELECT FROM %s g WHERE g.id OPERATOR(pg_catalog.=) $1", table_name(groups));
+	spi_check(SPI_execute_with_args(sql, 1, &type, &value, NULL, true, 1), SPI_OK_SELECT,
+			  "could not read the group");
+	if (SPI_processed == 0)
+		ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND),
+						errmsg("group %lld does not exist", (long long) group_id),
+						errhint("Check that it is in \"%s.groups\" and that your role may see it.",
+								schema)));
 }
 
 /*
@@ -187,11 +288,13 @@ query_by_id(const char *sql, Oid table, int64 id)
  * scans off.
  */
 static SPIPlanPtr
-prepare(const char *sql, int nargs, Oid *types)
+prepare(const AppTables *tables, const char *sql, int nargs, Oid *types)
 {
-	int		   level = NewGUCNestLevel();
+	int		   level;
 	SPIPlanPtr plan;
 
+	check_code(tables);
+	level = NewGUCNestLevel();
 	plan_by_index();
 	plan = SPI_prepare_cursor(sql, nargs, types, CURSOR_OPT_GENERIC_PLAN);
 	if (plan == NULL)
@@ -204,9 +307,12 @@ prepare(const char *sql, int nargs, Oid *types)
 }
 
 static uint64
-execute(SPIPlanPtr plan, Datum *values, const char *nulls, long limit)
+execute(const AppTables *tables, SPIPlanPtr plan, Datum *values, const char *nulls, long limit)
 {
-	int result = SPI_execute_plan(plan, values, nulls, false, limit);
+	int result;
+
+	check_code(tables);
+	result = SPI_execute_plan(plan, values, nulls, false, limit);
 
 	if (result < 0)
 		elog(ERROR, "could not execute: %s", SPI_result_code_string(result));
@@ -214,9 +320,10 @@ execute(SPIPlanPtr plan, Datum *values, const char *nulls, long limit)
 }
 
 static bool
-has_row(Oid table, int64 id)
+has_row(const AppTables *tables, Oid table, int64 id)
 {
 	return query_by_id(
+		tables,
 		psprintf("SELECT FROM %s t WHERE t.id OPERATOR(pg_catalog.=) $1", table_name(table)), table,
 		id);
 }
@@ -224,13 +331,13 @@ has_row(Oid table, int64 id)
 bool
 tables_has_campaign(const AppTables *tables, int64 campaign_id)
 {
-	return has_row(tables->campaigns, campaign_id);
+	return has_row(tables, tables->campaigns, campaign_id);
 }
 
 bool
 tables_has_job(const AppTables *tables, int64 job_id)
 {
-	return has_row(tables->jobs, job_id);
+	return has_row(tables, tables->jobs, job_id);
 }
 
 static void
@@ -257,7 +364,8 @@ tables_create_job(const AppTables *tables)
 		append_columns(&columns, &values, list_make1("data"), "'{}'");
 	append_columns(&columns, &values, time_columns(tables->jobs, true), "pg_catalog.now()");
 	append_columns(&columns, &values, time_columns(tables->jobs, false), "pg_catalog.now()");
-	if (query(psprintf("INSERT INTO %s AS j (progress%s) VALUES (5%s)"
+	if (query(tables,
+			  psprintf("INSERT INTO %s AS j (progress%s) VALUES (5%s)"
 					   " RETURNING j.id::pg_catalog.int8",
 					   table_name(tables->jobs), columns.data, values.data),
 			  0, NULL, NULL, 2) != 1 ||
@@ -272,7 +380,8 @@ tables_create_job(const AppTables *tables)
 void
 tables_reopen_job(const AppTables *tables, int64 job_id)
 {
-	(void) query_by_id(psprintf("UPDATE %s j SET error = NULL%s"
+	(void) query_by_id(tables,
+					   psprintf("UPDATE %s j SET error = NULL%s"
 								" WHERE j.id OPERATOR(pg_catalog.=) $1",
 								table_name(tables->jobs), touch_clause(tables->jobs)),
 					   tables->jobs, job_id);
@@ -293,6 +402,7 @@ tables_read_campaign(const AppTables *tables, int64 campaign_id)
 						 value_expression(tables->campaigns, "c", "baseUrl"),
 						 table_name(tables->campaigns));
 
+	check_code(tables);
 	spi_check(SPI_execute_with_args(sql, 1, &type, &value, NULL, true, 2), SPI_OK_SELECT,
 			  "could not read the campaign");
 	if (SPI_processed > 1)
@@ -334,6 +444,7 @@ group_plan(AppTables *tables)
 
 	if (tables->read_group == NULL)
 		tables->read_group = prepare(
+			tables,
 			psprintf(READ_GROUP, deleted_expression(tables->campaigns, "c"),
 					 deleted_expression(tables->lists, "l"), MAX_SENDERS + 1,
 					 value_expression(tables->campaigns, "c", "sendUntil"),
@@ -350,8 +461,8 @@ fail_more_than_one(const AppTables *tables, int64 campaign_id, int64 list_id)
 {
 	int64 group_id = spi_int64(0, 5);
 
-	(void) has_row(tables->campaigns, campaign_id);
-	(void) has_row(tables->lists, list_id);
+	(void) has_row(tables, tables->campaigns, campaign_id);
+	(void) has_row(tables, tables->lists, list_id);
 	fail_id_is_not_unique(tables->groups, group_id);
 }
 
@@ -360,7 +471,7 @@ tables_read_group(AppTables *tables, int64 campaign_id, int64 list_id)
 {
 	Datum values[] = {Int64GetDatum(campaign_id), Int64GetDatum(list_id)};
 
-	if (execute(group_plan(tables), values, NULL, 2) != 1)
+	if (execute(tables, group_plan(tables), values, NULL, 2) != 1)
 		fail_more_than_one(tables, campaign_id, list_id);
 }
 
@@ -370,6 +481,7 @@ tables_open_list(const AppTables *tables, int64 list_id)
 	Oid	  type = INT8OID;
 	Datum value = Int64GetDatum(list_id);
 
+	check_code(tables);
 	return SPI_cursor_open_with_args(
 		NULL,
 		psprintf("SELECT u.id::pg_catalog.int8 FROM %s u"
@@ -395,6 +507,7 @@ tables_open_duplicates(const AppTables *tables, int64 list_id)
 	Oid	  type = INT8OID;
 	Datum value = Int64GetDatum(list_id);
 
+	check_code(tables);
 	return SPI_cursor_open_with_args(
 		NULL,
 		psprintf("SELECT d.id::pg_catalog.int8 FROM (SELECT u.id, pg_catalog.row_number() OVER"
@@ -443,6 +556,7 @@ recipients_plan(AppTables *tables)
 
 	if (tables->read_recipients == NULL)
 		tables->read_recipients = prepare(
+			tables,
 			psprintf("SELECT r.n, r.id, u.id IS NOT NULL,"
 					 " CASE WHEN u.id IS NULL THEN EXISTS (SELECT FROM %s o"
 					 "  WHERE o.id OPERATOR(pg_catalog.=) r.id) ELSE true END, %s, %s, %s, %s"
@@ -461,7 +575,7 @@ void
 tables_read_recipients(AppTables *tables, Datum ids, int count, int64 list_id)
 {
 	Datum  values[] = {ids, Int64GetDatum(list_id)};
-	uint64 rows = execute(recipients_plan(tables), values, NULL, count + 1);
+	uint64 rows = execute(tables, recipients_plan(tables), values, NULL, count + 1);
 
 	for (uint64 i = 0; i < rows; i++)
 	{
@@ -479,6 +593,7 @@ count_plan(AppTables *tables)
 
 	if (tables->count_sent == NULL)
 		tables->count_sent = prepare(
+			tables,
 			psprintf("UPDATE %s u SET %s%s WHERE u.id OPERATOR(pg_catalog.=) ANY ($1) AND %s"
 					 " RETURNING u.id::pg_catalog.int8",
 					 table_name(tables->list_users), count_clause(tables->list_users),
@@ -525,7 +640,8 @@ find_recipients(const AppTables *tables, Datum ids, int count, int64 list_id)
 	int	   level = NewGUCNestLevel();
 
 	plan_by_index();
-	rows = query(psprintf("SELECT r.id FROM pg_catalog.unnest($1) r(id) WHERE EXISTS"
+	rows = query(tables,
+				 psprintf("SELECT r.id FROM pg_catalog.unnest($1) r(id) WHERE EXISTS"
 						  " (SELECT FROM %s u WHERE u.id OPERATOR(pg_catalog.=) r.id AND %s)",
 						  table_name(tables->list_users),
 						  same_user_condition(tables->list_users, "u", 2)),
@@ -539,7 +655,7 @@ Datum
 tables_count_sent(AppTables *tables, Datum *ids, int count, int64 list_id)
 {
 	Datum  values[] = {make_array(ids, NULL, count, INT8OID), Int64GetDatum(list_id)};
-	int	   counted = (int) execute(count_plan(tables), values, NULL, count + 1);
+	int	   counted = (int) execute(tables, count_plan(tables), values, NULL, count + 1);
 	Datum *found = sorted_ids(tables, counted);
 	Datum *left = palloc(count * sizeof(Datum));
 	int	   num_left = 0;
@@ -563,6 +679,7 @@ lock_plan(AppTables *tables)
 
 	if (tables->lock_recipients == NULL)
 		tables->lock_recipients = prepare(
+			tables,
 			psprintf("WITH got AS MATERIALIZED (SELECT u.id FROM %s u"
 					 "  WHERE u.id OPERATOR(pg_catalog.=) ANY ($1) AND %s"
 					 "  FOR NO KEY UPDATE SKIP LOCKED)"
@@ -579,7 +696,7 @@ tables_lock_recipients(AppTables *tables, Datum ids, int count, int64 list_id)
 {
 	Datum values[] = {ids, Int64GetDatum(list_id)};
 
-	return (int) execute(lock_plan(tables), values, NULL, count);
+	return (int) execute(tables, lock_plan(tables), values, NULL, count);
 }
 
 void
@@ -588,7 +705,8 @@ tables_lock_all(const AppTables *tables, Datum ids, int64 list_id)
 	Oid	  types[] = {INT8ARRAYOID, INT8OID};
 	Datum values[] = {ids, Int64GetDatum(list_id)};
 
-	(void) query(psprintf("SELECT FROM %s u WHERE u.id OPERATOR(pg_catalog.=) ANY ($1) AND %s"
+	(void) query(tables,
+				 psprintf("SELECT FROM %s u WHERE u.id OPERATOR(pg_catalog.=) ANY ($1) AND %s"
 						  " FOR NO KEY UPDATE NOWAIT",
 						  table_name(tables->list_users),
 						  same_user_condition(tables->list_users, "u", 2)),
@@ -596,11 +714,14 @@ tables_lock_all(const AppTables *tables, Datum ids, int64 list_id)
 }
 
 /* An UPDATE of the job must not have changed another row as well. */
-static void
+static uint64
 update_job(const AppTables *tables, SPIPlanPtr plan, Datum *values, const char *nulls)
 {
-	if (execute(plan, values, nulls, 2) > 1)
+	uint64 count = execute(tables, plan, values, nulls, 2);
+
+	if (count > 1)
 		fail_id_is_not_unique(tables->jobs, DatumGetInt64(values[0]));
+	return count;
 }
 
 static SPIPlanPtr
@@ -610,6 +731,7 @@ progress_plan(AppTables *tables)
 
 	if (tables->report_progress == NULL)
 		tables->report_progress = prepare(
+			tables,
 			psprintf("UPDATE %s j SET progress = $2%s%s WHERE j.id OPERATOR(pg_catalog.=) $1",
 					 table_name(tables->jobs), data_clause(tables->jobs, 3),
 					 touch_clause(tables->jobs)),
@@ -622,7 +744,24 @@ tables_report_progress(AppTables *tables, int64 job_id, int progress, Datum coun
 {
 	Datum values[] = {Int64GetDatum(job_id), Int32GetDatum(progress), counts};
 
-	update_job(tables, progress_plan(tables), values, NULL);
+	(void) update_job(tables, progress_plan(tables), values, NULL);
+}
+
+void
+tables_report_if_free(const AppTables *tables, int64 job_id, Datum counts)
+{
+	Datum values[] = {Int64GetDatum(job_id), (Datum) 0, counts};
+	Oid	  types[] = {INT8OID, INT4OID, JSONBOID};
+	char *name = table_name(tables->jobs);
+
+	if (has_column(tables->jobs, "data"))
+		(void) query(tables,
+					 psprintf("UPDATE %s j SET %s%s WHERE j.id OPERATOR(pg_catalog.=)"
+							  " (SELECT o.id FROM %s o WHERE o.id OPERATOR(pg_catalog.=) $1"
+							  "  FOR NO KEY UPDATE SKIP LOCKED)",
+							  name, data_clause(tables->jobs, 3) + strlen(", "),
+							  touch_clause(tables->jobs), name),
+					 3, types, values, 2);
 }
 
 static SPIPlanPtr
@@ -632,6 +771,7 @@ end_plan(AppTables *tables)
 
 	if (tables->report_end == NULL)
 		tables->report_end = prepare(
+			tables,
 			psprintf("UPDATE %s j SET progress ="
 					 " CASE WHEN $2 OPERATOR(pg_catalog.<) 0 THEN j.progress ELSE $2 END,"
 					 " error = $4%s%s WHERE j.id OPERATOR(pg_catalog.=) $1",
@@ -641,13 +781,13 @@ end_plan(AppTables *tables)
 	return tables->report_end;
 }
 
-void
+uint64
 tables_report_end(AppTables *tables, int64 job_id, int progress, Datum counts, const char *error)
 {
 	Datum values[] = {Int64GetDatum(job_id), Int32GetDatum(progress), counts,
 					  error ? CStringGetTextDatum(error) : (Datum) 0};
 
-	update_job(tables, end_plan(tables), values, error ? "    " : "   n");
+	return update_job(tables, end_plan(tables), values, error ? "    " : "   n");
 }
 
 void
