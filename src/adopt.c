@@ -235,6 +235,7 @@ begin_run(Run *run)
 {
 	open_tables(run);
 	read_campaign(run);
+	tables_plan(run->campaign.tables);
 	store_beginning(run, store_recipients_in_little_memory(run));
 	if (!run->lost_history)
 		return;
@@ -269,6 +270,7 @@ resume_run(Run *run)
 {
 	open_tables(run);
 	recall_text(run);
+	tables_plan(run->campaign.tables);
 	wake_up(run);
 	recover_claims(run);
 	count_uncounted(run);

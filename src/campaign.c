@@ -19,7 +19,7 @@ campaign_read(Campaign *campaign)
 	char		 *message;
 	MemoryContext context = CurrentMemoryContext;
 
-	if (tables_read_campaign(campaign->tables, campaign->id) == 0)
+	if (!tables_read_campaign(campaign->tables, campaign->id))
 		ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND),
 						errmsg("campaign %lld no longer exists", (long long) campaign->id)));
 	if (spi_isnull(0, 3))

@@ -136,6 +136,25 @@ append_reasons(StringInfo buf, Run *run, const char *status, TimestampTz since)
 	}
 }
 
+/* Those whose row has not taken it. */
+static void
+append_uncounted(StringInfo buf, Run *run)
+{
+	Oid	  type = INT8OID;
+	Datum value = Int64GetDatum(run->id);
+	int64 count;
+
+	(void) own_query(
+		"SELECT count(*) FROM sendcampaign.message_data WHERE run_id = $1 AND NOT counted", 1,
+		&type, &value, NULL);
+	count = spi_int64(0, 1);
+	if (count > 0)
+		appendStringInfo(
+			buf,
+			"%ssentCount of %lld could not be added: a trigger, rule or policy has suppressed the update",
+			buf->len > 0 ? "; " : "", (long long) count);
+}
+
 /* What a person should know of a run that has ended, or NULL. */
 static char *
 summary(Run *run)
@@ -146,9 +165,13 @@ summary(Run *run)
 	long long	   in_doubt = spi_int64(0, 5);
 	StringInfoData buf;
 
-	if (failed == 0 && in_doubt == 0)
-		return NULL;
 	initStringInfo(&buf);
+	if (failed == 0 && in_doubt == 0)
+	{
+		if (run->uncounted)
+			append_uncounted(&buf, run);
+		return buf.len > 0 ? buf.data : NULL;
+	}
 	if (failed > 0)
 	{
 		appendStringInfo(&buf, "%lld of %lld messages failed", failed, total);
@@ -165,6 +188,8 @@ summary(Run *run)
 		appendStringInfo(&buf, "; %lld of %lld skipped", skipped, total);
 		append_reasons(&buf, run, "skipped", DT_NOBEGIN);
 	}
+	if (run->uncounted)
+		append_uncounted(&buf, run);
 	return buf.data;
 }
 
@@ -343,7 +368,7 @@ report_state(AppTables *tables, int64 id, int64 job_id)
 void
 report_settled(AppTables *tables, int64 id, int64 job_id)
 {
-	Run	  run = {.id = id, .job_id = job_id, .campaign.tables = tables};
+	Run	  run = {.id = id, .job_id = job_id, .campaign.tables = tables, .uncounted = true};
 	Oid	  types[] = {INT8OID, TEXTOID};
 	char *error;
 	Datum values[2];

@@ -20,9 +20,10 @@
 /* Columns of tables_read_recipients. */
 enum
 {
-	ID = 1,
-	EXISTS,
+	ID = 2,
 	IN_LIST,
+	EXISTS,
+	DELETED,
 	PHONE,
 	TIME_ZONE,
 	VALUES
@@ -148,6 +149,8 @@ fill_recipient(Campaign *campaign, Recipient *recipient, uint64 row)
 		recipient_skip(recipient, SKIP_GONE, "list user no longer exists");
 	else if (!spi_bool(row, IN_LIST))
 		recipient_skip(recipient, SKIP_GONE, "list user is no longer in the list");
+	else if (spi_bool(row, DELETED))
+		recipient_skip(recipient, SKIP_GONE, "list user is deleted");
 	else if (phone == NULL || phone[strspn(phone, " \t\r\n")] == '\0')
 		recipient_skip(recipient, SKIP_NO_PHONE, "no phone number");
 	else if ((e164 = normalize_phone(phone)) == NULL)
@@ -206,8 +209,8 @@ read_recipients(Campaign *campaign, ArrayType *ids, ArrayType *duplicates, Times
 	Recipient	 *recipients;
 	MemoryContext context = CurrentMemoryContext;
 
-	*count = (int) tables_read_recipients(campaign->tables, PointerGetDatum(ids),
-										  campaign->list_id);
+	*count = ArrayGetNItems(ARR_NDIM(ids), ARR_DIMS(ids));
+	tables_read_recipients(campaign->tables, PointerGetDatum(ids), *count, campaign->list_id);
 	MemoryContextSwitchTo(context); /* SPI leaves us in its own */
 	recipients = palloc0(Max(*count, 1) * sizeof(Recipient));
 	for (int i = 0; i < *count; i++)

@@ -24,6 +24,12 @@ extern void record_outcomes(Run *run, bool careful);
 /* Adds what is missing of sentCount, after a run had failed.  Throws. */
 extern void count_uncounted(Run *run);
 
+/*
+ * sentCount of these list users (bigint[], or 0) could not be added, as their
+ * rows have not taken it.  True where there are any.
+ */
+extern bool mark_uncounted(int64 run_id, Datum ids);
+
 /* After the commit: forget what is durable. */
 extern void forget_recorded(Run *run);
 /* After an abort: nothing of it was recorded. */

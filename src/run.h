@@ -107,6 +107,7 @@ typedef struct Run
 	bool			not_answered;	/* look-ups are refused: doubt stays claimed */
 	int				text_failures;	/* refused for their text, with none sent yet */
 	bool			any_sent;
+	bool			uncounted; /* some rows have not taken their sentCount */
 
 	Backoff claiming;
 	Backoff recording;
