@@ -17,7 +17,7 @@
 #include "opt_out.h"
 #include "own.h"
 #include "queue.h"
-#include "render.h"
+#include "phone.h"
 #include "settings.h"
 #include "utils/builtins.h"
 #include "utils/resowner.h"

@@ -58,8 +58,8 @@ extern void tables_read_group(AppTables *tables, int64 campaign_id, int64 list_i
 /* A portal over the ids (bigint) of a list's users, in their order. */
 extern Portal tables_open_list(const AppTables *tables, int64 list_id);
 
-/* The same of those whose phone another one, with a lower id, has as well. */
-extern Portal tables_open_duplicates(const AppTables *tables, int64 list_id);
+/* A portal over their ids and phones (text, as they are), in any order. */
+extern Portal tables_open_phones(const AppTables *tables, int64 list_id);
 
 /*
  * The keys (char *) of list users whose values tables_read_recipients is to
