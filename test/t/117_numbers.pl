@@ -98,21 +98,16 @@ sub model
 	$s =~ s/[\x{ad}\x{61c}\x{180e}\x{200b}-\x{200f}\x{202a}-\x{202e}\x{2060}-\x{2064}\x{2066}-\x{206f}\x{feff}]//g;
 	$s =~ s/[\x{a0}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]/ /g;
 	$s =~ s/[\x{2010}-\x{2015}\x{2212}\x{fe58}\x{fe63}]/-/g;
-	my $skip = qr{[ \t\r\n\x0b\f./()-]*};
-	my $zero = qr{\([ \t\r\n\x0b\f]*0[ \t\r\n\x0b\f]*\)};
-	# a country of one to three digits, then all the (0) that come before the next digit
-	for my $digits (3, 2, 1)
+	my $digits = '';
+	while (length $s)
 	{
-		next if $s !~ /^($skip(?:\+|0${skip}0)(?:$skip[0-9]){$digits}?)(?=((?:(?!$zero)[ \t\r\n\x0b\f.\/()-])*$zero))/;
-		my ($head, $plain) = ($1, $1);
-		(my $country = $plain) =~ s/[^0-9+]//g;
-		$country =~ s/^00/+/;
-		last if length($country) != $digits + 1 || grep { $_ eq $country } '+39', '+225', '+242', '+378';
-		1 while $s =~ s/^(\Q$head\E(?:(?!$zero)[ \t\r\n\x0b\f.\/()-])*)$zero/$1/;
-		last;
+		my $in_country = $digits =~ /^\+[^+]{1,3}$/ && !grep { $_ eq $digits } '+39', '+225', '+242', '+378';
+		next if $in_country && $s =~ s/^\([ \t\r\n\x0b\f]*0[ \t\r\n\x0b\f]*\)//;
+		next if $s =~ s{^[ \t\r\n\x0b\f./()-]}{};
+		$digits .= substr $s, 0, 1, '';
+		$digits = '+' if $digits eq '00';
 	}
-	$s =~ s/[ \t\r\n\x0b\f.\/()-]//g;
-	$s =~ s/^00/+/;
+	$s = $digits;
 	return $s =~ /^\+[1-9][0-9]{1,14}$/ ? $s : $form;
 }
 my @numbers = map { my $c = (1, 39, 44, 49, 225, 354, 378)[ rand 7 ]; $c . (rand() < 0.3 ? '(0)' : '') . int(1e6 + rand 60) } 1 .. 3000;
@@ -134,15 +129,15 @@ for my $encoding ('UTF8', 'LATIN1', 'SQL_ASCII', 'EUC_JP')
 	my $db = lc "db_$encoding";
 	$node->safe_psql('postgres', "CREATE DATABASE $db ENCODING '$encoding' LOCALE 'C' TEMPLATE template0");
 	install_extension($node, $db);
-	my @list = grep { $encoding eq 'UTF8' || $encoding eq 'SQL_ASCII' ? 1 : $encoding eq 'LATIN1' ? !/[^\x00-\xff]/ : !/[^\x00-\x7f\x{3000}\x{ff01}-\x{ff5e}]/ || /^[\x00-\x7f\x{3000}\x{ff08}\x{ff09}\x{ff0b}\x{ff10}-\x{ff19}]*$/ } @written;
-	@list = grep { !/[\x{ff0d}-\x{ff0f}\x{ff02}\x{ff07}]/ } @list if $encoding eq 'EUC_JP';
+	# what the encoding does not have is left out
+	my @list = map { $encoding eq 'LATIN1' ? s/([\x{ff01}-\x{ff5e}])/chr(ord($1) - 0xfee0)/ger =~ s/[^\x00-\xff]//gr
+		: $encoding eq 'EUC_JP' ? s/[^\x00-\x7f\x{3000}\x{ff08}\x{ff09}\x{ff0b}\x{ff10}-\x{ff19}]//gr : $_ } @written;
 	my @numbers = map { model($_) } @list;
 	my %once = map { $_ => 1 } grep { $_ ne $form } @numbers;
 	$twilio->set(reset => 1);
 	my $job = start_campaign($node, campaign_to(\@list, $db), db => $db);
 	my $run = wait_for_run($node, $job, db => $db);
 	$count = $twilio->count_by_phone;
-	cmp_ok(scalar(@list), '>', 50, "$encoding: some can be written so");
 	is("$run->{state} $run->{sent}", 'completed ' . keys %once, "$encoding: every number is sent to");
 	is_deeply($count, \%once, "$encoding: once, and no other one");
 }
@@ -157,8 +152,7 @@ is(join(',', sort { $a cmp $b } previewed($odd, 'db_sql_ascii')), join(',', '+15
 # a number that is forgotten is forgotten in every notation
 my @forgotten = ('+44 (0)7700 900177', '0044(0)7700900177', "\x{ff0b}447700900177", '+447700900177');
 my $gone = campaign_to(\@forgotten, 'postgres');
-$node->safe_psql('postgres', "ALTER TABLE ac_list_users ADD keep int");
-my $job = $node->safe_psql('postgres', qq{SET ROLE app; BEGIN; SELECT send_campaign($gone); COMMIT});
+my $job = start_campaign($node, $gone);
 wait_for_run($node, $job);
 $node->safe_psql('postgres', "UPDATE sendcampaign.message_data m SET phone = u.data->>'sms', status = 'skipped' FROM ac_list_users u
 	WHERE u.id = m.list_user_id AND m.run_id = ${\ run_of($job)} AND m.status = 'skipped'");
