@@ -87,7 +87,7 @@ SKIP:
 			WHERE locktype = 'advisory' AND classid = 5005 AND objid = $point AND NOT granted});
 		my %before = map { $_->{to} => $_->{body} } $twilio->ledger;
 		my $claimed = $node->safe_psql('postgres', qq{SELECT p, t FROM sendcampaign.claim, unnest(phones, texts) c(p, t)
-			WHERE job_id = $job}) if $point != 4;
+			WHERE run_id = ${\ run_of($job)}}) if $point != 4;
 		kill_worker($node);
 		eval { $session->close };
 		name_users($campaign, 'Bob');
