@@ -301,11 +301,10 @@ choose(Datum *values)
 {
 	static OwnStatement statement = {
 		"INSERT INTO sendcampaign.chosen AS c (run_id, first_id, list_user_id)"
-		" SELECT $1, u.first, coalesce("
-		"  min(w.list_user_id) FILTER (WHERE w.list_user_id = ANY ($3)), min(w.list_user_id), min(u.id))"
+		" SELECT $1, u.first, coalesce(min((SELECT w.list_user_id FROM sendcampaign.witness w"
+		"  WHERE w.run_id = $1 AND w.phone = u.phone AND w.list_user_id <> 0"
+		"  ORDER BY w.list_user_id = ANY ($3) DESC, w.list_user_id LIMIT 1)), min(u.id))"
 		" FROM unnest($2, $3, $4) u(first, id, phone)"
-		" LEFT JOIN sendcampaign.witness w"
-		"  ON w.run_id = $1 AND w.phone = u.phone AND w.list_user_id <> 0"
 		" GROUP BY u.first"
 		" ON CONFLICT (run_id, first_id) DO UPDATE SET list_user_id = excluded.list_user_id"
 		" WHERE EXISTS (SELECT FROM sendcampaign.message_data m WHERE m.run_id = c.run_id"
