@@ -679,7 +679,8 @@ data_clause(Oid table)
 		return pstrdup("");
 	is_json = get_atttype(table, get_attnum(table, "data")) == JSONOID;
 	return psprintf(", data = (CASE pg_catalog.jsonb_typeof(data::jsonb)"
-					" WHEN 'object' THEN data::jsonb ELSE '{}' END || $3)%s",
+					" WHEN 'object' THEN data::jsonb OPERATOR(pg_catalog.-) 'nextAt'::pg_catalog.text"
+					" ELSE '{}' END || $3)%s",
 					is_json ? "::pg_catalog.json" : "");
 }
 
@@ -699,6 +700,21 @@ tables_report_progress(AppTables *tables, int64 job_id, int progress, Datum coun
 }
 
 void
+tables_report_if_free(const AppTables *tables, int64 job_id, Datum counts)
+{
+	Datum values[] = {Int64GetDatum(job_id), (Datum) 0, counts};
+	Oid	  types[] = {INT8OID, INT4OID, JSONBOID};
+	char *name = table_name(tables->jobs);
+
+	if (has_column(tables->jobs, "data"))
+		(void) query(tables, psprintf("UPDATE %s SET %s%s WHERE id OPERATOR(pg_catalog.=)"
+							  " (SELECT j.id FROM %s j WHERE j.id OPERATOR(pg_catalog.=) $1"
+							  "  FOR NO KEY UPDATE SKIP LOCKED)",
+							  name, data_clause(tables->jobs) + strlen(", "), touch_clause(tables->jobs), name),
+					 3, types, values);
+}
+
+uint64
 tables_report_end(AppTables *tables, int64 job_id, int progress, Datum counts, const char *error)
 {
 	Datum values[] = {Int64GetDatum(job_id), Int32GetDatum(progress), counts,
@@ -713,5 +729,5 @@ tables_report_end(AppTables *tables, int64 job_id, int progress, Datum counts, c
 					 table_name(tables->jobs), data_clause(tables->jobs),
 					 touch_clause(tables->jobs)),
 			4, types);
-	(void) execute(tables, tables->report_end, values, error ? "    " : "   n");
+	return execute(tables, tables->report_end, values, error ? "    " : "   n");
 }

@@ -103,8 +103,14 @@ extern void tables_lock_all(const AppTables *tables, Datum ids);
 /* Merges counts (a jsonb object) into the job's data and sets its progress. */
 extern void tables_report_progress(AppTables *tables, int64 job_id, int progress, Datum counts);
 
-/* The same, and sets its error; a progress of -1 leaves it as it is. */
-extern void tables_report_end(AppTables *tables, int64 job_id, int progress, Datum counts,
-							  const char *error);
+/*
+ * The same, and sets its error; a progress of -1 leaves it as it is.  Returns
+ * the number of rows updated.
+ */
+extern uint64 tables_report_end(AppTables *tables, int64 job_id, int progress, Datum counts,
+								const char *error);
+
+/* Merges counts into the job's data, unless somebody has it locked. */
+extern void tables_report_if_free(const AppTables *tables, int64 job_id, Datum counts);
 
 #endif /* SENDCAMPAIGN_TABLES_H */
