@@ -22,7 +22,7 @@
 #include "opt_out.h"
 #include "own.h"
 #include "queue.h"
-#include "render.h"
+#include "phone.h"
 #include "settings.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"

@@ -23,7 +23,6 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "own.h"
-#include "render.h"
 #include "settings.h"
 #include "tables.h"
 #include "trust.h"
@@ -490,19 +489,8 @@ tables_open_list(const AppTables *tables, int64 list_id)
 		1, &type, &value, NULL, true, CURSOR_OPT_NO_SCROLL);
 }
 
-/* A phone without what people put between its digits, as normalize_phone has it. */
-static char *
-phone_expression(const AppTables *tables)
-{
-	const char *wide = GetDatabaseEncoding() == PG_UTF8 ? WIDE_SEPARATORS : "";
-
-	return psprintf("pg_catalog.regexp_replace(pg_catalog.translate(%s, E' \\t\\r\\n-.()%s', ''),"
-					" '^00', '+')",
-					value_expression(tables->list_users, "u", "sms"), wide);
-}
-
 Portal
-tables_open_duplicates(const AppTables *tables, int64 list_id)
+tables_open_phones(const AppTables *tables, int64 list_id)
 {
 	Oid	  type = INT8OID;
 	Datum value = Int64GetDatum(list_id);
@@ -510,11 +498,9 @@ tables_open_duplicates(const AppTables *tables, int64 list_id)
 	check_code(tables);
 	return SPI_cursor_open_with_args(
 		NULL,
-		psprintf("SELECT d.id::pg_catalog.int8 FROM (SELECT u.id, pg_catalog.row_number() OVER"
-				 "  (PARTITION BY (%s) COLLATE pg_catalog.\"C\" ORDER BY u.id) AS n"
-				 "  FROM %s u WHERE u.ac_list_id OPERATOR(pg_catalog.=) $1 AND NOT %s) d"
-				 " WHERE d.n OPERATOR(pg_catalog.>) 1 ORDER BY d.id",
-				 phone_expression(tables), table_name(tables->list_users),
+		psprintf("SELECT u.id::pg_catalog.int8, %s FROM %s u"
+				 " WHERE u.ac_list_id OPERATOR(pg_catalog.=) $1 AND NOT %s",
+				 value_expression(tables->list_users, "u", "sms"), table_name(tables->list_users),
 				 deleted_expression(tables->list_users, "u")),
 		1, &type, &value, NULL, true, CURSOR_OPT_NO_SCROLL);
 }

@@ -79,8 +79,8 @@ extern void tables_read_group(AppTables *tables, int64 campaign_id, int64 list_i
  */
 extern Portal tables_open_list(const AppTables *tables, int64 list_id);
 
-/* The same of those whose phone another one, with a lower id, has as well. */
-extern Portal tables_open_duplicates(const AppTables *tables, int64 list_id);
+/* A portal over their ids and phones (text, as they are), in any order. */
+extern Portal tables_open_phones(const AppTables *tables, int64 list_id);
 
 /* Throws: the table has two list users with this id. */
 extern void tables_fail_twice(const AppTables *tables, int64 list_user_id) pg_attribute_noreturn();
