@@ -21,6 +21,10 @@
 
 #define BLANKS " \t\r\n"
 
+/* Bytes of a value, and how many senders there may be. */
+#define MAX_LENGTH	1000
+#define MAX_SENDERS 1000
+
 /* Columns of tables_read_group. */
 enum
 {
@@ -54,10 +58,23 @@ trim(char *value)
 	return value[0] ? value : NULL;
 }
 
+/* What it says is kept as long as the worker lives. */
+static void
+check_length(const char *value)
+{
+	if (value && strlen(value) > MAX_LENGTH)
+		ereport(ERROR, (errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
+						errmsg("the group's configuration has a value of more than %d bytes",
+							   MAX_LENGTH)));
+}
+
 static char *
 trimmed(int column)
 {
-	return trim(spi_string(0, column));
+	char *value = trim(spi_string(0, column));
+
+	check_length(value);
+	return value;
 }
 
 static void
@@ -113,12 +130,16 @@ read_senders(GroupConfig *group, int64 list_id)
 	char **names = spi_strings(0, NUMBERS, &count);
 	char  *service = trimmed(MESSAGING_SERVICE_SID);
 
+	if (count > MAX_SENDERS)
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("the group has more than %d senders", MAX_SENDERS)));
 	group->senders = palloc((count + 1) * sizeof(char *));
 	for (int i = 0; i < count; i++)
 	{
 		char *name = trim(names[i]);
 		char *e164 = name ? normalize_phone(name) : NULL;
 
+		check_length(name);
 		if (name)
 			group->senders[group->num_senders++] = e164 ? e164 : name;
 	}

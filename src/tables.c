@@ -199,6 +199,13 @@ json_text(const char *value)
 					value, value);
 }
 
+/* Its first characters: as many as there may be, and one to tell more by. */
+static char *
+beginning_of(const char *value, int most)
+{
+	return psprintf("pg_catalog.left(%s, %d)", value, most + 1);
+}
+
 /* As value_expression, for people to read. */
 static char *
 text_expression(Oid table, const char *alias, const char *key)
@@ -429,7 +436,8 @@ phone_expression(const AppTables *tables)
 
 	return psprintf("pg_catalog.regexp_replace(pg_catalog.translate(%s, E' \\t\\r\\n-.()%s', ''),"
 					" '^00', '+')",
-					value_expression(tables->list_users, "u", "sms"), wide);
+					beginning_of(value_expression(tables->list_users, "u", "sms"), MAX_PHONE),
+					wide);
 }
 
 Portal
@@ -465,8 +473,9 @@ values_expression(const AppTables *tables)
 	initStringInfo(&values);
 	appendStringInfoString(&values, "ARRAY[");
 	foreach (cell, tables->keys)
-		appendStringInfo(&values, "%s%s", cell == list_head(tables->keys) ? "" : ", ",
-						 text_expression(tables->list_users, "u", lfirst(cell)));
+		appendStringInfo(
+			&values, "%s%s", cell == list_head(tables->keys) ? "" : ", ",
+			beginning_of(text_expression(tables->list_users, "u", lfirst(cell)), MAX_VALUE));
 	appendStringInfoString(&values, "]::pg_catalog.text[]");
 	return values.data;
 }
@@ -483,8 +492,8 @@ tables_read_recipients(AppTables *tables, Datum ids, int64 list_id)
 					 " coalesce(u.ac_list_id = $2, false), %s, %s, %s"
 					 " FROM pg_catalog.unnest($1) WITH ORDINALITY r(id, n)"
 					 " LEFT JOIN %s u ON u.id = r.id ORDER BY r.n",
-					 value_expression(tables->list_users, "u", "sms"),
-					 value_expression(tables->list_users, "u", "timeZone"),
+					 beginning_of(value_expression(tables->list_users, "u", "sms"), MAX_PHONE),
+					 beginning_of(value_expression(tables->list_users, "u", "timeZone"), MAX_PHONE),
 					 values_expression(tables), table_name(tables->list_users)),
 			2, types);
 	return execute(tables->read_recipients, values, NULL);
