@@ -67,7 +67,8 @@ $node->append_conf('postgresql.conf', "synchronous_commit = local\nsynchronous_s
 $node->reload;
 $node->poll_query_until('postgres', 'SHOW synchronous_standby_names', 'nobody');
 $holder->query('SET synchronous_commit = on');
-$holder->start_query('NOTIFY noise');
+$holder->query('BEGIN; CREATE TABLE noise (); NOTIFY noise');
+$holder->start_query('COMMIT');
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'}),
 	'a commit that notifies waits for a standby');
 none_can_notify('held', 'lock timeout', sub {
