@@ -11,9 +11,11 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "compat.h"
 #include "control.h"
 #include "finish.h"
 #include "fmgr.h"
+#include "guard.h"
 #include "home.h"
 #include "miscadmin.h"
 #include "own.h"
@@ -43,7 +45,7 @@ fail_no_run(int64 job_id)
 bool
 is_for_caller(Oid role)
 {
-	return superuser() || (OidIsValid(role) && is_member_of_role(GetUserId(), role));
+	return superuser() || (OidIsValid(role) && compat_can_act_as(GetUserId(), role));
 }
 
 void
@@ -116,6 +118,8 @@ sendcampaign_settle(PG_FUNCTION_ARGS)
 	Datum		id = Int64GetDatum(list_user_id);
 	LockedRun	run;
 	AppTables  *tables;
+	Oid			role;
+	bool		told;
 	ActingScope scope;
 
 	check_writable("sendcampaign.settle()");
@@ -123,13 +127,12 @@ sendcampaign_settle(PG_FUNCTION_ARGS)
 	lock_run(PG_GETARG_INT64(0), &run);
 	tables = tables_open(run.schema);
 	settle_message(&run, list_user_id, sent);
-	if (!OidIsValid(run.role))
-		run.role = GetUserId(); /* it was dropped: only a superuser comes here */
-	act_as(run.role, &scope);
-	if (sent && !run.is_test) /* a test is counted nowhere */
+	role = run.role;
+	told = act_for_run(tables, &role, &scope);
+	if (told && sent && !run.is_test) /* a test is counted nowhere */
 		tables_count_sent(tables, make_array(&id, NULL, 1, INT8OID));
-	report_settled(tables, run.id, run.job_id);
-	act_as_caller(run.role, &scope);
+	report_settled(told ? tables : NULL, run.id, run.job_id);
+	act_as_caller(role, &scope);
 	tables_close(tables);
 	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");
 	PG_RETURN_VOID();
@@ -150,6 +153,43 @@ write_state(const LockedRun *run, const char *assignments, const char *participl
 					 2, types, values, NULL);
 }
 
+static void
+write_state_to_job(void *arg)
+{
+	const LockedRun *run = arg;
+	AppTables		*tables = tables_open(run->schema);
+	Oid				 role = run->role;
+	ActingScope		 scope;
+
+	if (act_for_run(tables, &role, &scope))
+		report_state(tables, run->id, run->job_id);
+	act_as_caller(role, &scope);
+	tables_close(tables);
+}
+
+/*
+ * The job has the state, too, for an application that polls it.  An error of
+ * the application there must not keep anybody from stopping a run.
+ */
+static void
+tell_job(LockedRun *run)
+{
+	ErrorData *error;
+
+	if (run->is_test)
+		return;
+	error = attempt(write_state_to_job, run);
+	if (error == NULL)
+		return;
+	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+		ReThrowError(error);
+	ereport(WARNING, (errcode(error->sqlerrcode),
+					  errmsg("background job %lld does not show the state of its run",
+							 (long long) run->job_id),
+					  errdetail("%s", error_text(error)),
+					  errhint("See sendcampaign.run for the state.")));
+}
+
 /* sendcampaign.pause(job_id bigint) */
 Datum
 sendcampaign_pause(PG_FUNCTION_ARGS)
@@ -162,6 +202,7 @@ sendcampaign_pause(PG_FUNCTION_ARGS)
 	if (!is_in_state(&run, "queued", "running", NULL))
 		fail_in_state(&run, "Only a queued or running run can be paused.");
 	write_state(&run, "paused_from = state", "paused");
+	tell_job(&run);
 	if (OidIsValid(run.role))
 		wake_worker_at_commit(run.role);
 	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");
@@ -247,6 +288,7 @@ sendcampaign_resume(PG_FUNCTION_ARGS)
 	if (!is_in_state(&run, "paused", NULL, NULL))
 		fail_in_state(&run, "Only a paused run can be resumed.");
 	write_resumed(&run);
+	tell_job(&run);
 	if (OidIsValid(run.role))
 		start_worker_at_commit(run.role);
 	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");
@@ -259,13 +301,12 @@ cancel_in_queue(const LockedRun *run)
 {
 	AppTables  *tables = tables_open(run->schema);
 	Oid			role = run->role;
+	bool		told;
 	ActingScope scope;
 
-	if (!OidIsValid(role))
-		role = GetUserId(); /* it was dropped: only a superuser comes here */
 	write_state(run, "paused_from = NULL, total = 0", "cancelled");
-	act_as(role, &scope);
-	end_cancelled_in_queue(tables, run->id, run->job_id);
+	told = act_for_run(tables, &role, &scope);
+	end_cancelled_in_queue(told ? tables : NULL, run->id, run->job_id);
 	act_as_caller(role, &scope);
 	tables_close(tables);
 }

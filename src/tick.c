@@ -21,6 +21,7 @@
 #include "finish.h"
 #include "guard.h"
 #include "history.h"
+#include "home.h"
 #include "lookup.h"
 #include "miscadmin.h"
 #include "orders.h"
@@ -231,7 +232,8 @@ end_run(Run *run, bool careful)
 			run,
 			psprintf(
 				"commits may have been lost, and what was sent cannot be read back from Twilio: %s",
-				why_history_cannot_be_read(run)));
+				why_history_cannot_be_read(run)),
+			careful);
 	else if (run->stop_reason && !run->stop_recorded)
 		fail_run(run, careful);
 	else if (run->stop_reason || run->paused)
@@ -239,9 +241,9 @@ end_run(Run *run, bool careful)
 	else if (run->exhausted && run->open == count_recorded(run))
 		finish_run(run, careful);
 	else if (run->halted && !run->exhausted)
-		pause_halted(run);
+		pause_halted(run, careful);
 	else if (run->next_at > GetCurrentTimestamp() && run->open == count_recorded(run))
-		put_to_sleep(run);
+		put_to_sleep(run, careful);
 }
 
 static void
@@ -305,22 +307,25 @@ record_all(const Run *only, bool careful)
 	return ended;
 }
 
-/* The role may be renamed; its runs are its runs all the same. */
+/* The role may be renamed, now or before we came; its runs are its runs all the same. */
 static void
 follow_name(void)
 {
-	Oid	  types[] = {OIDOID, TEXTOID, INT8ARRAYOID};
-	Datum values[3];
+	Oid	  types[] = {OIDOID, TEXTOID, INT8ARRAYOID, NUMERICOID, OIDOID};
+	Datum values[5];
 	char *name = GetUserNameFromId(worker.role, true);
 
-	if (name == NULL || strcmp(name, worker.role_name) == 0)
+	if (name == NULL || (worker.has_ticked && strcmp(name, worker.role_name) == 0))
 		return;
 	values[0] = ObjectIdGetDatum(worker.role);
 	values[1] = CStringGetTextDatum(name);
 	values[2] = ids_of_runs();
-	(void) own_query("UPDATE sendcampaign.run_data SET role = $2::name"
-					 " WHERE role_oid = $1 AND (finished_at IS NULL OR id = ANY ($3))",
-					 3, types, values, NULL);
+	values[3] = system_identifier();
+	values[4] = ObjectIdGetDatum(MyDatabaseId);
+	(void) own_query("UPDATE sendcampaign.run_data SET role = $2::name WHERE role_oid = $1"
+					 " AND role <> $2::name AND (finished_at IS NULL OR id = ANY ($3))"
+					 " AND " IS_AT_HOME("$4", "$5"),
+					 5, types, values, NULL);
 	worker.role_name = MemoryContextStrdup(TopMemoryContext, name);
 }
 
