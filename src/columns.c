@@ -407,3 +407,9 @@ touch_clause(Oid table)
 	}
 	return buf.data;
 }
+
+char *
+beginning_of(const char *value, int most)
+{
+	return psprintf("pg_catalog.left(%s, %d)", value, most + 1);
+}

@@ -38,6 +38,9 @@ extern char *value_expression(Oid table, const char *alias, const char *key);
 /* As value_expression, for people to read. */
 extern char *text_expression(Oid table, const char *alias, const char *key);
 
+/* Its first characters: as many as there may be, and one to tell more by. */
+extern char *beginning_of(const char *value, int most);
+
 /* The text that a key of a json or jsonb expression has. */
 extern char *json_value(const char *json, const char *key);
 

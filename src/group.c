@@ -21,6 +21,10 @@
 
 #define BLANKS " \t\r\n"
 
+/* Bytes of a value, and how many senders there may be. */
+#define MAX_LENGTH	1000
+#define MAX_SENDERS 1000
+
 /* Columns of tables_read_group. */
 enum
 {
@@ -57,10 +61,23 @@ trim(char *value)
 	return value[0] ? value : NULL;
 }
 
+/* What it says is kept as long as the worker lives. */
+static void
+check_length(const char *value)
+{
+	if (value && strlen(value) > MAX_LENGTH)
+		ereport(ERROR, (errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
+						errmsg("the group's configuration has a value of more than %d bytes",
+							   MAX_LENGTH)));
+}
+
 static char *
 trimmed(int column)
 {
-	return trim(spi_string(0, column));
+	char *value = trim(spi_string(0, column));
+
+	check_length(value);
+	return value;
 }
 
 static void
@@ -141,6 +158,7 @@ read_senders(GroupConfig *group, int64 list_id)
 		char *name = trim(names[i]);
 		char *e164 = name ? normalize_phone(name) : NULL;
 
+		check_length(name);
 		if (name)
 			group->senders[group->num_senders++] = e164 ? e164 : name;
 	}

@@ -34,8 +34,7 @@ error_may_pass(int sqlerrcode)
 	}
 }
 
-/* Has this work of the run wait a while, longer each time. */
-static void
+void
 back_off(Run *run, Backoff *backoff, const char *reason)
 {
 	if (backoff->failures == 0)

@@ -118,7 +118,7 @@ static bool
 may_read(History *history, TimestampTz now)
 {
 	Account *account = history->run->account;
-	bool	 links = history->link_start != NULL;
+	bool	 links = history->link_form != NULL;
 
 	if (history->may_read)
 		return history->due <= now;

@@ -218,7 +218,7 @@ leave_out_locked(Run *run)
 	num_recording = kept;
 }
 
-static void
+void
 fire_deferred_triggers(void)
 {
 	int result = SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0);
@@ -596,21 +596,46 @@ unrecord_skips(Run *run)
 	unrecord_list(&run->recorded_skips);
 }
 
-void
-record_notice(Run *run)
+static void
+write_notice(Run *run, const char *notice)
 {
 	static OwnStatement statement = {
 		"UPDATE sendcampaign.run_data SET error = $2 WHERE id = $1 AND state = 'running'",
 		2,
 		{INT8OID, TEXTOID}};
-	const char *trouble = run->account ? run->account->trouble : NULL;
-	char *notice = trouble ? psprintf("Twilio cannot be reached: %s; trying again", trouble) : NULL;
 	Datum values[] = {Int64GetDatum(run->id), optional_text(notice)};
 
+	(void) own_execute(&statement, values, notice ? "  " : " n");
+}
+
+void
+note_trouble(Run *run, const char *reason)
+{
+	write_notice(run, psprintf("the database does not let it go on: %s; trying again", reason));
+	run->troubled = true;
+}
+
+/* It has gone on. */
+static void
+clear_trouble(Run *run)
+{
+	if (!run->troubled || run->stop_reason)
+		return;
+	write_notice(run, NULL);
+	run->trouble_cleared = true;
+}
+
+void
+record_notice(Run *run)
+{
+	const char *trouble = run->account ? run->account->trouble : NULL;
+	char *notice = trouble ? psprintf("Twilio cannot be reached: %s; trying again", trouble) : NULL;
+
+	clear_trouble(run);
 	if (!run_may_send(run) || (notice == NULL && run->notice == NULL) ||
 		(notice && run->notice && strcmp(notice, run->notice) == 0))
 		return;
-	(void) own_execute(&statement, values, notice ? "  " : " n");
+	write_notice(run, notice);
 	ereport(LOG, (notice ? errmsg("sendcampaign: job %lld: %s", (long long) run->job_id, notice)
 						 : errmsg("sendcampaign: job %lld: Twilio can be reached again",
 								  (long long) run->job_id)));

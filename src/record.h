@@ -53,4 +53,13 @@ extern void record_without_extension(Run *run);
 extern void record_skipped(Claim *claim);
 extern void unrecord_skipped(Claim *claim);
 
+/*
+ * In the rest of this transaction triggers fire at once, so that their errors
+ * are those of the run that they are about, and not of the commit.
+ */
+extern void fire_deferred_triggers(void);
+
+/* Has sendcampaign.run.error say what it waits for, until it goes on. */
+extern void note_trouble(Run *run, const char *reason);
+
 #endif /* SENDCAMPAIGN_RECORD_H */

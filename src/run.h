@@ -111,13 +111,15 @@ typedef struct Run
 
 	Backoff claiming;
 	Backoff recording;
-	Backoff reporting;	   /* of the job's progress */
-	char   *stop_reason;   /* the run fails with this, or NULL */
-	bool	stop_recorded; /* that is in the tables */
-	bool	stop_durable;  /* and committed */
-	bool	unrecordable;  /* its outcomes, for an error that will not pass */
-	char   *announcement;  /* to be notified once this is committed, or NULL */
-	char   *notice;		   /* what sendcampaign.run.error shows meanwhile */
+	Backoff reporting;		 /* of the job's progress */
+	char   *stop_reason;	 /* the run fails with this, or NULL */
+	bool	stop_recorded;	 /* that is in the tables */
+	bool	stop_durable;	 /* and committed */
+	bool	unrecordable;	 /* its outcomes, for an error that will not pass */
+	char   *announcement;	 /* to be notified once this is committed, or NULL */
+	bool	troubled;		 /* its error says that the database does not let it go on */
+	bool	trouble_cleared; /* in the transaction now open */
+	char   *notice;			 /* what sendcampaign.run.error shows meanwhile */
 } Run;
 
 /* Recipients of one batch, whose ids are in sendcampaign.claim. */

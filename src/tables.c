@@ -500,7 +500,7 @@ tables_open_phones(const AppTables *tables, int64 list_id)
 		NULL,
 		psprintf("SELECT u.id::pg_catalog.int8, %s FROM %s u"
 				 " WHERE u.ac_list_id OPERATOR(pg_catalog.=) $1 AND NOT %s",
-				 value_expression(tables->list_users, "u", "sms"), table_name(tables->list_users),
+				 beginning_of(value_expression(tables->list_users, "u", "sms"), MAX_PHONE), table_name(tables->list_users),
 				 deleted_expression(tables->list_users, "u")),
 		1, &type, &value, NULL, true, CURSOR_OPT_NO_SCROLL);
 }
@@ -528,8 +528,9 @@ values_expression(const AppTables *tables)
 	initStringInfo(&values);
 	appendStringInfoString(&values, "ARRAY[");
 	foreach (cell, tables->keys)
-		appendStringInfo(&values, "%s%s", cell == list_head(tables->keys) ? "" : ", ",
-						 text_expression(tables->list_users, "u", lfirst(cell)));
+		appendStringInfo(
+			&values, "%s%s", cell == list_head(tables->keys) ? "" : ", ",
+			beginning_of(text_expression(tables->list_users, "u", lfirst(cell)), MAX_VALUE));
 	appendStringInfoString(&values, "]::pg_catalog.text[]");
 	return values.data;
 }
@@ -549,8 +550,8 @@ recipients_plan(AppTables *tables)
 					 " FROM pg_catalog.unnest($1) WITH ORDINALITY r(id, n)"
 					 " LEFT JOIN %s u ON u.id OPERATOR(pg_catalog.=) r.id AND %s ORDER BY r.n",
 					 name, deleted_expression(tables->list_users, "u"),
-					 value_expression(tables->list_users, "u", "sms"),
-					 value_expression(tables->list_users, "u", "timeZone"),
+					 beginning_of(value_expression(tables->list_users, "u", "sms"), MAX_PHONE),
+					 beginning_of(value_expression(tables->list_users, "u", "timeZone"), MAX_PHONE),
 					 values_expression(tables), name,
 					 in_list_condition(tables->list_users, "u", 2)),
 			2, types);

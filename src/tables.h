@@ -13,6 +13,15 @@
 #include "executor/spi.h"
 
 /*
+ * Nothing that a row says is read beyond so many characters, and one: a value
+ * of hundreds of megabytes is as wrong as a longer one than these, and no
+ * batch of such rows may take all memory.  Twilio takes texts of 1600.
+ */
+#define MAX_PHONE 100
+#define MAX_VALUE 1600
+#define MAX_TEXT  16000
+
+/*
  * The tables of one schema with their plans, each prepared at first use.
  * Lives in the memory context it was opened in; the plans live until
  * tables_close.
