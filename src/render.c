@@ -48,7 +48,7 @@ separator_length(const char *s)
 	length = pg_mblen(s);
 	for (const char *wide = WIDE_SEPARATORS; *wide; wide += pg_mblen(wide))
 	{
-		if (pg_mblen(wide) == length && memcmp(s, wide, length) == 0)
+		if (pg_mblen(wide) == length && strncmp(s, wide, length) == 0)
 			return length;
 	}
 	return 0;
