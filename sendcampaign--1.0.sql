@@ -11,14 +11,35 @@ COMMENT ON SCHEMA sendcampaign IS
 'SMS campaigns: runs, messages, and what to do with them';
 
 /*
- * Tables. The worker writes them, as the extension's owner; roles read them
- * through row-level security.
+ * Tables.  The worker writes them, as the extension's owner, and people read
+ * them through the views below.  The owner of the database may read them and
+ * load them, so that a database can be dumped and restored by its owner.
  */
 
-CREATE TABLE sendcampaign.run (
-    job_id bigint PRIMARY KEY,
+CREATE FUNCTION sendcampaign.current_xid()
+RETURNS xid
+AS 'MODULE_PATHNAME', 'sendcampaign_current_xid'
+LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION sendcampaign.current_xid() IS
+'The current transaction or subtransaction, as the system column xmin will show it';
+
+CREATE FUNCTION sendcampaign.keep_xid()
+RETURNS trigger
+AS 'MODULE_PATHNAME', 'sendcampaign_keep_xid'
+LANGUAGE C;
+COMMENT ON FUNCTION sendcampaign.keep_xid() IS
+'Keeps written_in equal to xmin as long as a row is written by the extension only';
+
+CREATE SEQUENCE sendcampaign.run_id AS bigint;
+COMMENT ON SEQUENCE sendcampaign.run_id IS 'Numbers of runs';
+
+CREATE TABLE sendcampaign.run_data (
+    id bigint PRIMARY KEY DEFAULT pg_catalog.nextval('sendcampaign.run_id'),
+    schema name NOT NULL,
+    job_id bigint NOT NULL,
     campaign_id bigint NOT NULL,
     role name NOT NULL,
+    role_oid oid NOT NULL,
     state text NOT NULL DEFAULT 'queued'
         CHECK (state IN ('queued', 'running', 'paused', 'completed', 'failed', 'cancelled')),
     total bigint,
@@ -30,7 +51,6 @@ CREATE TABLE sendcampaign.run (
     started_at timestamptz,
     finished_at timestamptz,
     error text,
-    schema name NOT NULL,
     list_id bigint,
     message text,
     base_url text,
@@ -38,46 +58,32 @@ CREATE TABLE sendcampaign.run (
         DEFAULT (pg_catalog.pg_control_system()).system_identifier::numeric,
     database oid NOT NULL,
     history text,
+    written_in xid NOT NULL DEFAULT sendcampaign.current_xid(),
     read_back boolean NOT NULL DEFAULT false,
     next_at timestamptz,
     test_phone text,
-    paused_from text CHECK (paused_from IN ('queued', 'running'))
+    paused_from text CHECK (paused_from IN ('queued', 'running')),
+    UNIQUE (job_id, schema)
 );
-COMMENT ON TABLE sendcampaign.run IS 'One row for each background job that sends a campaign';
-COMMENT ON COLUMN sendcampaign.run.job_id IS 'Background job, in the application''s table ac_background_jobs';
-COMMENT ON COLUMN sendcampaign.run.campaign_id IS 'Campaign, in the application''s table ac_campaigns';
-COMMENT ON COLUMN sendcampaign.run.role IS 'Role with whose rights the application''s tables are used';
-COMMENT ON COLUMN sendcampaign.run.state IS 'queued, running, paused, completed, failed or cancelled';
-COMMENT ON COLUMN sendcampaign.run.total IS 'Recipients, fixed when the run starts; null before';
-COMMENT ON COLUMN sendcampaign.run.sent IS 'Messages that Twilio took';
-COMMENT ON COLUMN sendcampaign.run.failed IS 'Messages that Twilio refused';
-COMMENT ON COLUMN sendcampaign.run.skipped IS 'Recipients to whom nothing was sent, for a reason given in sendcampaign.message';
-COMMENT ON COLUMN sendcampaign.run.in_doubt IS 'Messages of which nobody can tell whether Twilio took them';
-COMMENT ON COLUMN sendcampaign.run.queued_at IS 'When send_campaign() was called';
-COMMENT ON COLUMN sendcampaign.run.started_at IS 'When a worker took it up first';
-COMMENT ON COLUMN sendcampaign.run.finished_at IS 'When it ended, however it did';
-COMMENT ON COLUMN sendcampaign.run.error IS 'Why it failed, is paused or cannot go on, or a summary of what failed';
-COMMENT ON COLUMN sendcampaign.run.schema IS 'Schema of the application''s tables, as set when it was queued';
-COMMENT ON COLUMN sendcampaign.run.list_id IS 'List, in the application''s table ac_lists, as of the start';
-COMMENT ON COLUMN sendcampaign.run.message IS 'Text, as of the start';
-COMMENT ON COLUMN sendcampaign.run.base_url IS 'URL that the tracking link is made of, as of the start';
-COMMENT ON COLUMN sendcampaign.run.system_identifier IS 'Cluster in which it was queued; it does not go on by itself in another one';
-
-COMMENT ON COLUMN sendcampaign.run.database IS 'Database in which it was queued; likewise';
-COMMENT ON COLUMN sendcampaign.run.history IS 'Timeline, and backup restored, under which it was last written; under another one, what was sent is read back from Twilio first';
-COMMENT ON COLUMN sendcampaign.run.next_at IS 'Where all that are left are in their quiet hours: when the first of these end';
-COMMENT ON COLUMN sendcampaign.run.test_phone IS 'Set by send_test(): one message goes there, and is counted nowhere else';
-COMMENT ON COLUMN sendcampaign.run.paused_from IS 'State to which resume() brings it back; null where it was paused as it may have been sent without being known here, and resume() insists';
-COMMENT ON COLUMN sendcampaign.run.read_back IS 'That has been done; what was found is in sendcampaign.witness';
+COMMENT ON TABLE sendcampaign.run_data IS 'Runs, as the extension keeps them; people read sendcampaign.run';
+COMMENT ON COLUMN sendcampaign.run_data.role_oid IS 'The role itself, whatever it is named; its name counts only in another cluster';
+COMMENT ON COLUMN sendcampaign.run_data.system_identifier IS 'Cluster in which the run was queued; it does not go on by itself in another one';
+COMMENT ON COLUMN sendcampaign.run_data.database IS 'Database in which the run was queued; likewise';
+COMMENT ON COLUMN sendcampaign.run_data.history IS 'Timeline, and backup restored, under which the run was queued or read back; under another one, what was sent is read back from Twilio first';
+COMMENT ON COLUMN sendcampaign.run_data.written_in IS 'Transaction that wrote the row; where xmin is another one, the row comes from a dump or a copy, and what was sent is read back from Twilio first';
+COMMENT ON COLUMN sendcampaign.run_data.read_back IS 'Whether that has been done; what was found is in sendcampaign.witness';
+COMMENT ON COLUMN sendcampaign.run_data.paused_from IS 'State to which resume() returns the run; null where it was paused because it may have been sent without being known here, and resume() insists';
+CREATE TRIGGER keep_xid BEFORE INSERT OR UPDATE ON sendcampaign.run_data
+    FOR EACH ROW EXECUTE FUNCTION sendcampaign.keep_xid();
 
 -- a campaign is sent by one job at a time
-CREATE UNIQUE INDEX run_campaign_unfinished ON sendcampaign.run (campaign_id, schema)
+CREATE UNIQUE INDEX run_campaign_unfinished ON sendcampaign.run_data (campaign_id, schema)
     WHERE state IN ('queued', 'running', 'paused') AND test_phone IS NULL;
-CREATE INDEX run_queue ON sendcampaign.run (role)
+CREATE INDEX run_queue ON sendcampaign.run_data (role_oid)
     WHERE finished_at IS NULL AND state <> 'paused';
 
-CREATE TABLE sendcampaign.message (
-    job_id bigint NOT NULL,
+CREATE TABLE sendcampaign.message_data (
+    run_id bigint NOT NULL,
     list_user_id bigint NOT NULL,
     phone text,
     status text NOT NULL,
@@ -89,9 +95,140 @@ CREATE TABLE sendcampaign.message (
     counted boolean NOT NULL DEFAULT true,
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     updated_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
-    PRIMARY KEY (job_id, list_user_id)
+    PRIMARY KEY (run_id, list_user_id)
 );
-COMMENT ON TABLE sendcampaign.message IS 'One row for each recipient of a run with an outcome';
+COMMENT ON TABLE sendcampaign.message_data IS 'Messages, as the extension keeps them; people read sendcampaign.message';
+COMMENT ON COLUMN sendcampaign.message_data.counted IS 'False where the message was sent and sentCount could not be increased, because the application raised an error; made up for when the run goes on';
+
+CREATE TABLE sendcampaign.batch (
+    run_id bigint NOT NULL,
+    number integer NOT NULL,
+    list_user_ids bigint[] NOT NULL,
+    duplicates bigint[],
+    due timestamptz,
+    written_in xid NOT NULL DEFAULT sendcampaign.current_xid(),
+    PRIMARY KEY (run_id, number)
+);
+COMMENT ON TABLE sendcampaign.batch IS 'Recipients of a run that are still to be claimed, many per row';
+COMMENT ON COLUMN sendcampaign.batch.duplicates IS 'Those of them whose phone an earlier list user has, too';
+COMMENT ON COLUMN sendcampaign.batch.due IS 'When their quiet hours end; null where they may be claimed at once';
+COMMENT ON COLUMN sendcampaign.batch.written_in IS 'As in sendcampaign.run_data';
+CREATE TRIGGER keep_xid BEFORE INSERT OR UPDATE ON sendcampaign.batch
+    FOR EACH ROW EXECUTE FUNCTION sendcampaign.keep_xid();
+
+CREATE TABLE sendcampaign.claim (
+    run_id bigint NOT NULL,
+    number integer NOT NULL,
+    list_user_ids bigint[] NOT NULL,
+    phones text[] NOT NULL,
+    account text NOT NULL,
+    senders text[] NOT NULL,
+    claimed_at timestamptz NOT NULL,
+    twilio_time bigint NOT NULL,
+    texts text[],
+    PRIMARY KEY (run_id, number)
+);
+-- they live for a second: not worth compressing
+ALTER TABLE sendcampaign.claim ALTER list_user_ids SET STORAGE EXTERNAL,
+    ALTER phones SET STORAGE EXTERNAL, ALTER texts SET STORAGE EXTERNAL;
+COMMENT ON TABLE sendcampaign.claim IS
+'Recipients to whom a message may be on its way; those without an outcome when the worker ends are in doubt';
+
+CREATE TABLE sendcampaign.witness (
+    run_id bigint NOT NULL,
+    sid text NOT NULL,
+    phone text NOT NULL,
+    list_user_id bigint NOT NULL,
+    segments integer NOT NULL,
+    text_hash bigint NOT NULL,
+    PRIMARY KEY (run_id, sid)
+);
+CREATE INDEX witness_list_user ON sendcampaign.witness (run_id, list_user_id);
+CREATE INDEX witness_phone ON sendcampaign.witness (run_id, phone);
+COMMENT ON TABLE sendcampaign.witness IS
+'Messages of a run that Twilio has, read back after commits may have been lost; list_user_id is 0 where the text does not tell';
+
+CREATE TABLE sendcampaign.opt_out_data (
+    phone text NOT NULL,
+    schema name,
+    group_id bigint,
+    reason text,
+    role name NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    UNIQUE NULLS NOT DISTINCT (phone, schema, group_id)
+);
+COMMENT ON TABLE sendcampaign.opt_out_data IS 'Opt-outs, as the extension keeps them; people read sendcampaign.opt_out';
+
+CREATE SEQUENCE sendcampaign.test_job_id AS bigint INCREMENT -1 MAXVALUE -1 START -1;
+COMMENT ON SEQUENCE sendcampaign.test_job_id IS
+'Test messages have runs with negative job numbers: no background job stands for them';
+
+SELECT pg_catalog.pg_extension_config_dump('sendcampaign.run_data', '');
+SELECT pg_catalog.pg_extension_config_dump('sendcampaign.message_data', '');
+SELECT pg_catalog.pg_extension_config_dump('sendcampaign.batch', '');
+SELECT pg_catalog.pg_extension_config_dump('sendcampaign.claim', '');
+SELECT pg_catalog.pg_extension_config_dump('sendcampaign.witness', '');
+SELECT pg_catalog.pg_extension_config_dump('sendcampaign.opt_out_data', '');
+SELECT pg_catalog.pg_extension_config_dump('sendcampaign.run_id', '');
+SELECT pg_catalog.pg_extension_config_dump('sendcampaign.test_job_id', '');
+
+GRANT USAGE ON SCHEMA sendcampaign TO pg_database_owner;
+GRANT SELECT, INSERT ON sendcampaign.run_data, sendcampaign.message_data, sendcampaign.batch,
+    sendcampaign.claim, sendcampaign.witness, sendcampaign.opt_out_data TO pg_database_owner;
+GRANT SELECT, UPDATE ON SEQUENCE sendcampaign.run_id, sendcampaign.test_job_id TO pg_database_owner;
+
+/*
+ * What people look at.  A role sees what roles have sent that it is a member
+ * of.  In another cluster than the one where a run was queued, the OID of its
+ * role says nothing.
+ */
+
+CREATE VIEW sendcampaign.run WITH (security_barrier = true) AS
+SELECT r.id, r.schema, r.job_id, r.campaign_id, r.role, r.state, r.total, r.sent, r.failed,
+       r.skipped, r.in_doubt, r.queued_at, r.started_at, r.finished_at, r.error, r.list_id,
+       r.message, r.base_url, r.system_identifier, r.database, r.history, r.read_back, r.next_at,
+       r.test_phone, r.paused_from, r.role_oid
+FROM sendcampaign.run_data r
+WHERE CASE WHEN r.system_identifier OPERATOR(pg_catalog.=)
+               (SELECT c.system_identifier::numeric FROM pg_catalog.pg_control_system() c)
+           THEN pg_catalog.pg_has_role(r.role_oid, 'MEMBER')
+           ELSE EXISTS (SELECT FROM pg_catalog.pg_roles p
+                        WHERE p.rolname OPERATOR(pg_catalog.=) r.role
+                          AND pg_catalog.pg_has_role(p.oid, 'MEMBER')) END;
+COMMENT ON VIEW sendcampaign.run IS 'One row for each background job that sends a campaign';
+COMMENT ON COLUMN sendcampaign.run.id IS 'The run''s own number';
+COMMENT ON COLUMN sendcampaign.run.schema IS 'Schema of the application''s tables, as set when the run was queued';
+COMMENT ON COLUMN sendcampaign.run.job_id IS 'Background job, in the application''s table ac_background_jobs';
+COMMENT ON COLUMN sendcampaign.run.campaign_id IS 'Campaign, in the application''s table ac_campaigns';
+COMMENT ON COLUMN sendcampaign.run.role IS 'Role with whose rights the application''s tables are used';
+COMMENT ON COLUMN sendcampaign.run.state IS 'queued, running, paused, completed, failed or cancelled';
+COMMENT ON COLUMN sendcampaign.run.total IS 'Recipients, fixed when the run starts; null before';
+COMMENT ON COLUMN sendcampaign.run.sent IS 'Messages that Twilio took';
+COMMENT ON COLUMN sendcampaign.run.failed IS 'Messages that Twilio refused';
+COMMENT ON COLUMN sendcampaign.run.skipped IS 'Recipients to whom nothing was sent, for a reason given in sendcampaign.message';
+COMMENT ON COLUMN sendcampaign.run.in_doubt IS 'Messages of which nobody can tell whether Twilio took them';
+COMMENT ON COLUMN sendcampaign.run.queued_at IS 'When send_campaign() was called';
+COMMENT ON COLUMN sendcampaign.run.started_at IS 'When a worker first took it up';
+COMMENT ON COLUMN sendcampaign.run.finished_at IS 'When it ended, in whatever way';
+COMMENT ON COLUMN sendcampaign.run.error IS 'Why it failed, is paused or cannot go on, or a summary of what failed';
+COMMENT ON COLUMN sendcampaign.run.list_id IS 'List, in the application''s table ac_lists, as of the start';
+COMMENT ON COLUMN sendcampaign.run.message IS 'Text, as of the start';
+COMMENT ON COLUMN sendcampaign.run.base_url IS 'URL that the tracking link is made of, as of the start';
+COMMENT ON COLUMN sendcampaign.run.system_identifier IS 'Cluster in which it was queued';
+COMMENT ON COLUMN sendcampaign.run.database IS 'Database in which it was queued';
+COMMENT ON COLUMN sendcampaign.run.history IS 'Timeline, and backup restored, under which it was queued or read back';
+COMMENT ON COLUMN sendcampaign.run.read_back IS 'Whether what was sent has been read back from Twilio after commits may have been lost';
+COMMENT ON COLUMN sendcampaign.run.next_at IS 'Where all recipients that are left are in their quiet hours: when the first of these end';
+COMMENT ON COLUMN sendcampaign.run.test_phone IS 'Set by send_test(): one message goes there, and is counted nowhere else';
+COMMENT ON COLUMN sendcampaign.run.paused_from IS 'State to which resume() returns it';
+COMMENT ON COLUMN sendcampaign.run.role_oid IS 'OID of that role';
+
+CREATE VIEW sendcampaign.message WITH (security_barrier = true) AS
+SELECT r.schema, r.job_id, m.list_user_id, m.phone, m.status, m.sid, m.error_code,
+       m.error_message, m.segments, m.attempts, m.counted, m.created_at, m.updated_at, m.run_id
+FROM sendcampaign.run r JOIN sendcampaign.message_data m ON m.run_id OPERATOR(pg_catalog.=) r.id;
+COMMENT ON VIEW sendcampaign.message IS 'One row for each recipient of a run with an outcome';
+COMMENT ON COLUMN sendcampaign.message.schema IS 'Schema of the application''s tables';
 COMMENT ON COLUMN sendcampaign.message.job_id IS 'Background job of the run';
 COMMENT ON COLUMN sendcampaign.message.list_user_id IS 'Recipient, in the application''s table ac_list_users';
 COMMENT ON COLUMN sendcampaign.message.phone IS 'Number in E.164 form; as it was in the list where it was skipped';
@@ -101,123 +238,35 @@ COMMENT ON COLUMN sendcampaign.message.error_code IS 'Twilio''s error code, or t
 COMMENT ON COLUMN sendcampaign.message.error_message IS 'Why it failed, was skipped or is in doubt';
 COMMENT ON COLUMN sendcampaign.message.segments IS 'Segments that Twilio counted; null while it does not know';
 COMMENT ON COLUMN sendcampaign.message.attempts IS 'Requests made';
-COMMENT ON COLUMN sendcampaign.message.counted IS 'False where it was sent and sentCount could not be added, as the application raised an error; made up for when the run goes on';
-COMMENT ON COLUMN sendcampaign.message.created_at IS 'When the outcome was recorded first';
-COMMENT ON COLUMN sendcampaign.message.updated_at IS 'When it was recorded last';
+COMMENT ON COLUMN sendcampaign.message.counted IS 'False where it was sent and sentCount could not be increased, because the application raised an error';
+COMMENT ON COLUMN sendcampaign.message.created_at IS 'When the outcome was first recorded';
+COMMENT ON COLUMN sendcampaign.message.updated_at IS 'When it was last recorded';
+COMMENT ON COLUMN sendcampaign.message.run_id IS 'Run, in sendcampaign.run';
 
-CREATE TABLE sendcampaign.batch (
-    job_id bigint NOT NULL,
-    number integer NOT NULL,
-    list_user_ids bigint[] NOT NULL,
-    duplicates bigint[],
-    due timestamptz,
-    PRIMARY KEY (job_id, number)
-);
-COMMENT ON TABLE sendcampaign.batch IS 'Recipients of a run that are still to be claimed, many a row';
-COMMENT ON COLUMN sendcampaign.batch.duplicates IS 'Those of them whose phone an earlier one of the list has, too';
-COMMENT ON COLUMN sendcampaign.batch.due IS 'When their quiet hours end; null where they may be claimed at once';
-
-CREATE TABLE sendcampaign.claim (
-    job_id bigint NOT NULL,
-    number integer NOT NULL,
-    list_user_ids bigint[] NOT NULL,
-    phones text[] NOT NULL,
-    account text NOT NULL,
-    senders text[] NOT NULL,
-    claimed_at timestamptz NOT NULL,
-    twilio_time bigint NOT NULL,
-    texts text[],
-    PRIMARY KEY (job_id, number)
-);
--- they live for a second: not worth compressing
-ALTER TABLE sendcampaign.claim ALTER list_user_ids SET STORAGE EXTERNAL,
-    ALTER phones SET STORAGE EXTERNAL, ALTER texts SET STORAGE EXTERNAL;
-COMMENT ON TABLE sendcampaign.claim IS
-'Recipients to whom a message may be on its way; those without a row in sendcampaign.message when the worker ends are in doubt';
-
-CREATE TABLE sendcampaign.witness (
-    job_id bigint NOT NULL,
-    sid text NOT NULL,
-    phone text NOT NULL,
-    list_user_id bigint NOT NULL,
-    segments integer NOT NULL,
-    text_hash bigint NOT NULL,
-    PRIMARY KEY (job_id, sid)
-);
-CREATE INDEX witness_list_user ON sendcampaign.witness (job_id, list_user_id);
-CREATE INDEX witness_phone ON sendcampaign.witness (job_id, phone);
-COMMENT ON TABLE sendcampaign.witness IS
-'Messages of a run that Twilio has, read back after commits may have been lost; list_user_id is 0 where the text does not tell';
-
-CREATE TABLE sendcampaign.opt_out (
-    phone text NOT NULL,
-    schema name,
-    group_id bigint,
-    reason text,
-    role name NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
-    UNIQUE NULLS NOT DISTINCT (phone, schema, group_id)
-);
-COMMENT ON TABLE sendcampaign.opt_out IS 'Phones that get no more messages: of one group, or at all';
+CREATE VIEW sendcampaign.opt_out WITH (security_barrier = true) AS
+SELECT o.phone, o.schema, o.group_id, o.reason, o.role, o.created_at
+FROM sendcampaign.opt_out_data o
+WHERE EXISTS (SELECT FROM pg_catalog.pg_roles p
+              WHERE p.rolname OPERATOR(pg_catalog.=) o.role
+                AND pg_catalog.pg_has_role(p.oid, 'MEMBER'));
+COMMENT ON VIEW sendcampaign.opt_out IS 'Phones that get no more messages: of one group, or at all';
 COMMENT ON COLUMN sendcampaign.opt_out.phone IS 'Number in E.164 form';
 COMMENT ON COLUMN sendcampaign.opt_out.schema IS 'Schema of the application''s tables that the group is in; null for all';
 COMMENT ON COLUMN sendcampaign.opt_out.group_id IS 'Group whose messages are not wanted; null for all';
 COMMENT ON COLUMN sendcampaign.opt_out.reason IS 'What was said, or Twilio''s error';
 COMMENT ON COLUMN sendcampaign.opt_out.role IS 'By whom it was written down';
-COMMENT ON COLUMN sendcampaign.opt_out.created_at IS 'When';
+COMMENT ON COLUMN sendcampaign.opt_out.created_at IS 'When it was written down';
 
-SELECT pg_catalog.pg_extension_config_dump('sendcampaign.run', '');
-SELECT pg_catalog.pg_extension_config_dump('sendcampaign.message', '');
-SELECT pg_catalog.pg_extension_config_dump('sendcampaign.batch', '');
-SELECT pg_catalog.pg_extension_config_dump('sendcampaign.claim', '');
-SELECT pg_catalog.pg_extension_config_dump('sendcampaign.witness', '');
-SELECT pg_catalog.pg_extension_config_dump('sendcampaign.opt_out', '');
-
-/*
- * Rights: a role sees what roles have sent that it is a member of.
- */
-
-ALTER TABLE sendcampaign.run ENABLE ROW LEVEL SECURITY;
-ALTER TABLE sendcampaign.message ENABLE ROW LEVEL SECURITY;
-ALTER TABLE sendcampaign.opt_out ENABLE ROW LEVEL SECURITY;
-
-CREATE POLICY run_of_member ON sendcampaign.run FOR SELECT USING (
-    EXISTS (SELECT FROM pg_catalog.pg_roles r
-            WHERE r.rolname OPERATOR(pg_catalog.=) run.role
-              AND pg_catalog.pg_has_role(r.oid, 'MEMBER')));
-CREATE POLICY message_of_member ON sendcampaign.message FOR SELECT USING (
-    job_id IN (SELECT r.job_id FROM sendcampaign.run r));
-
-CREATE POLICY opt_out_of_member ON sendcampaign.opt_out FOR SELECT USING (
-    EXISTS (SELECT FROM pg_catalog.pg_roles r
-            WHERE r.rolname OPERATOR(pg_catalog.=) opt_out.role
-              AND pg_catalog.pg_has_role(r.oid, 'MEMBER')));
-
-GRANT SELECT ON sendcampaign.run, sendcampaign.message, sendcampaign.opt_out TO PUBLIC;
-
-/*
- * What people look at.
- */
-
-CREATE FUNCTION sendcampaign.bar(share double precision, width integer)
-RETURNS text
-LANGUAGE sql STABLE STRICT PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    -- block characters where the encoding has them; "+ 0 * width" keeps chr()
-    -- from being evaluated where it has not
-    SELECT repeat(CASE getdatabaseencoding() WHEN 'UTF8' THEN chr(9608 + 0 * width) ELSE '#' END, b.filled)
-        || repeat(CASE getdatabaseencoding() WHEN 'UTF8' THEN chr(9617 + 0 * width) ELSE '.' END, width - b.filled)
-    FROM (SELECT floor(greatest(0, least(1, share)) * width)::integer) b(filled)
-$$;
-COMMENT ON FUNCTION sendcampaign.bar(double precision, integer) IS
-'A bar of that many characters, filled to a share between 0 and 1';
-
-CREATE VIEW sendcampaign.progress WITH (security_invoker = true, security_barrier = true) AS
+-- The bar has block characters where the encoding has them; "+ 0 * p.filled"
+-- keeps chr() from being evaluated where it has not.
+CREATE VIEW sendcampaign.progress WITH (security_barrier = true) AS
 SELECT p.job_id,
        p.campaign_id,
        p.state,
-       sendcampaign.bar(p.share, 20)
+       CASE pg_catalog.getdatabaseencoding() WHEN 'UTF8'
+            THEN pg_catalog.repeat(pg_catalog.chr(9608 + 0 * p.filled), p.filled)
+              || pg_catalog.repeat(pg_catalog.chr(9617 + 0 * p.filled), 20 - p.filled)
+            ELSE pg_catalog.repeat('#', p.filled) || pg_catalog.repeat('.', 20 - p.filled) END
            || pg_catalog.lpad(pg_catalog.floor(p.share * 100)::text || '%', 5) AS progress,
        p.total,
        p.sent,
@@ -229,20 +278,26 @@ SELECT p.job_id,
             THEN pg_catalog.date_trunc('second', pg_catalog.make_interval(
                      secs => p.seconds * (p.total - p.done) / p.done)) END AS time_left,
        p.next_at,
-       p.error
-FROM (SELECT r.job_id, r.campaign_id, r.state, r.total, r.sent, r.failed, r.skipped, r.in_doubt, r.error,
-             CASE WHEN r.state = 'running' AND r.next_at > pg_catalog.now() THEN r.next_at END AS next_at,
-             r.sent + r.failed + r.skipped + r.in_doubt AS done,
-             CASE WHEN r.total > 0
-                  THEN (r.sent + r.failed + r.skipped + r.in_doubt)::double precision / r.total
-                  WHEN r.state = 'completed' THEN 1 ELSE 0 END AS share,
-             extract(epoch FROM coalesce(r.finished_at, pg_catalog.clock_timestamp())
-                                - r.started_at)::double precision AS seconds
-      FROM sendcampaign.run r) p
+       p.error,
+       p.schema
+FROM (SELECT s.*, pg_catalog.floor(greatest(0, least(1, s.share)) * 20)::integer AS filled
+      FROM (SELECT r.job_id, r.campaign_id, r.state, r.total, r.sent, r.failed, r.skipped,
+                   r.in_doubt, r.error, r.schema,
+                   CASE WHEN r.state = 'running' AND r.next_at > pg_catalog.now()
+                        THEN r.next_at END AS next_at,
+                   r.sent + r.failed + r.skipped + r.in_doubt AS done,
+                   CASE WHEN r.total > 0
+                        THEN (r.sent + r.failed + r.skipped + r.in_doubt)::double precision / r.total
+                        WHEN r.state = 'completed' THEN 1 ELSE 0 END AS share,
+                   extract(epoch FROM coalesce(r.finished_at, pg_catalog.clock_timestamp())
+                                      - r.started_at)::double precision AS seconds
+            FROM sendcampaign.run r) s) p
 ORDER BY p.job_id DESC;
 COMMENT ON VIEW sendcampaign.progress IS
 'Runs for people to look at, newest first; reads well under \watch';
-GRANT SELECT ON sendcampaign.progress TO PUBLIC;
+
+GRANT SELECT ON sendcampaign.run, sendcampaign.message, sendcampaign.opt_out,
+    sendcampaign.progress TO PUBLIC;
 
 /*
  * What people call.
@@ -303,11 +358,6 @@ AS 'MODULE_PATHNAME', 'sendcampaign_opt_in'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION sendcampaign.opt_in(text, bigint) IS
 'A phone gets messages again, of one group or of all; false where it had not opted out';
-
-CREATE SEQUENCE sendcampaign.test_job_id AS bigint INCREMENT -1 MAXVALUE -1 START -1;
-COMMENT ON SEQUENCE sendcampaign.test_job_id IS
-'Test messages have runs with negative numbers: no background job stands for them';
-SELECT pg_catalog.pg_extension_config_dump('sendcampaign.test_job_id', '');
 
 CREATE FUNCTION sendcampaign.preview(campaign_id bigint, "limit" bigint DEFAULT 10)
 RETURNS TABLE (list_user_id bigint, phone text, sender text, text text, encoding text,
@@ -411,3 +461,7 @@ END
 $$;
 COMMENT ON FUNCTION sendcampaign.create_tables(name) IS
 'Creates those of the application''s tables that a schema does not have';
+
+-- nobody calls anything until it is granted
+REVOKE ALL ON FUNCTION @extschema@.send_campaign(bigint, bigint) FROM PUBLIC;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA sendcampaign FROM PUBLIC;

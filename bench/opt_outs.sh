@@ -8,7 +8,7 @@ rounds=4
 
 # Half of them are of the list's group, the others of all.
 create_opt_outs() {
-    sql "INSERT INTO sendcampaign.opt_out (phone, schema, group_id, role)
+    sql "INSERT INTO sendcampaign.opt_out_data (phone, schema, group_id, role)
         SELECT '+1555' || lpad(n::text, 7, '0') || '5', CASE WHEN n % 2 = 0 THEN 'public'::name END,
                CASE WHEN n % 2 = 0 THEN (SELECT max(id) FROM groups) END, 'app'
         FROM generate_series(1, $messages) n"
@@ -21,7 +21,7 @@ measure() {
     local campaign
     send_to plain
     sql 'TRUNCATE groups, ac_lists, ac_campaigns, ac_list_users, ac_background_jobs,
-        sendcampaign.run, sendcampaign.message, sendcampaign.batch, sendcampaign.claim,
+        sendcampaign.run_data, sendcampaign.message_data, sendcampaign.batch, sendcampaign.claim,
         sendcampaign.opt_out'
     campaign=$(create_campaign "$messages")
     [ "$1" = without ] || create_opt_outs

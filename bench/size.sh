@@ -6,7 +6,7 @@ calls=20
 
 empty_tables() {
     sql 'TRUNCATE groups, ac_lists, ac_campaigns, ac_list_users, ac_background_jobs,
-        sendcampaign.run, sendcampaign.message, sendcampaign.batch, sendcampaign.claim'
+        sendcampaign.run_data, sendcampaign.message_data, sendcampaign.batch, sendcampaign.claim'
 }
 
 # What the first run has left behind.

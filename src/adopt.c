@@ -11,23 +11,24 @@
  */
 #include "postgres.h"
 
-#include "access/xlog.h"
 #include "adopt.h"
 #include "batch.h"
 #include "catalog/pg_type.h"
 #include "claim.h"
 #include "failures.h"
 #include "finish.h"
-
 #include "guard.h"
 #include "history.h"
+#include "home.h"
 #include "miscadmin.h"
 #include "own.h"
 #include "record.h"
+#include "start.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 /* Runs in memory at once; others wait in the queue. */
 #define MAX_RUNS 64
@@ -40,7 +41,6 @@ typedef struct QueuedRun
 {
 	bool begun;
 	bool requeued; /* called again: reread the text */
-	bool at_home;
 	bool cancelled;
 } QueuedRun;
 
@@ -52,7 +52,7 @@ ids_of_runs(void)
 	dlist_iter iter;
 
 	dlist_foreach (iter, &worker.runs)
-		ids[count++] = Int64GetDatum(dlist_container(Run, node, iter.cur)->job_id);
+		ids[count++] = Int64GetDatum(dlist_container(Run, node, iter.cur)->id);
 	return make_array(ids, NULL, count, INT8OID);
 }
 
@@ -61,10 +61,18 @@ ids_of_runs(void)
  * cancelled run is in doubt, no other run of the campaign begins.
  */
 #define NOT_CONFUSED                                                                               \
-	" AND (state = 'cancelled' OR NOT EXISTS (SELECT FROM sendcampaign.run o"                      \
-	"  JOIN sendcampaign.claim c ON c.job_id = o.job_id WHERE o.finished_at IS NULL"               \
+	" AND (state = 'cancelled' OR NOT EXISTS (SELECT FROM sendcampaign.run_data o"                 \
+	"  JOIN sendcampaign.claim c ON c.run_id = o.id WHERE o.finished_at IS NULL"                   \
 	"  AND o.state <> 'paused' AND o.state = 'cancelled'"                                          \
 	"  AND o.campaign_id = r.campaign_id AND o.schema = r.schema))"
+
+/* What create_run() reads; $1 is the cluster's history. */
+#define RUN_COLUMNS                                                                                    \
+	"SELECT id, job_id, campaign_id, schema::text, list_id, message, base_url,"                        \
+	" total IS NOT NULL, state = 'queued', history IS DISTINCT FROM $1 OR NOT " IS_CONTINUOUS          \
+	"  OR EXISTS (SELECT FROM sendcampaign.batch b WHERE b.run_id = r.id AND b.xmin <> b.written_in)," \
+	" read_back, started_at, test_phone, state = 'cancelled', queued_at"                               \
+	" FROM sendcampaign.run_data r"
 
 /*
  * Fills SPI_tuptable with the runs that wait.  One that somebody has locked
@@ -73,37 +81,47 @@ ids_of_runs(void)
 static uint64
 read_queue(int limit)
 {
-	static OwnStatement statement = {
-		"SELECT job_id, campaign_id, schema::text, list_id, message, base_url,"
-		" total IS NOT NULL, state = 'queued', system_identifier = $3 AND database = $6,"
-		" history IS DISTINCT FROM $5, read_back, started_at, test_phone, state = 'cancelled',"
-		" queued_at"
-		" FROM sendcampaign.run r WHERE role = $1::name" IS_WAITING
-		" AND job_id <> ALL ($2)" NOT_CONFUSED " ORDER BY queued_at, job_id LIMIT $4"
-		" FOR NO KEY UPDATE SKIP LOCKED",
-		6,
-		{TEXTOID, INT8ARRAYOID, NUMERICOID, INT8OID, TEXTOID, OIDOID}};
-	Datum values[] = {
-		CStringGetTextDatum(worker.role_name),
-		ids_of_runs(),
-		DirectFunctionCall3(numeric_in,
-							CStringGetDatum(psprintf(UINT64_FORMAT, GetSystemIdentifier())),
-							ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)),
-		Int64GetDatum(limit),
-		CStringGetTextDatum(cluster_history()),
-		ObjectIdGetDatum(MyDatabaseId)};
+	static OwnStatement statement = {RUN_COLUMNS " WHERE role_oid = $2 AND " IS_AT_HOME("$3", "$4")
+										 IS_WAITING " AND id <> ALL ($5)" NOT_CONFUSED
+													" ORDER BY queued_at, id LIMIT $6"
+													" FOR NO KEY UPDATE SKIP LOCKED",
+									 6,
+									 {TEXTOID, OIDOID, NUMERICOID, OIDOID, INT8ARRAYOID, INT8OID}};
+	Datum				values[] = {CStringGetTextDatum(cluster_history()),
+									ObjectIdGetDatum(worker.role),
+									system_identifier(),
+									ObjectIdGetDatum(MyDatabaseId),
+									ids_of_runs(),
+									Int64GetDatum(limit)};
 
 	return own_execute(&statement, values, NULL);
+}
+
+/* Likewise; in another cluster a role is known by its name only. */
+static uint64
+read_strangers(void)
+{
+	Oid	  types[] = {TEXTOID, TEXTOID, NUMERICOID, OIDOID};
+	Datum values[] = {CStringGetTextDatum(cluster_history()), CStringGetTextDatum(worker.role_name),
+					  system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
+
+	return own_query(RUN_COLUMNS
+					 " WHERE role = $2::name AND finished_at IS NULL"
+					 " AND state IN ('queued', 'running')"
+					 " AND NOT " IS_AT_HOME("$3", "$4") " FOR NO KEY UPDATE SKIP LOCKED",
+					 4, types, values, NULL);
 }
 
 bool
 runs_are_waiting(void)
 {
-	static OwnStatement statement = {"SELECT FROM sendcampaign.run WHERE role = $1::name" IS_WAITING
-									 " AND job_id <> ALL ($2) LIMIT 1",
-									 2,
-									 {TEXTOID, INT8ARRAYOID}};
-	Datum				values[] = {CStringGetTextDatum(worker.role_name), ids_of_runs()};
+	static OwnStatement statement = {"SELECT FROM sendcampaign.run_data"
+									 " WHERE role_oid = $1 AND " IS_AT_HOME("$2", "$3") IS_WAITING
+									 " AND id <> ALL ($4) LIMIT 1",
+									 4,
+									 {OIDOID, NUMERICOID, OIDOID, INT8ARRAYOID}};
+	Datum				values[] = {ObjectIdGetDatum(worker.role), system_identifier(),
+									ObjectIdGetDatum(MyDatabaseId), ids_of_runs()};
 
 	return own_execute(&statement, values, NULL) > 0;
 }
@@ -119,16 +137,16 @@ create_run(uint64 row, QueuedRun *queued)
 
 	run->context = context;
 	run->tentative = true;
-	run->job_id = spi_int64(row, 1);
-	run->campaign.id = spi_int64(row, 2);
-	run->schema = pstrdup(spi_string(row, 3));
-	run->campaign.list_id = spi_int64(row, 4);
-	run->campaign.message = spi_string(row, 5);
-	run->campaign.base_url = spi_string(row, 6);
-	queued->begun = spi_bool(row, 7);
-	queued->requeued = spi_bool(row, 8);
-	queued->at_home = spi_bool(row, 9);
-	run->lost_history = queued->begun && spi_bool(row, 10);
+	run->id = spi_int64(row, 1);
+	run->job_id = spi_int64(row, 2);
+	run->campaign.id = spi_int64(row, 3);
+	run->schema = pstrdup(spi_string(row, 4));
+	run->campaign.list_id = spi_int64(row, 5);
+	run->campaign.message = spi_string(row, 6);
+	run->campaign.base_url = spi_string(row, 7);
+	queued->begun = spi_bool(row, 8);
+	queued->requeued = spi_bool(row, 9);
+	run->lost_history = spi_bool(row, 10);
 	run->read_back = spi_bool(row, 11);
 	run->started_at = spi_timestamptz(row, 12);
 	run->campaign.test_phone = spi_string(row, 13);
@@ -154,6 +172,7 @@ free_run(Run *run)
 	worker.num_runs--;
 	if (run->campaign.tables)
 		tables_close(run->campaign.tables);
+	give_up_run(run->id);
 	MemoryContextDelete(run->context);
 }
 
@@ -180,21 +199,16 @@ read_campaign(Run *run)
 static void
 store_beginning(Run *run, int64 total)
 {
-	Oid	  types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID, INT8OID, TEXTOID};
-	Datum values[] = {Int64GetDatum(run->job_id),
-					  Int64GetDatum(run->campaign.list_id),
+	Oid	  types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID, INT8OID};
+	Datum values[] = {Int64GetDatum(run->id), Int64GetDatum(run->campaign.list_id),
 					  CStringGetTextDatum(run->campaign.message),
-					  run->campaign.base_url ? CStringGetTextDatum(run->campaign.base_url)
-											 : (Datum) 0,
-					  Int64GetDatum(total),
-					  CStringGetTextDatum(cluster_history())};
+					  optional_text(run->campaign.base_url), Int64GetDatum(total)};
 
-	(void) own_query("UPDATE sendcampaign.run SET state = 'running', error = NULL,"
+	(void) own_query("UPDATE sendcampaign.run_data SET state = 'running', error = NULL,"
 					 " started_at = coalesce(started_at, clock_timestamp()),"
-					 " list_id = $2, message = $3, base_url = $4, total = coalesce(total, $5),"
-					 " history = coalesce(history, $6)"
-					 " WHERE job_id = $1",
-					 6, types, values, run->campaign.base_url ? NULL : "   n  ");
+					 " list_id = $2, message = $3, base_url = $4, total = coalesce(total, $5)"
+					 " WHERE id = $1",
+					 5, types, values, run->campaign.base_url ? NULL : "   n ");
 }
 
 /* Sorting a million ids must not take more memory than sorting a thousand. */
@@ -211,12 +225,20 @@ store_recipients_in_little_memory(Run *run)
 	return total;
 }
 
+/*
+ * What was sent before commits were lost, under a beginning of this run that
+ * nobody knows of any more, is read back as for a run that goes on.
+ */
 static void
 begin_run(Run *run)
 {
 	open_tables(run);
 	read_campaign(run);
 	store_beginning(run, store_recipients_in_little_memory(run));
+	if (!run->lost_history)
+		return;
+	refresh_group(run);
+	begin_reading_back(run);
 }
 
 /* The text as of the start, again. */
@@ -234,10 +256,10 @@ static void
 wake_up(Run *run)
 {
 	Oid	  type = INT8OID;
-	Datum value = Int64GetDatum(run->job_id);
+	Datum value = Int64GetDatum(run->id);
 
-	(void) own_query("UPDATE sendcampaign.run SET next_at = NULL"
-					 " WHERE job_id = $1 AND next_at IS NOT NULL",
+	(void) own_query("UPDATE sendcampaign.run_data SET next_at = NULL"
+					 " WHERE id = $1 AND next_at IS NOT NULL",
 					 1, &type, &value, NULL);
 }
 
@@ -266,18 +288,6 @@ reread_run(Run *run)
 	store_beginning(run, 0);
 }
 
-/*
- * A dump that was restored elsewhere, or a logical copy: the run is, or was,
- * being sent in the cluster where it was queued.
- */
-static void
-pause_stranger(Run *run)
-{
-	pause_run(
-		run,
-		"this is not the cluster and database in which the run was queued; it may have been sent there");
-}
-
 /* What settling a cancelled run's doubt needs. */
 static void
 open_cancelled(Run *run)
@@ -303,16 +313,26 @@ adopt_cancelled(Run *run)
 }
 
 static void
+add_to_worker(Run *run)
+{
+	dlist_push_tail(&worker.runs, &run->node);
+	worker.num_runs++;
+}
+
+static void
 adopt(Run *run, const QueuedRun *queued)
 {
 	RunFunction function = !queued->begun ? begin_run : queued->requeued ? reread_run : resume_run;
 
-	dlist_push_tail(&worker.runs, &run->node);
-	worker.num_runs++;
+	/* another role's worker may still have it, and an answer under way */
+	if (!take_run(run->id))
+	{
+		MemoryContextDelete(run->context);
+		return;
+	}
+	add_to_worker(run);
 	if (queued->cancelled)
 		adopt_cancelled(run);
-	else if (!queued->at_home)
-		pause_stranger(run);
 	else if (!guarded(function, run, &run->claiming) && run->stop_reason == NULL)
 		free_run(run); /* it is in the queue still */
 }
@@ -327,7 +347,33 @@ adopt_runs(void)
 
 	for (uint64 i = 0; i < count; i++)
 		runs[i] = create_run(i, &queued[i]);
+
+	/*
+	 * Campaign, list and recipients are read under one snapshot, which sees
+	 * all that the transaction did which queued the run.
+	 */
+	PushActiveSnapshot(GetTransactionSnapshot());
 	for (uint64 i = 0; i < count; i++)
 		adopt(runs[i], &queued[i]);
+	PopActiveSnapshot();
 	return worker.num_runs - before;
+}
+
+void
+pause_strangers(void)
+{
+	uint64	   count = read_strangers();
+	Run		 **runs = palloc(Max(count, 1) * sizeof(Run *));
+	QueuedRun *queued = palloc(Max(count, 1) * sizeof(QueuedRun));
+
+	for (uint64 i = 0; i < count; i++)
+		runs[i] = create_run(i, &queued[i]);
+	for (uint64 i = 0; i < count; i++)
+	{
+		if (!take_run(runs[i]->id))
+			continue;
+		add_to_worker(runs[i]);
+		pause_run(runs[i], "this is not the cluster and database in which the run was queued; it"
+						   " may have been sent there");
+	}
 }

@@ -18,6 +18,12 @@
 extern int adopt_runs(void);
 
 /*
+ * Pauses the role's runs that are not at home, in this cluster and database:
+ * a dump of them was restored, or they were copied.  In a transaction likewise.
+ */
+extern void pause_strangers(void);
+
+/*
  * Of runs: is there something to do now?  Not for those whose recipients are
  * all in their quiet hours.
  */
@@ -28,7 +34,7 @@ extern int adopt_runs(void);
 /* Are there any that could be adopted?  In a transaction likewise. */
 extern bool runs_are_waiting(void);
 
-/* The job ids of the worker's runs, a bigint[]. */
+/* The ids of the worker's runs, a bigint[]. */
 extern Datum ids_of_runs(void);
 
 /* Frees a run and all that it holds. */

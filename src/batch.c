@@ -14,6 +14,7 @@
 
 #include "batch.h"
 #include "catalog/pg_type.h"
+#include "home.h"
 #include "miscadmin.h"
 #include "own.h"
 #include "utils/builtins.h"
@@ -86,11 +87,11 @@ static void
 store_batch(Run *run, int number, Datum ids, Datum duplicates)
 {
 	static OwnStatement statement = {
-		"INSERT INTO sendcampaign.batch (job_id, number, list_user_ids, duplicates)"
+		"INSERT INTO sendcampaign.batch (run_id, number, list_user_ids, duplicates)"
 		" VALUES ($1, $2, $3, $4)",
 		4,
 		{INT8OID, INT4OID, INT8ARRAYOID, INT8ARRAYOID}};
-	Datum values[] = {Int64GetDatum(run->job_id), Int32GetDatum(number), ids, duplicates};
+	Datum values[] = {Int64GetDatum(run->id), Int32GetDatum(number), ids, duplicates};
 
 	(void) own_execute(&statement, values, duplicates ? NULL : "   n");
 }
@@ -188,16 +189,23 @@ static bool
 take_next(Run *run, Batch *batch)
 {
 	static OwnStatement statement = {
-		"DELETE FROM sendcampaign.batch WHERE job_id = $1 AND number ="
-		" (SELECT b.number FROM sendcampaign.batch b WHERE b.job_id = $1 AND b.number > $2"
+		"DELETE FROM sendcampaign.batch WHERE run_id = $1 AND number ="
+		" (SELECT b.number FROM sendcampaign.batch b WHERE b.run_id = $1 AND b.number > $2"
 		"  AND (b.due IS NULL OR b.due <= clock_timestamp()) ORDER BY b.number LIMIT 1)"
-		" RETURNING number, list_user_ids, duplicates",
+		" RETURNING number, list_user_ids, duplicates, " IS_CONTINUOUS,
 		2,
 		{INT8OID, INT4OID}};
-	Datum values[] = {Int64GetDatum(run->job_id), Int32GetDatum(run->last_batch)};
+	Datum values[] = {Int64GetDatum(run->id), Int32GetDatum(run->last_batch)};
 
 	if (own_execute(&statement, values, NULL) == 0)
 		return false;
+	if (!spi_bool(0, 4))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("recipients of job %lld were loaded from a dump while it was being sent",
+						(long long) run->job_id),
+				 errhint("Call send_campaign() with the same campaign and job: what was sent is"
+						 " read back from Twilio before it goes on.")));
 	batch->number = spi_int32(0, 1);
 	batch->ids = array_of_current_row(2);
 	batch->duplicates = array_of_current_row(3);
@@ -210,8 +218,8 @@ static void
 look_ahead(Run *run)
 {
 	static OwnStatement statement = {
-		"SELECT min(due) FROM sendcampaign.batch WHERE job_id = $1", 1, {INT8OID}};
-	Datum value = Int64GetDatum(run->job_id);
+		"SELECT min(due) FROM sendcampaign.batch WHERE run_id = $1", 1, {INT8OID}};
+	Datum value = Int64GetDatum(run->id);
 
 	(void) own_execute(&statement, &value, NULL);
 	run->next_at = spi_timestamptz(0, 1);
@@ -281,7 +289,7 @@ add_to_batch(const OpenBatch *batch, Datum ids)
 {
 	static OwnStatement statement = {
 		"UPDATE sendcampaign.batch SET list_user_ids = list_user_ids || $4"
-		" WHERE job_id = $1 AND number = $2 AND due = $3"
+		" WHERE run_id = $1 AND number = $2 AND due = $3"
 		" AND cardinality(list_user_ids) + cardinality($4) <= $5",
 		5,
 		{INT8OID, INT4OID, TIMESTAMPTZOID, INT8ARRAYOID, INT4OID}};
@@ -295,14 +303,14 @@ void
 put_off(Run *run, Datum *ids, int count, TimestampTz due)
 {
 	static OwnStatement statement = {
-		"INSERT INTO sendcampaign.batch (job_id, number, list_user_ids, due)"
+		"INSERT INTO sendcampaign.batch (run_id, number, list_user_ids, due)"
 		" SELECT $1, 1 + greatest($2,"
-		"  (SELECT max(b.number) FROM sendcampaign.batch b WHERE b.job_id = $1)), $3, $4"
+		"  (SELECT max(b.number) FROM sendcampaign.batch b WHERE b.run_id = $1)), $3, $4"
 		" RETURNING number",
 		4,
 		{INT8OID, INT4OID, INT8ARRAYOID, TIMESTAMPTZOID}};
 	Datum	   array = make_array(ids, NULL, count, INT8OID);
-	Datum	   values[] = {Int64GetDatum(run->job_id), Int32GetDatum(run->last_batch), array,
+	Datum	   values[] = {Int64GetDatum(run->id), Int32GetDatum(run->last_batch), array,
 						   TimestampTzGetDatum(due)};
 	OpenBatch *batch = find_open_batch(run->job_id, due);
 

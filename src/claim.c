@@ -134,7 +134,7 @@ static void
 store_claim(Claim *claim)
 {
 	static OwnStatement statement = {
-		"INSERT INTO sendcampaign.claim (job_id, number, list_user_ids, phones, account, senders,"
+		"INSERT INTO sendcampaign.claim (run_id, number, list_user_ids, phones, account, senders,"
 		" claimed_at, twilio_time, texts) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
 		9,
 		{INT8OID, INT4OID, INT8ARRAYOID, TEXTARRAYOID, TEXTOID, TEXTARRAYOID, TIMESTAMPTZOID,
@@ -148,7 +148,7 @@ store_claim(Claim *claim)
 	collect_ready(claim, &arrays);
 	if (arrays.count == 0)
 		return;
-	values[0] = Int64GetDatum(run->job_id);
+	values[0] = Int64GetDatum(run->id);
 	values[1] = Int32GetDatum(claim->number);
 	values[2] = make_array(arrays.ids, NULL, arrays.count, INT8OID);
 	values[3] = make_array(arrays.phones, NULL, arrays.count, TEXTOID);
@@ -409,7 +409,7 @@ void
 recover_claims(Run *run)
 {
 	Oid			type = INT8OID;
-	Datum		value = Int64GetDatum(run->job_id);
+	Datum		value = Int64GetDatum(run->id);
 	uint64		count;
 	TimestampTz due;
 
@@ -424,9 +424,9 @@ recover_claims(Run *run)
 		" c.account, c.senders, c.claimed_at, c.twilio_time, array_agg(u.text ORDER BY u.id)"
 		" FROM sendcampaign.claim c"
 		" CROSS JOIN LATERAL unnest(c.list_user_ids, c.phones, c.texts) u(id, phone, text)"
-		" WHERE c.job_id = $1 AND NOT EXISTS (SELECT FROM sendcampaign.message m"
-		"  WHERE m.job_id = c.job_id AND m.list_user_id = u.id)"
-		" GROUP BY c.job_id, c.number",
+		" WHERE c.run_id = $1 AND NOT EXISTS (SELECT FROM sendcampaign.message_data m"
+		"  WHERE m.run_id = c.run_id AND m.list_user_id = u.id)"
+		" GROUP BY c.run_id, c.number",
 		1, &type, &value, NULL);
 	for (uint64 i = 0; i < count; i++)
 		recover_claim(run, i, due);
@@ -438,10 +438,10 @@ recover_claims(Run *run)
 				(long long) run->job_id, run->open)));
 
 	/* a claim all of whose outcomes are there was about to be deleted */
-	(void) own_query("DELETE FROM sendcampaign.claim c WHERE c.job_id = $1 AND NOT EXISTS"
+	(void) own_query("DELETE FROM sendcampaign.claim c WHERE c.run_id = $1 AND NOT EXISTS"
 					 " (SELECT FROM unnest(c.list_user_ids) u(id) WHERE NOT EXISTS"
-					 "  (SELECT FROM sendcampaign.message m"
-					 "   WHERE m.job_id = c.job_id AND m.list_user_id = u.id))",
+					 "  (SELECT FROM sendcampaign.message_data m"
+					 "   WHERE m.run_id = c.run_id AND m.list_user_id = u.id))",
 					 1, &type, &value, NULL);
 }
 

@@ -10,21 +10,22 @@
  */
 #include "postgres.h"
 
-#include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "control.h"
 #include "finish.h"
 #include "fmgr.h"
-#include "history.h"
+#include "home.h"
 #include "miscadmin.h"
 #include "own.h"
 #include "queue.h"
+#include "settings.h"
 #include "start.h"
 #include "tables.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(sendcampaign_settle);
 PG_FUNCTION_INFO_V1(sendcampaign_pause);
@@ -45,60 +46,64 @@ is_for_caller(Oid role)
 	return superuser() || (OidIsValid(role) && is_member_of_role(GetUserId(), role));
 }
 
-Oid
-lock_run(int64 job_id)
+void
+lock_run(int64 job_id, LockedRun *run)
 {
-	Oid	  type = INT8OID;
-	Datum value = Int64GetDatum(job_id);
-	Oid	  role;
+	Oid	  types[] = {INT8OID, TEXTOID};
+	Datum values[] = {Int64GetDatum(job_id), CStringGetTextDatum(sendcampaign_schema)};
 
-	if (own_query(
-			"SELECT state, schema::text, role::text, total IS NOT NULL, test_phone IS NOT NULL"
-			" FROM sendcampaign.run WHERE job_id = $1 FOR UPDATE",
-			1, &type, &value, NULL) == 0)
+	if (own_query("SELECT state, schema::text, role_oid::int8, total IS NOT NULL,"
+				  " test_phone IS NOT NULL, id FROM sendcampaign.run_data"
+				  " WHERE job_id = $1 AND schema = $2::name FOR UPDATE",
+				  2, types, values, NULL) == 0)
 		fail_no_run(job_id);
-	role = get_role_oid(spi_string(0, 3), true);
-	if (!is_for_caller(role))
+	*run = (LockedRun){.id = spi_int64(0, 6),
+					   .job_id = job_id,
+					   .role = (Oid) spi_int64(0, 3),
+					   .state = spi_string(0, 1),
+					   .schema = spi_string(0, 2),
+					   .begun = spi_bool(0, 4),
+					   .is_test = spi_bool(0, 5)};
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(run->role)))
+		run->role = InvalidOid;
+	if (!is_for_caller(run->role))
 		fail_no_run(job_id);
-	return role;
 }
 
 void
-fail_in_state(int64 job_id, const char *hint)
+fail_in_state(const LockedRun *run, const char *hint)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("the run of background job %lld is %s", (long long) job_id, spi_string(0, 1)),
+			 errmsg("the run of background job %lld is %s", (long long) run->job_id, run->state),
 			 errhint("%s", hint)));
 }
 
-/* Is the state of the run in SPI_tuptable one of these? */
 static bool
-is_in_state(const char *a, const char *b, const char *c)
+is_in_state(const LockedRun *run, const char *a, const char *b, const char *c)
 {
-	const char *state = spi_string(0, 1);
-
-	return strcmp(state, a) == 0 || (b && strcmp(state, b) == 0) || (c && strcmp(state, c) == 0);
+	return strcmp(run->state, a) == 0 || (b && strcmp(run->state, b) == 0) ||
+		   (c && strcmp(run->state, c) == 0);
 }
 
 static void
-settle_message(int64 job_id, int64 list_user_id, bool sent)
+settle_message(const LockedRun *run, int64 list_user_id, bool sent)
 {
 	Oid	  types[] = {INT8OID, INT8OID, TEXTOID};
-	Datum values[] = {Int64GetDatum(job_id), Int64GetDatum(list_user_id),
+	Datum values[] = {Int64GetDatum(run->id), Int64GetDatum(list_user_id),
 					  CStringGetTextDatum(sent ? "sent" : "failed")};
 
-	if (own_query("UPDATE sendcampaign.message SET status = $3, updated_at = now()"
-				  " WHERE job_id = $1 AND list_user_id = $2 AND status = 'in_doubt'",
+	if (own_query("UPDATE sendcampaign.message_data SET status = $3, updated_at = now()"
+				  " WHERE run_id = $1 AND list_user_id = $2 AND status = 'in_doubt'",
 				  3, types, values, NULL) == 0)
 		ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND),
 						errmsg("the message of job %lld to list user %lld is not in doubt",
-							   (long long) job_id, (long long) list_user_id),
+							   (long long) run->job_id, (long long) list_user_id),
 						errhint("Those that are have status 'in_doubt' in sendcampaign.message.")));
 	(void) own_query(
 		sent
-			? "UPDATE sendcampaign.run SET in_doubt = in_doubt - 1, sent = sent + 1 WHERE job_id = $1"
-			: "UPDATE sendcampaign.run SET in_doubt = in_doubt - 1, failed = failed + 1 WHERE job_id = $1",
+			? "UPDATE sendcampaign.run_data SET in_doubt = in_doubt - 1, sent = sent + 1 WHERE id = $1"
+			: "UPDATE sendcampaign.run_data SET in_doubt = in_doubt - 1, failed = failed + 1 WHERE id = $1",
 		1, types, values, NULL);
 }
 
@@ -106,28 +111,25 @@ settle_message(int64 job_id, int64 list_user_id, bool sent)
 Datum
 sendcampaign_settle(PG_FUNCTION_ARGS)
 {
-	int64		job_id = PG_GETARG_INT64(0);
 	int64		list_user_id = PG_GETARG_INT64(1);
 	bool		sent = PG_GETARG_BOOL(2);
 	Datum		id = Int64GetDatum(list_user_id);
+	LockedRun	run;
 	AppTables  *tables;
-	Oid			role;
-	bool		counts;
 	ActingScope scope;
 
 	check_writable("sendcampaign.settle()");
 	spi_check(SPI_connect(), SPI_OK_CONNECT, "SPI_connect");
-	role = lock_run(job_id);
-	tables = tables_open(spi_string(0, 2));
-	counts = sent && !spi_bool(0, 5); /* a test is counted nowhere */
-	settle_message(job_id, list_user_id, sent);
-	if (!OidIsValid(role))
-		role = GetUserId(); /* it was dropped: only a superuser comes here */
-	act_as(role, &scope);
-	if (counts)
+	lock_run(PG_GETARG_INT64(0), &run);
+	tables = tables_open(run.schema);
+	settle_message(&run, list_user_id, sent);
+	if (!OidIsValid(run.role))
+		run.role = GetUserId(); /* it was dropped: only a superuser comes here */
+	act_as(run.role, &scope);
+	if (sent && !run.is_test) /* a test is counted nowhere */
 		tables_count_sent(tables, make_array(&id, NULL, 1, INT8OID));
-	report_settled(tables, job_id);
-	act_as_caller(role, &scope);
+	report_settled(tables, run.id, run.job_id);
+	act_as_caller(run.role, &scope);
 	tables_close(tables);
 	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");
 	PG_RETURN_VOID();
@@ -135,15 +137,15 @@ sendcampaign_settle(PG_FUNCTION_ARGS)
 
 /* Writes the state with who has wished it, and what else is given. */
 static void
-write_state(int64 job_id, const char *assignments, const char *participle)
+write_state(const LockedRun *run, const char *assignments, const char *participle)
 {
 	Oid	  types[] = {INT8OID, TEXTOID};
-	Datum values[] = {Int64GetDatum(job_id),
+	Datum values[] = {Int64GetDatum(run->id),
 					  CStringGetTextDatum(
 						  psprintf("%s by %s", participle, GetUserNameFromId(GetUserId(), false)))};
 
-	(void) own_query(psprintf("UPDATE sendcampaign.run SET error = $2, state = '%s', %s"
-							  " WHERE job_id = $1",
+	(void) own_query(psprintf("UPDATE sendcampaign.run_data SET error = $2, state = '%s', %s"
+							  " WHERE id = $1",
 							  participle, assignments),
 					 2, types, values, NULL);
 }
@@ -152,47 +154,84 @@ write_state(int64 job_id, const char *assignments, const char *participle)
 Datum
 sendcampaign_pause(PG_FUNCTION_ARGS)
 {
-	int64 job_id = PG_GETARG_INT64(0);
-	Oid	  role;
+	LockedRun run;
 
 	check_writable("sendcampaign.pause()");
 	spi_check(SPI_connect(), SPI_OK_CONNECT, "SPI_connect");
-	role = lock_run(job_id);
-	if (!is_in_state("queued", "running", NULL))
-		fail_in_state(job_id, "Only a queued or running run can be paused.");
-	write_state(job_id, "paused_from = state", "paused");
-	if (OidIsValid(role))
-		wake_worker_at_commit(role);
+	lock_run(PG_GETARG_INT64(0), &run);
+	if (!is_in_state(&run, "queued", "running", NULL))
+		fail_in_state(&run, "Only a queued or running run can be paused.");
+	write_state(&run, "paused_from = state", "paused");
+	if (OidIsValid(run.role))
+		wake_worker_at_commit(run.role);
 	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");
 	PG_RETURN_VOID();
 }
 
+/* Is the run in the cluster and database in which it was queued? */
+static bool
+is_at_home(const LockedRun *run)
+{
+	Oid	  types[] = {INT8OID, NUMERICOID, OIDOID};
+	Datum values[] = {Int64GetDatum(run->id), system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
+
+	return own_query("SELECT FROM sendcampaign.run_data WHERE id = $1 AND " IS_AT_HOME("$2", "$3"),
+					 3, types, values, NULL) > 0;
+}
+
+#define STATE_RESUMED                                                                              \
+	" error = NULL, next_at = NULL,"                                                               \
+	" state = CASE WHEN total IS NULL THEN 'queued' ELSE 'running' END"
+
 /*
- * What a person has paused goes on as it was.  What was paused as it may have
- * been sent without being known here is taken for what it says to be.
+ * A run that was restored elsewhere belongs here from now on.  What its old
+ * home has sent since is read back before anything else.
  */
 static void
-write_resumed(int64 job_id)
+bring_home(LockedRun *run)
 {
-	Oid	  types[] = {INT8OID, TEXTOID, TEXTOID, OIDOID};
-	Datum values[] = {Int64GetDatum(job_id),
-					  CStringGetTextDatum(psprintf(UINT64_FORMAT, GetSystemIdentifier())),
-					  CStringGetTextDatum(cluster_history()), ObjectIdGetDatum(MyDatabaseId)};
+	Oid	  types[] = {INT8OID, NUMERICOID, OIDOID};
+	Datum values[] = {Int64GetDatum(run->id), system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
 
-	if (own_query("UPDATE sendcampaign.run SET error = NULL, next_at = NULL, state = paused_from,"
-				  " paused_from = NULL WHERE job_id = $1 AND paused_from IS NOT NULL",
-				  1, types, values, NULL) == 0)
-		(void) own_query(
-			"UPDATE sendcampaign.run SET error = NULL, next_at = NULL, system_identifier = $2::numeric,"
-			" database = $4,"
-			" history = CASE WHEN total IS NOT NULL THEN $3 END,"
-			" state = CASE WHEN total IS NULL THEN 'queued' ELSE 'running' END"
-			" WHERE job_id = $1",
-			4, types, values, NULL);
+	if (own_query("UPDATE sendcampaign.run_data SET" STATE_RESUMED ", system_identifier = $2,"
+				  " database = $3, history = '', written_in = DEFAULT, role_oid = r.oid"
+				  " FROM pg_roles r WHERE id = $1 AND r.rolname = role"
+				  " RETURNING r.oid::int8",
+				  3, types, values, NULL) == 0)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("the role of the run does not exist in this cluster"),
+						errhint("Create the role that sendcampaign.run names, with its rights on"
+								" the application's tables.")));
+	run->role = (Oid) spi_int64(0, 1);
+}
+
+/*
+ * What a person has paused goes on as it was.  What was paused because it may
+ * have been sent without being known here is taken for what it says to be.
+ */
+static void
+write_resumed(LockedRun *run)
+{
+	Oid	  types[] = {INT8OID, TEXTOID};
+	Datum values[] = {Int64GetDatum(run->id), CStringGetTextDatum(cluster_history())};
+
+	if (!is_at_home(run))
+		bring_home(run);
+	else if (own_query("UPDATE sendcampaign.run_data SET error = NULL, next_at = NULL,"
+					   " state = paused_from, paused_from = NULL"
+					   " WHERE id = $1 AND paused_from IS NOT NULL",
+					   1, types, values, NULL) == 0)
+	{
+		(void) own_query("UPDATE sendcampaign.run_data SET" STATE_RESUMED ", history = $2,"
+						 " written_in = DEFAULT WHERE id = $1",
+						 2, types, values, NULL);
+		(void) own_query("UPDATE sendcampaign.batch SET written_in = DEFAULT WHERE run_id = $1", 1,
+						 types, values, NULL);
+	}
 
 	/* quiet hours may have been changed: they are judged anew */
 	(void) own_query("UPDATE sendcampaign.batch SET due = NULL"
-					 " WHERE job_id = $1 AND due IS NOT NULL",
+					 " WHERE run_id = $1 AND due IS NOT NULL",
 					 1, types, values, NULL);
 }
 
@@ -200,33 +239,33 @@ write_resumed(int64 job_id)
 Datum
 sendcampaign_resume(PG_FUNCTION_ARGS)
 {
-	int64 job_id = PG_GETARG_INT64(0);
-	Oid	  role;
+	LockedRun run;
 
 	check_writable("sendcampaign.resume()");
 	spi_check(SPI_connect(), SPI_OK_CONNECT, "SPI_connect");
-	role = lock_run(job_id);
-	if (!is_in_state("paused", NULL, NULL))
-		fail_in_state(job_id, "Only a paused run can be resumed.");
-	write_resumed(job_id);
-	if (OidIsValid(role))
-		start_worker_at_commit(role);
+	lock_run(PG_GETARG_INT64(0), &run);
+	if (!is_in_state(&run, "paused", NULL, NULL))
+		fail_in_state(&run, "Only a paused run can be resumed.");
+	write_resumed(&run);
+	if (OidIsValid(run.role))
+		start_worker_at_commit(run.role);
 	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");
 	PG_RETURN_VOID();
 }
 
 /* One that was never begun has nothing to be wound up: it ends here. */
 static void
-cancel_in_queue(int64 job_id, Oid role)
+cancel_in_queue(const LockedRun *run)
 {
-	AppTables  *tables = tables_open(spi_string(0, 2));
+	AppTables  *tables = tables_open(run->schema);
+	Oid			role = run->role;
 	ActingScope scope;
 
 	if (!OidIsValid(role))
 		role = GetUserId(); /* it was dropped: only a superuser comes here */
-	write_state(job_id, "paused_from = NULL, total = 0", "cancelled");
+	write_state(run, "paused_from = NULL, total = 0", "cancelled");
 	act_as(role, &scope);
-	end_cancelled_in_queue(tables, job_id);
+	end_cancelled_in_queue(tables, run->id, run->job_id);
 	act_as_caller(role, &scope);
 	tables_close(tables);
 }
@@ -235,21 +274,20 @@ cancel_in_queue(int64 job_id, Oid role)
 Datum
 sendcampaign_cancel(PG_FUNCTION_ARGS)
 {
-	int64 job_id = PG_GETARG_INT64(0);
-	Oid	  role;
+	LockedRun run;
 
 	check_writable("sendcampaign.cancel()");
 	spi_check(SPI_connect(), SPI_OK_CONNECT, "SPI_connect");
-	role = lock_run(job_id);
-	if (!is_in_state("queued", "running", "paused"))
-		fail_in_state(job_id, "Only a queued, running or paused run can be cancelled.");
-	if (!spi_bool(0, 4))
-		cancel_in_queue(job_id, role);
+	lock_run(PG_GETARG_INT64(0), &run);
+	if (!is_in_state(&run, "queued", "running", "paused"))
+		fail_in_state(&run, "Only a queued, running or paused run can be cancelled.");
+	if (!run.begun)
+		cancel_in_queue(&run);
 	else
 	{
-		write_state(job_id, "paused_from = NULL", "cancelled");
-		if (OidIsValid(role))
-			start_worker_at_commit(role);
+		write_state(&run, "paused_from = NULL", "cancelled");
+		if (OidIsValid(run.role))
+			start_worker_at_commit(run.role);
 	}
 	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");
 	PG_RETURN_VOID();

@@ -8,12 +8,26 @@
 #ifndef SENDCAMPAIGN_CONTROL_H
 #define SENDCAMPAIGN_CONTROL_H
 
+#include "datatype/timestamp.h"
+
+/* A run that is locked to the end of the transaction. */
+typedef struct LockedRun
+{
+	int64 id;
+	int64 job_id;
+	Oid	  role; /* invalid where it was dropped */
+	char *state;
+	char *schema;
+	bool  begun;   /* its recipients are fixed */
+	bool  is_test; /* send_test() made it */
+} LockedRun;
+
 /*
- * Locks the run, of which are then in SPI_tuptable: state, schema, role,
- * whether it was begun; throws where there is none for this caller.  Returns
- * its role, invalid where that was dropped.
+ * Locks the run of the job in the schema that sendcampaign.schema names;
+ * throws where there is none for this caller.  SPI must be connected; the
+ * strings are palloc'd.
  */
-extern Oid lock_run(int64 job_id);
+extern void lock_run(int64 job_id, LockedRun *run);
 
 /* May the caller see and change what this role sends? */
 extern bool is_for_caller(Oid role);
@@ -21,7 +35,7 @@ extern bool is_for_caller(Oid role);
 /* Throws, as for a job that does not exist. */
 extern void fail_no_run(int64 job_id);
 
-/* Throws: the run in SPI_tuptable is in a state that does not allow it. */
-extern void fail_in_state(int64 job_id, const char *hint);
+/* Throws: the run is in a state that does not allow it. */
+extern void fail_in_state(const LockedRun *run, const char *hint);
 
 #endif /* SENDCAMPAIGN_CONTROL_H */

@@ -86,15 +86,16 @@ static void
 append_reasons(StringInfo buf, Run *run, const char *status, TimestampTz since)
 {
 	Oid	   types[] = {INT8OID, TEXTOID, TIMESTAMPTZOID};
-	Datum  values[] = {Int64GetDatum(run->job_id), CStringGetTextDatum(status),
+	Datum  values[] = {Int64GetDatum(run->id), CStringGetTextDatum(status),
 					   TimestampTzGetDatum(since)};
 	uint64 count;
 
-	count = own_query("SELECT error_code, min(error_message), count(*) FROM sendcampaign.message"
-					  " WHERE job_id = $1 AND status = $2 AND created_at >= $3 GROUP BY error_code,"
-					  " CASE WHEN error_code IS NULL THEN error_message END"
-					  " ORDER BY count(*) DESC, error_code LIMIT 6",
-					  3, types, values, NULL);
+	count = own_query(
+		"SELECT error_code, min(error_message), count(*) FROM sendcampaign.message_data"
+		" WHERE run_id = $1 AND status = $2 AND created_at >= $3 GROUP BY error_code,"
+		" CASE WHEN error_code IS NULL THEN error_message END"
+		" ORDER BY count(*) DESC, error_code LIMIT 6",
+		3, types, values, NULL);
 	for (uint64 i = 0; i < count; i++)
 	{
 		int			code = spi_int32(i, 1);
@@ -146,6 +147,24 @@ summary(Run *run)
 }
 
 /*
+ * Whoever listens sees that the run has ended or needs a person.  All roles
+ * may listen, so counts and errors are read in sendcampaign.run.
+ */
+static void
+notify(const Run *run)
+{
+	static OwnStatement statement = {
+		"SELECT pg_notify('sendcampaign', json_build_object('schema', schema, 'job_id', job_id,"
+		" 'campaign_id', campaign_id, 'state', state)::text)"
+		" FROM sendcampaign.run_data WHERE id = $1",
+		1,
+		{INT8OID}};
+	Datum value = Int64GetDatum(run->id);
+
+	(void) own_execute(&statement, &value, NULL);
+}
+
+/*
  * Writes the end into the job, the run and a notification; false where that
  * can only be done later.  The run's counts are in SPI_tuptable.
  */
@@ -153,18 +172,11 @@ static bool
 write_end(Run *run, const char *state, const char *error, bool completed, bool careful)
 {
 	static OwnStatement end = {
-		"UPDATE sendcampaign.run SET state = $2, error = $3, finished_at = clock_timestamp()"
-		" WHERE job_id = $1",
+		"UPDATE sendcampaign.run_data SET state = $2, error = $3, finished_at = clock_timestamp()"
+		" WHERE id = $1",
 		3,
 		{INT8OID, TEXTOID, TEXTOID}};
-	static OwnStatement notify = {
-		"SELECT pg_notify('sendcampaign', json_build_object('job_id', job_id,"
-		" 'campaign_id', campaign_id, 'state', state, 'total', total, 'sent', sent,"
-		" 'failed', failed, 'skipped', skipped, 'in_doubt', in_doubt,"
-		" 'error', left(error, 1000))::text) FROM sendcampaign.run WHERE job_id = $1",
-		1,
-		{INT8OID}};
-	Datum values[] = {Int64GetDatum(run->job_id), CStringGetTextDatum(state), optional_text(error)};
+	Datum values[] = {Int64GetDatum(run->id), CStringGetTextDatum(state), optional_text(error)};
 
 	report.progress = completed ? 100 : -1;
 	report.error = error;
@@ -173,7 +185,7 @@ write_end(Run *run, const char *state, const char *error, bool completed, bool c
 		!in_application(write_job_end, run, &run->recording, careful) && run->recording.until > 0)
 		return false;
 	(void) own_execute(&end, values, error ? "   " : "  n");
-	(void) own_execute(&notify, values, NULL);
+	notify(run);
 	return true;
 }
 
@@ -182,11 +194,11 @@ static bool
 read_counts(Run *run)
 {
 	static OwnStatement statement = {
-		"SELECT total, sent, failed, skipped, in_doubt, state, error FROM sendcampaign.run"
-		" WHERE job_id = $1 FOR NO KEY UPDATE",
+		"SELECT total, sent, failed, skipped, in_doubt, state, error FROM sendcampaign.run_data"
+		" WHERE id = $1 FOR NO KEY UPDATE",
 		1,
 		{INT8OID}};
-	Datum value = Int64GetDatum(run->job_id);
+	Datum value = Int64GetDatum(run->id);
 
 	if (own_execute(&statement, &value, NULL) == 0)
 		return false;
@@ -255,17 +267,17 @@ end_cancelled(Run *run, bool careful)
 }
 
 void
-end_cancelled_in_queue(AppTables *tables, int64 job_id)
+end_cancelled_in_queue(AppTables *tables, int64 id, int64 job_id)
 {
-	Run run = {.job_id = job_id, .campaign.tables = tables};
+	Run run = {.id = id, .job_id = job_id, .campaign.tables = tables};
 
 	end_cancelled(&run, false);
 }
 
 void
-report_reopened(AppTables *tables, int64 job_id)
+report_reopened(AppTables *tables, int64 id, int64 job_id)
 {
-	Run run = {.job_id = job_id, .campaign.tables = tables};
+	Run run = {.id = id, .job_id = job_id, .campaign.tables = tables};
 
 	if (!read_counts(&run))
 		return;
@@ -275,9 +287,9 @@ report_reopened(AppTables *tables, int64 job_id)
 }
 
 void
-report_settled(AppTables *tables, int64 job_id)
+report_settled(AppTables *tables, int64 id, int64 job_id)
 {
-	Run	  run = {.job_id = job_id, .campaign.tables = tables};
+	Run	  run = {.id = id, .job_id = job_id, .campaign.tables = tables};
 	Oid	  types[] = {INT8OID, TEXTOID};
 	char *error;
 	Datum values[2];
@@ -285,10 +297,10 @@ report_settled(AppTables *tables, int64 job_id)
 	if (!read_counts(&run))
 		return;
 	error = summary(&run);
-	values[0] = Int64GetDatum(job_id);
+	values[0] = Int64GetDatum(id);
 	values[1] = optional_text(error);
 	if (own_query(
-			"UPDATE sendcampaign.run SET error = $2 WHERE job_id = $1 AND state = 'completed'", 2,
+			"UPDATE sendcampaign.run_data SET error = $2 WHERE id = $1 AND state = 'completed'", 2,
 			types, values, error ? "  " : " n") == 0)
 		return; /* it will say so when it ends */
 	report.progress = -1;
@@ -317,10 +329,10 @@ void
 put_to_sleep(Run *run)
 {
 	Oid	  types[] = {INT8OID, TIMESTAMPTZOID};
-	Datum values[] = {Int64GetDatum(run->job_id), TimestampTzGetDatum(run->next_at)};
+	Datum values[] = {Int64GetDatum(run->id), TimestampTzGetDatum(run->next_at)};
 
-	(void) own_query("UPDATE sendcampaign.run SET next_at = $2 WHERE job_id = $1", 2, types, values,
-					 NULL);
+	(void) own_query("UPDATE sendcampaign.run_data SET next_at = $2 WHERE id = $1", 2, types,
+					 values, NULL);
 	run->asleep = true;
 }
 
@@ -329,13 +341,14 @@ static bool
 write_pause(Run *run, const char *reason, const char *paused_from)
 {
 	Oid	  types[] = {INT8OID, TEXTOID, TEXTOID};
-	Datum values[] = {Int64GetDatum(run->job_id), CStringGetTextDatum(reason),
+	Datum values[] = {Int64GetDatum(run->id), CStringGetTextDatum(reason),
 					  optional_text(paused_from)};
 
-	if (own_query("UPDATE sendcampaign.run SET state = 'paused', error = $2, paused_from = $3"
-				  " WHERE job_id = $1 AND state IN ('queued', 'running')",
+	if (own_query("UPDATE sendcampaign.run_data SET state = 'paused', error = $2, paused_from = $3"
+				  " WHERE id = $1 AND state IN ('queued', 'running')",
 				  3, types, values, paused_from ? NULL : "  n") == 0)
 		return false;
+	notify(run);
 	ereport(LOG, (errmsg("sendcampaign: job %lld is paused: %s", (long long) run->job_id, reason),
 				  errhint("If it should go on all the same, call sendcampaign.resume(%lld).",
 						  (long long) run->job_id)));

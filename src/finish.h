@@ -27,7 +27,7 @@ extern void finish_run(Run *run, bool careful);
 extern void end_cancelled(Run *run, bool careful);
 
 /* The same for one that was never begun, in its caller's transaction. */
-extern void end_cancelled_in_queue(AppTables *tables, int64 job_id);
+extern void end_cancelled_in_queue(AppTables *tables, int64 id, int64 job_id);
 
 /* Writes that the run has failed, and why; sets run->stop_recorded. */
 extern void fail_run(Run *run, bool careful);
@@ -45,10 +45,10 @@ extern void put_to_sleep(Run *run);
 extern void pause_halted(Run *run);
 
 /* The job of a run that had ended is at work again. */
-extern void report_reopened(AppTables *tables, int64 job_id);
+extern void report_reopened(AppTables *tables, int64 id, int64 job_id);
 
 /* After sendcampaign.settle(): the counts and summary of a run that has ended. */
-extern void report_settled(AppTables *tables, int64 job_id);
+extern void report_settled(AppTables *tables, int64 id, int64 job_id);
 
 /* Tells the job that the extension is gone.  Throws. */
 extern void report_dropped_extension(Run *run);

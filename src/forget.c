@@ -19,8 +19,7 @@ PG_FUNCTION_INFO_V1(sendcampaign_forget);
 PG_FUNCTION_INFO_V1(sendcampaign_forget_recipient);
 
 /* Runs that the caller ($1, a superuser if $2) may see; for all below. */
-#define IS_FOR_CALLER                                                                              \
-	" ($2 OR run.role IN (SELECT rolname FROM pg_roles WHERE pg_has_role($1, oid, 'MEMBER'))) "
+#define IS_FOR_CALLER " ($2 OR pg_has_role($1, run_data.role_oid, 'MEMBER')) "
 
 /* sendcampaign.forget(before timestamptz) returns bigint */
 Datum
@@ -33,12 +32,12 @@ sendcampaign_forget(PG_FUNCTION_ARGS)
 	check_writable("sendcampaign.forget()");
 	spi_check(SPI_connect(), SPI_OK_CONNECT, "SPI_connect");
 	(void) own_query(
-		"WITH r AS (DELETE FROM sendcampaign.run"
-		"  WHERE finished_at < $3 AND" IS_FOR_CALLER "RETURNING job_id),"
-		" m AS (DELETE FROM sendcampaign.message USING r WHERE message.job_id = r.job_id),"
-		" w AS (DELETE FROM sendcampaign.witness USING r WHERE witness.job_id = r.job_id),"
-		" b AS (DELETE FROM sendcampaign.batch USING r WHERE batch.job_id = r.job_id),"
-		" c AS (DELETE FROM sendcampaign.claim USING r WHERE claim.job_id = r.job_id)"
+		"WITH r AS (DELETE FROM sendcampaign.run_data"
+		"  WHERE finished_at < $3 AND" IS_FOR_CALLER "RETURNING id),"
+		" m AS (DELETE FROM sendcampaign.message_data USING r WHERE message_data.run_id = r.id),"
+		" w AS (DELETE FROM sendcampaign.witness USING r WHERE witness.run_id = r.id),"
+		" b AS (DELETE FROM sendcampaign.batch USING r WHERE batch.run_id = r.id),"
+		" c AS (DELETE FROM sendcampaign.claim USING r WHERE claim.run_id = r.id)"
 		" SELECT count(*) FROM r",
 		3, types, values, NULL);
 	count = spi_int64(0, 1);
@@ -61,7 +60,7 @@ spellings(const char *phone)
 		return make_text_array((char *const *) &phone, 1);
 	values[0] = CStringGetTextDatum(e164);
 	values[1] = CStringGetTextDatum(e164 + 1);
-	count = own_query("SELECT DISTINCT phone FROM sendcampaign.message"
+	count = own_query("SELECT DISTINCT phone FROM sendcampaign.message_data"
 					  " WHERE status = 'skipped' AND phone <> $1"
 					  " AND regexp_replace(phone, '[^0-9]', '', 'g') IN ($2, '00' || $2)",
 					  2, types, values, NULL);
@@ -95,14 +94,16 @@ fail_number_is_needed(const char *detail)
 static void
 check_is_not_needed(Oid *types, Datum *values)
 {
-	if (own_query("SELECT c.job_id FROM sendcampaign.claim c JOIN sendcampaign.run USING (job_id)"
-				  " WHERE c.phones && $3 AND" IS_FOR_CALLER "LIMIT 1",
-				  3, types, values, NULL) > 0)
+	if (own_query(
+			"SELECT run_data.job_id FROM sendcampaign.claim c JOIN sendcampaign.run_data ON id = c.run_id"
+			" WHERE c.phones && $3 AND" IS_FOR_CALLER "LIMIT 1",
+			3, types, values, NULL) > 0)
 		fail_number_is_needed("A message of job %lld to it may be under way.");
-	if (own_query("SELECT w.job_id FROM sendcampaign.witness w JOIN sendcampaign.run USING (job_id)"
-				  " WHERE w.phone = ANY ($3) AND (run.finished_at IS NULL OR run.state = 'failed')"
-				  " AND" IS_FOR_CALLER "LIMIT 1",
-				  3, types, values, NULL) > 0)
+	if (own_query(
+			"SELECT run_data.job_id FROM sendcampaign.witness w JOIN sendcampaign.run_data ON id = w.run_id"
+			" WHERE w.phone = ANY ($3) AND (run_data.finished_at IS NULL OR run_data.state = 'failed')"
+			" AND" IS_FOR_CALLER "LIMIT 1",
+			3, types, values, NULL) > 0)
 		fail_number_is_needed("That a message of job %lld to it was sent is known by it only.");
 }
 
@@ -119,15 +120,15 @@ sendcampaign_forget_recipient(PG_FUNCTION_ARGS)
 	values[2] = spellings(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	check_is_not_needed(types, values);
 	count = (int64) own_query(
-		"UPDATE sendcampaign.message SET phone = NULL, sid = NULL, error_message = NULL"
-		" FROM sendcampaign.run WHERE run.job_id = message.job_id"
-		" AND message.phone = ANY ($3) AND" IS_FOR_CALLER,
+		"UPDATE sendcampaign.message_data SET phone = NULL, sid = NULL, error_message = NULL"
+		" FROM sendcampaign.run_data WHERE run_data.id = message_data.run_id"
+		" AND message_data.phone = ANY ($3) AND" IS_FOR_CALLER,
 		3, types, values, NULL);
-	(void) own_query("UPDATE sendcampaign.run SET test_phone = ''"
+	(void) own_query("UPDATE sendcampaign.run_data SET test_phone = ''"
 					 " WHERE test_phone = ANY ($3) AND finished_at IS NOT NULL AND" IS_FOR_CALLER,
 					 3, types, values, NULL);
-	(void) own_query("DELETE FROM sendcampaign.witness USING sendcampaign.run"
-					 " WHERE run.job_id = witness.job_id"
+	(void) own_query("DELETE FROM sendcampaign.witness USING sendcampaign.run_data"
+					 " WHERE run_data.id = witness.run_id"
 					 " AND witness.phone = ANY ($3) AND" IS_FOR_CALLER,
 					 3, types, values, NULL);
 	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");

@@ -18,10 +18,10 @@
 
 #include <ctype.h>
 
-#include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "history.h"
+#include "home.h"
 #include "listing.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -29,7 +29,6 @@
 #include "render.h"
 #include "request.h"
 #include "settings.h"
-#include "storage/fd.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
@@ -73,29 +72,6 @@ typedef struct History
 	int		  num_witnesses;
 } History;
 
-/*
- * The timeline changes at a promotion and at a restore to a point in time.
- * A base backup that is just started stays on its timeline, but the server
- * leaves the backup's label in the data directory.
- */
-char *
-cluster_history(void)
-{
-	FILE  *file = AllocateFile("backup_label.old", "r");
-	char   label[1024];
-	uint32 hash = 0;
-
-	if (file)
-	{
-		size_t length = fread(label, 1, sizeof(label), file);
-
-		for (size_t i = 0; i < length; i++)
-			hash = hash * 31 + (unsigned char) label[i];
-		FreeFile(file);
-	}
-	return psprintf("%u/%08X", GetWALInsertionTimeLine(), hash);
-}
-
 /* Splits the tracking link into what is before and after the list user's id. */
 static void
 set_link(History *history)
@@ -124,7 +100,8 @@ begin_reading_back(Run *run)
 	history->page_context = AllocSetContextCreate(run->context, "sendcampaign history",
 												  ALLOCSET_DEFAULT_SIZES);
 	set_link(history);
-	history->since = timestamptz_to_time_t(run->started_at) - TIME_SLACK;
+	history->since = timestamptz_to_time_t(run->started_at ? run->started_at : run->queued_at) -
+					 TIME_SLACK;
 	initStringInfo(&url);
 	append_messages_url(&url, run->account->sid);
 	append_history_query(&url);
@@ -303,24 +280,24 @@ static void
 insert_witnesses(const Run *run)
 {
 	static OwnStatement with_link = {
-		"INSERT INTO sendcampaign.witness (job_id, sid, phone, list_user_id, segments, text_hash)"
+		"INSERT INTO sendcampaign.witness (run_id, sid, phone, list_user_id, segments, text_hash)"
 		" SELECT $1, u.* FROM unnest($2, $3, $4, $5, $6) u(sid, phone, id, segments, text_hash)"
-		" WHERE NOT EXISTS (SELECT FROM sendcampaign.message m JOIN sendcampaign.run r"
-		"  ON r.job_id = m.job_id WHERE r.campaign_id = $7 AND m.list_user_id = u.id"
+		" WHERE NOT EXISTS (SELECT FROM sendcampaign.message_data m JOIN sendcampaign.run_data r"
+		"  ON r.id = m.run_id WHERE r.campaign_id = $7 AND m.list_user_id = u.id"
 		"  AND m.sid = u.sid)"
 		" ON CONFLICT DO NOTHING",
 		7,
 		{INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT8OID}};
 	static OwnStatement without_link = {
-		"INSERT INTO sendcampaign.witness (job_id, sid, phone, list_user_id, segments, text_hash)"
+		"INSERT INTO sendcampaign.witness (run_id, sid, phone, list_user_id, segments, text_hash)"
 		" SELECT $1, u.* FROM unnest($2, $3, $4, $5, $6) u(sid, phone, id, segments, text_hash)"
-		" WHERE NOT EXISTS (SELECT FROM sendcampaign.message m WHERE m.sid = u.sid)"
+		" WHERE NOT EXISTS (SELECT FROM sendcampaign.message_data m WHERE m.sid = u.sid)"
 		" ON CONFLICT DO NOTHING",
 		6,
 		{INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID}};
 	Datum values[7];
 
-	values[0] = Int64GetDatum(run->job_id);
+	values[0] = Int64GetDatum(run->id);
 	witness_arrays(run->history, &values[1]);
 	values[6] = Int64GetDatum(run->campaign.id);
 	(void) own_execute(run->history->link_start ? &with_link : &without_link, values, NULL);
@@ -331,11 +308,13 @@ static void
 adopt_history(Run *run)
 {
 	Oid	  types[] = {INT8OID, TEXTOID};
-	Datum values[] = {Int64GetDatum(run->job_id), CStringGetTextDatum(cluster_history())};
+	Datum values[] = {Int64GetDatum(run->id), CStringGetTextDatum(cluster_history())};
 
-	(void) own_query("UPDATE sendcampaign.run SET history = $2, read_back = true"
-					 " WHERE job_id = $1",
+	(void) own_query("UPDATE sendcampaign.run_data SET history = $2, read_back = true,"
+					 " written_in = DEFAULT WHERE id = $1",
 					 2, types, values, NULL);
+	(void) own_query("UPDATE sendcampaign.batch SET written_in = DEFAULT WHERE run_id = $1", 1,
+					 types, values, NULL);
 }
 
 void
@@ -407,15 +386,15 @@ find_witness(const Message *message, bool has_link)
 	static OwnStatement by_link = {
 		"SELECT coalesce(min(sid) FILTER (WHERE phone = $3), min(sid)), min(segments), count(*),"
 		" bool_or(phone = $3), true FROM sendcampaign.witness"
-		" WHERE job_id = $1 AND list_user_id = $2",
+		" WHERE run_id = $1 AND list_user_id = $2",
 		3,
 		{INT8OID, INT8OID, TEXTOID}};
 	static OwnStatement by_phone = {
 		"SELECT min(sid), min(segments), count(*), true, bool_and(text_hash = $3)"
-		" FROM sendcampaign.witness WHERE job_id = $1 AND phone = $2",
+		" FROM sendcampaign.witness WHERE run_id = $1 AND phone = $2",
 		3,
 		{INT8OID, TEXTOID, INT8OID}};
-	Datum values[] = {Int64GetDatum(message->claim->run->job_id),
+	Datum values[] = {Int64GetDatum(message->claim->run->id),
 					  has_link ? Int64GetDatum(message->list_user_id)
 							   : CStringGetTextDatum(message->phone),
 					  has_link ? CStringGetTextDatum(message->phone)
@@ -430,10 +409,10 @@ static bool
 take_witness(const Message *message)
 {
 	static OwnStatement statement = {"UPDATE sendcampaign.witness SET list_user_id = $3"
-									 " WHERE job_id = $1 AND sid = $2 AND list_user_id = 0",
+									 " WHERE run_id = $1 AND sid = $2 AND list_user_id = 0",
 									 3,
 									 {INT8OID, TEXTOID, INT8OID}};
-	Datum values[] = {Int64GetDatum(message->claim->run->job_id), CStringGetTextDatum(message->sid),
+	Datum values[] = {Int64GetDatum(message->claim->run->id), CStringGetTextDatum(message->sid),
 					  Int64GetDatum(message->list_user_id)};
 
 	return own_execute(&statement, values, NULL) == 1;
@@ -479,6 +458,31 @@ recognize(Message *message, bool has_link)
 			"Twilio's list has a message with this text to this number, and it cannot be told whether it was this recipient's");
 }
 
+/*
+ * Whose outcome is in the tables must not be claimed: only where some of them
+ * have come from a dump and others have not can that be.
+ */
+static void
+check_not_recorded(const Claim *claim)
+{
+	static OwnStatement statement = {"SELECT FROM sendcampaign.message_data"
+									 " WHERE run_id = $1 AND list_user_id = ANY ($2) LIMIT 1",
+									 2,
+									 {INT8OID, INT8ARRAYOID}};
+	Datum			   *ids = palloc(claim->num_messages * sizeof(Datum));
+	Datum				values[] = {Int64GetDatum(claim->run->id), 0};
+
+	for (int i = 0; i < claim->num_messages; i++)
+		ids[i] = Int64GetDatum(claim->messages[i].list_user_id);
+	values[1] = make_array(ids, NULL, claim->num_messages, INT8OID);
+	if (own_execute(&statement, values, NULL) > 0)
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+						errmsg("recipients of job %lld have an outcome and are still to be claimed",
+							   (long long) claim->run->job_id),
+						errdetail("Some of the extension's tables were loaded from a dump, and"
+								  " others were not.")));
+}
+
 void
 recognize_sent(Claim *claim)
 {
@@ -487,6 +491,7 @@ recognize_sent(Claim *claim)
 
 	if (!run->read_back)
 		return;
+	check_not_recorded(claim);
 	for (int i = 0; i < claim->num_messages; i++)
 	{
 		if (claim->messages[i].state == MESSAGE_READY)

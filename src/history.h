@@ -11,13 +11,6 @@
 #include "http.h"
 #include "run.h"
 
-/*
- * What identifies the history this cluster lives in: another value than that
- * with which a run was written means that commits may have been lost.
- * Palloc'd.
- */
-extern char *cluster_history(void);
-
 /* Has the run read back what was sent before anything else.  Throws. */
 extern void begin_reading_back(Run *run);
 

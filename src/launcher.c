@@ -24,6 +24,7 @@
 #include "commands/dbcommands.h"
 #include "compat.h"
 #include "fmgr.h"
+#include "home.h"
 #include "launcher.h"
 #include "miscadmin.h"
 #include "orders.h"
@@ -44,6 +45,7 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 PGDLLEXPORT void sendcampaign_launcher_main(Datum arg);
 PGDLLEXPORT void sendcampaign_scanner_main(Datum arg);
@@ -172,27 +174,26 @@ sendcampaign_launcher_main(Datum arg)
 
 /* Runs of a role that cannot work must not wait for ever, unseen. */
 static void
-fail_runs_of_role(const char *role, const char *reason)
+fail_runs_of_role(Oid role, const char *reason)
 {
-	Oid	  types[] = {TEXTOID, TEXTOID};
-	Datum values[] = {CStringGetTextDatum(role), CStringGetTextDatum(reason)};
+	Oid	  types[] = {OIDOID, TEXTOID};
+	Datum values[] = {ObjectIdGetDatum(role), CStringGetTextDatum(reason)};
 
-	(void) own_query("UPDATE sendcampaign.run SET state = 'failed', error = $2,"
+	(void) own_query("UPDATE sendcampaign.run_data SET state = 'failed', error = $2,"
 					 " finished_at = now()"
-					 " WHERE role = $1::name AND state IN ('queued', 'running')",
+					 " WHERE role_oid = $1 AND state IN ('queued', 'running')",
 					 2, types, values, NULL);
 	wind_up_without_worker(role, reason);
-	ereport(LOG, (errmsg("sendcampaign: campaigns of role \"%s\" have failed: %s", role, reason)));
+	ereport(LOG, (errmsg("sendcampaign: campaigns have failed: %s", reason)));
 }
 
 static bool
-start_for_role(const char *name, bool all)
+start_for_role(Oid role, const char *name, bool all)
 {
-	Oid	  role = get_role_oid(name, true);
 	char *hint = NULL;
 	char *reason;
 
-	if (!OidIsValid(role))
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
 		reason = psprintf("role \"%s\" does not exist", name);
 	else if (!all && !is_member_of_role(GetUserId(), role))
 		return false;
@@ -200,9 +201,18 @@ start_for_role(const char *name, bool all)
 		reason = why_role_cannot_work(role, &hint);
 	if (reason == NULL)
 		return start_worker_now(role);
-	fail_runs_of_role(name, reason);
+	fail_runs_of_role(role, reason);
 	return false;
 }
+
+/* Roles with unfinished runs in this database, and their names. */
+#define ROLES_THAT_WAIT                                                                            \
+	"SELECT role_oid::int8, min(role::text) FROM sendcampaign.run_data"                            \
+	" WHERE " IS_AT_HOME("$1", "$2") IS_WAITING                                                    \
+		" GROUP BY role_oid"                                                                       \
+		" UNION SELECT r.oid::int8, r.rolname::text FROM sendcampaign.run_data"                    \
+		"  JOIN pg_roles r ON r.rolname = role"                                                    \
+		" WHERE NOT " IS_AT_HOME("$1", "$2") IS_WAITING
 
 /*
  * Starts or wakes a worker for each role that has unfinished runs in this
@@ -214,16 +224,20 @@ start_for_role(const char *name, bool all)
 static int
 start_workers_for_queue(bool all)
 {
-	uint64 count = own_query("SELECT DISTINCT role::text FROM sendcampaign.run"
-							 " WHERE true" IS_WAITING,
-							 0, NULL, NULL, NULL);
+	Oid	   types[] = {NUMERICOID, OIDOID};
+	Datum  values[] = {system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
+	uint64 count = own_query(ROLES_THAT_WAIT, 2, types, values, NULL);
+	Oid	  *roles = palloc(Max(count, 1) * sizeof(Oid));
 	char **names = palloc(Max(count, 1) * sizeof(char *));
 	int	   started = 0;
 
 	for (uint64 i = 0; i < count; i++)
-		names[i] = spi_string(i, 1);
+	{
+		roles[i] = (Oid) spi_int64(i, 1);
+		names[i] = spi_string(i, 2);
+	}
 	for (uint64 i = 0; i < count; i++)
-		started += start_for_role(names[i], all);
+		started += start_for_role(roles[i], names[i], all);
 	return started;
 }
 

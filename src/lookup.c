@@ -355,12 +355,13 @@ drop_known_candidates(Lookup *lookup)
 
 	/* a text with a link can only be known for this campaign and list user */
 	if (message->link)
-		(void) own_query("SELECT m.sid FROM sendcampaign.run r JOIN sendcampaign.message m"
-						 " ON m.job_id = r.job_id AND m.list_user_id = $3"
-						 " WHERE r.campaign_id = $2 AND m.sid = ANY ($1)",
-						 3, types, values, NULL);
+		(void) own_query(
+			"SELECT m.sid FROM sendcampaign.run_data r JOIN sendcampaign.message_data m"
+			" ON m.run_id = r.id AND m.list_user_id = $3"
+			" WHERE r.campaign_id = $2 AND m.sid = ANY ($1)",
+			3, types, values, NULL);
 	else
-		(void) own_query("SELECT m.sid FROM sendcampaign.message m WHERE m.sid = ANY ($1)", 1,
+		(void) own_query("SELECT m.sid FROM sendcampaign.message_data m WHERE m.sid = ANY ($1)", 1,
 						 types, values, NULL);
 	for (uint64 row = 0; row < SPI_processed; row++)
 	{
@@ -444,15 +445,16 @@ has_twin_in_tables(const Message *message)
 	const Campaign *campaign = &message->claim->run->campaign;
 	Oid				types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID, BOOLOID, INT8OID};
 	Datum			values[] = {
-				  Int64GetDatum(message->claim->run->job_id), Int64GetDatum(message->list_user_id),
-				  CStringGetTextDatum(message->phone),		  CStringGetTextDatum(campaign->message),
-				  BoolGetDatum(message->link != NULL),		  Int64GetDatum(campaign->id)};
+				  Int64GetDatum(message->claim->run->id), Int64GetDatum(message->list_user_id),
+				  CStringGetTextDatum(message->phone),	  CStringGetTextDatum(campaign->message),
+				  BoolGetDatum(message->link != NULL),	  Int64GetDatum(campaign->id)};
 
-	return own_query("SELECT FROM sendcampaign.run r JOIN sendcampaign.message m USING (job_id)"
-					 " WHERE r.in_doubt > 0 AND r.message = $4 AND m.phone = $3"
-					 " AND m.status = 'in_doubt' AND (r.job_id, m.list_user_id) <> ($1, $2)"
-					 " AND (NOT $5 OR (r.campaign_id = $6 AND m.list_user_id = $2))",
-					 6, types, values, NULL) > 0;
+	return own_query(
+			   "SELECT FROM sendcampaign.run_data r JOIN sendcampaign.message_data m ON m.run_id = r.id"
+			   " WHERE r.in_doubt > 0 AND r.message = $4 AND m.phone = $3"
+			   " AND m.status = 'in_doubt' AND (r.id, m.list_user_id) <> ($1, $2)"
+			   " AND (NOT $5 OR (r.campaign_id = $6 AND m.list_user_id = $2))",
+			   6, types, values, NULL) > 0;
 }
 
 static void

@@ -50,7 +50,7 @@ void
 skip_opted_out(const Campaign *campaign, Recipient *recipients, int count)
 {
 	static OwnStatement statement = {
-		"SELECT phone FROM sendcampaign.opt_out WHERE phone = ANY ($1)"
+		"SELECT phone FROM sendcampaign.opt_out_data WHERE phone = ANY ($1)"
 		" AND (group_id IS NULL OR (group_id = $2 AND schema = $3::name))",
 		3,
 		{TEXTARRAYOID, INT8OID, TEXTOID}};
@@ -116,7 +116,7 @@ void
 store_opt_outs(const Campaign *campaign, Datum phones, const char *reason, const char *role)
 {
 	static OwnStatement statement = {
-		"INSERT INTO sendcampaign.opt_out (phone, schema, group_id, reason, role)"
+		"INSERT INTO sendcampaign.opt_out_data (phone, schema, group_id, reason, role)"
 		" SELECT DISTINCT u.phone, $2::name, $3, $4, $5::name FROM unnest($1) u(phone) ORDER BY 1"
 		" ON CONFLICT DO NOTHING",
 		5,
@@ -158,9 +158,10 @@ sendcampaign_opt_out(PG_FUNCTION_ARGS)
 	nulls[3] = PG_ARGISNULL(2) ? 'n' : ' ';
 	values[4] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
 	spi_check(SPI_connect(), SPI_OK_CONNECT, "SPI_connect");
-	count = own_query("INSERT INTO sendcampaign.opt_out (phone, schema, group_id, reason, role)"
-					  " VALUES ($1, $2::name, $3, $4, $5::name) ON CONFLICT DO NOTHING",
-					  5, types, values, nulls);
+	count = own_query(
+		"INSERT INTO sendcampaign.opt_out_data (phone, schema, group_id, reason, role)"
+		" VALUES ($1, $2::name, $3, $4, $5::name) ON CONFLICT DO NOTHING",
+		5, types, values, nulls);
 	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");
 	PG_RETURN_BOOL(count > 0);
 }
@@ -176,10 +177,10 @@ check_may_opt_in(const Datum *values, const char *nulls)
 	Datum with_user[] = {values[0], values[1], values[2], ObjectIdGetDatum(GetUserId())};
 	char  with_nulls[] = {nulls[0], nulls[1], nulls[2], ' '};
 
-	if (own_query("SELECT FROM sendcampaign.opt_out o LEFT JOIN pg_roles r ON r.rolname = o.role"
-				  " WHERE " OPTED_OUT_ROWS
-				  " AND NOT coalesce(pg_has_role($4, r.oid, 'MEMBER'), false)",
-				  4, types, with_user, with_nulls) > 0 &&
+	if (own_query(
+			"SELECT FROM sendcampaign.opt_out_data o LEFT JOIN pg_roles r ON r.rolname = o.role"
+			" WHERE " OPTED_OUT_ROWS " AND NOT coalesce(pg_has_role($4, r.oid, 'MEMBER'), false)",
+			4, types, with_user, with_nulls) > 0 &&
 		!superuser())
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						errmsg("another role has written down that this phone opted out"),
@@ -199,8 +200,8 @@ sendcampaign_opt_in(PG_FUNCTION_ARGS)
 	read_arguments(fcinfo, values, nulls);
 	spi_check(SPI_connect(), SPI_OK_CONNECT, "SPI_connect");
 	check_may_opt_in(values, nulls);
-	count = own_query("DELETE FROM sendcampaign.opt_out WHERE " OPTED_OUT_ROWS, 3, types, values,
-					  nulls);
+	count = own_query("DELETE FROM sendcampaign.opt_out_data WHERE " OPTED_OUT_ROWS, 3, types,
+					  values, nulls);
 	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");
 	PG_RETURN_BOOL(count > 0);
 }

@@ -30,16 +30,13 @@
 /* Batches skipped in one statement. */
 #define WIND_UP_BATCHES 2
 
-/*
- * The run's state in SPI_tuptable; NULL where it is gone, or is another one by
- * now that has the same job.
- */
+/* The run's state in SPI_tuptable; NULL where it is gone. */
 static const char *
 state_of(const Run *run, uint64 count)
 {
 	for (uint64 i = 0; i < count; i++)
 	{
-		if (spi_int64(i, 1) == run->job_id && spi_timestamptz(i, 3) == run->queued_at)
+		if (spi_int64(i, 1) == run->id)
 			return spi_string(i, 2);
 	}
 	return NULL;
@@ -66,6 +63,8 @@ follow_order(Run *run, const char *state)
 		run_stop(run, "it has been stopped");
 		run->stop_recorded = run->stop_durable = true;
 	}
+	/* called again, by whatever role: it goes on from what is in the tables */
+	run->superseded = run->stop_durable && state && strcmp(state, "queued") == 0;
 	run->forgotten = state == NULL;
 	run->paused = paused;
 	run->cancelled = cancelled;
@@ -75,9 +74,7 @@ void
 follow_orders(void)
 {
 	static OwnStatement statement = {
-		"SELECT job_id, state, queued_at FROM sendcampaign.run WHERE job_id = ANY ($1)",
-		1,
-		{INT8ARRAYOID}};
+		"SELECT id, state FROM sendcampaign.run_data WHERE id = ANY ($1)", 1, {INT8ARRAYOID}};
 	Datum	   ids;
 	uint64	   count;
 	dlist_iter iter;
@@ -105,18 +102,18 @@ void
 wind_up(Run *run)
 {
 	static OwnStatement statement = {
-		"WITH b AS (DELETE FROM sendcampaign.batch WHERE job_id = $1 AND number = ANY (ARRAY("
-		"   SELECT n.number FROM sendcampaign.batch n WHERE n.job_id = $1"
+		"WITH b AS (DELETE FROM sendcampaign.batch WHERE run_id = $1 AND number = ANY (ARRAY("
+		"   SELECT n.number FROM sendcampaign.batch n WHERE n.run_id = $1"
 		"   ORDER BY n.number LIMIT $2))"
 		"  RETURNING list_user_ids),"
-		" m AS (INSERT INTO sendcampaign.message (job_id, list_user_id, status, error_message)"
+		" m AS (INSERT INTO sendcampaign.message_data (run_id, list_user_id, status, error_message)"
 		"  SELECT $1, u.id, 'skipped', 'cancelled' FROM b, unnest(b.list_user_ids) u(id)"
 		"  RETURNING 1)"
-		" UPDATE sendcampaign.run SET skipped = skipped + (SELECT count(*) FROM m)"
-		" WHERE job_id = $1 AND EXISTS (SELECT FROM b)",
+		" UPDATE sendcampaign.run_data SET skipped = skipped + (SELECT count(*) FROM m)"
+		" WHERE id = $1 AND EXISTS (SELECT FROM b)",
 		2,
 		{INT8OID, INT8OID}};
-	Datum values[] = {Int64GetDatum(run->job_id), Int64GetDatum(WIND_UP_BATCHES)};
+	Datum values[] = {Int64GetDatum(run->id), Int64GetDatum(WIND_UP_BATCHES)};
 
 	if (own_execute(&statement, values, NULL) == 0)
 		run->exhausted = true;
@@ -139,33 +136,33 @@ give_up_doubt(Run *run)
 }
 
 void
-wind_up_without_worker(const char *role, const char *reason)
+wind_up_without_worker(Oid role, const char *reason)
 {
-	Oid	  types[] = {TEXTOID, TEXTOID};
-	Datum values[] = {CStringGetTextDatum(role), CStringGetTextDatum(reason)};
+	Oid	  types[] = {OIDOID, TEXTOID};
+	Datum values[] = {ObjectIdGetDatum(role), CStringGetTextDatum(reason)};
 
 	(void) own_query(
-		"WITH r AS (SELECT job_id FROM sendcampaign.run WHERE role = $1::name"
+		"WITH r AS (SELECT id FROM sendcampaign.run_data WHERE role_oid = $1"
 		"  AND finished_at IS NULL AND state = 'cancelled' FOR NO KEY UPDATE),"
-		" b AS (DELETE FROM sendcampaign.batch USING r WHERE batch.job_id = r.job_id"
-		"  RETURNING batch.job_id, list_user_ids),"
-		" c AS (DELETE FROM sendcampaign.claim USING r WHERE claim.job_id = r.job_id"
-		"  RETURNING claim.job_id, list_user_ids, phones),"
-		" m AS (INSERT INTO sendcampaign.message"
-		"   (job_id, list_user_id, phone, status, error_message, attempts)"
-		"  SELECT b.job_id, u.id, NULL, 'skipped', 'cancelled', 0"
+		" b AS (DELETE FROM sendcampaign.batch USING r WHERE batch.run_id = r.id"
+		"  RETURNING batch.run_id, list_user_ids),"
+		" c AS (DELETE FROM sendcampaign.claim USING r WHERE claim.run_id = r.id"
+		"  RETURNING claim.run_id, list_user_ids, phones),"
+		" m AS (INSERT INTO sendcampaign.message_data"
+		"   (run_id, list_user_id, phone, status, error_message, attempts)"
+		"  SELECT b.run_id, u.id, NULL, 'skipped', 'cancelled', 0"
 		"  FROM b, unnest(b.list_user_ids) u(id)"
-		"  UNION ALL SELECT c.job_id, u.id, u.phone, 'in_doubt',"
+		"  UNION ALL SELECT c.run_id, u.id, u.phone, 'in_doubt',"
 		"   'the worker ended before Twilio''s answer; ' || $2, 1"
 		"  FROM c, unnest(c.list_user_ids, c.phones) u(id, phone)"
-		"  WHERE NOT EXISTS (SELECT FROM sendcampaign.message o"
-		"   WHERE o.job_id = c.job_id AND o.list_user_id = u.id)"
-		"  RETURNING job_id, status)"
-		" UPDATE sendcampaign.run SET finished_at = now(), error = concat_ws('; ', error, $2),"
+		"  WHERE NOT EXISTS (SELECT FROM sendcampaign.message_data o"
+		"   WHERE o.run_id = c.run_id AND o.list_user_id = u.id)"
+		"  RETURNING run_id, status)"
+		" UPDATE sendcampaign.run_data SET finished_at = now(), error = concat_ws('; ', error, $2),"
 		"  skipped = skipped + (SELECT count(*) FROM m"
-		"   WHERE m.job_id = run.job_id AND m.status = 'skipped'),"
+		"   WHERE m.run_id = run_data.id AND m.status = 'skipped'),"
 		"  in_doubt = in_doubt + (SELECT count(*) FROM m"
-		"   WHERE m.job_id = run.job_id AND m.status = 'in_doubt')"
-		" FROM r WHERE run.job_id = r.job_id",
+		"   WHERE m.run_id = run_data.id AND m.status = 'in_doubt')"
+		" FROM r WHERE run_data.id = r.id",
 		2, types, values, NULL);
 }

@@ -34,6 +34,6 @@ extern void give_up_doubt(Run *run);
  * Brings the cancelled runs of a role that no worker can work for to their
  * end, and says why.
  */
-extern void wind_up_without_worker(const char *role, const char *reason);
+extern void wind_up_without_worker(Oid role, const char *reason);
 
 #endif /* SENDCAMPAIGN_ORDERS_H */

@@ -16,6 +16,7 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "home.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "own.h"
@@ -321,17 +322,20 @@ check_test(Campaign *campaign)
 static int64
 queue_test(const Call *call)
 {
-	Oid	  types[] = {INT8OID, TEXTOID, TEXTOID, OIDOID, TEXTOID};
-	Datum values[] = {
-		Int64GetDatum(call->campaign.id), CStringGetTextDatum(GetUserNameFromId(call->role, false)),
-		CStringGetTextDatum(call->campaign.tables->schema), ObjectIdGetDatum(MyDatabaseId),
-		CStringGetTextDatum(call->campaign.test_phone)};
+	Oid	  types[] = {INT8OID, TEXTOID, TEXTOID, OIDOID, TEXTOID, OIDOID, TEXTOID};
+	Datum values[] = {Int64GetDatum(call->campaign.id),
+					  CStringGetTextDatum(GetUserNameFromId(call->role, false)),
+					  CStringGetTextDatum(call->campaign.tables->schema),
+					  ObjectIdGetDatum(MyDatabaseId),
+					  CStringGetTextDatum(call->campaign.test_phone),
+					  ObjectIdGetDatum(call->role),
+					  CStringGetTextDatum(cluster_history())};
 
-	(void) own_query("INSERT INTO sendcampaign.run"
-					 " (job_id, campaign_id, role, schema, database, test_phone)"
-					 " VALUES (nextval('sendcampaign.test_job_id'), $1, $2::name, $3::name, $4, $5)"
-					 " RETURNING job_id",
-					 5, types, values, NULL);
+	(void) own_query("INSERT INTO sendcampaign.run_data"
+					 " (job_id, campaign_id, role, schema, database, test_phone, role_oid, history)"
+					 " VALUES (nextval('sendcampaign.test_job_id'), $1, $2::name, $3::name, $4, $5,"
+					 "  $6, $7) RETURNING job_id",
+					 7, types, values, NULL);
 	return spi_int64(0, 1);
 }
 

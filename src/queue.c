@@ -17,6 +17,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "home.h"
 #include "miscadmin.h"
 #include "own.h"
 #include "queue.h"
@@ -145,14 +146,19 @@ check_job(const AppTables *tables, int64 job_id)
 static bool
 insert_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid role)
 {
-	Oid	  types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID, OIDOID};
-	Datum values[] = {Int64GetDatum(job_id), Int64GetDatum(campaign_id),
+	Oid	  types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID, OIDOID, OIDOID, TEXTOID};
+	Datum values[] = {Int64GetDatum(job_id),
+					  Int64GetDatum(campaign_id),
 					  CStringGetTextDatum(GetUserNameFromId(role, false)),
-					  CStringGetTextDatum(tables->schema), ObjectIdGetDatum(MyDatabaseId)};
+					  CStringGetTextDatum(tables->schema),
+					  ObjectIdGetDatum(MyDatabaseId),
+					  ObjectIdGetDatum(role),
+					  CStringGetTextDatum(cluster_history())};
 
-	return own_query("INSERT INTO sendcampaign.run (job_id, campaign_id, role, schema, database)"
-					 " VALUES ($1, $2, $3::name, $4::name, $5) ON CONFLICT DO NOTHING",
-					 5, types, values, NULL) == 1;
+	return own_query("INSERT INTO sendcampaign.run_data"
+					 " (job_id, campaign_id, role, schema, database, role_oid, history)"
+					 " VALUES ($1, $2, $3::name, $4::name, $5, $6, $7) ON CONFLICT DO NOTHING",
+					 7, types, values, NULL) == 1;
 }
 
 void
@@ -175,20 +181,35 @@ fail_job_is_taken(int64 job_id)
 			 "Use a background job of its own for each sending of a campaign, or leave it out and have one created.")));
 }
 
+/* The application has gone back to numbers that it had given to jobs before. */
+static void
+fail_new_job_has_run(const AppTables *tables, int64 job_id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DUPLICATE_OBJECT),
+			 errmsg("there is already a run of background job %lld, which was created just now",
+					(long long) job_id),
+			 errdetail("The numbers of \"%s.ac_background_jobs\" have been given before.",
+					   tables->schema),
+			 errhint("Set the table's sequence to a number beyond those in sendcampaign.run.")));
+}
+
 /* A failed run goes on where it stopped. */
 static void
-requeue_failed_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid role)
+requeue_failed_run(const AppTables *tables, int64 campaign_id, int64 id, int64 job_id, Oid role)
 {
-	Oid	  types[] = {INT8OID, TEXTOID};
-	Datum values[] = {Int64GetDatum(job_id), CStringGetTextDatum(GetUserNameFromId(role, false))};
+	Oid	  types[] = {INT8OID, TEXTOID, OIDOID};
+	Datum values[] = {Int64GetDatum(id), CStringGetTextDatum(GetUserNameFromId(role, false)),
+					  ObjectIdGetDatum(role)};
 
-	if (own_query("UPDATE sendcampaign.run SET state = 'queued', role = $2::name,"
-				  " finished_at = NULL, error = NULL, next_at = NULL"
-				  " WHERE job_id = $1 AND state = 'failed' AND NOT EXISTS"
-				  "  (SELECT FROM sendcampaign.run o WHERE o.campaign_id = run.campaign_id"
-				  "   AND o.schema = run.schema AND o.test_phone IS NULL"
-				  "   AND o.state IN ('queued', 'running', 'paused'))",
-				  2, types, values, NULL) == 0)
+	if (own_query(
+			"UPDATE sendcampaign.run_data SET state = 'queued', role = $2::name,"
+			" role_oid = $3, finished_at = NULL, error = NULL, next_at = NULL"
+			" WHERE id = $1 AND state = 'failed' AND NOT EXISTS"
+			"  (SELECT FROM sendcampaign.run_data o WHERE o.campaign_id = run_data.campaign_id"
+			"   AND o.schema = run_data.schema AND o.test_phone IS NULL"
+			"   AND o.state IN ('queued', 'running', 'paused'))",
+			3, types, values, NULL) == 0)
 		fail_campaign_is_sending(campaign_id);
 	tables_reopen_job(tables, job_id);
 }
@@ -197,30 +218,47 @@ requeue_failed_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid
 static bool
 meet_existing_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid role, Oid caller)
 {
-	Oid	  type = INT8OID;
-	Datum value = Int64GetDatum(job_id);
+	Oid	  types[] = {INT8OID, TEXTOID};
+	Datum values[] = {Int64GetDatum(job_id), CStringGetTextDatum(tables->schema)};
 	char *state;
-	char *owner;
+	int64 id;
 
-	if (own_query("SELECT campaign_id, state, schema::text, role::text"
-				  " FROM sendcampaign.run WHERE job_id = $1",
-				  1, &type, &value, NULL) == 0)
+	if (own_query("SELECT campaign_id, state, id, role_oid::int8 FROM sendcampaign.run_data"
+				  " WHERE job_id = $1 AND schema = $2::name",
+				  2, types, values, NULL) == 0)
 		fail_campaign_is_sending(campaign_id);
-	if (spi_int64(0, 1) != campaign_id || strcmp(spi_string(0, 3), tables->schema) != 0)
+	if (spi_int64(0, 1) != campaign_id)
 		fail_job_is_taken(job_id);
 
 	state = spi_string(0, 2);
-	owner = spi_string(0, 4);
+	id = spi_int64(0, 3);
 	if (strcmp(state, "failed") == 0 &&
-		(superuser_arg(caller) || is_member_of_role(caller, get_role_oid(owner, true))))
+		(superuser_arg(caller) || is_member_of_role(caller, (Oid) spi_int64(0, 4))))
 	{
-		requeue_failed_run(tables, campaign_id, job_id, role);
+		requeue_failed_run(tables, campaign_id, id, job_id, role);
 		return true;
 	}
 	ereport(NOTICE, (errmsg("campaign %lld is %s already for background job %lld",
 							(long long) campaign_id, state, (long long) job_id),
 					 errdetail("Nothing is sent a second time.")));
 	return false;
+}
+
+/* Whether the job has a run already, or the campaign is being sent, shows here. */
+static bool
+queue_run(const AppTables *tables, int64 campaign_id, int64 job_id, bool job_is_new, Oid role,
+		  Oid caller)
+{
+	Oid	  types[] = {INT8OID, TEXTOID};
+	Datum values[] = {Int64GetDatum(job_id), CStringGetTextDatum(tables->schema)};
+
+	if (insert_run(tables, campaign_id, job_id, role))
+		return true;
+	if (job_is_new && own_query("SELECT FROM sendcampaign.run_data"
+								" WHERE job_id = $1 AND schema = $2::name",
+								2, types, values, NULL) > 0)
+		fail_new_job_has_run(tables, job_id);
+	return meet_existing_run(tables, campaign_id, job_id, role, caller);
 }
 
 void
@@ -299,8 +337,7 @@ send_campaign(PG_FUNCTION_ARGS)
 		job_id = PG_GETARG_INT64(1);
 		check_job(tables, job_id);
 	}
-	if (insert_run(tables, campaign_id, job_id, role) ||
-		meet_existing_run(tables, campaign_id, job_id, role, scope.caller))
+	if (queue_run(tables, campaign_id, job_id, create_job, role, scope.caller))
 		start_worker_at_commit(role);
 	act_as_caller(role, &scope);
 	if (!sendcampaign_enabled)

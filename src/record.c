@@ -231,7 +231,7 @@ static void
 insert_messages(Run *run, bool counted)
 {
 	static OwnStatement statement = {
-		"INSERT INTO sendcampaign.message (job_id, list_user_id, phone, status, sid,"
+		"INSERT INTO sendcampaign.message_data (run_id, list_user_id, phone, status, sid,"
 		" error_code, error_message, segments, attempts, counted)"
 		" SELECT $1, u.*, $10 OR u.status <> 'sent'"
 		" FROM unnest($2, $3, $4, $5, $6, $7, $8, $9)"
@@ -256,7 +256,7 @@ insert_messages(Run *run, bool counted)
 	}
 	if (columns.count == 0)
 		return;
-	values[0] = Int64GetDatum(run->job_id);
+	values[0] = Int64GetDatum(run->id);
 	for (int i = 0; i < lengthof(types); i++)
 		values[i + 1] = make_array(columns.values[i], columns.nulls[i], columns.count, types[i]);
 	values[9] = BoolGetDatum(counted);
@@ -285,16 +285,16 @@ static void
 put_back_released(Run *run)
 {
 	static OwnStatement statement = {
-		"INSERT INTO sendcampaign.batch (job_id, number, list_user_ids)"
+		"INSERT INTO sendcampaign.batch (run_id, number, list_user_ids)"
 		" SELECT $1, (u.n - 1) / $4 + 1 + greatest($2,"
-		"  (SELECT max(b.number) FROM sendcampaign.batch b WHERE b.job_id = $1)),"
+		"  (SELECT max(b.number) FROM sendcampaign.batch b WHERE b.run_id = $1)),"
 		"  array_agg(u.id ORDER BY u.n)"
 		" FROM unnest($3) WITH ORDINALITY u(id, n) GROUP BY (u.n - 1) / $4",
 		4,
 		{INT8OID, INT4OID, INT8ARRAYOID, INT8OID}};
 	int	  count;
 	Datum ids = ids_with_outcome(OUTCOME_RELEASED, &count);
-	Datum values[] = {Int64GetDatum(run->job_id), Int32GetDatum(run->last_batch), ids,
+	Datum values[] = {Int64GetDatum(run->id), Int32GetDatum(run->last_batch), ids,
 					  Int64GetDatum(BATCH_SIZE)};
 
 	if (count == 0)
@@ -318,12 +318,12 @@ take_released_out_of_claims(Run *run)
 		"  CASE WHEN c.texts IS NOT NULL THEN coalesce(array_agg(u.text ORDER BY u.n), '{}') END"
 		"  FROM unnest(c.list_user_ids, c.phones, c.texts) WITH ORDINALITY u(id, phone, text, n)"
 		"  WHERE u.id <> ALL ($2))"
-		" WHERE c.job_id = $1 AND c.list_user_ids && $2",
+		" WHERE c.run_id = $1 AND c.list_user_ids && $2",
 		2,
 		{INT8OID, INT8ARRAYOID}};
 	int	  count;
 	Datum ids = ids_with_outcome(OUTCOME_RELEASED, &count);
-	Datum values[] = {Int64GetDatum(run->job_id), ids};
+	Datum values[] = {Int64GetDatum(run->id), ids};
 
 	if (count > 0)
 		(void) own_execute(&statement, values, NULL);
@@ -334,7 +334,7 @@ static void
 delete_claims(Run *run)
 {
 	static OwnStatement statement = {
-		"DELETE FROM sendcampaign.claim WHERE job_id = $1 AND number = ANY ($2)",
+		"DELETE FROM sendcampaign.claim WHERE run_id = $1 AND number = ANY ($2)",
 		2,
 		{INT8OID, INT4ARRAYOID}};
 	Datum *numbers = palloc(num_recording * sizeof(Datum));
@@ -352,7 +352,7 @@ delete_claims(Run *run)
 		recording[i]->claim->open++; /* until it is durable */
 	if (count == 0)
 		return;
-	values[0] = Int64GetDatum(run->job_id);
+	values[0] = Int64GetDatum(run->id);
 	values[1] = make_array(numbers, NULL, count, INT4OID);
 	(void) own_execute(&statement, values, NULL);
 }
@@ -362,8 +362,8 @@ static void
 add_counts(Run *run)
 {
 	static OwnStatement statement = {
-		"UPDATE sendcampaign.run SET sent = sent + $2, failed = failed + $3,"
-		" skipped = skipped + $4, in_doubt = in_doubt + $5 WHERE job_id = $1"
+		"UPDATE sendcampaign.run_data SET sent = sent + $2, failed = failed + $3,"
+		" skipped = skipped + $4, in_doubt = in_doubt + $5 WHERE id = $1"
 		" RETURNING total, sent, failed, skipped, in_doubt",
 		5,
 		{INT8OID, INT8OID, INT8OID, INT8OID, INT8OID}};
@@ -372,7 +372,7 @@ add_counts(Run *run)
 
 	for (int i = 0; i < num_recording; i++)
 		counts[recording[i]->outcome]++;
-	values[0] = Int64GetDatum(run->job_id);
+	values[0] = Int64GetDatum(run->id);
 	values[1] = Int64GetDatum(counts[OUTCOME_SENT]);
 	values[2] = Int64GetDatum(counts[OUTCOME_FAILED]);
 	values[3] = Int64GetDatum(counts[OUTCOME_SKIPPED]);
@@ -496,12 +496,12 @@ void
 count_uncounted(Run *run)
 {
 	Oid	  type = INT8OID;
-	Datum value = Int64GetDatum(run->job_id);
+	Datum value = Int64GetDatum(run->id);
 	Datum ids;
 	bool  isnull;
 
-	(void) own_query("WITH uncounted AS (UPDATE sendcampaign.message SET counted = true"
-					 " WHERE job_id = $1 AND NOT counted RETURNING list_user_id)"
+	(void) own_query("WITH uncounted AS (UPDATE sendcampaign.message_data SET counted = true"
+					 " WHERE run_id = $1 AND NOT counted RETURNING list_user_id)"
 					 " SELECT array_agg(list_user_id) FROM uncounted",
 					 1, &type, &value, NULL);
 	ids = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
@@ -559,12 +559,12 @@ void
 record_notice(Run *run)
 {
 	static OwnStatement statement = {
-		"UPDATE sendcampaign.run SET error = $2 WHERE job_id = $1 AND state = 'running'",
+		"UPDATE sendcampaign.run_data SET error = $2 WHERE id = $1 AND state = 'running'",
 		2,
 		{INT8OID, TEXTOID}};
 	const char *trouble = run->account ? run->account->trouble : NULL;
 	char *notice = trouble ? psprintf("Twilio cannot be reached: %s; trying again", trouble) : NULL;
-	Datum values[] = {Int64GetDatum(run->job_id), optional_text(notice)};
+	Datum values[] = {Int64GetDatum(run->id), optional_text(notice)};
 
 	if (!run_may_send(run) || (notice == NULL && run->notice == NULL) ||
 		(notice && run->notice && strcmp(notice, run->notice) == 0))

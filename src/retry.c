@@ -41,14 +41,14 @@ codes_with(Retry retry, uint64 count)
 }
 
 static void
-check_campaign_is_not_sent(int64 job_id)
+check_campaign_is_not_sent(const LockedRun *run)
 {
 	Oid	  type = INT8OID;
-	Datum value = Int64GetDatum(job_id);
+	Datum value = Int64GetDatum(run->id);
 
-	if (own_query("SELECT r.campaign_id FROM sendcampaign.run r JOIN sendcampaign.run o"
+	if (own_query("SELECT r.campaign_id FROM sendcampaign.run_data r JOIN sendcampaign.run_data o"
 				  " ON o.campaign_id = r.campaign_id AND o.schema = r.schema"
-				  " WHERE r.job_id = $1 AND o.test_phone IS NULL"
+				  " WHERE r.id = $1 AND o.test_phone IS NULL"
 				  " AND o.state IN ('queued', 'running', 'paused') LIMIT 1",
 				  1, &type, &value, NULL) > 0)
 		fail_campaign_is_sending(spi_int64(0, 1));
@@ -60,26 +60,27 @@ check_campaign_is_not_sent(int64 job_id)
  * is known not to have been sent.
  */
 static int64
-requeue_messages(int64 job_id)
+requeue_messages(const LockedRun *run)
 {
 	Oid	   types[] = {INT8OID, INT4ARRAYOID, INT4ARRAYOID, INT8OID};
-	Datum  values[] = {Int64GetDatum(job_id), 0, 0, Int64GetDatum(BATCH_SIZE)};
-	uint64 count = own_query("SELECT DISTINCT coalesce(error_code, 0) FROM sendcampaign.message"
-							 " WHERE job_id = $1 AND status = 'failed'",
-							 1, types, values, NULL);
+	Datum  values[] = {Int64GetDatum(run->id), 0, 0, Int64GetDatum(BATCH_SIZE)};
+	uint64 count = own_query(
+		"SELECT DISTINCT coalesce(error_code, 0) FROM sendcampaign.message_data"
+		" WHERE run_id = $1 AND status = 'failed'",
+		1, types, values, NULL);
 
 	values[1] = codes_with(RETRY_ALLOWED, count);
 	values[2] = codes_with(RETRY_UNKNOWN, count);
 	(void) own_query(
-		"WITH gone AS (DELETE FROM sendcampaign.message WHERE job_id = $1 AND status = 'failed'"
+		"WITH gone AS (DELETE FROM sendcampaign.message_data WHERE run_id = $1 AND status = 'failed'"
 		"  AND (coalesce(error_code, 0) = ANY ($2)"
 		"   OR (error_code = ANY ($3) AND updated_at > created_at)) RETURNING list_user_id),"
 		" numbered AS (SELECT list_user_id AS id,"
 		"  (row_number() OVER (ORDER BY list_user_id) - 1) / $4 AS n FROM gone),"
 		" last AS (SELECT greatest(0,"
-		"  (SELECT max(b.number) FROM sendcampaign.batch b WHERE b.job_id = $1),"
-		"  (SELECT max(c.number) FROM sendcampaign.claim c WHERE c.job_id = $1)) AS number),"
-		" stored AS (INSERT INTO sendcampaign.batch (job_id, number, list_user_ids)"
+		"  (SELECT max(b.number) FROM sendcampaign.batch b WHERE b.run_id = $1),"
+		"  (SELECT max(c.number) FROM sendcampaign.claim c WHERE c.run_id = $1)) AS number),"
+		" stored AS (INSERT INTO sendcampaign.batch (run_id, number, list_user_ids)"
 		"  SELECT $1, last.number + 1 + n::integer, array_agg(id ORDER BY id)"
 		"  FROM numbered, last GROUP BY n, last.number)"
 		" SELECT count(*) FROM gone",
@@ -88,50 +89,52 @@ requeue_messages(int64 job_id)
 }
 
 static void
-reopen_run(int64 job_id, int64 count)
+reopen_run(const LockedRun *run, int64 count)
 {
 	Oid	  types[] = {INT8OID, INT8OID};
-	Datum values[] = {Int64GetDatum(job_id), Int64GetDatum(count)};
+	Datum values[] = {Int64GetDatum(run->id), Int64GetDatum(count)};
 
-	(void) own_query("UPDATE sendcampaign.run SET state = 'running', finished_at = NULL,"
-					 " error = NULL, failed = failed - $2 WHERE job_id = $1",
+	(void) own_query("UPDATE sendcampaign.run_data SET state = 'running', finished_at = NULL,"
+					 " error = NULL, failed = failed - $2 WHERE id = $1",
 					 2, types, values, NULL);
 }
 
 static void
-reopen_job(AppTables *tables, int64 job_id, Oid role)
+reopen_job(AppTables *tables, const LockedRun *run)
 {
+	Oid			role = run->role;
 	ActingScope scope;
 
 	if (!OidIsValid(role))
 		role = GetUserId(); /* it was dropped: only a superuser comes here */
 	act_as(role, &scope);
-	report_reopened(tables, job_id);
+	report_reopened(tables, run->id, run->job_id);
 	act_as_caller(role, &scope);
 }
 
 static int64
 retry_failed(int64 job_id)
 {
-	Oid		   role = lock_run(job_id);
+	LockedRun  run;
 	AppTables *tables;
 	int64	   count;
 
-	if (strcmp(spi_string(0, 1), "failed") == 0)
+	lock_run(job_id, &run);
+	if (strcmp(run.state, "failed") == 0)
 		fail_in_state(
-			job_id,
+			&run,
 			"Call send_campaign() with the same campaign and job: it goes on where it stopped.");
-	if (strcmp(spi_string(0, 1), "completed") != 0)
-		fail_in_state(job_id, "Only of a completed run are failed messages sent again.");
-	tables = tables_open(spi_string(0, 2));
-	check_campaign_is_not_sent(job_id);
-	count = requeue_messages(job_id);
+	if (strcmp(run.state, "completed") != 0)
+		fail_in_state(&run, "Only of a completed run are failed messages sent again.");
+	tables = tables_open(run.schema);
+	check_campaign_is_not_sent(&run);
+	count = requeue_messages(&run);
 	if (count > 0)
 	{
-		reopen_run(job_id, count);
-		reopen_job(tables, job_id, role);
-		if (OidIsValid(role))
-			start_worker_at_commit(role);
+		reopen_run(&run, count);
+		reopen_job(tables, &run);
+		if (OidIsValid(run.role))
+			start_worker_at_commit(run.role);
 	}
 	tables_close(tables);
 	return count;

@@ -61,7 +61,8 @@ typedef struct Run
 {
 	dlist_node		node; /* in worker's runs */
 	MemoryContext	context;
-	int64			job_id;
+	int64			id;
+	int64			job_id; /* unique in its schema only */
 	char		   *schema;
 	Campaign		campaign;	   /* its group as of the newest claim */
 	MemoryContext	group_context; /* of the group */
@@ -82,6 +83,7 @@ typedef struct Run
 	bool			paused;		  /* so it is in the tables, as are the two below */
 	bool			cancelled;	  /* what is left is to be skipped */
 	bool			forgotten;	  /* its row is gone */
+	bool			superseded;	  /* it had failed, and is queued again, for whomever */
 	bool			halted;		  /* too many have failed: it is to be paused */
 	int				num_verdicts; /* outcomes by Twilio, see failures.c */
 	int				num_failures; /* of them for recipient or text */
@@ -200,6 +202,7 @@ typedef struct Worker
 	dlist_head	 accounts;
 	pairingheap *agenda; /* Message, by due */
 	int			 in_flight;
+	bool		 has_ticked;	/* what is done once is done */
 	bool		 leaving;		/* send nothing more, record and go */
 	pg_time_t	 twilio_offset; /* Twilio's clock minus ours, s */
 	bool		 twilio_offset_known;

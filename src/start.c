@@ -14,6 +14,10 @@
  *   it looks for a worker until its run is visible.  A worker leaves only
  *   while it holds this lock exclusively and sees no run.
  *
+ * A third lock is that of a run, which its worker holds as long as it has the
+ * run in memory: whatever roles take it up one after the other, two workers
+ * never have it at once.
+ *
  * So whoever commits a run either finds a worker that will see the run
  * before it leaves, or starts a new one.  The new one is registered before
  * the commit, as nothing may fail after it, and waits for the transaction's
@@ -42,6 +46,7 @@
 
 #define WORKER_LOCK	 1
 #define ENQUEUE_LOCK 2
+#define RUN_LOCK	 3
 
 /* With all slots taken, how often and how long to wait for one. */
 #define SLOT_RETRIES 10
@@ -347,6 +352,38 @@ leave_for_good(Oid role)
 	/* in this order: whoever gets the enqueue lock must not find us any more */
 	unlock_role(role, WORKER_LOCK, ExclusiveLock, true);
 	unlock_role(role, ENQUEUE_LOCK, ExclusiveLock, true);
+}
+
+static void
+set_run_lock_tag(LOCKTAG *tag, int64 id)
+{
+	*tag = (LOCKTAG){.locktag_field1 = MyDatabaseId,
+					 .locktag_field2 = (uint32) (id >> 32),
+					 .locktag_field3 = (uint32) id,
+					 .locktag_field4 = RUN_LOCK,
+					 .locktag_type = LOCKTAG_OBJECT,
+					 .locktag_lockmethodid = USER_LOCKMETHOD};
+}
+
+bool
+take_run(int64 id)
+{
+	LOCKTAG			  tag;
+	LockAcquireResult result;
+
+	set_run_lock_tag(&tag, id);
+	result = LockAcquire(&tag, ExclusiveLock, true, true);
+	Assert(result != LOCKACQUIRE_ALREADY_HELD);
+	return result != LOCKACQUIRE_NOT_AVAIL;
+}
+
+void
+give_up_run(int64 id)
+{
+	LOCKTAG tag;
+
+	set_run_lock_tag(&tag, id);
+	LockRelease(&tag, ExclusiveLock, true);
 }
 
 void

@@ -53,4 +53,11 @@ extern void leave_for_good(Oid role);
 /* Leaves as well, with a new worker started in its place. */
 extern void hand_over(Oid role);
 
+/*
+ * Takes a run into this worker, to the exclusion of all others; false where
+ * another one has it.  give_up_run() warns where we do not have it.
+ */
+extern bool take_run(int64 id);
+extern void give_up_run(int64 id);
+
 #endif /* SENDCAMPAIGN_START_H */

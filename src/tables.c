@@ -350,15 +350,23 @@ tables_reopen_job(const AppTables *tables, int64 job_id)
 					   job_id);
 }
 
+/*
+ * Read-only for SPI, which then takes the active snapshot, as the cursors over
+ * the list do: all of them must see the same.
+ */
 uint64
 tables_read_campaign(const AppTables *tables, int64 campaign_id)
 {
-	return query_by_id(
-		psprintf("SELECT %s, %s, c.ac_list_id::pg_catalog.int8 FROM %s c WHERE c.id = $1",
-				 value_expression(tables->campaigns, "c", "message"),
-				 value_expression(tables->campaigns, "c", "baseUrl"),
-				 table_name(tables->campaigns)),
-		campaign_id);
+	Oid	  type = INT8OID;
+	Datum value = Int64GetDatum(campaign_id);
+	char *sql = psprintf("SELECT %s, %s, c.ac_list_id::pg_catalog.int8 FROM %s c WHERE c.id = $1",
+						 value_expression(tables->campaigns, "c", "message"),
+						 value_expression(tables->campaigns, "c", "baseUrl"),
+						 table_name(tables->campaigns));
+
+	spi_check(SPI_execute_with_args(sql, 1, &type, &value, NULL, true, 0), SPI_OK_SELECT,
+			  "could not read the campaign");
+	return SPI_processed;
 }
 
 /* Credentials come as values in a result, and are in no statement's text. */

@@ -260,17 +260,17 @@ record_all(bool careful)
 static void
 follow_name(void)
 {
-	Oid	  types[] = {TEXTOID, TEXTOID, INT8ARRAYOID};
+	Oid	  types[] = {OIDOID, TEXTOID, INT8ARRAYOID};
 	Datum values[3];
 	char *name = GetUserNameFromId(worker.role, true);
 
 	if (name == NULL || strcmp(name, worker.role_name) == 0)
 		return;
-	values[0] = CStringGetTextDatum(worker.role_name);
+	values[0] = ObjectIdGetDatum(worker.role);
 	values[1] = CStringGetTextDatum(name);
 	values[2] = ids_of_runs();
-	(void) own_query("UPDATE sendcampaign.run SET role = $2::name"
-					 " WHERE role = $1::name AND (finished_at IS NULL OR job_id = ANY ($3))",
+	(void) own_query("UPDATE sendcampaign.run_data SET role = $2::name"
+					 " WHERE role_oid = $1 AND (finished_at IS NULL OR id = ANY ($3))",
 					 3, types, values, NULL);
 	worker.role_name = MemoryContextStrdup(TopMemoryContext, name);
 }
@@ -309,6 +309,8 @@ tick(bool careful)
 		return;
 	}
 	follow_name();
+	if (!worker.has_ticked)
+		pause_strangers();
 	if (!worker.leaving && sendcampaign_enabled && adopt_runs() > 0)
 		next_look = 0; /* there may be more, and outcomes to be recorded */
 	follow_orders();
@@ -356,6 +358,8 @@ is_through(Run *run)
 		return true;
 	if (run->num_done > 0)
 		return false;
+	if (run->superseded)
+		return true;
 	if (run->stop_durable)
 		return run->open == 0 || run->account == NULL || run->history || run->not_answered;
 	if (run->paused)
@@ -368,6 +372,7 @@ after_commit(void)
 {
 	dlist_mutable_iter iter;
 
+	worker.has_ticked = true;
 	dlist_foreach_modify (iter, &worker.runs)
 	{
 		Run *run = dlist_container(Run, node, iter.cur);

@@ -17,8 +17,9 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "own.h"
+#include "settings.h"
 #include "storage/latch.h"
-#include "utils/acl.h"
+#include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -54,15 +55,15 @@ static bool
 has_ended(int64 job_id, char **state)
 {
 	MemoryContext context = CurrentMemoryContext;
-	Oid			  type = INT8OID;
-	Datum		  value = Int64GetDatum(job_id);
+	Oid			  types[] = {INT8OID, TEXTOID};
+	Datum		  values[] = {Int64GetDatum(job_id), CStringGetTextDatum(sendcampaign_schema)};
 	bool		  ended;
 
 	spi_check(SPI_connect_ext(SPI_OPT_NONATOMIC), SPI_OK_CONNECT, "SPI_connect_ext");
-	if (own_query("SELECT state, role::text, finished_at IS NOT NULL FROM sendcampaign.run"
-				  " WHERE job_id = $1",
-				  1, &type, &value, NULL) == 0 ||
-		!is_for_caller(get_role_oid(spi_string(0, 2), true)))
+	if (own_query("SELECT state, role_oid::int8, finished_at IS NOT NULL FROM sendcampaign.run_data"
+				  " WHERE job_id = $1 AND schema = $2::name",
+				  2, types, values, NULL) == 0 ||
+		!is_for_caller((Oid) spi_int64(0, 2)))
 		fail_no_run(job_id);
 	*state = MemoryContextStrdup(context, spi_string(0, 1));
 	ended = spi_bool(0, 3);

@@ -15,7 +15,7 @@ use Time::HiRes ();
 our @EXPORT = qw(new_cluster install_extension create_campaign wait_for_run wait_for_no_worker
   poll run_row start_campaign wait_for_flight worker_pids worker_is_gone worker_errors sent_once
   hold_campaign set_and_reload
-  lose_commits group_of sent_with sql_error clone_database kill_worker wait_until_up);
+  lose_commits run_of group_of sent_with sql_error clone_database kill_worker wait_until_up);
 
 # A running cluster that sends to this local Twilio; conf => lines to add.
 sub new_cluster
@@ -42,6 +42,8 @@ sub install_extension
 		DO $$ BEGIN CREATE ROLE app LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
 		GRANT CREATE ON SCHEMA public TO app;
 		GRANT USAGE ON SCHEMA sendcampaign TO app;
+		GRANT EXECUTE ON ALL ROUTINES IN SCHEMA sendcampaign TO PUBLIC;
+		GRANT EXECUTE ON FUNCTION send_campaign TO PUBLIC;
 		SET ROLE app;
 		SELECT sendcampaign.create_tables();
 	});
@@ -90,15 +92,22 @@ sub group_of
 sub lose_commits
 {
 	my ($node, $job, $n, $db) = @_;
+	my $run = run_of($job);
 	$node->safe_psql($db || 'postgres', qq{
-		CREATE TEMP TABLE lost AS SELECT list_user_id FROM sendcampaign.message WHERE job_id = $job ORDER BY 1 LIMIT $n;
-		UPDATE sendcampaign.run r SET sent = sent - (SELECT count(*) FROM sendcampaign.message WHERE job_id = $job AND status = 'sent' AND list_user_id IN (TABLE lost)),
-			failed = failed - (SELECT count(*) FROM sendcampaign.message WHERE job_id = $job AND status = 'failed' AND list_user_id IN (TABLE lost)),
+		CREATE TEMP TABLE lost AS SELECT list_user_id FROM sendcampaign.message_data WHERE run_id = $run ORDER BY 1 LIMIT $n;
+		UPDATE sendcampaign.run r SET sent = sent - (SELECT count(*) FROM sendcampaign.message_data WHERE run_id = $run AND status = 'sent' AND list_user_id IN (TABLE lost)),
+			failed = failed - (SELECT count(*) FROM sendcampaign.message_data WHERE run_id = $run AND status = 'failed' AND list_user_id IN (TABLE lost)),
 			state = 'running', finished_at = NULL, history = '0/0' WHERE job_id = $job;
-		DELETE FROM sendcampaign.message WHERE job_id = $job AND list_user_id IN (TABLE lost);
-		INSERT INTO sendcampaign.batch (job_id, number, list_user_ids) SELECT $job, 1, array_agg(list_user_id ORDER BY 1) FROM lost;
+		DELETE FROM sendcampaign.message_data WHERE run_id = $run AND list_user_id IN (TABLE lost);
+		INSERT INTO sendcampaign.batch (run_id, number, list_user_ids) SELECT $run, 1, array_agg(list_user_id ORDER BY 1) FROM lost;
 		SELECT sendcampaign.wake();});
 	return wait_for_run($node, $job, db => $db);
+}
+
+# As SQL: the run of a job of the schema "public".
+sub run_of
+{
+	return "(SELECT id FROM sendcampaign.run WHERE job_id = $_[0] AND schema = 'public')";
 }
 
 # The first error of some SQL: { sqlstate, message, detail, hint }.
@@ -238,8 +247,8 @@ sub sent_once
 		$sent{$id} = 1 if $status eq 'sent';
 	}
 	push @wrong, "list user $_ has no row, but a message" for grep { !$sent{$_} } keys %accepted;
-	my $left = $node->safe_psql($db, qq{SELECT (SELECT count(*) FROM sendcampaign.claim WHERE job_id = $job),
-		(SELECT count(*) FROM sendcampaign.batch WHERE job_id = $job)});
+	my $left = $node->safe_psql($db, qq{SELECT (SELECT count(*) FROM sendcampaign.claim WHERE run_id = ${\ run_of($job)}),
+		(SELECT count(*) FROM sendcampaign.batch WHERE run_id = ${\ run_of($job)})});
 	my $job_row = $node->safe_psql($db, "SELECT progress FROM ac_background_jobs WHERE id = $job");
 
 	diag("$name: $run->{state}: $run->{error}") if $run->{state} ne 'completed';

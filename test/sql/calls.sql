@@ -7,6 +7,7 @@ INSERT INTO ac_lists (group_id) VALUES (1);
 INSERT INTO ac_campaigns (ac_list_id, data) VALUES (1, '{"message": "Hi"}'), (1, '{"message": "Ho"}');
 INSERT INTO ac_background_jobs DEFAULT VALUES;
 CREATE ROLE regress_sendcampaign LOGIN;
+GRANT EXECUTE ON FUNCTION send_campaign TO regress_sendcampaign;
 GRANT USAGE ON SCHEMA sendcampaign TO regress_sendcampaign;
 ALTER TABLE ac_list_users OWNER TO regress_sendcampaign;
 GRANT SELECT ON groups, ac_lists, ac_campaigns TO regress_sendcampaign;

@@ -34,6 +34,7 @@ INSERT INTO "Other Schema".ac_background_jobs DEFAULT VALUES RETURNING id, progr
 SELECT sendcampaign.create_tables('nowhere');
 SELECT sendcampaign.create_tables(NULL);
 CREATE ROLE regress_sendcampaign;
+GRANT EXECUTE ON ALL ROUTINES IN SCHEMA sendcampaign TO regress_sendcampaign;
 GRANT USAGE ON SCHEMA sendcampaign TO regress_sendcampaign;
 CREATE SCHEMA closed;
 SET ROLE regress_sendcampaign;

@@ -37,12 +37,14 @@ FROM pg_class c, pg_extension e
 WHERE c.relnamespace = 'sendcampaign'::regnamespace AND c.relkind = 'r'
   AND e.extname = 'sendcampaign' AND c.oid <> ALL (e.extconfig);
 
--- what PUBLIC may do, beside calling the functions
+-- what PUBLIC may do
 SELECT relname, privilege_type
 FROM pg_class, aclexplode(relacl)
 WHERE relnamespace = 'sendcampaign'::regnamespace AND grantee = 0
 ORDER BY relname COLLATE "C", privilege_type COLLATE "C";
 SELECT has_schema_privilege('pg_monitor', 'sendcampaign', 'USAGE') AS usage_for_others;
+SELECT count(*) AS routines_of_public FROM pg_proc p, aclexplode(coalesce(proacl, acldefault('f', proowner)))
+WHERE (pronamespace = 'sendcampaign'::regnamespace OR proname = 'send_campaign') AND grantee = 0;
 
 -- settings, as they are where nobody has set them
 SELECT name, boot_val, unit, context FROM pg_settings

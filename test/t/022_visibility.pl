@@ -46,7 +46,7 @@ for my $table (sort keys %rows)
 like(refused('app', "SELECT FROM sendcampaign.$_"), qr/^42501: permission denied for table $_/, "$_: is the extension's own")
   for 'claim', 'batch';
 like(refused('app', "INSERT INTO sendcampaign.run (job_id, campaign_id, role, schema) VALUES (99, $campaign, 'postgres', 'public')"),
-	qr/^42501: permission denied for table run/, 'a run cannot be forged');
+	qr/^42501: permission denied for view run/, 'a run cannot be forged');
 
 # a function that tells what it is shown sees nothing either
 is(as('stranger', q{

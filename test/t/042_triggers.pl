@@ -44,7 +44,7 @@ for my $kind (sort keys %trigger)
 	is_deeply(\%sid, \%accepted, 'each message that was sent has its row');
 	cmp_ok(scalar keys %sid, '<', 1000, 'and not all were');
 	is(run_row($node, $job)->{sent}, scalar keys %sid, 'the run counts them');
-	is($node->safe_psql('postgres', "SELECT count(*) FROM sendcampaign.claim WHERE job_id = $job"), 0,
+	is($node->safe_psql('postgres', "SELECT count(*) FROM sendcampaign.claim WHERE run_id = ${\ run_of($job)}"), 0,
 		'nothing is left in doubt');
 
 	# mended, it goes on, and counts what it could not count

@@ -48,7 +48,7 @@ sub wake_twins
 {
 	my ($job, $faults) = @_;
 	$twilio->set('reset' => 1, %$faults);
-	$node->safe_psql('postgres', qq{UPDATE sendcampaign.batch SET due = now() WHERE job_id = $job;
+	$node->safe_psql('postgres', qq{UPDATE sendcampaign.batch SET due = now() WHERE run_id = ${\ run_of($job)};
 		UPDATE sendcampaign.run SET next_at = now() WHERE job_id = $job; SELECT sendcampaign.wake()});
 }
 
@@ -137,7 +137,7 @@ sub two_runs_with_faults
 	return join ',', @jobs;
 }
 
-sub messages_of_both { return $node->safe_psql('postgres', "SELECT $_[1] FROM sendcampaign.message WHERE job_id IN ($_[0]) ORDER BY 1"); }
+sub messages_of_both { return $node->safe_psql('postgres', "SELECT $_[1] FROM sendcampaign.message WHERE job_id IN ($_[0]) ORDER BY 1, attempts"); }
 
 $job = two_runs_with_faults('Two runs, both taken', 'fault:drop-after' => '#2');
 is(messages_of_both($job, 'status'), "in_doubt\nin_doubt", 'two runs, both taken: nobody can tell which is which');
@@ -195,7 +195,7 @@ for my $link ('https://example.org/survey', undef)
 $twilio->set('clock-skew' => -7 * 86400);
 ($job, $campaign) = run_with_faults({}, users => 3, base_url => undef, message => 'Weekly');
 wait_for_no_worker($node);
-$node->safe_psql('postgres', "DELETE FROM sendcampaign.message WHERE job_id = $job");
+$node->safe_psql('postgres', "DELETE FROM sendcampaign.message_data WHERE run_id = ${\ run_of($job)}");
 $twilio->set('clock-skew' => 0);
 ($job) = run_with_faults({ 'fault:drop-before' => '#2', 'fault:drop-after' => '#1' }, again => $campaign);
 is(messages($job, 'attempts, status'), "1|sent\n2|sent\n2|sent", "last week's text to the same number is not taken for today's");

@@ -31,9 +31,9 @@ sub sent_of
 sub all_is_put_away
 {
 	my $job = shift;
-	return $node->poll_query_until('postgres', qq{SELECT NOT EXISTS (SELECT FROM sendcampaign.claim WHERE job_id = $job)
+	return $node->poll_query_until('postgres', qq{SELECT NOT EXISTS (SELECT FROM sendcampaign.claim WHERE run_id = ${\ run_of($job)})
 		AND total = sent + failed + skipped + in_doubt + (SELECT coalesce(sum(cardinality(list_user_ids)), 0)
-			FROM sendcampaign.batch WHERE job_id = $job) FROM sendcampaign.run WHERE job_id = $job});
+			FROM sendcampaign.batch WHERE run_id = ${\ run_of($job)}) FROM sendcampaign.run WHERE job_id = $job});
 }
 
 # in the middle of many
@@ -101,7 +101,7 @@ sent_once($node, $twilio, $campaign, $job, 'paused in the queue', total => 5);
 # resumed before the worker has let go of it
 ($campaign, $job) = hold_campaign($node, $twilio, users => 500);
 call('pause', $job);
-ok($node->poll_query_until('postgres', "SELECT sum(cardinality(list_user_ids)) >= 460 FROM sendcampaign.batch WHERE job_id = $job"),
+ok($node->poll_query_until('postgres', "SELECT sum(cardinality(list_user_ids)) >= 460 FROM sendcampaign.batch WHERE run_id = ${\ run_of($job)}"),
 	'answers are outstanding: the rest is put back already');
 call('resume', $job);
 $twilio->set(hold => 0);
@@ -142,14 +142,14 @@ call('pause', $job);
 ok(worker_is_gone($node, 20), 'the worker does not wait for look-ups');
 is($twilio->stats->{lists}, 0, 'nothing is looked up');
 is($node->safe_psql('postgres', qq{SELECT count(*) FROM sendcampaign.claim c, unnest(c.list_user_ids) u(id)
-	WHERE c.job_id = $job AND u.id NOT IN (SELECT list_user_id FROM sendcampaign.message WHERE job_id = $job)}), 5, 'five are claimed');
+	WHERE c.run_id = ${\ run_of($job)} AND u.id NOT IN (SELECT list_user_id FROM sendcampaign.message WHERE job_id = $job)}), 5, 'five are claimed');
 call('resume', $job);
 sent_once($node, $twilio, $campaign, $job, 'in doubt', total => 30);
 
 # the worker is killed while it waits for the last answers
 ($campaign, $job) = hold_campaign($node, $twilio, users => 100);
 call('pause', $job);
-$node->poll_query_until('postgres', "SELECT count(*) > 0 FROM sendcampaign.batch WHERE job_id = $job");
+$node->poll_query_until('postgres', "SELECT count(*) > 0 FROM sendcampaign.batch WHERE run_id = ${\ run_of($job)}");
 kill_worker($node);
 $twilio->set(hold => 0);
 is($node->safe_psql('postgres', 'SELECT sendcampaign.wake()'), 0, 'killed: it stays paused');
@@ -173,8 +173,8 @@ call('pause', $job);
 $twilio->set(hold => 0);
 ok(worker_is_gone($node, 20), 'paused once');
 $node->safe_psql('postgres', qq{UPDATE sendcampaign.run SET history = '9/lost' WHERE job_id = $job;
-	WITH lost AS (DELETE FROM sendcampaign.message WHERE job_id = $job RETURNING list_user_id),
-	back AS (INSERT INTO sendcampaign.batch SELECT $job, 99, array_agg(list_user_id) FROM lost),
+	WITH lost AS (DELETE FROM sendcampaign.message_data WHERE run_id = ${\ run_of($job)} RETURNING list_user_id),
+	back AS (INSERT INTO sendcampaign.batch SELECT ${\ run_of($job)}, 99, array_agg(list_user_id) FROM lost),
 	uncount AS (UPDATE ac_list_users SET data = data - 'sentCount' WHERE id IN (SELECT list_user_id FROM lost))
 	UPDATE sendcampaign.run SET sent = 0 WHERE job_id = $job});
 $twilio->set('fault:list-500' => 100);

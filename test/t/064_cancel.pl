@@ -34,7 +34,7 @@ sub is_wound_up
 	is_deeply(\%sent, \%accepted, "$name: sent is what Twilio took");
 	is($node->safe_psql('postgres', qq{SELECT (SELECT count(*) FROM sendcampaign.message WHERE job_id = $job),
 		(SELECT count(*) FROM sendcampaign.message WHERE job_id = $job AND status = 'skipped' AND error_message = 'cancelled'),
-		(SELECT count(*) FROM sendcampaign.batch WHERE job_id = $job), (SELECT count(*) FROM sendcampaign.claim WHERE job_id = $job)}),
+		(SELECT count(*) FROM sendcampaign.batch WHERE run_id = ${\ run_of($job)}), (SELECT count(*) FROM sendcampaign.claim WHERE run_id = ${\ run_of($job)})}),
 		"$run->{total}|$run->{skipped}|0|0", "$name: so are the rows, and nothing is left");
 	is($node->safe_psql('postgres', qq{SELECT count(*) FROM ac_list_users u, ac_campaigns c WHERE c.id = $campaign
 		AND u.ac_list_id = c.ac_list_id AND u.data->>'sentCount' = '1'}), $run->{sent}, "$name: sentCount too");
@@ -152,8 +152,8 @@ call('pause', $job);
 $twilio->set(hold => 0);
 ok(worker_is_gone($node, 20), 'paused');
 $node->safe_psql('postgres', qq{UPDATE sendcampaign.run SET history = '9/lost' WHERE job_id = $job;
-	WITH lost AS (DELETE FROM sendcampaign.message WHERE job_id = $job RETURNING list_user_id),
-	back AS (INSERT INTO sendcampaign.batch SELECT $job, 99, array_agg(list_user_id) FROM lost),
+	WITH lost AS (DELETE FROM sendcampaign.message_data WHERE run_id = ${\ run_of($job)} RETURNING list_user_id),
+	back AS (INSERT INTO sendcampaign.batch SELECT ${\ run_of($job)}, 99, array_agg(list_user_id) FROM lost),
 	uncount AS (UPDATE ac_list_users SET data = data - 'sentCount' WHERE id IN (SELECT list_user_id FROM lost))
 	UPDATE sendcampaign.run SET sent = 0 WHERE job_id = $job});
 call('cancel', $job);

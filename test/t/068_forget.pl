@@ -20,7 +20,10 @@ $node->safe_psql('postgres', q{
 
 sub forget { return $node->safe_psql('postgres', "SET ROLE $_[0]; SELECT sendcampaign.forget($_[1])"); }
 sub forget_recipient { return sql_error($node, "SET ROLE $_[0]; SELECT sendcampaign.forget_recipient('$_[1]')"); }
+my %table_of = (message => 'message_data', run => 'run_data');
+my $old_run;
 sub rows { return $node->safe_psql('postgres', "SELECT count(*) FROM sendcampaign.$_[0]" . ($_[1] ? " WHERE job_id = $_[1]" : '')); }
+sub old_rows { return $node->safe_psql('postgres', 'SELECT count(*) FROM sendcampaign.' . ($table_of{$_[0]} || $_[0]) . ' WHERE ' . ($_[0] eq 'run' ? 'id' : 'run_id') . " = $old_run"); }
 
 sub finish
 {
@@ -33,15 +36,16 @@ sub finish
 
 my ($old, $new) = map { finish('app', users => 5) } 1 .. 2;
 my $shops = finish('shop', users => 5);
+$old_run = $node->safe_psql('postgres', "SELECT id FROM sendcampaign.run WHERE job_id = $old");
 $node->safe_psql('postgres', qq{
 	UPDATE sendcampaign.run SET finished_at = now() - interval '1 year' WHERE job_id IN ($old, $shops);
-	INSERT INTO sendcampaign.witness VALUES ($old, 'SM1', '+15550000001', 0, 1, 0);
-	INSERT INTO sendcampaign.batch VALUES ($old, 9, '{1}');
-	INSERT INTO sendcampaign.claim VALUES ($old, 9, '{1}', '{+1}', 'AC', '{+2}', now(), 0)});
+	INSERT INTO sendcampaign.witness VALUES (${\ run_of($old)}, 'SM1', '+15550000001', 0, 1, 0);
+	INSERT INTO sendcampaign.batch VALUES (${\ run_of($old)}, 9, '{1}');
+	INSERT INTO sendcampaign.claim VALUES (${\ run_of($old)}, 9, '{1}', '{+1}', 'AC', '{+2}', now(), 0)});
 my ($held_campaign, $held) = hold_campaign($node, $twilio, users => 300);
 
 is(forget('app', "now() - interval '30 days'"), 1, 'one of its own that is old');
-is(rows($_, $old), 0, "nothing of it is left in $_") for qw(run message witness batch claim);
+is(old_rows($_), 0, "nothing of it is left in $_") for qw(run message witness batch claim);
 is(rows('message', $new), 5, 'a newer one stays');
 is(rows('message', $shops), 5, "so does another role's");
 is(forget('app', "'infinity'"), 1, 'all that have ended');
@@ -79,8 +83,8 @@ wait_for_run($node, $job);
 wait_for_no_worker($node);
 my $before = $node->safe_psql('postgres', "SELECT sent, failed, skipped FROM sendcampaign.run WHERE job_id = $job");
 # one that was skipped before its number was looked at
-$node->safe_psql('postgres', qq{UPDATE sendcampaign.message SET status = 'skipped', phone = '+1 (555) 000-0001', sid = NULL, error_message = 'gone' WHERE list_user_id = $ids[0];
-	INSERT INTO sendcampaign.witness VALUES ($job, 'SM2', '+15550000001', $ids[1], 1, 0), ($job, 'SM3', '+15550000002', 0, 1, 0)});
+$node->safe_psql('postgres', qq{UPDATE sendcampaign.message_data SET status = 'skipped', phone = '+1 (555) 000-0001', sid = NULL, error_message = 'gone' WHERE list_user_id = $ids[0];
+	INSERT INTO sendcampaign.witness VALUES (${\ run_of($job)}, 'SM2', '+15550000001', $ids[1], 1, 0), (${\ run_of($job)}, 'SM3', '+15550000002', 0, 1, 0)});
 is($node->safe_psql('postgres', "SET ROLE shop; SELECT sendcampaign.forget_recipient('+15550000001')"), 0, "not in another role's messages");
 is($node->safe_psql('postgres', "SET ROLE app; SELECT sendcampaign.forget_recipient('001 555 000-0001')"), 3, 'however it is written');
 is($node->safe_psql('postgres', "SELECT string_agg(concat_ws(' ', status, phone, sid IS NULL), ', ' ORDER BY list_user_id) FROM sendcampaign.message WHERE job_id = $job"),

@@ -65,7 +65,7 @@ is(as('app', 'SELECT count(*) FROM sendcampaign.opt_out'), 2, 'a role sees its o
 is(as('boss', 'SELECT count(*) FROM sendcampaign.opt_out'), 2, 'and those of roles that it is a member of');
 is(as('other', 'SELECT count(*) FROM sendcampaign.opt_out'), 0, 'and no others');
 for my $sql (q{INSERT INTO sendcampaign.opt_out (phone, role) VALUES ('x', 'app')}, 'DELETE FROM sendcampaign.opt_out',
-	'UPDATE sendcampaign.opt_out SET phone = NULL', 'TRUNCATE sendcampaign.opt_out')
+	'UPDATE sendcampaign.opt_out SET phone = NULL', 'TRUNCATE sendcampaign.opt_out_data')
 {
 	is(error_as('app', $sql)->{sqlstate}, '42501', "$sql: refused");
 }
@@ -120,7 +120,7 @@ is($run->{error}, '', 'that is no failure');
 	forget();
 	my ($campaign, $job) = hold_campaign($node, $twilio, users => $users);
 	as('other', "SELECT count(sendcampaign.opt_out('+1555' || lpad(i::text, 7, '0'))) FROM generate_series(1, $users) i");
-	my $claimed = $node->safe_psql('postgres', "SELECT sum(cardinality(list_user_ids)) FROM sendcampaign.claim WHERE job_id = $job");
+	my $claimed = $node->safe_psql('postgres', "SELECT sum(cardinality(list_user_ids)) FROM sendcampaign.claim WHERE run_id = ${\ run_of($job)}");
 	cmp_ok($claimed, '<', $users, 'opted out in mid-run: not all are claimed yet');
 	$twilio->set(hold => 0);
 	sent_once($node, $twilio, $campaign, $job, 'opted out in mid-run', total => $users, skipped => $users - $claimed);
@@ -180,11 +180,11 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM sendcampaign.opt_out'), 1,
 forget();
 $node->safe_psql('postgres', q{
 	SET ROLE app; SELECT sendcampaign.opt_out('+15550000001'); RESET ROLE;
-	INSERT INTO sendcampaign.opt_out (phone, role) SELECT '+1777' || lpad(i::text, 7, '0'), 'app' FROM generate_series(1, 200000) i});
+	INSERT INTO sendcampaign.opt_out_data (phone, role) SELECT '+1777' || lpad(i::text, 7, '0'), 'app' FROM generate_series(1, 200000) i});
 sub scans
 {
 	return split /\|/, $node->safe_psql('postgres', q{SELECT seq_scan, seq_tup_read, idx_scan FROM pg_stat_user_tables
-		WHERE relid = 'sendcampaign.opt_out'::regclass});
+		WHERE relid = 'sendcampaign.opt_out_data'::regclass});
 }
 wait_for_no_worker($node);
 my ($seq, $read, $idx) = scans();

@@ -52,7 +52,7 @@ sub fall_asleep
 sub bring_forward
 {
 	my $job = shift;
-	sql("UPDATE sendcampaign.batch SET due = now() WHERE job_id = $job;
+	sql("UPDATE sendcampaign.batch SET due = now() WHERE run_id = ${\ run_of($job)};
 		UPDATE sendcampaign.run SET next_at = now() WHERE job_id = $job; SELECT sendcampaign.wake()");
 }
 sub logged { my ($offset, $what) = @_; return scalar(() = slurp_file($node->logfile, $offset) =~ /$what/g); }
@@ -67,9 +67,9 @@ my $run = fall_asleep($job);
 is("$run->{state} $run->{sent} of $run->{total}", 'running 40 of 60', 'those who are awake get it at once');
 my $ends = sql(qq{SELECT (configuration->'quietHours'->>'to') FROM groups WHERE id = ${\ group_of($campaign)}});
 is(sql(qq{SELECT DISTINCT to_char(due AT TIME ZONE 'UTC', 'HH24:MI:SS') || ' ' || (due > now()) || ' ' || (due < now() + interval '1 day')
-	FROM sendcampaign.batch WHERE job_id = $job}), "$ends true true", 'the others are put off');
-is(sql("SELECT sum(cardinality(list_user_ids)) FROM sendcampaign.batch WHERE job_id = $job"), 20, 'all of them');
-is(sql(qq{SELECT r.next_at = p.next_at, r.next_at = (SELECT min(due) FROM sendcampaign.batch b WHERE b.job_id = r.job_id), p.time_left IS NULL
+	FROM sendcampaign.batch WHERE run_id = ${\ run_of($job)}}), "$ends true true", 'the others are put off');
+is(sql("SELECT sum(cardinality(list_user_ids)) FROM sendcampaign.batch WHERE run_id = ${\ run_of($job)}"), 20, 'all of them');
+is(sql(qq{SELECT r.next_at = p.next_at, r.next_at = (SELECT min(due) FROM sendcampaign.batch b WHERE b.run_id = r.id), p.time_left IS NULL
 	FROM sendcampaign.run r JOIN sendcampaign.progress p USING (job_id) WHERE r.job_id = $job}), 't|t|t', 'and it is shown until when');
 is(sql("SELECT progress FROM ac_background_jobs WHERE id = $job"), 5 + int(40 / 60 * 95), 'as far as the job is concerned');
 is(logged($offset, 'list user \d+ has an unknown time zone "Mars/Olympus"'), 1, 'an unknown zone is told of once');
@@ -87,12 +87,12 @@ is(fall_asleep($job)->{sent}, 40, 'likewise');
 # The night is judged anew: whatever time it was put off to.
 bring_forward($job);
 is(fall_asleep($job)->{sent}, 40, 'due, but in the middle of the night');
-is(sql(qq{SELECT DISTINCT to_char(due AT TIME ZONE 'UTC', 'HH24:MI:SS') FROM sendcampaign.batch WHERE job_id = $job}), $ends,
+is(sql(qq{SELECT DISTINCT to_char(due AT TIME ZONE 'UTC', 'HH24:MI:SS') FROM sendcampaign.batch WHERE run_id = ${\ run_of($job)}}), $ends,
 	'put off once more');
 configure($campaign, hours('-2 hours', '5 hours'));
 bring_forward($job);
 is(fall_asleep($job)->{sent}, 40, 'the night has become longer');
-is(sql(qq{SELECT DISTINCT due > now() + interval '4 hours' FROM sendcampaign.batch WHERE job_id = $job}), 't', 'they are put off for longer');
+is(sql(qq{SELECT DISTINCT due > now() + interval '4 hours' FROM sendcampaign.batch WHERE run_id = ${\ run_of($job)}}), 't', 'they are put off for longer');
 is($twilio->stats->{accepted}, $accepted, 'nobody was woken');
 configure($campaign, hours('1 hours', '2 hours'));
 bring_forward($job);
@@ -121,7 +121,7 @@ $job = start_campaign($node, $campaign);
 is(fall_asleep($job)->{sent}, 0, 'UTC, where no zone is known');
 is(logged($offset, "list user \\d+ has no time zone\n.*DETAIL:  Quiet hours are those of the group's time zone, which is \"UTC\"."), 1, 'which is told of once');
 # and everybody is asleep: nothing was claimed
-is(sql("SELECT count(*), sum(cardinality(list_user_ids)) FROM sendcampaign.batch WHERE job_id = $job"), '3|600', 'as few batches as there were');
+is(sql("SELECT count(*), sum(cardinality(list_user_ids)) FROM sendcampaign.batch WHERE run_id = ${\ run_of($job)}"), '3|600', 'as few batches as there were');
 
 # columns of the application
 sql('ALTER TABLE ac_list_users ADD time_zone text');
@@ -182,7 +182,7 @@ configure($campaign, hours('2 seconds', '2 hours'));
 $job = start_campaign($node, $campaign);
 is(fall_asleep($job)->{sent}, 0, 'asked to come again by night: put off');
 is($twilio->stats->{accepted}, 0, 'nobody was woken');
-is(sql("SELECT count(*) FROM sendcampaign.claim WHERE job_id = $job"), 0, 'nothing is claimed');
+is(sql("SELECT count(*) FROM sendcampaign.claim WHERE run_id = ${\ run_of($job)}"), 0, 'nothing is claimed');
 configure($campaign, "'{}'");
 bring_forward($job);
 sent_once($node, $twilio, $campaign, $job, 'asked to come again', total => 20);
@@ -200,7 +200,7 @@ for my $mode ('immediate', 'fast')
 	$node->stop($mode);
 	$twilio->set('hold' => 0);
 	$node->start;
-	is(sql("SELECT sum(cardinality(list_user_ids)) FROM sendcampaign.batch WHERE job_id = $job AND due > now()"), 20, "$mode: put off all the same");
+	is(sql("SELECT sum(cardinality(list_user_ids)) FROM sendcampaign.batch WHERE run_id = ${\ run_of($job)} AND due > now()"), 20, "$mode: put off all the same");
 	is(sql('SELECT sendcampaign.wake()'), 1, "$mode: woken");
 	is(fall_asleep($job)->{sent}, 20, "$mode: those who are awake get it");
 	$node->restart('immediate') if $mode eq 'immediate';
@@ -237,7 +237,7 @@ my ($awake, $awake_job) = hold_campaign($node, $twilio, users => 30);
 is(run_row($node, $asleep_job)->{sent}, 0, 'asleep beside another run');
 configure($asleep, "'{}'");
 my ($pid) = worker_pids($node);
-sql("UPDATE sendcampaign.batch SET due = now() WHERE job_id = $asleep_job; UPDATE sendcampaign.run SET next_at = now() WHERE job_id = $asleep_job");
+sql("UPDATE sendcampaign.batch SET due = now() WHERE run_id = ${\ run_of($asleep_job)}; UPDATE sendcampaign.run SET next_at = now() WHERE job_id = $asleep_job");
 ok($node->poll_query_until('postgres', "SELECT next_at IS NULL FROM sendcampaign.run WHERE job_id = $asleep_job"), 'it is taken up when it is due');
 is(join(' ', worker_pids($node)), $pid, 'by the same worker');
 $twilio->set(hold => 0);
@@ -258,9 +258,9 @@ my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump.sql';
 $node->command_ok([ 'pg_dump', '-f', $dump, '-d', $node->connstr('postgres') ], 'pg_dump');
 sql('CREATE DATABASE restored');
 $node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', $dump, '-d', $node->connstr('restored') ], 'restored');
-my $batches = "SELECT * FROM sendcampaign.batch ORDER BY job_id, number";
+my $batches = "SELECT * FROM sendcampaign.batch ORDER BY run_id, number";
 is($node->safe_psql('restored', $batches), sql($batches), 'the batches are in the dump');
-my $due = "UPDATE sendcampaign.batch SET due = now() WHERE job_id = $job; UPDATE sendcampaign.run SET next_at = now() WHERE job_id = $job";
+my $due = "UPDATE sendcampaign.batch SET due = now() WHERE run_id = ${\ run_of($job)}; UPDATE sendcampaign.run SET next_at = now() WHERE job_id = $job";
 $node->safe_psql('restored', $due);
 is(wait_for_run($node, $job, db => 'restored', state => 'paused')->{sent}, 20, 'where the copy is due, it is paused');
 is(run_row($node, $job)->{sent}, 20, 'the original sleeps');

@@ -84,7 +84,7 @@ $twilio->set('retry-after' => 0, 'fault:429' => 0);
 
 # It is set, made longer and taken away in mid-run: the next claim has it.
 ($campaign, $job) = hold_campaign($node, $twilio, users => 600);
-my $claimed = sql("SELECT sum(cardinality(list_user_ids)) FROM sendcampaign.claim WHERE job_id = $job");
+my $claimed = sql("SELECT sum(cardinality(list_user_ids)) FROM sendcampaign.claim WHERE run_id = ${\ run_of($job)}");
 set_until($campaign, q{now() - interval '1 s'});
 $twilio->set(hold => 0);
 sent_once($node, $twilio, $campaign, $job, 'set in mid-run', total => 600, skipped => 600 - $claimed);

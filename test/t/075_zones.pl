@@ -63,7 +63,7 @@ my $batches = written('batch');
 $job = start_campaign($node, $campaign);
 fall_asleep($job);
 cmp_ok(written('batch') - $batches, '<=', 30, 'a slow sender: put off in few batches');
-is(sql("SELECT sum(cardinality(list_user_ids)) FROM sendcampaign.batch WHERE job_id = $job"), 1000, 'a slow sender: all are put off');
+is(sql("SELECT sum(cardinality(list_user_ids)) FROM sendcampaign.batch WHERE run_id = ${\ run_of($job)}"), 1000, 'a slow sender: all are put off');
 
 $node->stop;
 is(worker_errors($node), '', 'no worker complained');

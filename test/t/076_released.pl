@@ -28,7 +28,7 @@ for my $link ('https://example.org/survey', undef)
 	$node->reload;
 	$twilio->set(reset => 1, 'retry-after' => 3, 'fault:429' => '#10', 'hold-after' => 1);
 	my $job = start_campaign($node, $campaign);
-	ok($node->poll_query_until('postgres', qq{SELECT count(*) > 0 FROM sendcampaign.batch WHERE job_id = $job AND due > now()}),
+	ok($node->poll_query_until('postgres', qq{SELECT count(*) > 0 FROM sendcampaign.batch WHERE run_id = ${\ run_of($job)} AND due > now()}),
 		"$what: some are put off");
 	my $accepted = $twilio->stats->{accepted};
 	$node->append_conf('postgresql.conf', "sendcampaign.request_timeout = '1s'");
@@ -36,7 +36,7 @@ for my $link ('https://example.org/survey', undef)
 	$twilio->set('hold-after' => 0);
 	$node->start;
 	is($node->safe_psql('postgres', qq{SELECT bool_and(cardinality(list_user_ids) = cardinality(texts)
-			AND cardinality(list_user_ids) = cardinality(phones)) FROM sendcampaign.claim WHERE job_id = $job}),
+			AND cardinality(list_user_ids) = cardinality(phones)) FROM sendcampaign.claim WHERE run_id = ${\ run_of($job)}}),
 		$accepted ? 't' : '', "$what: a claim says as much of each");
 	$node->safe_psql('postgres', qq{UPDATE groups SET configuration = configuration - 'quietHours';
 		UPDATE sendcampaign.batch SET due = now(); UPDATE sendcampaign.run SET next_at = now(); SELECT sendcampaign.wake()});

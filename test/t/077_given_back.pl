@@ -26,8 +26,8 @@ my $node = new_cluster('review', $twilio, conf => qq{
 	  or diag(explain $twilio->stats);
 	$node->safe_psql('postgres', "SET ROLE app; SELECT sendcampaign.pause($job)");
 	wait_for_no_worker($node);
-	diag $node->safe_psql('postgres', "SELECT number, cardinality(list_user_ids) FROM sendcampaign.batch WHERE job_id = $job AND cardinality(list_user_ids) > 240");
-	is($node->safe_psql('postgres', "SELECT sum(cardinality(list_user_ids)) FROM sendcampaign.batch WHERE job_id = $job"), $users, 'all are in batches');
+	diag $node->safe_psql('postgres', "SELECT number, cardinality(list_user_ids) FROM sendcampaign.batch WHERE run_id = ${\ run_of($job)} AND cardinality(list_user_ids) > 240");
+	is($node->safe_psql('postgres', "SELECT sum(cardinality(list_user_ids)) FROM sendcampaign.batch WHERE run_id = ${\ run_of($job)}"), $users, 'all are in batches');
 	$twilio->set('fault:429' => 0);
 	$node->safe_psql('postgres', "SET ROLE app; SELECT sendcampaign.resume($job)");
 	sent_once($node, $twilio, $campaign, $job, 'paused with many waiting');

@@ -183,7 +183,7 @@ my $run = wait_for_run($node, $job, state => 'paused');
 is($run->{state}, 'paused', '100 kB for all of them: the run pauses');
 like($run->{error}, qr/more than sendcampaign.max_failures allows .*21617/, 'and says why');
 wait_for_no_worker($node);
-is($node->safe_psql('postgres', "SELECT count(*) FROM sendcampaign.claim WHERE job_id = $job"), 0, 'nothing is claimed');
+is($node->safe_psql('postgres', "SELECT count(*) FROM sendcampaign.claim WHERE run_id = ${\ run_of($job)}"), 0, 'nothing is claimed');
 $job = start_campaign($node, personal('{{a}}', [ (map { { a => $long } } 1 .. 40), { a => 'fine' } ]));
 $run = wait_for_run($node, $job);
 is("$run->{state} $run->{sent} $run->{failed}", 'completed 1 40', '40 values too long: the others are sent');

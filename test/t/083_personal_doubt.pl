@@ -50,7 +50,7 @@ sub all_once
 	is(scalar(keys %$count) . ' ' . (grep { $_ != 1 } values %$count), "$all 0", "$what: each once");
 	is((grep { my ($phone, $sid) = split /\|/; $sid ne ($sid{$phone} // '') } split /\n/, $in->safe_psql($db,
 		"SELECT phone, sid FROM sendcampaign.message WHERE job_id = $job")), 0, "$what: every SID is right");
-	is($in->safe_psql($db, qq{SELECT (SELECT count(*) FROM sendcampaign.claim WHERE job_id = $job),
+	is($in->safe_psql($db, qq{SELECT (SELECT count(*) FROM sendcampaign.claim WHERE run_id = ${\ run_of($job)}),
 		count(*) FILTER (WHERE data->>'sentCount' = '1') FROM ac_list_users
 		WHERE ac_list_id = (SELECT list_id FROM sendcampaign.run WHERE job_id = $job)}), "0|$all", "$what: counted once, nothing claimed");
 }
@@ -112,7 +112,7 @@ SKIP:
 	wait_for_no_worker($node);
 	$twilio->set('hold' => 0, 'hold-after' => 0);
 	name_users($campaign, 'Bob');
-	is($node->safe_psql('postgres', "SELECT count(*) FROM sendcampaign.claim WHERE job_id = $job AND cardinality(texts) <> cardinality(list_user_ids)"),
+	is($node->safe_psql('postgres', "SELECT count(*) FROM sendcampaign.claim WHERE run_id = ${\ run_of($job)} AND cardinality(texts) <> cardinality(list_user_ids)"),
 		0, 'given back: the claim has a text for each recipient that is left');
 	$node->safe_psql('postgres', 'SELECT sendcampaign.wake()');
 	all_once($job, 'given back');

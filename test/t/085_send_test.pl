@@ -230,7 +230,7 @@ is(application(), $before, 'settled by hand: nothing of the application is touch
 	$restored->init_from_backup($node, 'backup');
 	$restored->start;
 	$restored->safe_psql('postgres', qq{UPDATE groups SET configuration = configuration - 'quietHours' WHERE $group;
-		UPDATE sendcampaign.batch SET due = now() WHERE job_id = $real; UPDATE sendcampaign.run SET next_at = now() WHERE job_id = $real;
+		UPDATE sendcampaign.batch SET due = now() WHERE run_id = ${\ run_of($real)}; UPDATE sendcampaign.run SET next_at = now() WHERE job_id = $real;
 		SELECT sendcampaign.wake()});
 	wait_for_run($restored, $real);
 	is(scalar(bodies_to($author)), 1, 'read back: the test is not sent again');

@@ -123,7 +123,7 @@ is(app(q{SELECT (data->>'sendUntil')::timestamptz BETWEEN now() + interval '19 h
 is(let_cron_call('wake'), 'succeeded', 'wake: called');
 is(run_row($node, $job)->{sent}, 1, 'wake: it is too early');
 set_zone("+1 555 000 002$_", 10) for 2, 3;
-$node->safe_psql('postgres', "UPDATE sendcampaign.batch SET due = now() WHERE job_id = $job; UPDATE sendcampaign.run SET next_at = now() WHERE job_id = $job");
+$node->safe_psql('postgres', "UPDATE sendcampaign.batch SET due = now() WHERE run_id = ${\ run_of($job)}; UPDATE sendcampaign.run SET next_at = now() WHERE job_id = $job");
 is(let_cron_call('wake'), 'succeeded', 'wake: called in the morning');
 my $run = wait_for_run($node, $job);
 is("$run->{state} $run->{sent} of $run->{total}", 'completed 3 of 3', 'morning: all have it');

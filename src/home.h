@@ -1,0 +1,35 @@
+/*-------------------------------------------------------------------------
+ *
+ * home.h
+ *	  Where a run belongs, and how it is known to have stayed there.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SENDCAMPAIGN_HOME_H
+#define SENDCAMPAIGN_HOME_H
+
+/*
+ * As SQL, of a row of sendcampaign.run_data or sendcampaign.batch: has nobody
+ * but the extension written it, here?  Not where it comes from a dump, from
+ * another cluster or from a copy of the table.
+ */
+#define IS_CONTINUOUS "(xmin = written_in)"
+
+/*
+ * Likewise, of a row of sendcampaign.run_data, with the parameters that are
+ * the system identifier (numeric) and the database (oid): was it queued here?
+ * What the owner of the database has loaded was not, whatever it says.
+ */
+#define IS_AT_HOME(system, database_)                                                              \
+	"(system_identifier = " system " AND database = " database_ " AND written_in <> '0'::xid)"
+
+/* The cluster's system identifier as a numeric, palloc'd. */
+extern Datum system_identifier(void);
+
+/*
+ * What tells that commits may have been lost: the timeline, and the backup
+ * that was restored.  Palloc'd.
+ */
+extern char *cluster_history(void);
+
+#endif /* SENDCAMPAIGN_HOME_H */
