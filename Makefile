@@ -2,25 +2,43 @@ EXTENSION = sendcampaign
 EXTVERSION = 1.0
 MODULE_big = sendcampaign
 DATA = sendcampaign--$(EXTVERSION).sql
-OBJS = $(patsubst %.c,%.o,$(wildcard src/*.c))
-LOCAL_HEADERS = $(wildcard src/*.h)
 
-REGRESS = $(patsubst test/sql/%.sql,%,$(wildcard test/sql/*.sql))
-REGRESS_OPTS = --inputdir=test $(if $(TEMP_INSTANCE),--temp-instance=$(TEMP_INSTANCE))
+# Where this file is, which is elsewhere in a VPATH build
+here := $(or $(VPATH),$(patsubst %/,%,$(dir $(firstword $(MAKEFILE_LIST)))))
+# PGXS does not set it where the server was built in its source directory
+ifneq ($(here),.)
+VPATH = $(here)
+endif
+SOURCES := $(wildcard $(here)/src/*.c $(here)/src/*/*.c)
+LOCAL_HEADERS := $(wildcard $(here)/src/*.h $(here)/src/*/*.h)
+$(if $(SOURCES),,$(error There are no sources in $(here)/src))
+OBJS = $(patsubst $(here)/%.c,%.o,$(SOURCES))
+
+REGRESS = $(patsubst $(here)/test/sql/%.sql,%,$(wildcard $(here)/test/sql/*.sql))
+REGRESS_OPTS = --inputdir=$(here)/test $(if $(TEMP_INSTANCE),--temp-instance=$(TEMP_INSTANCE))
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
 
 # COPT=-Werror makes warnings errors, as script/test does
-PG_CPPFLAGS = -DSENDCAMPAIGN_VERSION='"$(EXTVERSION)"'
+PG_CPPFLAGS = -DSENDCAMPAIGN_VERSION='"$(EXTVERSION)"' -I$(here)/src
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
 SHLIB_LINK = -lcurl -lpthread
 
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
+headers := $(shell $(PG_CONFIG) --includedir-server)
+$(if $(wildcard $(headers)/postgres.h),,$(error PostgreSQL's server headers are not in "$(headers)". \
+	On Debian they are in postgresql-server-dev-NN; PG_CONFIG=/path/to/pg_config chooses a server))
 include $(PGXS)
 
-$(OBJS): $(LOCAL_HEADERS)
+# Absolute, or those of the sources would be found by VPATH
+folders := $(addprefix $(CURDIR)/,$(sort $(dir $(OBJS))))
+
+$(OBJS): $(LOCAL_HEADERS) | $(folders)
+
+$(folders):
+	mkdir -p $@
 
 .PHONY: twilio
 twilio:
-	$(MAKE) -C test/twilio
+	$(MAKE) -C $(here)/test/twilio

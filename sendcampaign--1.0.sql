@@ -154,10 +154,15 @@ CREATE TABLE sendcampaign.opt_out_data (
     group_id bigint,
     reason text,
     role name NOT NULL,
+    role_oid oid NOT NULL,
+    system_identifier numeric NOT NULL
+        DEFAULT (pg_catalog.pg_control_system()).system_identifier::numeric,
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
-    UNIQUE NULLS NOT DISTINCT (phone, schema, group_id)
+    UNIQUE NULLS NOT DISTINCT (phone, schema, group_id, role_oid)
 );
-COMMENT ON TABLE sendcampaign.opt_out_data IS 'Opt-outs, as the extension keeps them; people read sendcampaign.opt_out';
+COMMENT ON TABLE sendcampaign.opt_out_data IS 'Opt-outs, as the extension keeps them; people read sendcampaign.opt_out. Each role has rows of its own, and a phone has opted out as long as there is one';
+COMMENT ON COLUMN sendcampaign.opt_out_data.role_oid IS 'The role itself, whatever it is named; its name counts only in another cluster';
+COMMENT ON COLUMN sendcampaign.opt_out_data.system_identifier IS 'Cluster in which the row was written';
 
 CREATE SEQUENCE sendcampaign.test_job_id AS bigint INCREMENT -1 MAXVALUE -1 START -1;
 COMMENT ON SEQUENCE sendcampaign.test_job_id IS
@@ -243,12 +248,31 @@ COMMENT ON COLUMN sendcampaign.message.created_at IS 'When the outcome was first
 COMMENT ON COLUMN sendcampaign.message.updated_at IS 'When it was last recorded';
 COMMENT ON COLUMN sendcampaign.message.run_id IS 'Run, in sendcampaign.run';
 
+-- Whom they stop, and who has written them down, sees them.  No code of the
+-- application runs for it: a table of groups counts where the role may read
+-- all of its rows.  The right to INSERT means that a role may opt out phones of
+-- all groups; nobody inserts through the view, as it does not have role_oid.
 CREATE VIEW sendcampaign.opt_out WITH (security_barrier = true) AS
 SELECT o.phone, o.schema, o.group_id, o.reason, o.role, o.created_at
 FROM sendcampaign.opt_out_data o
-WHERE EXISTS (SELECT FROM pg_catalog.pg_roles p
-              WHERE p.rolname OPERATOR(pg_catalog.=) o.role
-                AND pg_catalog.pg_has_role(p.oid, 'MEMBER'));
+WHERE CASE WHEN o.group_id IS NULL
+           THEN (SELECT pg_catalog.has_function_privilege(
+                     '@extschema@.send_campaign(bigint, bigint)', 'EXECUTE'))
+           ELSE o.schema OPERATOR(pg_catalog.=) ANY (
+               SELECT n.nspname
+               FROM pg_catalog.pg_class c
+               JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+               WHERE c.relname OPERATOR(pg_catalog.=) 'groups'
+                 AND c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p', 'f']::"char"[])
+                 AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+                 AND pg_catalog.has_any_column_privilege(c.oid, 'SELECT')
+                 AND NOT pg_catalog.row_security_active(c.oid)) END
+   OR CASE WHEN o.system_identifier OPERATOR(pg_catalog.=)
+                (SELECT c.system_identifier::numeric FROM pg_catalog.pg_control_system() c)
+           THEN pg_catalog.pg_has_role(o.role_oid, 'MEMBER')
+           ELSE EXISTS (SELECT FROM pg_catalog.pg_roles p
+                        WHERE p.rolname OPERATOR(pg_catalog.=) o.role
+                          AND pg_catalog.pg_has_role(p.oid, 'MEMBER')) END;
 COMMENT ON VIEW sendcampaign.opt_out IS 'Phones that get no more messages: of one group, or at all';
 COMMENT ON COLUMN sendcampaign.opt_out.phone IS 'Number in E.164 form';
 COMMENT ON COLUMN sendcampaign.opt_out.schema IS 'Schema of the application''s tables that the group is in; null for all';
@@ -350,14 +374,21 @@ RETURNS boolean
 AS 'MODULE_PATHNAME', 'sendcampaign_opt_out'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION sendcampaign.opt_out(text, bigint, text) IS
-'A phone gets no more messages, of one group or at all; false where that was so already';
+'A phone gets no more messages, of one group that the role may see, or of all, which takes the right to INSERT on sendcampaign.opt_out; false where the role has written that down already';
 
 CREATE FUNCTION sendcampaign.opt_in(phone text, group_id bigint DEFAULT NULL)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'sendcampaign_opt_in'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION sendcampaign.opt_in(text, bigint) IS
-'A phone gets messages again, of one group or of all; false where it had not opted out';
+'Takes back what the role, or a role that it is a member of, has written down of a phone, for one group or for all; false where that is nothing';
+
+CREATE FUNCTION sendcampaign.opt_outs(group_id bigint)
+RETURNS TABLE (phone text, "all" boolean, reason text, role name, created_at timestamptz)
+AS 'MODULE_PATHNAME', 'sendcampaign_opt_outs'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION sendcampaign.opt_outs(bigint) IS
+'Phones that get no messages of a group that the role may see, whoever has written them down; "all": nor of any other';
 
 CREATE FUNCTION sendcampaign.preview(campaign_id bigint, "limit" bigint DEFAULT 10)
 RETURNS TABLE (list_user_id bigint, phone text, sender text, text text, encoding text,
@@ -433,7 +464,34 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     missing record;
+    foreign_table record;
 BEGIN
+    -- code of tables runs as whoever sends: it must be nobody's who could not
+    -- do all that this role can anyway (whether a member may be so by SET ROLE
+    -- is a question of its own from 16 on)
+    SELECT c.relname AS name, o.rolname AS owner, me.rolname AS caller INTO foreign_table
+    FROM pg_class c
+    JOIN pg_namespace s ON s.oid = c.relnamespace
+    JOIN pg_database d ON d.datname = current_database()
+    JOIN pg_roles o ON o.oid = CASE WHEN c.relowner = 'pg_database_owner'::regrole
+                                    THEN d.datdba ELSE c.relowner END
+    JOIN pg_roles me ON me.rolname = current_user
+    WHERE s.nspname = create_tables.schema
+      AND c.relname IN ('groups', 'ac_lists', 'ac_campaigns', 'ac_list_users', 'ac_background_jobs')
+      AND NOT o.rolsuper AND o.oid <> me.oid
+      AND (me.rolsuper OR NOT (pg_has_role(o.oid, me.oid, 'USAGE')
+           OR pg_has_role(o.oid, me.oid, CASE WHEN current_setting('server_version_num')::integer < 160000
+                                              THEN 'MEMBER' ELSE 'SET' END)))
+    ORDER BY c.relname LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'table "%.%" belongs to role "%"', create_tables.schema,
+                foreign_table.name, foreign_table.owner
+            USING ERRCODE = 'insufficient_privilege',
+                DETAIL = format('Its triggers, defaults and policies would run with the rights of role "%s"'
+                    ' when that uses it.', foreign_table.caller),
+                HINT = 'Have that role create all of the tables, choose another schema,'
+                    ' or change the table''s owner.';
+    END IF;
     FOR missing IN
         SELECT t.name, t.columns
         FROM (VALUES

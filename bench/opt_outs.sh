@@ -8,9 +8,9 @@ rounds=4
 
 # Half of them are of the list's group, the others of all.
 create_opt_outs() {
-    sql "INSERT INTO sendcampaign.opt_out_data (phone, schema, group_id, role)
+    sql "INSERT INTO sendcampaign.opt_out_data (phone, schema, group_id, role, role_oid)
         SELECT '+1555' || lpad(n::text, 7, '0') || '5', CASE WHEN n % 2 = 0 THEN 'public'::name END,
-               CASE WHEN n % 2 = 0 THEN (SELECT max(id) FROM groups) END, 'app'
+               CASE WHEN n % 2 = 0 THEN (SELECT max(id) FROM groups) END, 'app', 'app'::regrole
         FROM generate_series(1, $messages) n"
     sql 'VACUUM ANALYZE sendcampaign.opt_out'
     sql 'CHECKPOINT'

@@ -12,6 +12,8 @@ CREATE EXTENSION sendcampaign;
 CREATE ROLE app LOGIN;
 GRANT CREATE ON SCHEMA public TO app;
 GRANT USAGE ON SCHEMA sendcampaign TO app;
+GRANT EXECUTE ON ALL ROUTINES IN SCHEMA sendcampaign TO app;
+GRANT EXECUTE ON FUNCTION send_campaign TO app;
 SET ROLE app;
 DO 'BEGIN PERFORM sendcampaign.create_tables(); END';
 RESET ROLE;

@@ -7,7 +7,10 @@ work=               # temporary directory
 job=                # process group
 log=                # of what quietly() runs
 default_conf=       # file to be put back as its package has it
-missing=()
+missing=()          # packages
+optional=()         # packages, if there are such
+sanitize=           # options of the compiler
+user=               # who builds and runs everything
 PATH=$PATH:/usr/sbin:/sbin
 
 die() { echo "$*" >&2; exit 1; }
@@ -45,23 +48,48 @@ need() {
     fi
 }
 
-# The newest version from 15 to 18 that is installed, else that apt has.
+# PostgreSQL 15 to 18: that of PG_CONFIG, else the newest installed, else the
+# newest that apt has. Sets pg_version, pg_config and bindir.
 find_postgres() {
     if [ -n "$pg_config" ]; then
-        pg_version=$("$pg_config" --version | grep -oE '[0-9]+' | head -n 1)
-        bindir=$("$pg_config" --bindir)
+        find_given_postgres
         return
     fi
-    pg_version=$(compgen -G '/usr/lib/postgresql/1[5-8]/bin/postgres' | cut -d/ -f5 | sort -n | tail -n 1 || true)
+    pg_version=$(newest_installed)
     [ -n "$pg_version" ] || pg_version=$(newest_in_apt)
     if [ -z "$pg_version" ]; then
         quietly 'Updating the list of packages' apt update
         updated=yes
         pg_version=$(newest_in_apt)
     fi
-    [ -n "$pg_version" ] || die 'PostgreSQL 15 to 18 is needed, and apt has none of them'
+    [ -n "$pg_version" ] || die 'PostgreSQL 15 to 18 is needed, and apt has none of them. https://wiki.postgresql.org/wiki/Apt has all of them.'
     bindir=/usr/lib/postgresql/$pg_version/bin
     pg_config=$bindir/pg_config
+}
+
+find_given_postgres() {
+    local given=$pg_config
+    pg_config=$(command -v "$given") || die "PG_CONFIG: there is no program $given"
+    pg_config=$(realpath "$pg_config")
+    pg_version=$("$pg_config" --version | grep -oE '[0-9]+' | head -n 1)
+    bindir=$("$pg_config" --bindir)
+    # that of libpq-dev means another version as soon as one is installed
+    ! is_packaged || pg_config=$bindir/pg_config
+}
+
+# Is it one of Debian's packages, which can be installed if it is not there?
+is_packaged() { [ "$bindir" = "/usr/lib/postgresql/$pg_version/bin" ]; }
+
+# One that is complete before one without headers, before headers alone.
+newest_installed() {
+    local version score best='' best_score=1
+    for version in {15..18}; do
+        score=0
+        [ ! -e "/usr/lib/postgresql/$version/bin/postgres" ] || score=2
+        [ ! -e "/usr/include/postgresql/$version/server/postgres.h" ] || score=$((score + 1))
+        [ "$score" -lt "$best_score" ] || best=$version best_score=$score
+    done
+    echo "$best"
 }
 
 newest_in_apt() {
@@ -76,18 +104,40 @@ need_to_build() {
     need libc6-dev '/usr/include/stdio.h'
     need libcurl4-openssl-dev '/usr/include/*/curl/curl.h'
     need libmicrohttpd-dev '/usr/include/microhttpd.h'
-    need "postgresql-$pg_version" "$bindir/postgres"
-    need "postgresql-server-dev-$pg_version" "$("$pg_config" --includedir-server 2>/dev/null || echo "/usr/include/postgresql/$pg_version/server")/postgres.h"
+    if is_packaged; then
+        need "postgresql-$pg_version" "$bindir/postgres"
+        need "postgresql-server-dev-$pg_version" "/usr/include/postgresql/$pg_version/server/postgres.h"
+    else
+        expect "$bindir/postgres" 'its server'
+        expect "$("$pg_config" --includedir-server)/postgres.h" "its server's headers"
+        expect "$("$pg_config" --pgxs)" 'what extensions are built with'
+    fi
 }
 
+# Of a server that is no package of Debian's: is it complete?
+expect() { [ -e "$1" ] || die "$pg_config is of a PostgreSQL without $2: $1 is missing"; }
+
 need_to_test() {
-    need "postgresql-$pg_version-cron" "/usr/share/postgresql/$pg_version/extension/pg_cron.control"
     need libipc-run-perl '/usr/share/perl5/IPC/Run.pm'
     need perl prove
     need nghttp2-proxy nghttpx
     need openssl openssl
     need nodejs node
     need npm npm
+    if is_packaged; then
+        need_if_there_is "postgresql-$pg_version-cron" "/usr/share/postgresql/$pg_version/extension/pg_cron.control"
+    else
+        expect "$(pgxs)/src/test/regress/pg_regress" 'pg_regress'
+        expect "$(pgxs)/src/test/perl/PostgreSQL/Test/Cluster.pm" 'its modules for tests (configure --enable-tap-tests)'
+    fi
+}
+
+pgxs() { local file; file=$("$pg_config" --pgxs); echo "${file%/src/makefiles/pgxs.mk}"; }
+
+# The same for a package that some distributions do not have: tests that want
+# it are skipped there.
+need_if_there_is() {
+    compgen -G "$2" >/dev/null || optional+=("$1")
 }
 
 # Debian's server package would create a cluster and start it.
@@ -113,16 +163,25 @@ install_packages() {
 }
 
 install_missing() {
-    [ ${#missing[@]} -gt 0 ] || return 0
+    local package
+    [ ${#missing[@]} -gt 0 ] || [ ${#optional[@]} -gt 0 ] || return 0
     [ -n "${updated:-}" ] || quietly 'Updating the list of packages' apt update
-    quietly "Installing ${missing[*]}" install_packages "${missing[@]}"
+    for package in "${optional[@]}"; do
+        if apt-cache show "$package" >/dev/null 2>&1; then
+            missing+=("$package")
+        else
+            echo "There is no package $package: its tests are skipped"
+        fi
+    done
+    [ ${#missing[@]} = 0 ] || quietly "Installing ${missing[*]}" install_packages "${missing[@]}"
 }
 
 # All that follows is done by an unprivileged user: PostgreSQL refuses root.
 # No process stays between, which runuser's would for 2 s after an end.
 as_user() {
     if [ "$EUID" = 0 ]; then
-        setpriv --reuid postgres --regid postgres --init-groups "$@"
+        [ -n "$user" ] || user=$(id -un postgres 2>/dev/null || echo nobody)
+        setpriv --reuid "$user" --regid "$(id -g "$user")" --init-groups "$@"
     else
         "$@"
     fi
@@ -160,39 +219,87 @@ clean_up() {
         kill -QUIT "$pid" 2>/dev/null || continue
         while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
     done < <(find "$work" -name postmaster.pid 2>/dev/null)
+    chmod -R u+rwX "$work"
     rm -rf "$work"
 }
 trap clean_up EXIT
 trap 'echo; exit 130' INT
 trap 'exit 143' TERM HUP
 
+# Below the first of these in which the user can run a program. The paths of
+# sockets in it have to be short.
 make_work_directory() {
-    work=$(mktemp -d /tmp/sendcampaign.XXXXXX)
-    [ "$EUID" != 0 ] || chown postgres "$work"
+    local parent
+    for parent in "${TMPDIR:-}" /tmp /var/tmp; do
+        [[ $parent == /* && ${#parent} -le 50 ]] || continue
+        ! can_work_in "$parent" || break
+    done
+    [ -n "$work" ] || die "No program can be run in ${TMPDIR:+$TMPDIR, }/tmp or /var/tmp (are they mounted noexec?). \
+TMPDIR may name another directory, whose path has no more than 50 characters."
     # neither the caller's settings for PostgreSQL nor his language
     unset "${!PG@}" "${!LC_@}" LANGUAGE
-    export LANG=C.UTF-8 TMPDIR=$work PATH=$bindir:$PATH
+    export LANG=C.UTF-8 TMPDIR=$work
     cd "$work"
+}
+
+can_work_in() {
+    work=$(mktemp -d "$1/sendcampaign.XXXXXX" 2>/dev/null) || return 1
+    as_user true
+    [ "$EUID" != 0 ] || chown "$user" "$work"
+    ! { as_user cp "$(type -P true)" "$work/try" && as_user "$work/try"; } 2>/dev/null || return 0
+    rm -rf "$work"
+    work=
+    return 1
+}
+
+# Files, below a directory, as another user's may be: as ours, below another.
+copy() {
+    local from=$1 to=$2
+    shift 2
+    as_user mkdir -p "$to"
+    tar -C "$from" --mode=u+rwX,go+rX -c "$@" | as_user tar -C "$to" --no-same-owner -x
 }
 
 # A copy is built, and installed below the temporary directory.
 build() {
-    local copy=$work/sendcampaign install=$work/install
-    as_user mkdir "$copy"
-    tar -C "$root" --exclude-vcs --exclude='*.o' --exclude='*.so' --exclude=node_modules -c . |
-        as_user tar -C "$copy" --no-same-owner -x
-    as_user make -s -C "$copy" PG_CONFIG="$pg_config" COPT="-Werror ${debug_points:-}" with_llvm=no all
-    as_user make -s -C "$copy" PG_CONFIG="$pg_config" with_llvm=no DESTDIR="$install" install
-    as_user make -s -C "$copy/test/twilio"
+    local copy=$work/sendcampaign flags="-Werror ${debug_points:-} $sanitize" tools=()
+    [ -z "$sanitize" ] || tools=(CC=gcc)
+    copy "$root" "$copy" --exclude-vcs --exclude='*.o' --exclude='*.so' --exclude=node_modules .
+    copy_server
+    as_user make -s -C "$copy" PG_CONFIG="$pg_config" COPT="$flags" "${tools[@]}" with_llvm=no all
+    as_user make -s -C "$copy" PG_CONFIG="$pg_config" COPT="$flags" "${tools[@]}" with_llvm=no \
+        DESTDIR="$work/install" install
+    as_user make -s -C "$copy/test/twilio" CFLAGS_EXTRA="$sanitize"
 }
 
-# Settings with which a server finds what build() has installed.
-settings_for_build() {
-    local install=$work/install
-    if [ "$pg_version" -ge 18 ]; then
-        echo "extension_control_path = '$install$("$pg_config" --sharedir):\$system'"
-    else
-        echo "extension_destdir = '$install'"
-    fi
-    echo "dynamic_library_path = '$install$("$pg_config" --pkglibdir):\$libdir'"
+# A server finds its files from where its program is: one that is copied, with
+# them, needs nothing else to find an extension that is installed beside it.
+# Not the bitcode, which may be of another build of this extension.
+copy_server() {
+    local programs
+    programs=$(cd "$bindir" && shopt -s nullglob && echo postgres initdb psql pg* create* drop* {cluster,reindex,vacuum}db*)
+    copy "$bindir" "$work/install$bindir" -h $programs
+    copy / "$work/install" -h --exclude=bitcode ".$("$pg_config" --pkglibdir)" ".$("$pg_config" --sharedir)"
+    bindir=$work/install$bindir
+    [ -z "$sanitize" ] || preload_sanitizer
+    PATH=$bindir:$PATH
+}
+
+# The sanitizers' library has to be the first one that a process loads, which
+# takes more than loading ours: "postgres" is a script that sees to it. A first
+# report ends the process, and is found in the folder "reports".
+# Translations are bound by nobody: with GCC 12's library, a constructor that
+# binds its own (libgpg-error's, which Debian's server comes with) breaks the
+# lock that this takes, and the next to do so waits for ever.
+preload_sanitizer() {
+    local libraries options="log_path=$work/reports/report:abort_on_error=1:halt_on_error=1:handle_abort=0"
+    as_user mkdir "$work/reports"
+    echo 'char *bindtextdomain(const char *d, const char *n) { return (char *) n; }' |
+        as_user gcc -shared -fPIC -w -x c -o "$work/unbound.so" -
+    libraries="$(realpath "$(gcc -print-file-name=libasan.so)") $work/unbound.so"
+    as_user mv "$bindir/postgres" "$bindir/postgres.real"
+    printf '#!/bin/bash\nLD_PRELOAD="%s" exec -a "$0" "$0.real" "$@"\n' "$libraries" | as_user tee "$bindir/postgres" >/dev/null
+    as_user chmod 755 "$bindir/postgres"
+    export ASAN_OPTIONS=$options:detect_leaks=0:detect_stack_use_after_return=0:allocator_may_return_null=1:quarantine_size_mb=16
+    export UBSAN_OPTIONS=$options:print_stacktrace=1
 }

@@ -14,6 +14,12 @@
 #include "classify.h"
 #include "json.h"
 #include "mb/pg_wchar.h"
+#include "request.h"
+
+/* No code of Twilio's and no message has more. */
+#define MAX_CODE		999999
+#define MAX_SEGMENTS	1000
+#define MAX_ERROR_BYTES 500
 
 typedef struct CodeClass
 {
@@ -118,6 +124,15 @@ typedef struct Answer
 	int			segments;
 } Answer;
 
+/* A number from 1 to the greatest that makes sense; 0 for others. */
+static int
+read_number(const char *value, int greatest)
+{
+	long number = strtol(value, NULL, 10);
+
+	return number > 0 && number <= greatest ? (int) number : 0;
+}
+
 static void
 answer_member(void *arg, int depth, const char *key, const char *value)
 {
@@ -128,11 +143,11 @@ answer_member(void *arg, int depth, const char *key, const char *value)
 	if (strcmp(key, "sid") == 0)
 		answer->sid = value;
 	else if (strcmp(key, "code") == 0)
-		answer->code = atoi(value);
+		answer->code = read_number(value, MAX_CODE);
 	else if (strcmp(key, "message") == 0)
 		answer->message = value;
 	else if (strcmp(key, "num_segments") == 0)
-		answer->segments = atoi(value);
+		answer->segments = read_number(value, MAX_SEGMENTS);
 }
 
 /* A refusal without a code that we know. */
@@ -199,11 +214,11 @@ classify_answer(const HttpResponse *response, Verdict *verdict)
 			memset(&answer, 0, sizeof(answer));
 		classify_refusal(&answer, response->status, verdict);
 	}
-	else if (valid && answer.sid && answer.sid[0])
+	else if (valid && answer.sid && sid_is_valid(answer.sid))
 	{
 		verdict->kind = VERDICT_SENT;
 		verdict->sid = pstrdup(answer.sid);
-		verdict->segments = Max(answer.segments, 0);
+		verdict->segments = answer.segments;
 	}
 	else
 	{
@@ -215,17 +230,24 @@ classify_answer(const HttpResponse *response, Verdict *verdict)
 	}
 }
 
-/* What the database can store: its own encoding, or at least ASCII. */
+/*
+ * What the database can store, in its own encoding or at least in ASCII, and
+ * people can read: in one line, and not too long.
+ */
 static void
 make_storable(char *text)
 {
-	bool valid = GetDatabaseEncoding() == PG_UTF8 &&
-				 pg_verify_mbstr(PG_UTF8, text, strlen(text), true);
+	int	 length = strlen(text);
+	bool valid = GetDatabaseEncoding() == PG_UTF8 && pg_verify_mbstr(PG_UTF8, text, length, true);
 
-	for (; *text; text++)
+	if (length > MAX_ERROR_BYTES)
+		text[valid ? pg_mbcliplen(text, length, MAX_ERROR_BYTES) : MAX_ERROR_BYTES] = '\0';
+	for (unsigned char *c = (unsigned char *) text; *c; c++)
 	{
-		if (IS_HIGHBIT_SET(*text) && !valid)
-			*text = '?';
+		if (IS_HIGHBIT_SET(*c) && !valid)
+			*c = '?';
+		else if (*c < ' ' || *c == 0x7f)
+			*c = ' ';
 	}
 }
 

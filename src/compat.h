@@ -13,10 +13,12 @@
 #include "common/jsonapi.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
+#include "storage/proc.h"
 #if PG_VERSION_NUM >= 180000
 #include "storage/waiteventset.h"
 #endif
 #include "utils/acl.h"
+#include "utils/guc_tables.h"
 #include "utils/memutils.h"
 #include "utils/wait_event.h"
 
@@ -63,6 +65,48 @@ compat_can_use_schema(Oid schema, Oid role)
 	return object_aclcheck(NamespaceRelationId, schema, role, ACL_USAGE) == ACLCHECK_OK;
 #else
 	return pg_namespace_aclcheck(schema, role, ACL_USAGE) == ACLCHECK_OK;
+#endif
+}
+
+/* Has a role the rights of another one, or can it take them with SET ROLE? */
+static inline bool
+compat_can_act_as(Oid member, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return has_privs_of_role(member, role) || member_can_set_role(member, role);
+#else
+	return is_member_of_role(member, role);
+#endif
+}
+
+/* The role that set a setting in this session; the bootstrap superuser for others. */
+static inline Oid
+compat_who_set(const char *name)
+{
+#if PG_VERSION_NUM >= 160000
+	struct config_generic *setting = find_option(name, false, true, WARNING);
+
+	return setting ? setting->srole : InvalidOid;
+#else
+	struct config_generic **settings = get_guc_variables();
+
+	for (int i = 0; i < GetNumConfigOptions(); i++)
+	{
+		if (strcmp(settings[i]->name, name) == 0)
+			return settings[i]->srole;
+	}
+	return InvalidOid;
+#endif
+}
+
+/* The current transaction, of this session or process. */
+static inline LocalTransactionId
+compat_local_transaction(void)
+{
+#if PG_VERSION_NUM >= 170000
+	return MyProc->vxid.lxid;
+#else
+	return MyProc->lxid;
 #endif
 }
 

@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "compat.h"
 #include "control.h"
 #include "finish.h"
 #include "fmgr.h"
@@ -43,7 +44,7 @@ fail_no_run(int64 job_id)
 bool
 is_for_caller(Oid role)
 {
-	return superuser() || (OidIsValid(role) && is_member_of_role(GetUserId(), role));
+	return superuser() || (OidIsValid(role) && compat_can_act_as(GetUserId(), role));
 }
 
 void
@@ -116,6 +117,8 @@ sendcampaign_settle(PG_FUNCTION_ARGS)
 	Datum		id = Int64GetDatum(list_user_id);
 	LockedRun	run;
 	AppTables  *tables;
+	Oid			role;
+	bool		told;
 	ActingScope scope;
 
 	check_writable("sendcampaign.settle()");
@@ -123,13 +126,12 @@ sendcampaign_settle(PG_FUNCTION_ARGS)
 	lock_run(PG_GETARG_INT64(0), &run);
 	tables = tables_open(run.schema);
 	settle_message(&run, list_user_id, sent);
-	if (!OidIsValid(run.role))
-		run.role = GetUserId(); /* it was dropped: only a superuser comes here */
-	act_as(run.role, &scope);
-	if (sent && !run.is_test) /* a test is counted nowhere */
+	role = run.role;
+	told = act_for_run(tables, &role, &scope);
+	if (told && sent && !run.is_test) /* a test is counted nowhere */
 		tables_count_sent(tables, make_array(&id, NULL, 1, INT8OID));
-	report_settled(tables, run.id, run.job_id);
-	act_as_caller(run.role, &scope);
+	report_settled(told ? tables : NULL, run.id, run.job_id);
+	act_as_caller(role, &scope);
 	tables_close(tables);
 	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");
 	PG_RETURN_VOID();
@@ -259,13 +261,12 @@ cancel_in_queue(const LockedRun *run)
 {
 	AppTables  *tables = tables_open(run->schema);
 	Oid			role = run->role;
+	bool		told;
 	ActingScope scope;
 
-	if (!OidIsValid(role))
-		role = GetUserId(); /* it was dropped: only a superuser comes here */
 	write_state(run, "paused_from = NULL, total = 0", "cancelled");
-	act_as(role, &scope);
-	end_cancelled_in_queue(tables, run->id, run->job_id);
+	told = act_for_run(tables, &role, &scope);
+	end_cancelled_in_queue(told ? tables : NULL, run->id, run->job_id);
 	act_as_caller(role, &scope);
 	tables_close(tables);
 }

@@ -305,7 +305,8 @@ report_settled(AppTables *tables, int64 id, int64 job_id)
 		return; /* it will say so when it ends */
 	report.progress = -1;
 	report.error = error;
-	write_job_end(&run);
+	if (tables)
+		write_job_end(&run);
 }
 
 void

@@ -26,7 +26,10 @@ extern void finish_run(Run *run, bool careful);
 /* The same for one that was cancelled; what is left of it is skipped. */
 extern void end_cancelled(Run *run, bool careful);
 
-/* The same for one that was never begun, in its caller's transaction. */
+/*
+ * The same for one that was never begun, in its caller's transaction; with no
+ * tables the application is not told.
+ */
 extern void end_cancelled_in_queue(AppTables *tables, int64 id, int64 job_id);
 
 /* Writes that the run has failed, and why; sets run->stop_recorded. */
@@ -47,7 +50,7 @@ extern void pause_halted(Run *run);
 /* The job of a run that had ended is at work again. */
 extern void report_reopened(AppTables *tables, int64 id, int64 job_id);
 
-/* After sendcampaign.settle(): the counts and summary of a run that has ended. */
+/* After sendcampaign.settle(), likewise: counts and summary of a run that has ended. */
 extern void report_settled(AppTables *tables, int64 id, int64 job_id);
 
 /* Tells the job that the extension is gone.  Throws. */

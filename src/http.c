@@ -4,7 +4,7 @@
  *	  Many HTTP requests in flight at once: libcurl's multi interface,
  *	  waited for together with the process latch.
  *
- * Three rules keep this safe inside a PostgreSQL process.
+ * Four rules keep this safe inside a PostgreSQL process.
  *
  * No longjmp may pass through libcurl: callbacks never call anything that
  * can ereport, and write only into memory that malloc gave.
@@ -15,6 +15,13 @@
  * which libcurl calls each time just before a request's first byte leaves,
  * refuses the second time.  The same call tells us whether a failed request
  * can have reached the server at all.
+ *
+ * Each request has a handle of its own, made for it and freed after it, and
+ * only connections are used again: it costs little, and nothing of an answer
+ * can reach the next one.  From libcurl 7.84 to 8.0, a handle that is used
+ * again keeps a pointer into the headers of its last answer, which are freed;
+ * the first header line of the next answer follows it if it begins with a
+ * blank.
  *
  * Threads that libcurl starts (for name look-ups) inherit our signal mask
  * and must not run PostgreSQL's handlers: every call that can start one
@@ -30,11 +37,13 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "answer_headers.h"
 #include "common/base64.h"
 #include "compat.h"
 #include "http.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
+#include "parking.h"
 #include "portability/instr_time.h"
 #include "storage/fd.h"
 #include "storage/latch.h"
@@ -45,19 +54,20 @@
 #define KEEP_RESPONSE  (32 * 1024)
 #define EVENTS_AT_ONCE 128
 
-/* One request and its answer; reused, as setting up a handle is dear. */
+/* One request and its answer; reused, all but the handle. */
 typedef struct Exchange
 {
 	slist_node		   node; /* in idle_exchanges */
-	CURL			  *easy;
+	CURL			  *easy; /* NULL where idle */
 	void			  *tag;
 	int				   begun; /* times the request began to leave */
-	char			  *url;	  /* what the handle is set to, malloc'd */
-	char			  *user;
+	Parked			   parked;
+	char			  *user; /* whose headers these are; malloc'd */
 	char			  *password;
-	char			  *ca_file;
 	struct curl_slist *headers;
-	StringInfoData	   body;   /* of the request */
+	StringInfoData	   body; /* of the request */
+	AnswerHeaders	   answer_headers;
+	bool			   headers_too_long;
 	char			  *answer; /* malloc'd */
 	size_t			   answer_length;
 	size_t			   answer_size;
@@ -110,12 +120,14 @@ find_socket(curl_socket_t fd)
 	return fd < num_sockets && sockets[fd].open ? &sockets[fd] : NULL;
 }
 
-/* libcurl opens a connection. */
+/* libcurl opens a connection for this request. */
 static curl_socket_t
 on_open(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
+	Exchange	 *x = arg;
 	curl_socket_t fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 
+	unpark(&x->parked);
 	if (fd >= num_sockets)
 	{
 		int		wanted = Max(2 * num_sockets, fd + 64);
@@ -227,12 +239,25 @@ on_answer(char *data, size_t size, size_t count, void *arg)
 	return length;
 }
 
+/* A header line of an answer, or a trailer. */
+static size_t
+on_header(char *data, size_t size, size_t count, void *arg)
+{
+	Exchange *x = arg;
+
+	if (take_header(&x->answer_headers, data, size * count))
+		return size * count;
+	x->headers_too_long = true;
+	return 0; /* ends the transfer */
+}
+
 /* Just before a request's first byte leaves: once, and never again. */
 static int
 on_request(void *arg, char *remote_ip, char *local_ip, int remote_port, int local_port)
 {
 	Exchange *x = arg;
 
+	parked_begins(&x->parked);
 	return x->begun++ == 0 ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
 }
 
@@ -266,18 +291,22 @@ http_init(void)
 	AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, epoll_fd, NULL, NULL);
 }
 
-/* Options that stay the same for all requests of a handle. */
+/* Options that are the same for all requests. */
 static void
 set_up_easy(Exchange *x)
 {
 	CURL *easy = x->easy;
+
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, x);
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, x->error);
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_answer);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, x);
+	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
+	curl_easy_setopt(easy, CURLOPT_HEADERDATA, x);
 	curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_request);
 	curl_easy_setopt(easy, CURLOPT_PREREQDATA, x);
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, x);
 	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close);
 
 	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "https,http");
@@ -285,7 +314,7 @@ set_up_easy(Exchange *x)
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
 	curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
-	curl_easy_setopt(easy, CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2);
+	curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
 }
 
 /* NULL where descriptors or memory have run out. */
@@ -302,29 +331,25 @@ get_exchange(void)
 	if (!AcquireExternalFD())
 		return NULL;
 	x = MemoryContextAllocZero(TopMemoryContext, sizeof(Exchange));
-	x->easy = curl_easy_init();
-	if (x->easy == NULL)
-	{
-		ReleaseExternalFD();
-		pfree(x);
-		return NULL;
-	}
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	initStringInfo(&x->body);
 	MemoryContextSwitchTo(old);
-	set_up_easy(x);
 	return x;
 }
 
-/* Sets a string option unless the handle has that value already. */
+/* The handle goes, and the memory of a large answer. */
 static void
-set_string(Exchange *x, CURLoption option, char **current, const char *value)
+give_back(Exchange *x)
 {
-	if (*current != NULL && value != NULL && strcmp(*current, value) == 0)
-		return;
-	free(*current);
-	*current = value ? strdup(value) : NULL;
-	curl_easy_setopt(x->easy, option, value);
+	curl_easy_cleanup(x->easy);
+	x->easy = NULL;
+	if (x->answer_size > KEEP_RESPONSE)
+	{
+		free(x->answer);
+		x->answer = NULL;
+		x->answer_size = 0;
+	}
+	slist_push_head(&idle_exchanges, &x->node);
 }
 
 /* "Authorization: Basic ...", palloc'd. */
@@ -345,23 +370,22 @@ authorization(const char *user, const char *password)
 }
 
 /*
- * Sets the headers that are ours, unless the handle has them.  libcurl would
- * make them anew for each request.  False where memory is out.
+ * The request's headers, made anew only for other credentials.  False where
+ * memory is out.
  */
 static bool
-set_headers(Exchange *x, const char *user, const char *password)
+make_headers(Exchange *x, const char *user, const char *password)
 {
 	struct curl_slist *headers;
 	char			  *header;
 
-	if (x->user && strcmp(x->user, user) == 0 && strcmp(x->password, password) == 0)
+	if (x->user && x->password && strcmp(x->user, user) == 0 && strcmp(x->password, password) == 0)
 		return true;
 	/* curl would send an "Expect" for large bodies, and wait */
 	headers = curl_slist_append(NULL, "Expect:");
 	header = authorization(user, password);
 	if (headers == NULL || curl_slist_append(headers, header) == NULL ||
-		curl_slist_append(headers, "User-Agent: sendcampaign/" SENDCAMPAIGN_VERSION) == NULL ||
-		curl_easy_setopt(x->easy, CURLOPT_HTTPHEADER, headers) != CURLE_OK)
+		curl_slist_append(headers, "User-Agent: sendcampaign/" SENDCAMPAIGN_VERSION) == NULL)
 	{
 		curl_slist_free_all(headers);
 		return false;
@@ -376,52 +400,45 @@ set_headers(Exchange *x, const char *user, const char *password)
 	return true;
 }
 
-/* Brings a handle back to its defaults: the one way to unset a CA file. */
+/* The request's body, or none. */
 static void
-forget_ca_file(Exchange *x)
+set_body(Exchange *x, const HttpRequest *request)
 {
-	curl_easy_reset(x->easy);
-	free(x->url);
-	free(x->user);
-	free(x->password);
-	free(x->ca_file);
-	curl_slist_free_all(x->headers);
-	x->url = x->user = x->password = x->ca_file = NULL;
-	x->headers = NULL;
-	set_up_easy(x);
+	resetStringInfo(&x->body);
+	if (request->body == NULL)
+		return;
+	appendBinaryStringInfo(&x->body, request->body, request->body_length);
+	curl_easy_setopt(x->easy, CURLOPT_POST, 1L);
+	curl_easy_setopt(x->easy, CURLOPT_POSTFIELDS, x->body.data);
+	curl_easy_setopt(x->easy, CURLOPT_POSTFIELDSIZE, (long) x->body.len);
 }
 
-/* False where memory is out. */
+/*
+ * Makes the handle; false where memory is out.  Each request has one of its
+ * own: see the top of this file.
+ */
 static bool
 prepare(Exchange *x, const HttpRequest *request)
 {
-	bool has_ca_file = request->ca_file && request->ca_file[0];
-
-	if (x->ca_file && !has_ca_file)
-		forget_ca_file(x);
-	set_string(x, CURLOPT_URL, &x->url, request->url);
-	if (!set_headers(x, request->user, request->password))
+	x->easy = curl_easy_init();
+	if (x->easy == NULL || !make_headers(x, request->user, request->password))
 		return false;
-	if (has_ca_file)
-		set_string(x, CURLOPT_CAINFO, &x->ca_file, request->ca_file);
-
-	resetStringInfo(&x->body);
-	if (request->body)
-	{
-		appendBinaryStringInfo(&x->body, request->body, request->body_length);
-		curl_easy_setopt(x->easy, CURLOPT_POST, 1L);
-		curl_easy_setopt(x->easy, CURLOPT_POSTFIELDS, x->body.data);
-		curl_easy_setopt(x->easy, CURLOPT_POSTFIELDSIZE, (long) x->body.len);
-	}
-	else
-		curl_easy_setopt(x->easy, CURLOPT_HTTPGET, 1L);
-	/* over TLS, wait for the first connection to tell whether it multiplexes */
-	curl_easy_setopt(x->easy, CURLOPT_PIPEWAIT, (long) (strncmp(request->url, "https:", 6) == 0));
+	set_up_easy(x);
+	if (curl_easy_setopt(x->easy, CURLOPT_URL, request->url) != CURLE_OK ||
+		curl_easy_setopt(x->easy, CURLOPT_HTTPHEADER, x->headers) != CURLE_OK)
+		return false;
+	if (request->ca_file && request->ca_file[0] &&
+		curl_easy_setopt(x->easy, CURLOPT_CAINFO, request->ca_file) != CURLE_OK)
+		return false;
+	set_body(x, request);
+	park(&x->parked, x->easy, request->url, request->timeout);
 	curl_easy_setopt(x->easy, CURLOPT_TIMEOUT_MS, (long) request->timeout);
 	curl_easy_setopt(x->easy, CURLOPT_CONNECTTIMEOUT_MS, (long) request->connect_timeout);
 
 	x->tag = request->tag;
 	x->begun = 0;
+	forget_headers(&x->answer_headers);
+	x->headers_too_long = false;
 	x->answer_length = 0;
 	x->max_response = request->max_response;
 	x->truncated = false;
@@ -439,7 +456,8 @@ http_start(const HttpRequest *request)
 	/* it starts at the next http_wait */
 	if (!prepare(x, request) || curl_multi_add_handle(multi, x->easy) != CURLM_OK)
 	{
-		slist_push_head(&idle_exchanges, &x->node);
+		unpark(&x->parked);
+		give_back(x);
 		return false;
 	}
 	in_flight++;
@@ -505,6 +523,7 @@ http_wait(long timeout)
 
 	if (curl_timeout >= 0 && (timeout < 0 || curl_timeout < timeout))
 		timeout = curl_timeout;
+	timeout = parking_wait(timeout);
 	count = WaitEventSetWait(wait_set, timeout, events, lengthof(events), compat_wait_event());
 	for (int i = 0; i < count; i++)
 	{
@@ -515,39 +534,8 @@ http_wait(long timeout)
 		}
 	}
 	perform();
+	end_parking(multi);
 	return latch_set;
-}
-
-/* Most answers have the date of the one before. */
-static pg_time_t
-parse_recent_date(const char *date)
-{
-	static char		 recent[64];
-	static pg_time_t parsed = 0;
-
-	if (strcmp(date, recent) != 0)
-	{
-		parsed = http_parse_date(date);
-		strlcpy(recent, date, sizeof(recent));
-	}
-	return parsed;
-}
-
-/* What the headers say; libcurl keeps them until the handle is used again. */
-static void
-read_headers(CURL *easy, HttpResponse *response)
-{
-	struct curl_header *header;
-	curl_off_t			wait;
-
-	response->retry_after = -1;
-	response->server_time = 0;
-	if (curl_easy_header(easy, "Date", 0, CURLH_HEADER, -1, &header) == CURLHE_OK)
-		response->server_time = parse_recent_date(header->value);
-	if (response->status != 201 &&
-		curl_easy_header(easy, "Retry-After", 0, CURLH_HEADER, -1, &header) == CURLHE_OK &&
-		curl_easy_getinfo(easy, CURLINFO_RETRY_AFTER, &wait) == CURLE_OK)
-		response->retry_after = (int) Min(wait, 24 * 60 * 60);
 }
 
 static HttpResult
@@ -560,20 +548,38 @@ judge(const Exchange *x, CURLcode code)
 	return x->truncated ? HTTP_ANSWERED : HTTP_UNKNOWN;
 }
 
-/* Gives back what http_next gave last. */
-static void
-release_given(void)
+/* What went wrong, for people; libcurl's words where they are clear. */
+static const char *
+describe(Exchange *x, CURLcode code)
 {
-	if (given == NULL)
-		return;
-	if (given->answer_size > KEEP_RESPONSE)
+	if (code == CURLE_OK)
+		return "";
+	if (x->begun > 1)
+		return "the connection was closed before an answer came";
+	if (x->headers_too_long)
+		return "the headers of the answer are too long";
+	if (x->error[0] == '\0')
+		return curl_easy_strerror(code);
+	/* they quote what the server says of itself, in its certificate for one */
+	for (char *c = x->error; *c; c++)
 	{
-		free(given->answer);
-		given->answer = NULL;
-		given->answer_size = 0;
+		if (*c < ' ' || *c > '~')
+			*c = '?';
 	}
-	slist_push_head(&idle_exchanges, &given->node);
-	given = NULL;
+	return x->error;
+}
+
+/* The answer, without its headers' values. */
+static void
+read_answer(Exchange *x, CURLcode code, HttpResponse *response)
+{
+	curl_easy_getinfo(x->easy, CURLINFO_RESPONSE_CODE, &response->status);
+	response->tag = x->tag;
+	response->result = judge(x, code);
+	response->body = x->answer;
+	response->body_length = (int) x->answer_length;
+	response->truncated = x->truncated;
+	response->error = describe(x, code);
 }
 
 bool
@@ -583,7 +589,9 @@ http_next(HttpResponse *response)
 	CURLcode code;
 	int		 left;
 
-	release_given();
+	if (given)
+		give_back(given);
+	given = NULL;
 	do
 	{
 		msg = curl_multi_info_read(multi, &left);
@@ -593,16 +601,10 @@ http_next(HttpResponse *response)
 
 	code = msg->data.result; /* msg does not outlive the handle's removal */
 	curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, (char **) &given);
-	curl_easy_getinfo(given->easy, CURLINFO_RESPONSE_CODE, &response->status);
-	response->tag = given->tag;
-	response->result = judge(given, code);
-	response->body = given->answer;
-	response->body_length = (int) given->answer_length;
-	response->truncated = given->truncated;
-	if (code != CURLE_OK && given->error[0] == '\0')
-		strlcpy(given->error, curl_easy_strerror(code), sizeof(given->error));
-	response->error = code == CURLE_OK ? "" : given->error;
-	read_headers(given->easy, response);
+	read_answer(given, code, response);
+	response->server_time = date_of_headers(&given->answer_headers);
+	response->retry_after = retry_after_of_headers(&given->answer_headers);
+	answer_came(&given->parked);
 	curl_multi_remove_handle(multi, given->easy);
 	in_flight--;
 	return true;

@@ -20,6 +20,7 @@ typedef struct Page
 	void				 *arg;
 	ListedMessage		  item;
 	bool				  is_list; /* has the member messages */
+	bool				  bad_sid; /* one that cannot be Twilio's */
 	char				 *next_page;
 } Page;
 
@@ -48,7 +49,11 @@ page_member(void *arg, int depth, const char *key, const char *value)
 	Page *page = arg;
 
 	if (depth == ITEM_DEPTH && value)
+	{
 		item_member(&page->item, key, value);
+		if (strcmp(key, "sid") == 0 && !sid_is_valid(value))
+			page->bad_sid = true;
+	}
 	else if (depth == 1 && strcmp(key, "messages") == 0)
 		page->is_list = value == json_array;
 	else if (depth == 1 && strcmp(key, "next_page_uri") == 0)
@@ -79,7 +84,7 @@ read_listing(const HttpResponse *response, ListedMessageFunction function, void 
 	if (response->truncated)
 		return "answer too long";
 	if (!json_scan(response->body, response->body_length, page_member, page_object_end, &page) ||
-		!page.is_list)
+		!page.is_list || page.bad_sid)
 		return "answer is no list of messages";
 	*next_page = page.next_page;
 	return NULL;

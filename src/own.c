@@ -21,6 +21,7 @@
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/timestamp.h"
 
 /* To restore what become_owner changed. */
 typedef struct OwnerScope
@@ -72,7 +73,8 @@ become_owner(OwnerScope *scope)
 	scope->guc_level = NewGUCNestLevel();
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
-	SetUserIdAndSecContext(extension_owner(), scope->security | SECURITY_LOCAL_USERID_CHANGE);
+	SetUserIdAndSecContext(extension_owner(), scope->security | SECURITY_LOCAL_USERID_CHANGE |
+												  SECURITY_RESTRICTED_OPERATION);
 }
 
 static void

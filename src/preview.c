@@ -27,6 +27,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"
+#include "utils/tuplestore.h"
 
 PG_FUNCTION_INFO_V1(sendcampaign_preview);
 PG_FUNCTION_INFO_V1(sendcampaign_estimate);

@@ -33,58 +33,24 @@
 
 PG_FUNCTION_INFO_V1(send_campaign);
 
+static Oid
+owner_of_list_users(const AppTables *tables)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(tables->list_users));
+	Oid		  owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", tables->list_users);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
 /* A superuser's call runs with the rights of the owner of the list users. */
 static Oid
 role_to_send_as(const AppTables *tables)
 {
-	Oid		  role = GetUserId();
-	HeapTuple tuple;
-
-	if (!superuser_arg(role))
-		return role;
-	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(tables->list_users));
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", tables->list_users);
-	role = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return role;
-}
-
-static bool
-is_trusted_owner(Oid table, Oid role)
-{
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
-	Oid		  owner;
-
-	if (!HeapTupleIsValid(tuple))
-		return false;
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return superuser_arg(owner) || is_member_of_role(role, owner);
-}
-
-/*
- * Within a SECURITY DEFINER function the setting is still that of whoever
- * calls the function, who must not lead it to tables, and so to triggers, of
- * their own.
- */
-static void
-check_tables_are_trusted(const AppTables *tables, Oid role)
-{
-	if (GetUserId() == GetOuterUserId() ||
-		(is_trusted_owner(tables->groups, role) && is_trusted_owner(tables->lists, role) &&
-		 is_trusted_owner(tables->campaigns, role) && is_trusted_owner(tables->list_users, role) &&
-		 is_trusted_owner(tables->jobs, role)))
-		return;
-	ereport(
-		ERROR,
-		(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-		 errmsg("role \"%s\" does not trust the owner of the tables in schema \"%s\"",
-				GetUserNameFromId(role, false), tables->schema),
-		 errdetail(
-			 "In a SECURITY DEFINER function, send_campaign() uses tables of the function's owner, of roles it is a member of, or of a superuser."),
-		 errhint(
-			 "Add SET sendcampaign.schema to the function, or make its owner a member of the role that owns the tables.")));
+	return superuser() ? owner_of_list_users(tables) : GetUserId();
 }
 
 static void
@@ -107,7 +73,10 @@ open_tables_of_caller(Oid *role)
 	AppTables *tables = tables_open(sendcampaign_schema);
 
 	*role = role_to_send_as(tables);
-	check_tables_are_trusted(tables, *role);
+
+	/* whoever calls a function of others must not lead it to code of theirs */
+	if (schema_is_of_callers_choice() || superuser_arg(*role))
+		tables_check_trust(tables, *role);
 	return tables;
 }
 
@@ -284,6 +253,28 @@ act_as_caller(Oid role, const ActingScope *scope)
 		return;
 	AtEOXact_GUC(false, scope->guc_level);
 	SetUserIdAndSecContext(scope->caller, scope->security);
+}
+
+bool
+act_for_run(const AppTables *tables, Oid *role, ActingScope *scope)
+{
+	char *foreign;
+
+	if (!OidIsValid(*role))
+		*role = owner_of_list_users(tables);
+	foreign = superuser_arg(*role) ? tables_find_foreign_code(tables, *role) : NULL;
+	if (foreign == NULL)
+	{
+		act_as(*role, scope);
+		return true;
+	}
+	ereport(WARNING,
+			(errmsg("the application's tables in schema \"%s\" are not told", tables->schema),
+			 errdetail("They would be used with the rights of role \"%s\", a superuser, but %s.",
+					   GetUserNameFromId(*role, false), foreign),
+			 errhint("Update the background job, and sentCount of the list user, by hand.")));
+	*role = scope->caller = GetUserId();
+	return false;
 }
 
 void

@@ -33,6 +33,14 @@ extern void act_as(Oid role, ActingScope *scope);
 extern void act_as_caller(Oid role, const ActingScope *scope);
 
 /*
+ * As act_as, for what a run is to be told by somebody else.  Where its role is
+ * gone (invalid), as the owner of the list users; *role is who it is then.
+ * False, with a warning, where that is a superuser who would run code of
+ * others: the tables are to be left alone.
+ */
+extern bool act_for_run(const AppTables *tables, Oid *role, ActingScope *scope);
+
+/*
  * The tables that the caller's sendcampaign.schema names, and the role with
  * whose rights they are used.  Throws where these cannot be trusted.
  */

@@ -277,7 +277,7 @@ record_opt_outs(Run *run)
 	}
 	if (count > 0 && run->campaign.group)
 		store_opt_outs(&run->campaign, make_text_array(phones, count), "Twilio's error 21610",
-					   worker.role_name);
+					   worker.role);
 }
 
 /* What was not sent goes back into a batch. */

@@ -16,6 +16,9 @@
 /* The largest page Twilio gives. */
 #define PAGE_SIZE "1000"
 
+/* Twilio's have 34. */
+#define MAX_SID_LENGTH 64
+
 void
 append_messages_url(StringInfo buf, const char *account)
 {
@@ -33,6 +36,14 @@ bool
 is_messaging_service(const char *sender)
 {
 	return strncmp(sender, "MG", 2) == 0 && strlen(sender) == 34;
+}
+
+bool
+sid_is_valid(const char *sid)
+{
+	size_t length = strspn(sid, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz");
+
+	return length > 0 && length <= MAX_SID_LENGTH && sid[length] == '\0';
 }
 
 void

@@ -36,6 +36,9 @@ extern void append_history_query(StringInfo url);
  */
 extern bool append_next_page_url(StringInfo buf, const char *next_page_uri);
 
+/* Can this be the SID of a message?  What it is not is not stored, either. */
+extern bool sid_is_valid(const char *sid);
+
 /* Is this sender a messaging service and no number? */
 extern bool is_messaging_service(const char *sender);
 

@@ -105,9 +105,8 @@ reopen_job(AppTables *tables, const LockedRun *run)
 	Oid			role = run->role;
 	ActingScope scope;
 
-	if (!OidIsValid(role))
-		role = GetUserId(); /* it was dropped: only a superuser comes here */
-	act_as(role, &scope);
+	if (!act_for_run(tables, &role, &scope))
+		return;
 	report_reopened(tables, run->id, run->job_id);
 	act_as_caller(role, &scope);
 }

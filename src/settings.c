@@ -12,6 +12,7 @@
 
 #include <limits.h>
 
+#include "compat.h"
 #include "failures.h"
 #include "http.h"
 #include "settings.h"
@@ -116,4 +117,10 @@ define_settings(void)
 	define_limits();
 	define_trouble();
 	MarkGUCPrefixReserved("sendcampaign");
+}
+
+bool
+schema_is_of_callers_choice(void)
+{
+	return GetUserId() != GetOuterUserId() && compat_who_set("sendcampaign.schema") != GetUserId();
 }

@@ -30,4 +30,10 @@ to_ms(double seconds)
 /* To be called once, when the library is loaded. */
 extern void define_settings(void);
 
+/*
+ * Are we in a SECURITY DEFINER function, with sendcampaign.schema as whoever
+ * calls the function has it, and not as the function sets it?
+ */
+extern bool schema_is_of_callers_choice(void);
+
 #endif /* SENDCAMPAIGN_SETTINGS_H */

@@ -22,7 +22,9 @@
 #include "miscadmin.h"
 #include "own.h"
 #include "render.h"
+#include "settings.h"
 #include "tables.h"
+#include "trust.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -47,10 +49,9 @@ find_table(const char *schema, Oid namespace, const char *name)
 	return table;
 }
 
-AppTables *
-tables_open(const char *schema)
+static Oid
+find_schema(const char *schema)
 {
-	AppTables *tables = palloc0(sizeof(AppTables));
 	Oid namespace = get_namespace_oid(schema, true);
 
 	if (!OidIsValid(namespace))
@@ -61,6 +62,15 @@ tables_open(const char *schema)
 				 "The setting \"sendcampaign.schema\" says where the application's tables are."),
 			 errhint(
 				 "Set \"sendcampaign.schema\" to their schema, or create it and the tables with sendcampaign.create_tables().")));
+	return namespace;
+}
+
+AppTables *
+tables_open(const char *schema)
+{
+	AppTables *tables = palloc0(sizeof(AppTables));
+	Oid namespace = find_schema(schema);
+
 	tables->schema = pstrdup(schema);
 	tables->groups = find_table(schema, namespace, "groups");
 	tables->lists = find_table(schema, namespace, "ac_lists");
@@ -229,24 +239,113 @@ table_name(Oid table)
 	return quote_qualified_identifier(schema, name);
 }
 
+static void
+list_tables(const AppTables *tables, Oid *oids)
+{
+	oids[0] = tables->groups;
+	oids[1] = tables->lists;
+	oids[2] = tables->campaigns;
+	oids[3] = tables->list_users;
+	oids[4] = tables->jobs;
+}
+
+void
+tables_check_trust(const AppTables *tables, Oid role)
+{
+	Oid oids[NUM_TABLES];
+
+	list_tables(tables, oids);
+	check_code_is_trusted(role, oids, NUM_TABLES, tables->schema);
+}
+
+char *
+tables_find_foreign_code(const AppTables *tables, Oid role)
+{
+	Oid oids[NUM_TABLES];
+
+	list_tables(tables, oids);
+	return find_foreign_code(role, oids, NUM_TABLES);
+}
+
+/* Is each table still the one of its name?  Our statements have names. */
+static bool
+names_are_the_same(const AppTables *tables)
+{
+	static const char *const names[NUM_TABLES] = {"groups", "ac_lists", "ac_campaigns",
+												  "ac_list_users", "ac_background_jobs"};
+	Oid						 oids[NUM_TABLES];
+	Oid namespace = get_namespace_oid(tables->schema, true);
+
+	list_tables(tables, oids);
+	for (int i = 0; i < NUM_TABLES; i++)
+	{
+		if (get_relname_relid(names[i], namespace) != oids[i])
+			return false;
+	}
+	return true;
+}
+
+/*
+ * No statement is planned or executed without this, as planning runs code,
+ * too: a superuser runs no code but a superuser's.
+ */
+static void
+check_code(const AppTables *tables)
+{
+	Oid oids[NUM_TABLES];
+
+	if (!superuser())
+		return;
+	list_tables(tables, oids);
+	check_code_once(oids, NUM_TABLES, tables->schema);
+	if (!names_are_the_same(tables))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("a table of the application has been dropped or renamed")));
+}
+
 /* Runs a statement that is used once; returns the number of rows. */
 static uint64
-query(const char *sql, int nargs, Oid *types, Datum *values)
+query(const AppTables *tables, const char *sql, int nargs, Oid *types, Datum *values)
 {
-	int result = SPI_execute_with_args(sql, nargs, types, values, NULL, false, 0);
+	int result;
 
+	check_code(tables);
+	result = SPI_execute_with_args(sql, nargs, types, values, NULL, false, 0);
 	if (result < 0)
 		elog(ERROR, "could not execute: %s", SPI_result_code_string(result));
 	return SPI_processed;
 }
 
 static uint64
-query_by_id(const char *sql, int64 id)
+query_by_id(const AppTables *tables, const char *sql, int64 id)
 {
 	Oid	  type = INT8OID;
 	Datum value = Int64GetDatum(id);
 
-	return query(sql, 1, &type, &value);
+	return query(tables, sql, 1, &type, &value);
+}
+
+void
+tables_check_group(const char *schema, int64 group_id)
+{
+	Oid	  type = INT8OID;
+	Datum value = Int64GetDatum(group_id);
+	Oid	  groups;
+	char *sql;
+
+	if (superuser())
+		return;
+	groups = find_table(schema, find_schema(schema), "groups");
+	if (schema_is_of_callers_choice())
+		check_code_is_trusted(GetUserId(), &groups, 1, schema);
+	sql = psprintf("SELECT FROM %s g WHERE g.id OPERATOR(pg_catalog.=) $1", table_name(groups));
+	spi_check(SPI_execute_with_args(sql, 1, &type, &value, NULL, true, 1), SPI_OK_SELECT,
+			  "could not read the group");
+	if (SPI_processed == 0)
+		ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND),
+						errmsg("group %lld does not exist", (long long) group_id),
+						errhint("Check that it is in \"%s.groups\" and that your role may see it.",
+								schema)));
 }
 
 /*
@@ -254,11 +353,13 @@ query_by_id(const char *sql, int64 id)
  * scans off.
  */
 static SPIPlanPtr
-prepare(const char *sql, int nargs, Oid *types)
+prepare(const AppTables *tables, const char *sql, int nargs, Oid *types)
 {
-	int		   level = NewGUCNestLevel();
+	int		   level;
 	SPIPlanPtr plan;
 
+	check_code(tables);
+	level = NewGUCNestLevel();
 	plan_by_index();
 	plan = SPI_prepare_cursor(sql, nargs, types, CURSOR_OPT_GENERIC_PLAN);
 	if (plan == NULL)
@@ -271,9 +372,12 @@ prepare(const char *sql, int nargs, Oid *types)
 }
 
 static uint64
-execute(SPIPlanPtr plan, Datum *values, const char *nulls)
+execute(const AppTables *tables, SPIPlanPtr plan, Datum *values, const char *nulls)
 {
-	int result = SPI_execute_plan(plan, values, nulls, false, 0);
+	int result;
+
+	check_code(tables);
+	result = SPI_execute_plan(plan, values, nulls, false, 0);
 
 	if (result < 0)
 		elog(ERROR, "could not execute: %s", SPI_result_code_string(result));
@@ -283,15 +387,16 @@ execute(SPIPlanPtr plan, Datum *values, const char *nulls)
 bool
 tables_has_campaign(const AppTables *tables, int64 campaign_id)
 {
-	return query_by_id(psprintf("SELECT FROM %s WHERE id = $1", table_name(tables->campaigns)),
+	return query_by_id(tables,
+					   psprintf("SELECT FROM %s WHERE id = $1", table_name(tables->campaigns)),
 					   campaign_id) > 0;
 }
 
 bool
 tables_has_job(const AppTables *tables, int64 job_id)
 {
-	return query_by_id(psprintf("SELECT FROM %s WHERE id = $1", table_name(tables->jobs)), job_id) >
-		   0;
+	return query_by_id(tables, psprintf("SELECT FROM %s WHERE id = $1", table_name(tables->jobs)),
+					   job_id) > 0;
 }
 
 int64
@@ -319,7 +424,8 @@ tables_create_job(const AppTables *tables)
 		appendStringInfoString(&columns, ", updated_at");
 		appendStringInfoString(&values, ", pg_catalog.now()");
 	}
-	if (query(psprintf("INSERT INTO %s (%s) VALUES (%s) RETURNING id::pg_catalog.int8",
+	if (query(tables,
+			  psprintf("INSERT INTO %s (%s) VALUES (%s) RETURNING id::pg_catalog.int8",
 					   table_name(tables->jobs), columns.data, values.data),
 			  0, NULL, NULL) != 1)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -345,7 +451,8 @@ touch_clause(Oid table)
 void
 tables_reopen_job(const AppTables *tables, int64 job_id)
 {
-	(void) query_by_id(psprintf("UPDATE %s SET error = NULL%s WHERE id = $1",
+	(void) query_by_id(tables,
+					   psprintf("UPDATE %s SET error = NULL%s WHERE id = $1",
 								table_name(tables->jobs), touch_clause(tables->jobs)),
 					   job_id);
 }
@@ -364,6 +471,7 @@ tables_read_campaign(const AppTables *tables, int64 campaign_id)
 						 value_expression(tables->campaigns, "c", "baseUrl"),
 						 table_name(tables->campaigns));
 
+	check_code(tables);
 	spi_check(SPI_execute_with_args(sql, 1, &type, &value, NULL, true, 0), SPI_OK_SELECT,
 			  "could not read the campaign");
 	return SPI_processed;
@@ -378,6 +486,7 @@ tables_read_group(AppTables *tables, int64 campaign_id, int64 list_id)
 
 	if (tables->read_group == NULL)
 		tables->read_group = prepare(
+			tables,
 			psprintf(
 				"SELECT c.id IS NOT NULL, l.id IS NOT NULL, g.id::pg_catalog.int8,"
 				" g.configuration->>'twilioAccountSid',"
@@ -404,7 +513,7 @@ tables_read_group(AppTables *tables, int64 campaign_id, int64 list_id)
 				table_name(tables->campaigns), table_name(tables->lists),
 				table_name(tables->groups)),
 			2, types);
-	if (execute(tables->read_group, values, NULL) != 1)
+	if (execute(tables, tables->read_group, values, NULL) != 1)
 		elog(ERROR, "more than one list or group with one id");
 }
 
@@ -414,6 +523,7 @@ tables_open_list(const AppTables *tables, int64 list_id)
 	Oid	  type = INT8OID;
 	Datum value = Int64GetDatum(list_id);
 
+	check_code(tables);
 	return SPI_cursor_open_with_args(NULL,
 									 psprintf("SELECT u.id::pg_catalog.int8 FROM %s u"
 											  " WHERE u.ac_list_id = $1 ORDER BY u.id",
@@ -438,6 +548,7 @@ tables_open_duplicates(const AppTables *tables, int64 list_id)
 	Oid	  type = INT8OID;
 	Datum value = Int64GetDatum(list_id);
 
+	check_code(tables);
 	return SPI_cursor_open_with_args(
 		NULL,
 		psprintf("SELECT d.id::pg_catalog.int8 FROM (SELECT u.id, pg_catalog.row_number() OVER"
@@ -479,6 +590,7 @@ tables_read_recipients(AppTables *tables, Datum ids, int64 list_id)
 
 	if (tables->read_recipients == NULL)
 		tables->read_recipients = prepare(
+			tables,
 			psprintf("SELECT r.id, u.id IS NOT NULL,"
 					 " coalesce(u.ac_list_id = $2, false), %s, %s, %s"
 					 " FROM pg_catalog.unnest($1) WITH ORDINALITY r(id, n)"
@@ -487,7 +599,7 @@ tables_read_recipients(AppTables *tables, Datum ids, int64 list_id)
 					 value_expression(tables->list_users, "u", "timeZone"),
 					 values_expression(tables), table_name(tables->list_users)),
 			2, types);
-	return execute(tables->read_recipients, values, NULL);
+	return execute(tables, tables->read_recipients, values, NULL);
 }
 
 /*
@@ -535,10 +647,11 @@ tables_count_sent(AppTables *tables, Datum ids)
 
 	if (tables->count_sent == NULL)
 		tables->count_sent = prepare(
+			tables,
 			psprintf("UPDATE %s SET %s%s WHERE id = ANY ($1)", table_name(tables->list_users),
 					 count_clause(tables->list_users), touch_clause(tables->list_users)),
 			1, &type);
-	(void) execute(tables->count_sent, &ids, NULL);
+	(void) execute(tables, tables->count_sent, &ids, NULL);
 }
 
 uint64
@@ -549,13 +662,14 @@ tables_lock_recipients(AppTables *tables, Datum ids)
 
 	if (tables->lock_recipients == NULL)
 		tables->lock_recipients = prepare(
+			tables,
 			psprintf("WITH got AS (SELECT id FROM %s WHERE id = ANY ($1)"
 					 " FOR NO KEY UPDATE SKIP LOCKED)"
 					 " SELECT u.id::pg_catalog.int8, u.id IN (SELECT id FROM got)"
 					 " FROM %s u WHERE u.id = ANY ($1)",
 					 name, name),
 			1, &type);
-	return execute(tables->lock_recipients, &ids, NULL);
+	return execute(tables, tables->lock_recipients, &ids, NULL);
 }
 
 void
@@ -563,7 +677,8 @@ tables_lock_all(const AppTables *tables, Datum ids)
 {
 	Oid type = INT8ARRAYOID;
 
-	(void) query(psprintf("SELECT FROM %s WHERE id = ANY ($1) FOR NO KEY UPDATE NOWAIT",
+	(void) query(tables,
+				 psprintf("SELECT FROM %s WHERE id = ANY ($1) FOR NO KEY UPDATE NOWAIT",
 						  table_name(tables->list_users)),
 				 1, &type, &ids);
 }
@@ -590,10 +705,11 @@ tables_report_progress(AppTables *tables, int64 job_id, int progress, Datum coun
 
 	if (tables->report_progress == NULL)
 		tables->report_progress = prepare(
+			tables,
 			psprintf("UPDATE %s SET progress = $2%s%s WHERE id = $1", table_name(tables->jobs),
 					 data_clause(tables->jobs), touch_clause(tables->jobs)),
 			3, types);
-	(void) execute(tables->report_progress, values, NULL);
+	(void) execute(tables, tables->report_progress, values, NULL);
 }
 
 void
@@ -605,10 +721,11 @@ tables_report_end(AppTables *tables, int64 job_id, int progress, Datum counts, c
 
 	if (tables->report_end == NULL)
 		tables->report_end = prepare(
+			tables,
 			psprintf("UPDATE %s SET progress = CASE WHEN $2 < 0 THEN progress ELSE $2 END,"
 					 " error = $4%s%s WHERE id = $1",
 					 table_name(tables->jobs), data_clause(tables->jobs),
 					 touch_clause(tables->jobs)),
 			4, types);
-	(void) execute(tables->report_end, values, error ? "    " : "   n");
+	(void) execute(tables, tables->report_end, values, error ? "    " : "   n");
 }

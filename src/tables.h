@@ -41,7 +41,22 @@ extern void		  tables_close(AppTables *tables);
 /* Throws with a hint where this role lacks a right that sending needs. */
 extern void tables_check_rights(const AppTables *tables, Oid role, bool creates_job);
 
-/* For all below, SPI must be connected; results are in SPI_tuptable. */
+/* Throws where one of the tables leads to code that the role has no reason to trust. */
+extern void tables_check_trust(const AppTables *tables, Oid role);
+
+/* Likewise: that code, as find_foreign_code has it, or NULL. */
+extern char *tables_find_foreign_code(const AppTables *tables, Oid role);
+
+/*
+ * Throws where the schema has no such group that the current role may see.
+ * For a superuser nothing is looked at, as that may run code.
+ */
+extern void tables_check_group(const char *schema, int64 group_id);
+
+/*
+ * For all below, SPI must be connected; results are in SPI_tuptable.  For a
+ * superuser they throw where code would run that belongs to somebody else.
+ */
 
 extern bool	 tables_has_campaign(const AppTables *tables, int64 campaign_id);
 extern bool	 tables_has_job(const AppTables *tables, int64 job_id);

@@ -14,7 +14,7 @@ use Time::HiRes ();
 
 our @EXPORT = qw(new_cluster install_extension create_campaign wait_for_run wait_for_no_worker
   poll run_row start_campaign wait_for_flight worker_pids worker_is_gone worker_errors sent_once
-  hold_campaign set_and_reload
+  hold_campaign set_and_reload change_conf
   lose_commits run_of group_of sent_with sql_error clone_database kill_worker wait_until_up);
 
 # A running cluster that sends to this local Twilio; conf => lines to add.
@@ -23,7 +23,6 @@ sub new_cluster
 	my ($name, $twilio, %arg) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($name);
 	$node->init(%{ $arg{init} || {} });
-	$node->append_conf('postgresql.conf', $ENV{SENDCAMPAIGN_TEST_CONF}) if $ENV{SENDCAMPAIGN_TEST_CONF};
 	$node->append_conf('postgresql.conf',
 		"sendcampaign.api_url = '" . $twilio->url . "'\n"
 		  . "sendcampaign.ca_file = '" . ($twilio->{tls} ? $twilio->ca_file : '') . "'\n"
@@ -44,6 +43,7 @@ sub install_extension
 		GRANT USAGE ON SCHEMA sendcampaign TO app;
 		GRANT EXECUTE ON ALL ROUTINES IN SCHEMA sendcampaign TO PUBLIC;
 		GRANT EXECUTE ON FUNCTION send_campaign TO PUBLIC;
+		GRANT INSERT ON sendcampaign.opt_out TO app;
 		SET ROLE app;
 		SELECT sendcampaign.create_tables();
 	});
@@ -199,13 +199,23 @@ sub hold_campaign
 	return ($campaign, $job);
 }
 
-# Adds a setting to the configuration file and waits until it counts.
+# Adds lines to the configuration file, and waits until they count for every
+# process that starts.  A worker that is there takes them up as soon as it can.
+my $changes = 0;
+sub change_conf
+{
+	my ($node, $lines) = @_;
+	$changes++;
+	$node->append_conf('postgresql.conf', "$lines\ntest.changes = $changes");
+	$node->reload;
+	$node->poll_query_until('postgres', "SELECT current_setting('test.changes', true) = '$changes'");
+}
+
+# The same for one setting.
 sub set_and_reload
 {
 	my ($node, $name, $value) = @_;
-	$node->append_conf('postgresql.conf', "$name = '$value'");
-	$node->reload;
-	$node->poll_query_until('postgres', "SHOW $name", $value);
+	change_conf($node, "$name = '$value'");
 }
 
 # What its processes have logged that they should not; clients' errors apart.
@@ -291,15 +301,18 @@ sub wait_until_up
 	poll(sub { eval { $node->psql('postgres', 'SELECT 1') == 0 } }) or die 'the server does not come up';
 }
 
-# SIGKILL for one of the workers, if there is any: the server restarts by itself.
+# SIGKILL for one of the workers: the server restarts by itself.  Once the
+# process is gone, the server takes no connection until it is up again.  Returns
+# false if there is no worker.
 sub kill_worker
 {
 	my $node = shift;
-	my @pids = worker_pids($node) or return;
-	my $offset = -s $node->logfile;
-	kill('KILL', $pids[ rand @pids ]) or return;
-	poll(sub { slurp_file($node->logfile, $offset) =~ /all server processes terminated; reinitializing/ }, 10);
+	my @pids = worker_pids($node) or return 0;
+	my $pid = $pids[ rand @pids ];
+	kill('KILL', $pid) or return 0;
+	poll(sub { !kill 0, $pid }) or die 'the worker does not die';
 	wait_until_up($node);
+	return 1;
 }
 
 1;

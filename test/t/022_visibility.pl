@@ -67,13 +67,11 @@ for my $call ("resume(JOB)", "settle(JOB, 1, true)")
 }
 
 # a queued run without a worker: wake() is for members
-$node->append_conf('postgresql.conf', 'sendcampaign.enabled = off');
-$node->reload;
+change_conf($node, 'sendcampaign.enabled = off');
 $node->poll_query_until('postgres', q{SELECT sendcampaign.version() IS NOT NULL AND current_setting('sendcampaign.enabled') = 'off'});
 $job = as('app', "SELECT send_campaign($campaign)");
 wait_for_no_worker($node);
-$node->append_conf('postgresql.conf', 'sendcampaign.enabled = on');
-$node->reload;
+change_conf($node, 'sendcampaign.enabled = on');
 $node->poll_query_until('postgres', q{SELECT sendcampaign.version() IS NOT NULL AND current_setting('sendcampaign.enabled') = 'on'});
 is(as('stranger', 'SELECT sendcampaign.wake()'), 0, 'wake(): not for a stranger');
 is(run_row($node, $job)->{state}, 'queued', 'the run stays queued');

@@ -17,8 +17,7 @@ my $node = new_cluster('reload', $twilio, conf => q{
 sub reload
 {
 	my $setting = shift;
-	$node->append_conf('postgresql.conf', $setting);
-	$node->reload;
+	change_conf($node, $setting);
 }
 
 # While Twilio is waited for, nothing is held that others could wait for.
@@ -91,8 +90,10 @@ $twilio->set(hold => 1, 'hold-after' => 1);
 $job = start_campaign($node, $campaign);
 wait_for_flight($twilio, 10);
 reload('sendcampaign.enabled = off');
+ok($node->poll_query_until('postgres', "SELECT sum(cardinality(list_user_ids)) = 20 FROM sendcampaign.batch WHERE run_id = ${\ run_of($job)}"),
+	'switched off, what has not left is given back');
 $twilio->set(hold => 0);
-ok(worker_is_gone($node, 20), 'switched off, it waits for answers and ends');
+ok(worker_is_gone($node, 20), 'it waits for answers and ends');
 is(run_row($node, $job)->{sent}, 10, 'they are recorded');
 reload('sendcampaign.enabled = on');
 $node->safe_psql('postgres', 'SELECT sendcampaign.wake()');

@@ -35,10 +35,7 @@ sent_once($node, $twilio, $campaign, $job, 'the one before, with it', total => 4
 
 # The worker dies by a signal: the server restarts itself.
 ($campaign, $job) = start_held();
-kill 'KILL', worker_pids($node);
-ok(poll(sub { $twilio->stats->{open_connections} == 0 }, 20), 'killed');
-$node->poll_query_until('postgres', 'SELECT true');
-ok($node->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()'), 'the server is up again');
+ok(kill_worker($node), 'killed');
 $twilio->set(hold => 0);
 is($node->safe_psql('postgres', 'SELECT sendcampaign.wake()'), 1, 'wake() starts a worker');
 is($node->safe_psql('postgres', 'SELECT sendcampaign.wake()'), 1, 'and again wakes the same one');

@@ -64,9 +64,7 @@ for my $mode ('fast', 'immediate')
 }
 
 my @runs = start_held();
-kill 'KILL', (worker_pids($node))[0];
-poll(sub { $twilio->stats->{open_connections} == 0 }, 20);
-ok($node->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()'), 'up again after a SIGKILL');
+ok(kill_worker($node), 'up again after a SIGKILL');
 all_go_on('killed', @runs);
 
 # The launcher itself comes back after ten seconds.
@@ -77,12 +75,10 @@ all_go_on('terminated', @runs);
 
 # Switched off, the launcher starts nothing; switched on, it does.
 @runs = start_held();
-$node->append_conf('postgresql.conf', 'sendcampaign.enabled = off');
-$node->reload;
+change_conf($node, 'sendcampaign.enabled = off');
 $twilio->set(hold => 0);
 ok(worker_is_gone($node, 20), 'switched off, the workers end');
-$node->append_conf('postgresql.conf', 'sendcampaign.enabled = on');
-$node->reload;
+change_conf($node, 'sendcampaign.enabled = on');
 all_go_on('switched on again', @runs);
 
 # Switched off in one database, runs of the other go on.

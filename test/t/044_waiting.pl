@@ -82,8 +82,7 @@ $campaign = create_campaign($node, users => 2000);
 $twilio->set(hold => 1, reset => 1);
 $job = start_campaign($node, $campaign);
 wait_for_flight($twilio, 20);
-$node->append_conf('postgresql.conf', "synchronous_standby_names = 'nobody'");
-$node->reload;
+change_conf($node, "synchronous_standby_names = 'nobody'");
 $node->poll_query_until('postgres', 'SHOW synchronous_standby_names', 'nobody');
 $twilio->set(hold => 0);
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity
@@ -91,8 +90,7 @@ ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activi
 my $accepted = $twilio->stats->{accepted};
 cmp_ok($accepted, '<', 2000, 'and sends no more than it had claimed');
 terminated_soon('waits for a standby');
-$node->append_conf('postgresql.conf', "synchronous_standby_names = ''");
-$node->reload;
+change_conf($node, "synchronous_standby_names = ''");
 goes_on('standby', 2000);
 
 $node->stop;

@@ -101,8 +101,7 @@ is(messages($job, 'status, attempts'), "sent|1\nsent|2", 'two alike, one in doub
 sids_are_right($job, 'each under a SID of its own');
 
 # One of two is sent again and on its way while the other is looked up.
-$node->append_conf('postgresql.conf', "sendcampaign.request_timeout = '3s'");
-$node->reload;
+change_conf($node, "sendcampaign.request_timeout = '3s'");
 $job = start_twins(message => 'Under way');
 wake_twins($job, { 'fault:drop-before' => '#2', 'fault:list-500' => '#1' });
 ok(poll(sub { $twilio->stats->{faults}{'drop-before'} == 2 }), 'two alike are in doubt');
@@ -116,8 +115,7 @@ is($node->safe_psql('postgres', "SELECT count(sid) - count(DISTINCT sid) FROM se
 	0, 'a SID is that of one message');
 cmp_ok(sent_with($twilio, 'Under way'), '>=', $run->{sent}, 'what says that it was sent was sent');
 is($run->{sent} + $run->{in_doubt}, 2, 'no message is lost');
-$node->append_conf('postgresql.conf', "sendcampaign.request_timeout = '1s'");
-$node->reload;
+change_conf($node, "sendcampaign.request_timeout = '1s'");
 
 # Two runs with one text to one number.
 sub start_two_runs

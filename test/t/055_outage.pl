@@ -79,8 +79,7 @@ is($node->safe_psql('postgres', "SELECT max(attempts) FROM sendcampaign.message 
 # A name that cannot be resolved, mended by reload.
 sub reload
 {
-	$node->append_conf('postgresql.conf', $_[0]);
-	$node->reload;
+	change_conf($node, $_[0]);
 }
 wait_for_no_worker($node);
 reload("sendcampaign.api_url = 'https://twilio.invalid'");

@@ -27,14 +27,6 @@ sub waits_at
 		WHERE locktype = 'advisory' AND classid = 5005 AND objid = $point AND NOT granted});
 }
 
-sub kill_the_worker
-{
-	my ($pid) = worker_pids($node);
-	kill 'KILL', $pid;
-	ok(poll(sub { !kill 0, $pid }), 'killed');
-	ok(poll(sub { $node->psql('postgres', 'SELECT 1') == 0 }), 'the server is up again');
-}
-
 sub finish
 {
 	my ($job, $what, $accepted_before, $lookups) = @_;
@@ -69,7 +61,7 @@ for my $case ([ 'claimed', 1, 0, $users ], [ 'answered', 2, undef, undef ],
 	$session->query("SELECT pg_advisory_lock(5005, $point)");
 	my $job = $node->safe_psql('postgres', "SET ROLE app; SELECT send_campaign($campaign)");
 	ok(waits_at($point), "$what: the worker waits there");
-	kill_the_worker();
+	ok(kill_worker($node), "$what: killed");
 	eval { $session->close };
 	finish($job, $what, $accepted, $lookups);
 }
@@ -83,7 +75,7 @@ for my $after (0, 1)
 	my $job = $node->safe_psql('postgres', "SET ROLE app; SELECT send_campaign($campaign)");
 	ok(poll(sub { $twilio->stats->{create_in_flight} > 0 }), "$what: requests are there");
 	my $accepted = $twilio->stats->{accepted};
-	kill_the_worker();
+	ok(kill_worker($node), "$what: killed");
 	$twilio->set('hold' => 0);
 	finish($job, $what, $after ? undef : 0, undef);
 }

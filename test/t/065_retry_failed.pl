@@ -84,8 +84,7 @@ is(run_row($node, $job)->{state}, 'completed', 'the run stays as it is');
 wait_for_no_worker($node);
 $twilio->set(reset => 1, 'fault:drop-after' => '#1', 'fault:drop-before' => '#1', 'fault:list-403' => 100);
 $campaign = create_campaign($node, users => 2, base_url => undef, message => 'Twins');
-$node->append_conf('postgresql.conf', 'sendcampaign.max_attempts = 10');
-$node->reload;
+change_conf($node, 'sendcampaign.max_attempts = 10');
 $job = start_campaign($node, $campaign);
 $run = wait_for_run($node, $job);
 is($run->{in_doubt}, 2, 'two in doubt');
@@ -99,8 +98,7 @@ is(scalar(@{[ $twilio->ledger ]}), 2, 'once');
 
 # many: more than a batch
 wait_for_no_worker($node);
-$node->append_conf('postgresql.conf', 'sendcampaign.max_attempts = 1');
-$node->reload;
+change_conf($node, 'sendcampaign.max_attempts = 1');
 $twilio->set(reset => 1, 'fault:code:20503' => 100);
 $campaign = create_campaign($node, users => 700);
 $job = start_campaign($node, $campaign);

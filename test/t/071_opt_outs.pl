@@ -14,7 +14,15 @@ my $node = new_cluster('opt_outs', $twilio);
 $node->safe_psql('postgres', q{
 	CREATE ROLE other LOGIN;
 	CREATE ROLE boss LOGIN IN ROLE app;
-	GRANT USAGE ON SCHEMA sendcampaign TO other, boss});
+	GRANT USAGE ON SCHEMA sendcampaign TO other, boss;
+	GRANT INSERT ON sendcampaign.opt_out TO other;
+	INSERT INTO groups (id) VALUES (7);
+	SELECT setval('groups_id_seq', 100);
+	CREATE SCHEMA second;
+	GRANT CREATE, USAGE ON SCHEMA second TO app;
+	SET ROLE app;
+	SELECT sendcampaign.create_tables('second');
+	INSERT INTO second.groups (id) SELECT generate_series(1, 200)});
 
 sub as { my ($role, $sql) = @_; return $node->safe_psql('postgres', "SET ROLE $role; $sql"); }
 sub error_as { my ($role, $sql) = @_; return sql_error($node, "SET ROLE $role; $sql"); }
@@ -37,7 +45,8 @@ sub skipped
 # The two functions.
 is(as('app', q{SELECT sendcampaign.opt_out('+15550000001')}), 't', 'opted out');
 is(as('app', q{SELECT sendcampaign.opt_out('00 1 (555) 000-00.01')}), 'f', 'it is so already, in another notation');
-is(as('other', q{SELECT sendcampaign.opt_out('+15550000001', NULL, 'STOP')}), 'f', 'whoever says so');
+is(as('other', q{SELECT sendcampaign.opt_out('+15550000001', NULL, 'STOP')}), 't', 'each role for itself');
+is(as('other', q{SELECT sendcampaign.opt_in('+15550000001')}), 't', 'and takes that back for itself');
 is(as('app', q{SELECT sendcampaign.opt_out('+15550000001', 7, 'STOP')}), 't', 'of one group');
 is(as('app', q{SET sendcampaign.schema = 'second'; SELECT sendcampaign.opt_out('+1 555 000 0001', 7)}), 't',
 	'of one in another schema');
@@ -63,30 +72,27 @@ for my $call ('opt_out', 'opt_in')
 as('app', q{SELECT sendcampaign.opt_out('+15550000001', 7), sendcampaign.opt_out('+15550000002')});
 is(as('app', 'SELECT count(*) FROM sendcampaign.opt_out'), 2, 'a role sees its own');
 is(as('boss', 'SELECT count(*) FROM sendcampaign.opt_out'), 2, 'and those of roles that it is a member of');
-is(as('other', 'SELECT count(*) FROM sendcampaign.opt_out'), 0, 'and no others');
+is(as('other', q{SELECT string_agg(phone, ' ') FROM sendcampaign.opt_out}), '+15550000002', 'and what stops all messages');
 for my $sql (q{INSERT INTO sendcampaign.opt_out (phone, role) VALUES ('x', 'app')}, 'DELETE FROM sendcampaign.opt_out',
-	'UPDATE sendcampaign.opt_out SET phone = NULL', 'TRUNCATE sendcampaign.opt_out_data')
+	'UPDATE sendcampaign.opt_out SET phone = NULL', 'TRUNCATE sendcampaign.opt_out')
 {
-	is(error_as('app', $sql)->{sqlstate}, '42501', "$sql: refused");
+	like(error_as('app', $sql)->{sqlstate}, qr/^(?:42501|42809|23502)$/, "$sql: refused");
 }
 my $written = rows();
-for my $arguments (q{'+15550000002'}, q{'+15550000001', 7}, q{'+15550000001'})
-{
-	my $error = error_as('other', "SELECT sendcampaign.opt_in($arguments)");
-	is($error->{sqlstate}, '42501', "opt_in($arguments) by another role is refused");
-	like("$error->{message} $error->{hint}", qr/another role.*members of that role/, 'in these words');
-}
-as('other', q{SELECT sendcampaign.opt_out('+15550000001')});
-is(error_as('other', q{SELECT sendcampaign.opt_in('+15550000001')})->{sqlstate}, '42501', 'also where one of them is its own');
-is(as('other', q{SELECT count(*) FROM sendcampaign.opt_out}), 1, 'which stays then');
-is(rows(), "+15550000001||||other\n$written", 'so do the others');
+my $error = error_as('other', "SELECT sendcampaign.opt_in('+15550000002')");
+is($error->{sqlstate}, '42501', 'opt_in() by another role is refused');
+like("$error->{message} $error->{hint}", qr/another role.*members of that role/, 'in these words');
+as('other', q{SELECT sendcampaign.opt_out('+15550000002')});
+is(as('other', q{SELECT sendcampaign.opt_in('+15550000002')}), 't', 'its own it takes back');
+is(rows(), $written, 'and that only');
 is(as('boss', q{SELECT sendcampaign.opt_in('+15550000002')}), 't', 'a member may');
 is($node->safe_psql('postgres', q{SELECT sendcampaign.opt_in('+15550000001')}), 't', 'a superuser may');
 is(rows(), '', 'all are gone');
 as('other', q{SELECT sendcampaign.opt_out('+15550000003')});
-$node->safe_psql('postgres', 'ALTER ROLE other RENAME TO gone');
-is(error_as('app', q{SELECT sendcampaign.opt_in('+15550000003')})->{sqlstate}, '42501', 'nobody but a superuser, where the role is gone');
-$node->safe_psql('postgres', 'ALTER ROLE gone RENAME TO other');
+$node->safe_psql('postgres', 'ALTER ROLE other RENAME TO gone; CREATE ROLE other; GRANT USAGE ON SCHEMA sendcampaign TO other');
+is(error_as('other', q{SELECT sendcampaign.opt_in('+15550000003')})->{sqlstate}, '42501', 'not one that has its name now');
+is(as('gone', q{SELECT sendcampaign.opt_in('+15550000003')}), 't', 'itself, by whatever name');
+$node->safe_psql('postgres', 'DROP OWNED BY other; DROP ROLE other; ALTER ROLE gone RENAME TO other');
 forget();
 
 # What a campaign makes of it.
@@ -94,10 +100,14 @@ my $campaign = create_campaign($node, users => 12);
 my $group = group_id($campaign);
 $node->safe_psql('postgres', qq{
 	UPDATE ac_list_users SET data = '{"sms": "001 (555) 000-0007"}' WHERE data->>'sms' = '+15550000007';
+	INSERT INTO groups (id) VALUES ($group + 1000);
+	GRANT SELECT ON groups TO other;
+	GRANT SELECT ON second.groups TO other;
+	GRANT USAGE ON SCHEMA second TO other;
 	SET ROLE other;
 	SELECT sendcampaign.opt_out('+15550000001');
 	SELECT sendcampaign.opt_out('+15550000002', $group);
-	SELECT sendcampaign.opt_out('+15550000003', $group + 1);
+	SELECT sendcampaign.opt_out('+15550000003', $group + 1000);
 	SET sendcampaign.schema = 'second';
 	SELECT sendcampaign.opt_out('+15550000004', $group);
 	RESET sendcampaign.schema;
@@ -174,13 +184,14 @@ my $ended = poll(sub { run_row($node, $job)->{state} eq 'completed' }, 30);
 ok($ended, 'outcomes do not wait for somebody who is writing it down');
 $open->query('COMMIT');
 is(wait_for_run($node, $job)->{failed}, 1, 'nor is one lost');
-is($node->safe_psql('postgres', 'SELECT count(*) FROM sendcampaign.opt_out'), 1, 'it is written down once');
+is($node->safe_psql('postgres', q{SELECT string_agg(role || ': ' || reason, ', ' ORDER BY role = 'app') FROM sendcampaign.opt_out}),
+	$node->safe_psql('postgres', 'SELECT current_user') . ": first, app: Twilio's error 21610", 'it is written down for each');
 
 # Many of them: read through the index, also by a plan of the first day.
 forget();
 $node->safe_psql('postgres', q{
 	SET ROLE app; SELECT sendcampaign.opt_out('+15550000001'); RESET ROLE;
-	INSERT INTO sendcampaign.opt_out_data (phone, role) SELECT '+1777' || lpad(i::text, 7, '0'), 'app' FROM generate_series(1, 200000) i});
+	INSERT INTO sendcampaign.opt_out_data (phone, role, role_oid) SELECT '+1777' || lpad(i::text, 7, '0'), 'app', 'app'::regrole FROM generate_series(1, 200000) i});
 sub scans
 {
 	return split /\|/, $node->safe_psql('postgres', q{SELECT seq_scan, seq_tup_read, idx_scan FROM pg_stat_user_tables

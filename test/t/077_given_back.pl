@@ -43,10 +43,7 @@ my $node = new_cluster('review', $twilio, conf => qq{
 	my $job = start_campaign($node, $campaign);
 	$node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM pg_locks
 		WHERE locktype = 'advisory' AND classid = 5005 AND objid = 1 AND NOT granted});
-	my ($pid) = worker_pids($node);
-	kill 'KILL', $pid;
-	poll(sub { !kill 0, $pid });
-	wait_until_up($node);
+	kill_worker($node);
 	eval { $session->close };
 	$node->safe_psql('postgres', 'SELECT sendcampaign.wake()');
 	sent_once($node, $twilio, $campaign, $job, 'killed after its claim', skipped => 10);

@@ -13,7 +13,7 @@ use Test::More;
 my $twilio = LocalTwilio->start;
 my $node = new_cluster('personal', $twilio, init => { extra => [ '--encoding=UTF8', '--locale=C' ] }, conf => qq{
 	restart_after_crash = on
-	sendcampaign.request_timeout = '1s'
+	sendcampaign.request_timeout = '10s'
 	sendcampaign.lookup_delay = 0
 });
 

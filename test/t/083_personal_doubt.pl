@@ -87,7 +87,7 @@ SKIP:
 			WHERE locktype = 'advisory' AND classid = 5005 AND objid = $point AND NOT granted});
 		my %before = map { $_->{to} => $_->{body} } $twilio->ledger;
 		my $claimed = $node->safe_psql('postgres', qq{SELECT p, t FROM sendcampaign.claim, unnest(phones, texts) c(p, t)
-			WHERE job_id = $job}) if $point != 4;
+			WHERE run_id = ${\ run_of($job)}}) if $point != 4;
 		kill_worker($node);
 		eval { $session->close };
 		name_users($campaign, 'Bob');
@@ -179,7 +179,7 @@ $node->stop;
 # the same in LATIN1, where the text is not Twilio's byte for byte
 $twilio->set('reset' => 1);
 $node = new_cluster('latin', $twilio, init => { extra => [ '--encoding=LATIN1', '--locale=C' ], allows_streaming => 1 },
-	conf => "sendcampaign.request_timeout = '1s'\nsendcampaign.lookup_delay = '100ms'\nclient_encoding = 'UTF8'\n");
+	conf => "sendcampaign.request_timeout = '5s'\nsendcampaign.lookup_delay = '100ms'\nclient_encoding = 'UTF8'\n");
 $ENV{PGCLIENTENCODING} = 'UTF8';
 $twilio->set('hold' => 1);
 my $campaign = personal('Sæl {{name}}: þú', undef);

@@ -67,7 +67,8 @@ is_deeply([ sort map { "$_->{to} $_->{body}" } grep { $_->{to} ne '+15550009999'
 my @blocks = blocks_of('docs/operations.md');
 $node->safe_psql('postgres', 'CREATE DATABASE operations');
 $node->safe_psql('operations', 'CREATE EXTENSION sendcampaign; GRANT CREATE ON SCHEMA public TO app;'
-	  . 'GRANT USAGE ON SCHEMA sendcampaign TO app');
+	  . 'GRANT USAGE ON SCHEMA sendcampaign TO app; GRANT EXECUTE ON ALL ROUTINES IN SCHEMA sendcampaign TO app;'
+	  . 'GRANT EXECUTE ON FUNCTION send_campaign TO app');
 $twilio->set(reset => 1);
 $before{'operations SELECT send_campaign(1); #2'} = $before{'operations SELECT send_campaign(1); #3'} = twilio(hold => 1);
 $before{'operations SELECT sendcampaign.resume(2); #1'} = twilio(hold => 0);

@@ -25,7 +25,8 @@ my $node = new_cluster('schedules', $twilio, no_extension => 1, conf => q{
 	cron.use_background_workers = on
 });
 $node->safe_psql('postgres', 'CREATE EXTENSION sendcampaign; CREATE ROLE app LOGIN;'
-	  . 'GRANT CREATE ON SCHEMA public TO app; GRANT USAGE ON SCHEMA sendcampaign TO app');
+	  . 'GRANT CREATE ON SCHEMA public TO app; GRANT USAGE ON SCHEMA sendcampaign TO app;'
+	  . 'GRANT EXECUTE ON ALL ROUTINES IN SCHEMA sendcampaign TO app; GRANT EXECUTE ON FUNCTION send_campaign TO app');
 
 my @blocks = blocks_of('docs/operations.md');
 
@@ -46,12 +47,15 @@ sub follow
 sub let_cron_call
 {
 	my $name = shift;
-	my $calls = $node->safe_psql('postgres', 'SELECT count(*) FROM cron.job_run_details');
+	my $job = $node->safe_psql('postgres', "SELECT jobid FROM cron.job WHERE jobname = '$name'");
+	my $of_job = "FROM cron.job_run_details WHERE jobid = $job AND runid > "
+	  . $node->safe_psql('postgres', 'SELECT coalesce(max(runid), 0) FROM cron.job_run_details');
 	$node->safe_psql('postgres', qq{UPDATE cron.job SET schedule = CASE jobname WHEN '$name' THEN '\@reboot' ELSE '0 0 1 1 *' END});
 	$node->restart;
-	ok($node->poll_query_until('postgres', "SELECT count(*) = $calls + 1 FROM cron.job_run_details"
-		  . q{ WHERE status IN ('succeeded', 'failed')}), "pg_cron calls $name");
-	return $node->safe_psql('postgres', 'SELECT status FROM cron.job_run_details ORDER BY runid DESC LIMIT 1');
+	ok($node->poll_query_until('postgres', "SELECT count(*) = 1 $of_job AND status IN ('succeeded', 'failed')"), "pg_cron calls $name")
+	  or diag($node->safe_psql('postgres', 'SELECT * FROM cron.job_run_details ORDER BY runid DESC LIMIT 3'));
+	note($node->safe_psql('postgres', "SELECT return_message $of_job"));
+	return $node->safe_psql('postgres', "SELECT status $of_job");
 }
 
 sub last_job { return $node->safe_psql('postgres', 'SELECT max(job_id) FROM sendcampaign.run'); }
@@ -133,8 +137,8 @@ is_deeply([ map { $twilio->count_by_phone->{"+1555000002$_"} } 1 .. 3 ], [ 1, 1,
 sub welcomed
 {
 	my $name = shift;
+	ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM sendcampaign.run WHERE state <> 'completed'}), "$name: all has ended");
 	wait_for_no_worker($node);
-	is($node->safe_psql('postgres', q{SELECT count(*) FROM sendcampaign.run WHERE state <> 'completed'}), 0, "$name: all has ended");
 	my @texts = sort map { "$_->{to} $_->{body}" } $twilio->ledger;
 	$twilio->set(reset => 1);
 	return \@texts;
