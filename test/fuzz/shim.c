@@ -235,6 +235,16 @@ pg_mblen(const char *text)
 	return pg_encoding_mblen(fuzz_encoding, text);
 }
 
+int
+pg_mbcliplen(const char *text, int length, int limit)
+{
+	int clipped = 0;
+
+	while (clipped < length && clipped + pg_mblen(text + clipped) <= limit)
+		clipped += pg_mblen(text + clipped);
+	return Min(clipped, length);
+}
+
 bool
 pg_verify_mbstr(int encoding, const char *text, int length, bool no_error)
 {
