@@ -104,17 +104,28 @@ CREATE TABLE sendcampaign.batch (
     run_id bigint NOT NULL,
     number integer NOT NULL,
     list_user_ids bigint[] NOT NULL,
-    duplicates bigint[],
+    twins bigint[],
+    firsts bigint[],
     due timestamptz,
     written_in xid NOT NULL DEFAULT sendcampaign.current_xid(),
     PRIMARY KEY (run_id, number)
 );
 COMMENT ON TABLE sendcampaign.batch IS 'Recipients of a run that are still to be claimed, many per row';
-COMMENT ON COLUMN sendcampaign.batch.duplicates IS 'Those of them whose phone an earlier list user has, too';
+COMMENT ON COLUMN sendcampaign.batch.twins IS 'Those of them whose phone other list users have, too';
+COMMENT ON COLUMN sendcampaign.batch.firsts IS 'For each of the twins, the first list user with that phone';
 COMMENT ON COLUMN sendcampaign.batch.due IS 'When their quiet hours end; null where they may be claimed at once';
 COMMENT ON COLUMN sendcampaign.batch.written_in IS 'As in sendcampaign.run_data';
 CREATE TRIGGER keep_xid BEFORE INSERT OR UPDATE ON sendcampaign.batch
     FOR EACH ROW EXECUTE FUNCTION sendcampaign.keep_xid();
+
+CREATE TABLE sendcampaign.chosen (
+    run_id bigint NOT NULL,
+    first_id bigint NOT NULL,
+    list_user_id bigint NOT NULL,
+    PRIMARY KEY (run_id, first_id)
+);
+COMMENT ON TABLE sendcampaign.chosen IS
+'For list users with the same phone, known by the first of them: the one who gets the message';
 
 CREATE TABLE sendcampaign.claim (
     run_id bigint NOT NULL,
@@ -141,12 +152,14 @@ CREATE TABLE sendcampaign.witness (
     list_user_id bigint NOT NULL,
     segments integer NOT NULL,
     text_hash bigint NOT NULL,
-    PRIMARY KEY (run_id, sid)
+    certain boolean NOT NULL DEFAULT true,
+    PRIMARY KEY (run_id, sid, list_user_id)
 );
 CREATE INDEX witness_list_user ON sendcampaign.witness (run_id, list_user_id);
 CREATE INDEX witness_phone ON sendcampaign.witness (run_id, phone);
 COMMENT ON TABLE sendcampaign.witness IS
 'Messages of a run that Twilio has, read back after commits may have been lost; list_user_id is 0 where the text does not tell';
+COMMENT ON COLUMN sendcampaign.witness.certain IS 'False where the text has the links of several list users';
 
 CREATE TABLE sendcampaign.opt_out_data (
     phone text NOT NULL,
@@ -171,6 +184,7 @@ COMMENT ON SEQUENCE sendcampaign.test_job_id IS
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.run_data', '');
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.message_data', '');
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.batch', '');
+SELECT pg_catalog.pg_extension_config_dump('sendcampaign.chosen', '');
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.claim', '');
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.witness', '');
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.opt_out_data', '');
@@ -179,12 +193,13 @@ SELECT pg_catalog.pg_extension_config_dump('sendcampaign.test_job_id', '');
 
 GRANT USAGE ON SCHEMA sendcampaign TO pg_database_owner;
 GRANT SELECT, INSERT ON sendcampaign.run_data, sendcampaign.message_data, sendcampaign.batch,
-    sendcampaign.claim, sendcampaign.witness, sendcampaign.opt_out_data TO pg_database_owner;
+    sendcampaign.chosen, sendcampaign.claim, sendcampaign.witness, sendcampaign.opt_out_data
+    TO pg_database_owner;
 GRANT SELECT, UPDATE ON SEQUENCE sendcampaign.run_id, sendcampaign.test_job_id TO pg_database_owner;
 
 /*
  * What people look at.  A role sees what roles have sent that it is a member
- * of.  In another cluster than the one where a run was queued, the OID of its
+ * of, and one with BYPASSRLS sees everything, as it would under policies.  In another cluster than the one where a run was queued, the OID of its
  * role says nothing.
  */
 
@@ -194,7 +209,8 @@ SELECT r.id, r.schema, r.job_id, r.campaign_id, r.role, r.state, r.total, r.sent
        r.message, r.base_url, r.system_identifier, r.database, r.history, r.read_back, r.next_at,
        r.test_phone, r.paused_from, r.role_oid
 FROM sendcampaign.run_data r
-WHERE CASE WHEN r.system_identifier OPERATOR(pg_catalog.=)
+WHERE (SELECT u.rolbypassrls FROM pg_catalog.pg_roles u WHERE u.rolname OPERATOR(pg_catalog.=) current_user)
+   OR CASE WHEN r.system_identifier OPERATOR(pg_catalog.=)
                (SELECT c.system_identifier::numeric FROM pg_catalog.pg_control_system() c)
            THEN pg_catalog.pg_has_role(r.role_oid, 'MEMBER')
            ELSE EXISTS (SELECT FROM pg_catalog.pg_roles p
@@ -255,7 +271,8 @@ COMMENT ON COLUMN sendcampaign.message.run_id IS 'Run, in sendcampaign.run';
 CREATE VIEW sendcampaign.opt_out WITH (security_barrier = true) AS
 SELECT o.phone, o.schema, o.group_id, o.reason, o.role, o.created_at
 FROM sendcampaign.opt_out_data o
-WHERE CASE WHEN o.group_id IS NULL
+WHERE (SELECT u.rolbypassrls FROM pg_catalog.pg_roles u WHERE u.rolname OPERATOR(pg_catalog.=) current_user)
+   OR CASE WHEN o.group_id IS NULL
            THEN (SELECT pg_catalog.has_function_privilege(
                      '@extschema@.send_campaign(bigint, bigint)', 'EXECUTE'))
            ELSE o.schema OPERATOR(pg_catalog.=) ANY (

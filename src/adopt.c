@@ -371,9 +371,16 @@ pause_strangers(void)
 	for (uint64 i = 0; i < count; i++)
 	{
 		if (!take_run(runs[i]->id))
+		{
+			MemoryContextDelete(runs[i]->context);
 			continue;
+		}
 		add_to_worker(runs[i]);
-		pause_run(runs[i], "this is not the cluster and database in which the run was queued; it"
-						   " may have been sent there");
+		/* for the job to be told; where that cannot be, the run says it */
+		(void) guarded(open_tables, runs[i], &runs[i]->reporting);
+		pause_run(runs[i],
+				  "this is not the cluster and database in which the run was queued; it may have"
+				  " been sent there",
+				  true);
 	}
 }

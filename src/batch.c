@@ -84,25 +84,25 @@ part_of_ids(Datum ids, int first, int most)
 }
 
 static void
-store_batch(Run *run, int number, Datum ids, Datum duplicates)
+store_batch(Run *run, int number, Datum ids, Twins twins)
 {
 	static OwnStatement statement = {
-		"INSERT INTO sendcampaign.batch (run_id, number, list_user_ids, duplicates)"
-		" VALUES ($1, $2, $3, $4)",
-		4,
-		{INT8OID, INT4OID, INT8ARRAYOID, INT8ARRAYOID}};
-	Datum values[] = {Int64GetDatum(run->id), Int32GetDatum(number), ids, duplicates};
+		"INSERT INTO sendcampaign.batch (run_id, number, list_user_ids, twins, firsts)"
+		" VALUES ($1, $2, $3, $4, $5)",
+		5,
+		{INT8OID, INT4OID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID}};
+	Datum values[] = {Int64GetDatum(run->id), Int32GetDatum(number), ids,
+					  PointerGetDatum(twins.ids), PointerGetDatum(twins.firsts)};
 
-	(void) own_execute(&statement, values, duplicates ? NULL : "   n");
+	(void) own_execute(&statement, values, twins.ids ? NULL : "   nn");
 }
 
 void
 each_batch(const AppTables *tables, int64 list_id, BatchFunction function, void *arg)
 {
 	Datum		  ids[BATCH_SIZE];
-	Datum		  twice[BATCH_SIZE];
 	IdStream	  list;
-	IdStream	  duplicates;
+	TwinStream	 *twins;
 	int			  count;
 	MemoryContext old = CurrentMemoryContext;
 	MemoryContext context = AllocSetContextCreate(old, "sendcampaign batch",
@@ -110,21 +110,17 @@ each_batch(const AppTables *tables, int64 list_id, BatchFunction function, void 
 	bool		  more = true;
 
 	open_stream(&list, tables_open_list(tables, list_id));
-	open_stream(&duplicates, tables_open_duplicates(tables, list_id));
+	twins = open_twins(tables, list_id);
 	while (more && (count = take_from_stream(&list, ids, BATCH_SIZE, PG_INT64_MAX)) > 0)
 	{
-		int num_twice = take_from_stream(&duplicates, twice, BATCH_SIZE,
-										 DatumGetInt64(ids[count - 1]));
-
 		/* SPI leaves us in its own context, where all would gather */
 		MemoryContextSwitchTo(context);
 		more = function(arg, make_array(ids, NULL, count, INT8OID),
-						num_twice > 0 ? make_array(twice, NULL, num_twice, INT8OID) : (Datum) 0,
-						count);
+						take_twins(twins, BATCH_SIZE, DatumGetInt64(ids[count - 1])), count);
 		MemoryContextReset(context);
 	}
 	close_stream(&list);
-	close_stream(&duplicates);
+	close_twins(twins);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 }
@@ -138,11 +134,11 @@ typedef struct Stored
 } Stored;
 
 static bool
-store_next(void *arg, Datum ids, Datum duplicates, int count)
+store_next(void *arg, Datum ids, Twins twins, int count)
 {
 	Stored *stored = arg;
 
-	store_batch(stored->run, ++stored->number, ids, duplicates);
+	store_batch(stored->run, ++stored->number, ids, twins);
 	stored->total += count;
 	return true;
 }
@@ -157,11 +153,11 @@ store_recipients(Run *run)
 }
 
 static bool
-store_first(void *arg, Datum ids, Datum duplicates, int count)
+store_first(void *arg, Datum ids, Twins twins, int count)
 {
 	Stored *stored = arg;
 
-	store_batch(stored->run, 1, part_of_ids(ids, 0, 1), (Datum) 0);
+	store_batch(stored->run, 1, part_of_ids(ids, 0, 1), (Twins){NULL, NULL});
 	stored->total = 1;
 	return false;
 }
@@ -192,14 +188,14 @@ take_next(Run *run, Batch *batch)
 		"DELETE FROM sendcampaign.batch WHERE run_id = $1 AND number ="
 		" (SELECT b.number FROM sendcampaign.batch b WHERE b.run_id = $1 AND b.number > $2"
 		"  AND (b.due IS NULL OR b.due <= clock_timestamp()) ORDER BY b.number LIMIT 1)"
-		" RETURNING number, list_user_ids, duplicates, " IS_CONTINUOUS,
+		" RETURNING number, list_user_ids, twins, firsts, " IS_CONTINUOUS,
 		2,
 		{INT8OID, INT4OID}};
 	Datum values[] = {Int64GetDatum(run->id), Int32GetDatum(run->last_batch)};
 
 	if (own_execute(&statement, values, NULL) == 0)
 		return false;
-	if (!spi_bool(0, 4))
+	if (!spi_bool(0, 5))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("recipients of job %lld were loaded from a dump while it was being sent",
@@ -208,7 +204,7 @@ take_next(Run *run, Batch *batch)
 						 " read back from Twilio before it goes on.")));
 	batch->number = spi_int32(0, 1);
 	batch->ids = array_of_current_row(2);
-	batch->duplicates = array_of_current_row(3);
+	batch->twins = (Twins){array_of_current_row(3), array_of_current_row(4)};
 	run->last_batch = batch->number;
 	return true;
 }
@@ -245,8 +241,7 @@ take_batch(Run *run, Batch *batch)
 void
 put_back(Run *run, const Batch *batch, Datum *ids, int count)
 {
-	store_batch(run, batch->number, make_array(ids, NULL, count, INT8OID),
-				PointerGetDatum(batch->duplicates));
+	store_batch(run, batch->number, make_array(ids, NULL, count, INT8OID), batch->twins);
 	run->last_batch = batch->number - 1;
 }
 

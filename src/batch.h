@@ -11,6 +11,7 @@
 #ifndef SENDCAMPAIGN_BATCH_H
 #define SENDCAMPAIGN_BATCH_H
 
+#include "once.h"
 #include "run.h"
 
 /*
@@ -22,16 +23,16 @@
 typedef struct Batch
 {
 	int		   number;
-	ArrayType *ids;		   /* bigint[], ascending */
-	ArrayType *duplicates; /* those of them whose phone an earlier one has; or NULL */
+	ArrayType *ids; /* bigint[], ascending */
+	Twins	   twins;
 } Batch;
 
 /*
  * Calls the function with the ids of the list's users, in order, until it says
- * false: their number, and as bigint[] the ids and those of them whose phone
- * an earlier one has, 0 for none.  Its memory is reset after each call.
+ * false: their ids as bigint[], those of them whose phone others have, and how
+ * many there are.  Its memory is reset after each call.
  */
-typedef bool (*BatchFunction)(void *arg, Datum ids, Datum duplicates, int count);
+typedef bool (*BatchFunction)(void *arg, Datum ids, Twins twins, int count);
 
 extern void each_batch(const AppTables *tables, int64 list_id, BatchFunction function, void *arg);
 

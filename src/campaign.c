@@ -13,10 +13,79 @@
 #include "own.h"
 #include "render.h"
 
+/* In the server's encoding, palloc'd, or the text itself. */
+static char *
+from_utf8(const char *text)
+{
+	return pg_any_to_server(text, strlen(text), PG_UTF8);
+}
+
+/*
+ * Twilio takes UTF-8 only.  A database in SQL_ASCII has any bytes, and a text
+ * may have come into another one by a cast or a function that checks nothing.
+ */
+static void
+check_encoding(const Campaign *campaign, const char *text, const char *what)
+{
+	int encoding = GetDatabaseEncoding() == PG_SQL_ASCII ? PG_UTF8 : GetDatabaseEncoding();
+	int length = text ? pg_encoding_verifymbstr(encoding, text, strlen(text)) : 0;
+
+	if (text && length < strlen(text))
+		ereport(ERROR, (errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
+						errmsg("the %s of campaign %lld is not valid %s", what,
+							   (long long) campaign->id, pg_encoding_to_char(encoding)),
+						errdetail("Byte %d of it, which is 0x%02x, is not part of a character.",
+								  length + 1, (unsigned char) text[length]),
+						errhint("Write the text again.")));
+}
+
+/* So much of a text shows where in it something is. */
+#define EXCERPT_BYTES 40
+
+/* The beginning of a text in UTF-8, palloc'd. */
+static char *
+excerpt(const char *text)
+{
+	int length = pg_encoding_mbcliplen(PG_UTF8, text, strlen(text), EXCERPT_BYTES);
+
+	return psprintf("%.*s%s", length, text, text[length] ? "..." : "");
+}
+
+/* Characters of a text in UTF-8, up to a place in it. */
+static int
+characters_before(const char *text, const char *end)
+{
+	int count = 0;
+
+	for (; text < end; text += pg_utf_mblen((const unsigned char *) text))
+		count++;
+	return count;
+}
+
+/* What looks like a placeholder and is none would be read by everybody. */
+static void
+check_placeholders(const Campaign *campaign)
+{
+	const char *text = template_text(campaign->template);
+	const char *problem = template_problem(campaign->template);
+
+	if (problem == NULL)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the message of campaign %lld has a \"%.2s\" that belongs to no placeholder,"
+					" at character %d",
+					(long long) campaign->id, problem, characters_before(text, problem) + 1),
+			 errdetail("The text goes on from there: %s", from_utf8(excerpt(problem))),
+			 errhint("A placeholder is {{key}} or {{key|default}}; write {{\"{{\"}} and"
+					 " {{\"}}\"}} for the braces themselves.")));
+}
+
 void
 campaign_read(Campaign *campaign)
 {
 	char		 *message;
+	char		 *base_url;
 	MemoryContext context = CurrentMemoryContext;
 
 	if (tables_read_campaign(campaign->tables, campaign->id) == 0)
@@ -31,14 +100,11 @@ campaign_read(Campaign *campaign)
 						errmsg("campaign %lld has no message", (long long) campaign->id)));
 	MemoryContextSwitchTo(context); /* SPI leaves us in its own */
 	campaign->list_id = spi_int64(0, 3);
-	campaign_set_message(campaign, message, spi_string(0, 2));
-}
-
-/* In the server's encoding, palloc'd, or the text itself. */
-static char *
-from_utf8(const char *text)
-{
-	return pg_any_to_server(text, strlen(text), PG_UTF8);
+	base_url = spi_string(0, 2);
+	check_encoding(campaign, message, "message");
+	check_encoding(campaign, base_url, "baseUrl");
+	campaign_set_message(campaign, message, base_url);
+	check_placeholders(campaign);
 }
 
 void
@@ -50,6 +116,8 @@ campaign_set_message(Campaign *campaign, const char *message, const char *base_u
 	campaign->base_url = base_url && base_url[0] ? pstrdup(base_url) : NULL;
 	/* in UTF-8, as it is also compared with what Twilio has */
 	campaign->template = template_parse(to_utf8(campaign->message));
+	campaign->link_form = link_form(campaign->base_url ? to_utf8(campaign->base_url) : NULL,
+									campaign->id);
 	for (int i = 0; i < template_num_keys(campaign->template); i++)
 		keys = lappend(keys, from_utf8(template_key(campaign->template, i)));
 	if (campaign->tables)
@@ -59,9 +127,7 @@ campaign_set_message(Campaign *campaign, const char *message, const char *base_u
 char *
 campaign_link(const Campaign *campaign, int64 list_user_id)
 {
-	char *link = render_link(campaign->base_url, list_user_id, campaign->id);
-
-	return link ? to_utf8(link) : NULL;
+	return link_make(campaign->link_form, list_user_id);
 }
 
 /* Puts them into UTF-8, in place. */

@@ -12,15 +12,17 @@
 #define SENDCAMPAIGN_CAMPAIGN_H
 
 #include "group.h"
+#include "link.h"
 #include "template.h"
 
 typedef struct Campaign
 {
-	int64 id;
-	int64 list_id;
-	char *message;
-	char *base_url;		/* of the tracking link; NULL for none */
-	Template *template; /* of the message, in UTF-8 */
+	int64	  id;
+	int64	  list_id;
+	char	 *message;
+	char	 *base_url;	 /* of the tracking link; NULL for none */
+	LinkForm *link_form; /* of its links, in UTF-8; NULL for none */
+	Template *template;	 /* of the message, in UTF-8 */
 	AppTables	*tables;
 	GroupConfig *group;
 	char		*test_phone; /* all of it goes there; NULL: to the list's users */

@@ -270,8 +270,9 @@ claim_batch(Run *run)
 		return;
 	if (!run->group_is_new)
 		refresh_group(run);
-	recipients = read_recipients(&run->campaign, batch.ids, batch.duplicates, GetCurrentTimestamp(),
-								 &count);
+	recipients = read_recipients(&run->campaign, batch.ids, GetCurrentTimestamp(), &count);
+	if (run->campaign.test_phone == NULL)
+		skip_twins_of_run(run->id, recipients, count, batch.twins);
 	if (!run->cancelled)
 	{
 		count = put_off_sleepers(run, recipients, count);
@@ -366,7 +367,8 @@ recover_message(Message *message, Datum id, char *phone, char *text)
 	else
 		text = campaign_text(campaign, DatumGetInt64(id));
 	message->text = message_strdup(message, text);
-	message->link = link && strstr(text, link) ? message_strdup(message, link) : NULL;
+	if (link && link_match(campaign->link_form, text, message->list_user_id) != LINK_MISSING)
+		message->link = message_strdup(message, link);
 	message->attempts = 1;
 }
 

@@ -15,6 +15,7 @@
 #include "control.h"
 #include "finish.h"
 #include "fmgr.h"
+#include "guard.h"
 #include "home.h"
 #include "miscadmin.h"
 #include "own.h"
@@ -152,6 +153,43 @@ write_state(const LockedRun *run, const char *assignments, const char *participl
 					 2, types, values, NULL);
 }
 
+static void
+write_state_to_job(void *arg)
+{
+	const LockedRun *run = arg;
+	AppTables		*tables = tables_open(run->schema);
+	Oid				 role = run->role;
+	ActingScope		 scope;
+
+	if (act_for_run(tables, &role, &scope))
+		report_state(tables, run->id, run->job_id);
+	act_as_caller(role, &scope);
+	tables_close(tables);
+}
+
+/*
+ * The job has the state, too, for an application that polls it.  An error of
+ * the application there must not keep anybody from stopping a run.
+ */
+static void
+tell_job(LockedRun *run)
+{
+	ErrorData *error;
+
+	if (run->is_test)
+		return;
+	error = attempt(write_state_to_job, run);
+	if (error == NULL)
+		return;
+	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+		ReThrowError(error);
+	ereport(WARNING, (errcode(error->sqlerrcode),
+					  errmsg("background job %lld does not show the state of its run",
+							 (long long) run->job_id),
+					  errdetail("%s", error_text(error)),
+					  errhint("See sendcampaign.run for the state.")));
+}
+
 /* sendcampaign.pause(job_id bigint) */
 Datum
 sendcampaign_pause(PG_FUNCTION_ARGS)
@@ -164,6 +202,7 @@ sendcampaign_pause(PG_FUNCTION_ARGS)
 	if (!is_in_state(&run, "queued", "running", NULL))
 		fail_in_state(&run, "Only a queued or running run can be paused.");
 	write_state(&run, "paused_from = state", "paused");
+	tell_job(&run);
 	if (OidIsValid(run.role))
 		wake_worker_at_commit(run.role);
 	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");
@@ -249,6 +288,7 @@ sendcampaign_resume(PG_FUNCTION_ARGS)
 	if (!is_in_state(&run, "paused", NULL, NULL))
 		fail_in_state(&run, "Only a paused run can be resumed.");
 	write_resumed(&run);
+	tell_job(&run);
 	if (OidIsValid(run.role))
 		start_worker_at_commit(run.role);
 	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");

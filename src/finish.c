@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "announce.h"
 #include "catalog/pg_type.h"
 #include "classify.h"
 #include "finish.h"
@@ -14,19 +15,34 @@
 #include "own.h"
 #include "settings.h"
 #include "utils/builtins.h"
+#include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
+#include "utils/json.h"
+#include "utils/timestamp.h"
 
-/* Counts of the run in SPI_tuptable as the job shows them, a jsonb object. */
+/*
+ * State and counts of the run in SPI_tuptable as the job shows them, a jsonb
+ * object; with next_at, when it goes on.
+ */
 static Datum
-counts_of_current_row(void)
+job_data(const char *state, TimestampTz next_at)
 {
-	char *json = psprintf("{\"total\": %lld, \"sent\": %lld, \"failed\": %lld,"
-						  " \"skipped\": %lld, \"inDoubt\": %lld}",
-						  (long long) spi_int64(0, 1), (long long) spi_int64(0, 2),
-						  (long long) spi_int64(0, 3), (long long) spi_int64(0, 4),
-						  (long long) spi_int64(0, 5));
+	char		   time[MAXDATELEN + 1];
+	StringInfoData json;
 
-	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json));
+	initStringInfo(&json);
+	appendStringInfo(&json,
+					 "{\"state\": \"%s\", \"total\": %lld, \"sent\": %lld, \"failed\": %lld,"
+					 " \"skipped\": %lld, \"inDoubt\": %lld",
+					 state, (long long) spi_int64(0, 1), (long long) spi_int64(0, 2),
+					 (long long) spi_int64(0, 3), (long long) spi_int64(0, 4),
+					 (long long) spi_int64(0, 5));
+	if (next_at != 0)
+		appendStringInfo(&json, ", \"nextAt\": \"%s\"",
+						 JsonEncodeDateTime(time, TimestampTzGetDatum(next_at), TIMESTAMPTZOID,
+											NULL));
+	appendStringInfoChar(&json, '}');
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
 }
 
 /* 5 when it starts, towards 100 as it goes, 100 only at its end. */
@@ -53,11 +69,17 @@ write_progress(Run *run)
 	tables_report_progress(run->campaign.tables, run->job_id, report.progress, report.counts);
 }
 
+/* Where the job is there and does not change, nobody must take that for success. */
 static void
 write_job_end(Run *run)
 {
-	tables_report_end(run->campaign.tables, run->job_id, report.progress, report.counts,
-					  report.error);
+	if (tables_report_end(run->campaign.tables, run->job_id, report.progress, report.counts,
+						  report.error) == 0 &&
+		tables_has_job(run->campaign.tables, run->job_id))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("background job %lld could not be updated", (long long) run->job_id),
+				 errdetail("A trigger, a rule or a policy suppresses the update.")));
 }
 
 /* In the application's tables; with careful, an error there is the run's. */
@@ -75,7 +97,7 @@ report_progress(Run *run, bool careful)
 {
 	if (run->reporting.until > GetCurrentTimestamp() || run->campaign.test_phone)
 		return;
-	report.counts = counts_of_current_row();
+	report.counts = job_data(spi_string(0, 6), 0);
 	report.progress = progress_of_current_row();
 	if (in_application(write_progress, run, &run->reporting, careful))
 		run->reporting.failures = 0;
@@ -146,27 +168,48 @@ summary(Run *run)
 	return buf.data;
 }
 
+/* The summary of a completed run; that nothing was sent is no success either. */
+static char *
+summary_of_completed(Run *run)
+{
+	long long	   total = spi_int64(0, 1);
+	bool		   none_sent = spi_int64(0, 2) == 0 && spi_int64(0, 4) == total;
+	StringInfoData buf;
+
+	if (!none_sent)
+		return summary(run);
+	initStringInfo(&buf);
+	if (total == 0)
+		appendStringInfo(&buf,
+						 "nothing was sent: list %lld has no users that role \"%s\" may see",
+						 (long long) run->campaign.list_id, worker.role_name);
+	else
+	{
+		appendStringInfo(&buf, "nothing was sent: %lld of %lld skipped", total, total);
+		append_reasons(&buf, run, "skipped", DT_NOBEGIN);
+	}
+	return buf.data;
+}
+
 /*
  * Whoever listens sees that the run has ended or needs a person.  All roles
  * may listen, so counts and errors are read in sendcampaign.run.
  */
 static void
-notify(const Run *run)
+prepare_announcement(Run *run)
 {
 	static OwnStatement statement = {
-		"SELECT pg_notify('sendcampaign', json_build_object('schema', schema, 'job_id', job_id,"
-		" 'campaign_id', campaign_id, 'state', state)::text)"
-		" FROM sendcampaign.run_data WHERE id = $1",
-		1,
-		{INT8OID}};
-	Datum value = Int64GetDatum(run->id);
+		"SELECT " ANNOUNCEMENT " FROM sendcampaign.run_data WHERE id = $1", 1, {INT8OID}};
+	Datum		  value = Int64GetDatum(run->id);
+	MemoryContext context = run->context ? run->context : CurrentMemoryContext;
 
-	(void) own_execute(&statement, &value, NULL);
+	if (own_execute(&statement, &value, NULL) > 0)
+		run->announcement = MemoryContextStrdup(context, spi_string(0, 1));
 }
 
 /*
- * Writes the end into the job, the run and a notification; false where that
- * can only be done later.  The run's counts are in SPI_tuptable.
+ * Writes the end into the job and the run, with what is to be announced; false
+ * where that can only be done later.  The run's counts are in SPI_tuptable.
  */
 static bool
 write_end(Run *run, const char *state, const char *error, bool completed, bool careful)
@@ -179,13 +222,15 @@ write_end(Run *run, const char *state, const char *error, bool completed, bool c
 	Datum values[] = {Int64GetDatum(run->id), CStringGetTextDatum(state), optional_text(error)};
 
 	report.progress = completed ? 100 : -1;
+	report.counts = job_data(state, 0);
 	report.error = error;
 	run->recording.until = 0;
 	if (run->campaign.tables && run->campaign.test_phone == NULL &&
-		!in_application(write_job_end, run, &run->recording, careful) && run->recording.until > 0)
+		!in_application(write_job_end, run, &run->recording, careful) &&
+		(run->recording.until > 0 || completed))
 		return false;
 	(void) own_execute(&end, values, error ? "   " : "  n");
-	notify(run);
+	prepare_announcement(run);
 	return true;
 }
 
@@ -200,10 +245,7 @@ read_counts(Run *run)
 		{INT8OID}};
 	Datum value = Int64GetDatum(run->id);
 
-	if (own_execute(&statement, &value, NULL) == 0)
-		return false;
-	report.counts = counts_of_current_row();
-	return true;
+	return own_execute(&statement, &value, NULL) > 0;
 }
 
 /*
@@ -233,7 +275,7 @@ finish_run(Run *run, bool careful)
 	else if (!counts_add_up())
 		run_stop(run, "internal error: the outcomes do not add up to the number of recipients");
 	else
-		run->finished = write_end(run, "completed", summary(run), true, careful);
+		run->finished = write_end(run, "completed", summary_of_completed(run), true, careful);
 }
 
 /* Who has cancelled it, and what else a person should know of it. */
@@ -272,6 +314,8 @@ end_cancelled_in_queue(AppTables *tables, int64 id, int64 job_id)
 	Run run = {.id = id, .job_id = job_id, .campaign.tables = tables};
 
 	end_cancelled(&run, false);
+	if (run.announcement)
+		announce_at_commit(run.announcement);
 }
 
 void
@@ -282,8 +326,18 @@ report_reopened(AppTables *tables, int64 id, int64 job_id)
 	if (!read_counts(&run))
 		return;
 	report.progress = progress_of_current_row();
+	report.counts = job_data(spi_string(0, 6), 0);
 	report.error = NULL;
 	write_job_end(&run);
+}
+
+void
+report_state(AppTables *tables, int64 id, int64 job_id)
+{
+	Run run = {.id = id, .job_id = job_id};
+
+	if (read_counts(&run))
+		tables_report_if_free(tables, job_id, job_data(spi_string(0, 6), 0));
 }
 
 void
@@ -296,6 +350,7 @@ report_settled(AppTables *tables, int64 id, int64 job_id)
 
 	if (!read_counts(&run))
 		return;
+	report.counts = job_data(spi_string(0, 6), 0);
 	error = summary(&run);
 	values[0] = Int64GetDatum(id);
 	values[1] = optional_text(error);
@@ -327,29 +382,42 @@ fail_run(Run *run, bool careful)
 }
 
 void
-put_to_sleep(Run *run)
+put_to_sleep(Run *run, bool careful)
 {
-	Oid	  types[] = {INT8OID, TIMESTAMPTZOID};
+	static OwnStatement statement = {
+		"UPDATE sendcampaign.run_data SET next_at = $2 WHERE id = $1"
+		" RETURNING total, sent, failed, skipped, in_doubt, state",
+		2,
+		{INT8OID, TIMESTAMPTZOID}};
 	Datum values[] = {Int64GetDatum(run->id), TimestampTzGetDatum(run->next_at)};
 
-	(void) own_query("UPDATE sendcampaign.run_data SET next_at = $2 WHERE id = $1", 2, types,
-					 values, NULL);
 	run->asleep = true;
+	if (own_execute(&statement, values, NULL) == 0 || run->campaign.test_phone)
+		return;
+	report.counts = job_data(spi_string(0, 6), run->next_at);
+	report.progress = progress_of_current_row();
+	(void) in_application(write_progress, run, &run->reporting, careful);
 }
 
 /* False where somebody has paused or cancelled it just now. */
 static bool
-write_pause(Run *run, const char *reason, const char *paused_from)
+write_pause(Run *run, const char *reason, const char *paused_from, bool careful)
 {
 	Oid	  types[] = {INT8OID, TEXTOID, TEXTOID};
 	Datum values[] = {Int64GetDatum(run->id), CStringGetTextDatum(reason),
 					  optional_text(paused_from)};
 
 	if (own_query("UPDATE sendcampaign.run_data SET state = 'paused', error = $2, paused_from = $3"
-				  " WHERE id = $1 AND state IN ('queued', 'running')",
+				  " WHERE id = $1 AND state IN ('queued', 'running')"
+				  " RETURNING total, sent, failed, skipped, in_doubt",
 				  3, types, values, paused_from ? NULL : "  n") == 0)
 		return false;
-	notify(run);
+	report.progress = -1;
+	report.counts = job_data("paused", 0);
+	report.error = reason;
+	if (run->campaign.tables && run->campaign.test_phone == NULL)
+		(void) in_application(write_job_end, run, &run->reporting, careful);
+	prepare_announcement(run);
 	ereport(LOG, (errmsg("sendcampaign: job %lld is paused: %s", (long long) run->job_id, reason),
 				  errhint("If it should go on all the same, call sendcampaign.resume(%lld).",
 						  (long long) run->job_id)));
@@ -357,14 +425,14 @@ write_pause(Run *run, const char *reason, const char *paused_from)
 }
 
 void
-pause_run(Run *run, const char *reason)
+pause_run(Run *run, const char *reason, bool careful)
 {
-	if (write_pause(run, reason, NULL))
+	if (write_pause(run, reason, NULL, careful))
 		run->finished = true;
 }
 
 void
-pause_halted(Run *run)
+pause_halted(Run *run, bool careful)
 {
 	StringInfoData buf;
 
@@ -374,7 +442,7 @@ pause_halted(Run *run)
 					 run->num_failures, run->num_verdicts, sendcampaign_max_failures);
 	append_reasons(&buf, run, "failed", run->verdicts_since);
 	appendStringInfoString(&buf, "; look at sendcampaign.message, then resume, or cancel");
-	(void) write_pause(run, buf.data, "running");
+	(void) write_pause(run, buf.data, "running", careful);
 }
 
 void

@@ -39,18 +39,24 @@ extern void fail_run(Run *run, bool careful);
  * Writes that the run is paused until a person resumes it, and why; sets
  * run->finished.  None of its messages may be under way.
  */
-extern void pause_run(Run *run, const char *reason);
+extern void pause_run(Run *run, const char *reason, bool careful);
 
 /* All that are left are in their quiet hours: no worker is needed until then. */
-extern void put_to_sleep(Run *run);
+extern void put_to_sleep(Run *run, bool careful);
 
 /* The same for a run of whose messages too many fail; some may be under way. */
-extern void pause_halted(Run *run);
+extern void pause_halted(Run *run, bool careful);
 
 /* The job of a run that had ended is at work again. */
 extern void report_reopened(AppTables *tables, int64 id, int64 job_id);
 
-/* After sendcampaign.settle(), likewise: counts and summary of a run that has ended. */
+/*
+ * Tells the job the run's state and counts, in a caller's transaction; not
+ * where somebody has the job locked.  Throws.
+ */
+extern void report_state(AppTables *tables, int64 id, int64 job_id);
+
+/* After sendcampaign.settle(): the counts and summary of a run that has ended. */
 extern void report_settled(AppTables *tables, int64 id, int64 job_id);
 
 /* Tells the job that the extension is gone.  Throws. */

@@ -12,7 +12,7 @@
 #include "miscadmin.h"
 #include "own.h"
 #include "queue.h"
-#include "render.h"
+#include "phone.h"
 #include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(sendcampaign_forget);
@@ -37,6 +37,7 @@ sendcampaign_forget(PG_FUNCTION_ARGS)
 		" m AS (DELETE FROM sendcampaign.message_data USING r WHERE message_data.run_id = r.id),"
 		" w AS (DELETE FROM sendcampaign.witness USING r WHERE witness.run_id = r.id),"
 		" b AS (DELETE FROM sendcampaign.batch USING r WHERE batch.run_id = r.id),"
+		" t AS (DELETE FROM sendcampaign.chosen USING r WHERE chosen.run_id = r.id),"
 		" c AS (DELETE FROM sendcampaign.claim USING r WHERE claim.run_id = r.id)"
 		" SELECT count(*) FROM r",
 		3, types, values, NULL);
@@ -62,7 +63,9 @@ spellings(const char *phone)
 	values[1] = CStringGetTextDatum(e164 + 1);
 	count = own_query("SELECT DISTINCT phone FROM sendcampaign.message_data"
 					  " WHERE status = 'skipped' AND phone <> $1"
-					  " AND regexp_replace(phone, '[^0-9]', '', 'g') IN ($2, '00' || $2)",
+					  " AND (phone ~ '[^ -~]' OR regexp_replace(phone, '[^0-9]', '', 'g')"
+					  "  IN ($2, '00' || $2) OR regexp_replace(phone,"
+					  "   '[(][[:space:]]*0[[:space:]]*[)]|[^0-9]', '', 'g') IN ($2, '00' || $2))",
 					  2, types, values, NULL);
 	found = palloc((count + 1) * sizeof(char *));
 	found[num_found++] = e164;

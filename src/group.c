@@ -15,7 +15,7 @@
 
 #include "group.h"
 #include "own.h"
-#include "render.h"
+#include "phone.h"
 #include "settings.h"
 #include "utils/palloc.h"
 

@@ -9,8 +9,12 @@
 
 #include "access/xact.h"
 #include "guard.h"
+#include "mb/pg_wchar.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+
+/* Bytes of a message or detail: a trigger can make them as long as it likes. */
+#define MAX_ERROR 1000
 
 /* May an error with this SQLSTATE be gone at the next try? */
 static bool
@@ -42,44 +46,78 @@ back_off(Run *run, Backoff *backoff, const char *reason)
 	backoff->failures++;
 }
 
-static void
-handle_error(Run *run, Backoff *backoff, const ErrorData *error)
+static char *
+clip(const char *text)
 {
-	if (error_may_pass(error->sqlerrcode))
-		back_off(run, backoff, error->message);
-	else if (error->detail)
-		run_stop(run, psprintf("%s (%s)", error->message, error->detail));
-	else
-		run_stop(run, error->message);
+	int length = (int) strlen(text);
+
+	if (length <= MAX_ERROR)
+		return pstrdup(text);
+	return psprintf("%.*s...", pg_mbcliplen(text, length, MAX_ERROR), text);
 }
 
-bool
-guarded(RunFunction function, Run *run, Backoff *backoff)
+char *
+error_text(const ErrorData *error)
+{
+	if (error->message == NULL)
+		return pstrdup("missing error text");
+	if (error->detail == NULL)
+		return clip(error->message);
+	return psprintf("%s (%s)", clip(error->message), clip(error->detail));
+}
+
+ErrorData *
+attempt(void (*function)(void *arg), void *arg)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool good = true;
+	ErrorData *volatile error = NULL;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		function(run);
+		function(arg);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{
-		ErrorData *error;
-
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
-		handle_error(run, backoff, error);
-		good = false;
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
-	return good;
+	return error;
+}
+
+typedef struct RunCall
+{
+	RunFunction function;
+	Run		   *run;
+} RunCall;
+
+static void
+call_for_run(void *arg)
+{
+	RunCall *call = arg;
+
+	call->function(call->run);
+}
+
+bool
+guarded(RunFunction function, Run *run, Backoff *backoff)
+{
+	RunCall	   call = {function, run};
+	ErrorData *error = attempt(call_for_run, &call);
+
+	if (error == NULL)
+		return true;
+	if (error_may_pass(error->sqlerrcode))
+		back_off(run, backoff, error_text(error));
+	else
+		run_stop(run, error_text(error));
+	return false;
 }

@@ -14,7 +14,15 @@ typedef void (*RunFunction)(Run *run);
 
 /*
  * Calls the function in a subtransaction.  Where it raises an error, what it
- * did in the database is undone; an error that may pass (a lock, a deadlock,
+ * did in the database is undone, and the error returned, palloc'd.
+ */
+extern ErrorData *attempt(void (*function)(void *arg), void *arg);
+
+/* What an error says, palloc'd, and short whatever its length was. */
+extern char *error_text(const ErrorData *error);
+
+/*
+ * The same for a run's work: an error that may pass (a lock, a deadlock,
  * a full disk) backs off, any other fails the run.  Returns false then.
  */
 extern bool guarded(RunFunction function, Run *run, Backoff *backoff);

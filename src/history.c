@@ -16,8 +16,6 @@
  */
 #include "postgres.h"
 
-#include <ctype.h>
-
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "history.h"
@@ -26,7 +24,6 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "own.h"
-#include "render.h"
 #include "request.h"
 #include "settings.h"
 #include "utils/builtins.h"
@@ -45,6 +42,7 @@ typedef struct Witness
 	int64 list_user_id; /* 0 where the text has no link */
 	int	  segments;
 	int64 text_hash;
+	bool  certain; /* the text has no other list user's link */
 } Witness;
 
 typedef struct History
@@ -61,8 +59,7 @@ typedef struct History
 	int			  failures;
 	const char	 *refusal; /* why it cannot be read, or NULL */
 	TimestampTz	  due;
-	char		 *link_start; /* "https://...yu=", or NULL for no link */
-	char		 *link_end;	  /* "&yc=1..." */
+	LinkForm	 *link_form; /* of its links, or NULL */
 	pg_time_t	  since;
 	/* of the page being read */
 	pg_time_t first_created;
@@ -71,22 +68,6 @@ typedef struct History
 	Witness	 *witnesses; /* in page_context, as is all in it */
 	int		  num_witnesses;
 } History;
-
-/* Splits the tracking link into what is before and after the list user's id. */
-static void
-set_link(History *history)
-{
-	char *link = campaign_link(&history->run->campaign, 1);
-	char *id = NULL;
-
-	if (link == NULL)
-		return;
-	for (char *found = strstr(link, "yu=1&yc="); found; found = strstr(found + 1, "yu=1&yc="))
-		id = found + strlen("yu=");
-	history->link_end = pstrdup(id + 1);
-	*id = '\0';
-	history->link_start = link;
-}
 
 void
 begin_reading_back(Run *run)
@@ -99,7 +80,7 @@ begin_reading_back(Run *run)
 	history->run = run;
 	history->page_context = AllocSetContextCreate(run->context, "sendcampaign history",
 												  ALLOCSET_DEFAULT_SIZES);
-	set_link(history);
+	history->link_form = run->campaign.link_form;
 	history->since = timestamptz_to_time_t(run->started_at ? run->started_at : run->queued_at) -
 					 TIME_SLACK;
 	initStringInfo(&url);
@@ -128,24 +109,6 @@ read_back_more(Run *run, TimestampTz now)
 		return;
 	history->account = run->account;
 	history->under_way = true;
-}
-
-/* The list user that the link in a text names, 0 where there is none. */
-static int64
-list_user_of_link(const History *history, const char *body)
-{
-	const char *found = strstr(body, history->link_start);
-	char	   *end;
-	int64		id;
-
-	if (found == NULL || !isdigit((unsigned char) found[strlen(history->link_start)]))
-		return 0;
-	errno = 0;
-	id = strtoll(found + strlen(history->link_start), &end, 10);
-	if (errno != 0 || strncmp(end, history->link_end, strlen(history->link_end)) != 0 ||
-		isdigit((unsigned char) end[strlen(history->link_end)]))
-		return 0;
-	return id;
 }
 
 static bool
@@ -178,14 +141,42 @@ add_witness(History *history, const ListedMessage *listed, int64 list_user_id)
 	witness->list_user_id = list_user_id;
 	witness->segments = listed->segments;
 	witness->text_hash = hash_of_text(listed->body);
+	witness->certain = true;
 	MemoryContextSwitchTo(old);
+}
+
+static bool
+has_witness(const History *history, int first, int64 list_user_id)
+{
+	for (int i = first; i < history->num_witnesses; i++)
+	{
+		if (history->witnesses[i].list_user_id == list_user_id)
+			return true;
+	}
+	return false;
+}
+
+/* One for each list user whose link is in the text. */
+static void
+add_witnesses_by_link(History *history, const ListedMessage *listed)
+{
+	const char *text = listed->body;
+	int			first = history->num_witnesses;
+	int64		id;
+
+	while (link_next(history->link_form, &text, &id))
+	{
+		if (!has_witness(history, first, id))
+			add_witness(history, listed, id);
+	}
+	for (int i = first; history->num_witnesses - first > 1 && i < history->num_witnesses; i++)
+		history->witnesses[i].certain = false;
 }
 
 static void
 look_at_past(void *arg, const ListedMessage *listed)
 {
 	History *history = arg;
-	int64	 id = 0;
 
 	if (history->first_created == 0)
 		history->first_created = listed->created;
@@ -194,10 +185,10 @@ look_at_past(void *arg, const ListedMessage *listed)
 	if (listed->sid == NULL || listed->to == NULL || listed->body == NULL ||
 		(listed->created > 0 && listed->created < history->since))
 		return;
-	if (history->link_start)
-		id = list_user_of_link(history, listed->body);
-	if (history->link_start ? id != 0 : is_text_of(history->run, listed->body))
-		add_witness(history, listed, id);
+	if (history->link_form)
+		add_witnesses_by_link(history, listed);
+	else if (is_text_of(history->run, listed->body))
+		add_witness(history, listed, 0);
 }
 
 /* The list's end, or where it comes to what is older than the run. */
@@ -252,11 +243,11 @@ take_history_answer(History *history, const HttpResponse *response)
 		history->url = MemoryContextStrdup(run->context, url.data);
 }
 
-/* The page's witnesses as arrays: sids, phones, list user ids, segments, hashes. */
+/* The page's witnesses as arrays: sids, phones, list user ids, segments, hashes, certain. */
 static void
 witness_arrays(const History *history, Datum *arrays)
 {
-	static const Oid types[] = {TEXTOID, TEXTOID, INT8OID, INT4OID, INT8OID};
+	static const Oid types[] = {TEXTOID, TEXTOID, INT8OID, INT4OID, INT8OID, BOOLOID};
 	Datum			*columns[lengthof(types)];
 
 	for (int c = 0; c < lengthof(types); c++)
@@ -270,6 +261,7 @@ witness_arrays(const History *history, Datum *arrays)
 		columns[2][i] = Int64GetDatum(witness->list_user_id);
 		columns[3][i] = Int32GetDatum(witness->segments);
 		columns[4][i] = Int64GetDatum(witness->text_hash);
+		columns[5][i] = BoolGetDatum(witness->certain);
 	}
 	for (int c = 0; c < lengthof(types); c++)
 		arrays[c] = make_array(columns[c], NULL, history->num_witnesses, types[c]);
@@ -279,28 +271,33 @@ witness_arrays(const History *history, Datum *arrays)
 static void
 insert_witnesses(const Run *run)
 {
+#define INSERT_WITNESSES                                                                           \
+	"INSERT INTO sendcampaign.witness"                                                             \
+	" (run_id, sid, phone, list_user_id, segments, text_hash, certain)"                            \
+	" SELECT $1, u.* FROM unnest($2, $3, $4, $5, $6, $7)"                                          \
+	"  u(sid, phone, id, segments, text_hash, certain)"
 	static OwnStatement with_link = {
-		"INSERT INTO sendcampaign.witness (run_id, sid, phone, list_user_id, segments, text_hash)"
-		" SELECT $1, u.* FROM unnest($2, $3, $4, $5, $6) u(sid, phone, id, segments, text_hash)"
+		INSERT_WITNESSES
 		" WHERE NOT EXISTS (SELECT FROM sendcampaign.message_data m JOIN sendcampaign.run_data r"
-		"  ON r.id = m.run_id WHERE r.campaign_id = $7 AND m.list_user_id = u.id"
+		"  ON r.id = m.run_id WHERE r.campaign_id = $8 AND m.list_user_id = u.id"
 		"  AND m.sid = u.sid)"
 		" ON CONFLICT DO NOTHING",
-		7,
-		{INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT8OID}};
+		8,
+		{INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID,
+		 BOOLARRAYOID, INT8OID}};
 	static OwnStatement without_link = {
-		"INSERT INTO sendcampaign.witness (run_id, sid, phone, list_user_id, segments, text_hash)"
-		" SELECT $1, u.* FROM unnest($2, $3, $4, $5, $6) u(sid, phone, id, segments, text_hash)"
+		INSERT_WITNESSES
 		" WHERE NOT EXISTS (SELECT FROM sendcampaign.message_data m WHERE m.sid = u.sid)"
 		" ON CONFLICT DO NOTHING",
-		6,
-		{INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID}};
-	Datum values[7];
+		7,
+		{INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID,
+		 BOOLARRAYOID}};
+	Datum values[8];
 
 	values[0] = Int64GetDatum(run->id);
 	witness_arrays(run->history, &values[1]);
-	values[6] = Int64GetDatum(run->campaign.id);
-	(void) own_execute(run->history->link_start ? &with_link : &without_link, values, NULL);
+	values[7] = Int64GetDatum(run->campaign.id);
+	(void) own_execute(run->history->link_form ? &with_link : &without_link, values, NULL);
 }
 
 /* All is read: the run may go on, in this cluster's history. */
@@ -379,14 +376,14 @@ give_up_history(Run *run)
 	run->history = NULL;
 }
 
-/* The witness, if there is one; in SPI_tuptable: its sid, segments, count, to this phone, with this text? */
+/* The witness, if there is one; in SPI_tuptable: its sid, segments, count, to this phone, surely this one? */
 static bool
 find_witness(const Message *message, bool has_link)
 {
 	static OwnStatement by_link = {
-		"SELECT coalesce(min(sid) FILTER (WHERE phone = $3), min(sid)), min(segments), count(*),"
-		" bool_or(phone = $3), true FROM sendcampaign.witness"
-		" WHERE run_id = $1 AND list_user_id = $2",
+		"SELECT sid, segments, 1::int8, phone = $3, certain FROM sendcampaign.witness"
+		" WHERE run_id = $1 AND list_user_id = $2"
+		" ORDER BY phone = $3 AND certain DESC, phone = $3 DESC, sid LIMIT 1",
 		3,
 		{INT8OID, INT8OID, TEXTOID}};
 	static OwnStatement by_phone = {
@@ -400,8 +397,7 @@ find_witness(const Message *message, bool has_link)
 					  has_link ? CStringGetTextDatum(message->phone)
 							   : Int64GetDatum(hash_of_text(message->text))};
 
-	(void) own_execute(has_link ? &by_link : &by_phone, values, NULL);
-	return spi_int64(0, 3) > 0;
+	return own_execute(has_link ? &by_link : &by_phone, values, NULL) > 0 && spi_int64(0, 3) > 0;
 }
 
 /* A witness speaks for one recipient only; false where it has spoken before. */
@@ -450,6 +446,9 @@ recognize(Message *message, bool has_link)
 	message_done(message, OUTCOME_SENT);
 	if (!same_phone)
 		leave_in_doubt(message, "Twilio's list has this recipient's message, to another number");
+	else if (!same_text && has_link)
+		leave_in_doubt(message,
+					   "Twilio's list has a message with its link and another recipient's");
 	else if (!same_text)
 		leave_in_doubt(message, "Twilio's list has a text to this number that it may be");
 	else if (message->sid == NULL || (!has_link && !take_witness(message)))

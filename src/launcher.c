@@ -9,6 +9,11 @@
  * and a promotion as well) and then once an interval, for runs whose worker
  * ended before they did.
  *
+ * No database and no role may keep the others waiting: a scanner waits for no
+ * lock longer than a second, and the launcher for no scanner longer than some;
+ * the next round begins where this one ended; what fails for one role is
+ * undone for that role alone.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -19,11 +24,13 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "adopt.h"
+#include "announce.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
 #include "compat.h"
 #include "fmgr.h"
+#include "guard.h"
 #include "home.h"
 #include "launcher.h"
 #include "miscadmin.h"
@@ -46,6 +53,13 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+
+/* How long the launcher waits for a scanner, and then for its end, in ms. */
+#define SCAN_TIME 10000
+#define STOP_TIME 2000
+
+/* For each lock that a scanner needs, to connect as well. */
+#define SCANNER_LOCK_TIMEOUT "1s"
 
 PGDLLEXPORT void sendcampaign_launcher_main(Datum arg);
 PGDLLEXPORT void sendcampaign_scanner_main(Datum arg);
@@ -107,6 +121,27 @@ list_databases(void)
 	return databases;
 }
 
+/* Has it ended within so many ms?  We are notified when it does. */
+static bool
+scanner_ends(BackgroundWorkerHandle *scanner, int msec)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), msec);
+	pid_t		pid;
+
+	while (GetBackgroundWorkerPid(scanner, &pid) != BGWH_STOPPED)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+
+		if (now >= until)
+			return false;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 TimestampDifferenceMilliseconds(now, until), WAIT_EVENT_BGWORKER_SHUTDOWN);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	return true;
+}
+
 /* False where no slot is free. */
 static bool
 scan_database(Oid database)
@@ -120,32 +155,70 @@ scan_database(Oid database)
 	scanner.bgw_notify_pid = MyProcPid;
 	if (!RegisterDynamicBackgroundWorker(&scanner, &handle))
 		return false;
-	(void) WaitForBackgroundWorkerShutdown(handle);
+	if (scanner_ends(handle, SCAN_TIME))
+		return true;
+	ereport(LOG, (errmsg("sendcampaign: looking for unfinished campaigns in database %u takes too "
+						 "long, going on with the others",
+						 database)));
+	TerminateBackgroundWorker(handle);
+	(void) scanner_ends(handle, STOP_TIME);
 	return true;
+}
+
+/* The databases in ascending order, but beginning after the last one scanned. */
+static List *
+databases_in_turn(Oid last)
+{
+	List	 *databases = list_databases();
+	List	 *before = NIL;
+	List	 *after = NIL;
+	ListCell *lc;
+
+	list_sort(databases, list_oid_cmp);
+	foreach (lc, databases)
+	{
+		if (lfirst_oid(lc) > last)
+			after = lappend_oid(after, lfirst_oid(lc));
+		else
+			before = lappend_oid(before, lfirst_oid(lc));
+	}
+	return list_concat(after, before);
 }
 
 static void
 make_round(void)
 {
+	static Oid	  last = InvalidOid;
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "sendcampaign launcher round",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	ListCell	 *lc;
 
-	foreach (lc, list_databases())
+	foreach (lc, databases_in_turn(last))
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (scan_database(lfirst_oid(lc)))
-			continue;
-		ereport(
-			LOG,
-			(errmsg(
-				 "sendcampaign: could not look for unfinished campaigns: no background worker slot is free"),
-			 errhint("Consider increasing \"max_worker_processes\".")));
-		break;
+		if (!scan_database(lfirst_oid(lc)))
+		{
+			ereport(
+				LOG,
+				(errmsg(
+					 "sendcampaign: could not look for unfinished campaigns: no background worker slot is free"),
+				 errhint("Consider increasing \"max_worker_processes\".")));
+			break;
+		}
+		last = lfirst_oid(lc);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
+}
+
+static void
+reload_settings(void)
+{
+	if (!ConfigReloadPending)
+		return;
+	ConfigReloadPending = false;
+	ProcessConfigFile(PGC_SIGHUP);
 }
 
 void
@@ -160,48 +233,96 @@ sendcampaign_launcher_main(Datum arg)
 	{
 		if (sendcampaign_enabled)
 			make_round();
+		reload_settings(); /* that latch may have been reset by the round */
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 sendcampaign_launcher_interval * 1000L, compat_wait_event());
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
+		reload_settings();
 	}
 }
 
-/* Runs of a role that cannot work must not wait for ever, unseen. */
+/* Of the runs in SPI_tuptable. */
+static void
+announce_runs(uint64 count)
+{
+	for (uint64 i = 0; i < count; i++)
+	{
+		if (compat_is_background_worker())
+			announce_later(spi_string(i, 1));
+		else
+			announce_at_commit(spi_string(i, 1));
+	}
+}
+
+/*
+ * Runs of a role that cannot work must not wait for ever, unseen.  What
+ * somebody has locked is left for the next time.
+ */
 static void
 fail_runs_of_role(Oid role, const char *reason)
 {
-	Oid	  types[] = {OIDOID, TEXTOID};
-	Datum values[] = {ObjectIdGetDatum(role), CStringGetTextDatum(reason)};
+	Oid	   types[] = {OIDOID, TEXTOID};
+	Datum  values[] = {ObjectIdGetDatum(role), CStringGetTextDatum(reason)};
+	uint64 failed;
+	uint64 ended;
 
-	(void) own_query("UPDATE sendcampaign.run_data SET state = 'failed', error = $2,"
-					 " finished_at = now()"
-					 " WHERE role_oid = $1 AND state IN ('queued', 'running')",
-					 2, types, values, NULL);
-	wind_up_without_worker(role, reason);
-	ereport(LOG, (errmsg("sendcampaign: campaigns have failed: %s", reason)));
+	failed = own_query("UPDATE sendcampaign.run_data SET state = 'failed', error = $2,"
+					   " finished_at = now()"
+					   " WHERE id = ANY (ARRAY(SELECT r.id FROM sendcampaign.run_data r"
+					   "  WHERE r.role_oid = $1 AND r.state IN ('queued', 'running')"
+					   "  FOR NO KEY UPDATE SKIP LOCKED)) RETURNING " ANNOUNCEMENT,
+					   2, types, values, NULL);
+	announce_runs(failed);
+	ended = wind_up_without_worker(role, reason);
+	announce_runs(ended);
+	if (failed + ended > 0)
+		ereport(LOG, (errmsg("sendcampaign: campaigns have failed: %s", reason)));
 }
 
-static bool
-start_for_role(Oid role, const char *name, bool all)
+/* A role that has unfinished runs. */
+typedef struct WaitingRole
 {
-	char *hint = NULL;
-	char *reason;
+	Oid	  role;
+	char *name;
+	bool  all; /* the caller need not be a member of it */
+	bool  started;
+} WaitingRole;
+
+static void
+start_for_role(void *arg)
+{
+	WaitingRole *waiting = arg;
+	Oid			 role = waiting->role;
+	char		*hint = NULL;
+	char		*reason;
 
 	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
-		reason = psprintf("role \"%s\" does not exist", name);
-	else if (!all && !is_member_of_role(GetUserId(), role))
-		return false;
+		reason = psprintf("role \"%s\" does not exist", waiting->name);
+	else if (!waiting->all && !is_member_of_role(GetUserId(), role))
+		return;
 	else
 		reason = why_role_cannot_work(role, &hint);
 	if (reason == NULL)
-		return start_worker_now(role);
-	fail_runs_of_role(role, reason);
+		waiting->started = start_worker_now(role);
+	else
+		fail_runs_of_role(role, reason);
+}
+
+/* What is wrong with one role is not the others' business. */
+static bool
+start_for_role_alone(WaitingRole *waiting)
+{
+	ErrorData *error = attempt(start_for_role, waiting);
+
+	if (error == NULL)
+		return waiting->started;
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		ReThrowError(error);
+	ereport(compat_is_background_worker() ? LOG : WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("sendcampaign: could not have the campaigns of role \"%s\" go on: %s",
+					waiting->name, error_text(error))));
 	return false;
 }
 
@@ -224,20 +345,16 @@ start_for_role(Oid role, const char *name, bool all)
 static int
 start_workers_for_queue(bool all)
 {
-	Oid	   types[] = {NUMERICOID, OIDOID};
-	Datum  values[] = {system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
-	uint64 count = own_query(ROLES_THAT_WAIT, 2, types, values, NULL);
-	Oid	  *roles = palloc(Max(count, 1) * sizeof(Oid));
-	char **names = palloc(Max(count, 1) * sizeof(char *));
-	int	   started = 0;
+	Oid			 types[] = {NUMERICOID, OIDOID};
+	Datum		 values[] = {system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
+	uint64		 count = own_query(ROLES_THAT_WAIT, 2, types, values, NULL);
+	int			 started = 0;
+	WaitingRole *roles = palloc0(Max(count, 1) * sizeof(WaitingRole));
 
 	for (uint64 i = 0; i < count; i++)
-	{
-		roles[i] = (Oid) spi_int64(i, 1);
-		names[i] = spi_string(i, 2);
-	}
+		roles[i] = (WaitingRole){(Oid) spi_int64(i, 1), spi_string(i, 2), all};
 	for (uint64 i = 0; i < count; i++)
-		started += start_for_role(roles[i], names[i], all);
+		started += start_for_role_alone(&roles[i]);
 	return started;
 }
 
@@ -247,10 +364,12 @@ sendcampaign_scanner_main(Datum arg)
 {
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
+	if (!become_the_worker(DatumGetObjectId(arg), InvalidOid))
+		proc_exit(0); /* one of an earlier round is there still */
 
 	/* the launcher waits for us, and other databases for the launcher */
-	SetConfigOption("lock_timeout", "1s", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("lock_timeout", SCANNER_LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
+	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	spi_check(SPI_connect(), SPI_OK_CONNECT, "SPI_connect");
@@ -261,6 +380,7 @@ sendcampaign_scanner_main(Datum arg)
 	PopActiveSnapshot();
 	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");
 	CommitTransactionCommand();
+	announce(GetCurrentTimestamp());
 	proc_exit(0);
 }
 

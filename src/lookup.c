@@ -20,7 +20,6 @@
  */
 #include "postgres.h"
 
-#include <ctype.h>
 #include <time.h>
 
 #include "catalog/pg_type.h"
@@ -46,6 +45,7 @@ typedef struct Candidate
 {
 	char *sid;
 	int	  segments;
+	bool  certain; /* it cannot be another recipient's */
 } Candidate;
 
 typedef struct Lookup
@@ -152,29 +152,28 @@ start_lookup(Message *message)
 	return true;
 }
 
-/* Is the link in the text, as a whole?  "yc=1" is not "yc=12". */
-static bool
-has_link(const char *body, const char *link)
-{
-	const char *found = strstr(body, link);
-
-	return found && !isdigit((unsigned char) found[strlen(link)]);
-}
-
 /*
  * The link names campaign and recipient, whatever Twilio made of the sender;
  * without one, the sender has to be the same.
  */
 static bool
-is_candidate(Lookup *lookup, const ListedMessage *listed)
+is_candidate(Lookup *lookup, const ListedMessage *listed, bool *certain)
 {
 	const Message *message = lookup->message;
+	LinkMatch	   match;
+
+	*certain = true;
 
 	if (listed->sid == NULL || listed->to == NULL || listed->body == NULL ||
 		(listed->created > 0 && listed->created < lookup->since))
 		return false;
 	if (message->link)
-		return has_link(listed->body, message->link);
+	{
+		match = link_match(message->claim->run->campaign.link_form, listed->body,
+						   message->list_user_id);
+		*certain = match == LINK_FOUND;
+		return match != LINK_MISSING;
+	}
 	if (strcmp(listed->to, message->phone) != 0 || strcmp(listed->body, message->text) != 0)
 		return false;
 	if (is_from_sender(listed, message->queue->sender->name))
@@ -187,8 +186,9 @@ static void
 look_at(void *arg, const ListedMessage *listed)
 {
 	Lookup *lookup = arg;
+	bool	certain;
 
-	if (lookup->num_candidates == MAX_CANDIDATES || !is_candidate(lookup, listed))
+	if (lookup->num_candidates == MAX_CANDIDATES || !is_candidate(lookup, listed, &certain))
 		return;
 	for (int i = 0; i < lookup->num_candidates; i++)
 	{
@@ -198,6 +198,7 @@ look_at(void *arg, const ListedMessage *listed)
 	}
 	lookup->candidates[lookup->num_candidates].sid = MemoryContextStrdup(lookup->context,
 																		 listed->sid);
+	lookup->candidates[lookup->num_candidates].certain = certain;
 	lookup->candidates[lookup->num_candidates++].segments = listed->segments;
 }
 
@@ -470,6 +471,9 @@ settle_lookup(Message *message)
 		return; /* see again when that one is recorded */
 	else if (lookup->num_candidates > 1 || twin == TWIN_IN_DOUBT || has_twin_in_tables(message))
 		leave_in_doubt(message, "Twilio's list has several messages that it can be");
+	else if (!lookup->candidates[0].certain)
+		leave_in_doubt(message,
+					   "Twilio's list has a message with its link and another recipient's");
 	else
 	{
 		message->sid = message_strdup(message, lookup->candidates[0].sid);

@@ -16,12 +16,13 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "guard.h"
 #include "home.h"
 #include "miscadmin.h"
 #include "opt_out.h"
 #include "own.h"
 #include "queue.h"
-#include "render.h"
+#include "phone.h"
 #include "settings.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -81,6 +82,20 @@ skip_opted_out(const Campaign *campaign, Recipient *recipients, int count)
 	SPI_freetuptable(SPI_tuptable);
 }
 
+typedef struct OwnCall
+{
+	OwnStatement *statement;
+	Datum		 *values;
+} OwnCall;
+
+static void
+execute_call(void *arg)
+{
+	OwnCall *call = arg;
+
+	(void) own_execute(call->statement, call->values, NULL);
+}
+
 /*
  * In a subtransaction: somebody who writes one of them down just now, and
  * takes his time until he commits, must not keep us from recording outcomes.
@@ -89,34 +104,16 @@ skip_opted_out(const Campaign *campaign, Recipient *recipients, int count)
 static void
 insert_if_not_locked(OwnStatement *statement, Datum *values)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
+	OwnCall	   call = {statement, values};
+	ErrorData *error = attempt(execute_call, &call);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		(void) own_execute(statement, values, NULL);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
-			error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED)
-			ReThrowError(error);
-		ereport(
-			LOG,
+	if (error == NULL)
+		return;
+	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
+		error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED)
+		ReThrowError(error);
+	ereport(LOG,
 			(errmsg("sendcampaign: opt-outs are not written down, as others have them locked")));
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
 }
 
 void

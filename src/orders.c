@@ -18,6 +18,7 @@
 #include "postgres.h"
 
 #include "adopt.h"
+#include "announce.h"
 #include "catalog/pg_type.h"
 #include "failures.h"
 #include "history.h"
@@ -135,15 +136,15 @@ give_up_doubt(Run *run)
 		give_up_lookups(run, run->stop_reason ? run->stop_reason : "it cannot be looked up");
 }
 
-void
+uint64
 wind_up_without_worker(Oid role, const char *reason)
 {
 	Oid	  types[] = {OIDOID, TEXTOID};
 	Datum values[] = {ObjectIdGetDatum(role), CStringGetTextDatum(reason)};
 
-	(void) own_query(
+	return own_query(
 		"WITH r AS (SELECT id FROM sendcampaign.run_data WHERE role_oid = $1"
-		"  AND finished_at IS NULL AND state = 'cancelled' FOR NO KEY UPDATE),"
+		"  AND finished_at IS NULL AND state = 'cancelled' FOR NO KEY UPDATE SKIP LOCKED),"
 		" b AS (DELETE FROM sendcampaign.batch USING r WHERE batch.run_id = r.id"
 		"  RETURNING batch.run_id, list_user_ids),"
 		" c AS (DELETE FROM sendcampaign.claim USING r WHERE claim.run_id = r.id"
@@ -163,6 +164,6 @@ wind_up_without_worker(Oid role, const char *reason)
 		"   WHERE m.run_id = run_data.id AND m.status = 'skipped'),"
 		"  in_doubt = in_doubt + (SELECT count(*) FROM m"
 		"   WHERE m.run_id = run_data.id AND m.status = 'in_doubt')"
-		" FROM r WHERE run_data.id = r.id",
+		" FROM r WHERE run_data.id = r.id RETURNING " ANNOUNCEMENT,
 		2, types, values, NULL);
 }

@@ -32,8 +32,9 @@ extern void give_up_doubt(Run *run);
 
 /*
  * Brings the cancelled runs of a role that no worker can work for to their
- * end, and says why.
+ * end, and says why; but not those that somebody has locked.  Returns how
+ * many; what is to be announced of them is in SPI_tuptable.
  */
-extern void wind_up_without_worker(Oid role, const char *reason);
+extern uint64 wind_up_without_worker(Oid role, const char *reason);
 
 #endif /* SENDCAMPAIGN_ORDERS_H */

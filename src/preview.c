@@ -21,7 +21,7 @@
 #include "miscadmin.h"
 #include "own.h"
 #include "queue.h"
-#include "render.h"
+#include "phone.h"
 #include "segments.h"
 #include "start.h"
 #include "utils/builtins.h"
@@ -75,6 +75,7 @@ sender_of(const Campaign *campaign, const Recipient *recipient)
 typedef struct Preview
 {
 	Campaign	  *campaign;
+	ChosenTwins	   chosen;
 	ReturnSetInfo *result;
 	int64		   left; /* rows to be shown yet */
 } Preview;
@@ -113,15 +114,15 @@ show_recipient(const Preview *preview, const Recipient *recipient)
 }
 
 static bool
-show_batch(void *arg, Datum ids, Datum duplicates, int count)
+show_batch(void *arg, Datum ids, Twins twins, int count)
 {
 	Preview	  *preview = arg;
 	Recipient *recipients;
 
 	ids = part_of_ids(ids, 0, (int) Min(preview->left, count));
-	recipients = read_recipients(preview->campaign, DatumGetArrayTypeP(ids),
-								 duplicates ? DatumGetArrayTypeP(duplicates) : NULL,
-								 GetCurrentTimestamp(), &count);
+	recipients = read_recipients(preview->campaign, DatumGetArrayTypeP(ids), GetCurrentTimestamp(),
+								 &count);
+	skip_twins(preview->chosen, recipients, count, twins);
 	for (int i = 0; i < count; i++)
 		show_recipient(preview, &recipients[i]);
 	preview->left -= count;
@@ -133,7 +134,8 @@ Datum
 sendcampaign_preview(PG_FUNCTION_ARGS)
 {
 	Call	call;
-	Preview preview = {&call.campaign, (ReturnSetInfo *) fcinfo->resultinfo,
+	Preview preview = {&call.campaign, choose_in_memory(CurrentMemoryContext),
+					   (ReturnSetInfo *) fcinfo->resultinfo,
 					   PG_ARGISNULL(1) ? PG_INT64_MAX : PG_GETARG_INT64(1)};
 
 	InitMaterializedSRF(fcinfo, 0);
@@ -150,6 +152,7 @@ sendcampaign_preview(PG_FUNCTION_ARGS)
 typedef struct Estimate
 {
 	Campaign	  *campaign;
+	ChosenTwins	   chosen;
 	int64		   recipients;
 	int64		   kinds[SKIP_EXPIRED + 1]; /* by SkipKind */
 	int64		   deferred;
@@ -197,13 +200,13 @@ add_recipient(Estimate *estimate, const Recipient *recipient)
 }
 
 static bool
-add_batch(void *arg, Datum ids, Datum duplicates, int count)
+add_batch(void *arg, Datum ids, Twins twins, int count)
 {
 	Estimate  *estimate = arg;
 	Recipient *recipients = read_recipients(estimate->campaign, DatumGetArrayTypeP(ids),
-											duplicates ? DatumGetArrayTypeP(duplicates) : NULL,
 											GetCurrentTimestamp(), &count);
 
+	skip_twins(estimate->chosen, recipients, count, twins);
 	for (int i = 0; i < count; i++)
 		add_recipient(estimate, &recipients[i]);
 	return true;
@@ -263,7 +266,7 @@ Datum
 sendcampaign_estimate(PG_FUNCTION_ARGS)
 {
 	Call		  call;
-	Estimate	  estimate = {&call.campaign};
+	Estimate	  estimate = {&call.campaign, choose_in_memory(CurrentMemoryContext)};
 	TupleDesc	  descriptor;
 	MemoryContext context = CurrentMemoryContext;
 	Datum		  row;
@@ -291,12 +294,11 @@ typedef struct Test
 
 /* Where the first recipient would get nothing, the author is told at once. */
 static bool
-check_first(void *arg, Datum ids, Datum duplicates, int count)
+check_first(void *arg, Datum ids, Twins twins, int count)
 {
 	Test	  *test = arg;
-	Recipient *recipient = read_recipients(test->campaign,
-										   DatumGetArrayTypeP(part_of_ids(ids, 0, 1)), NULL,
-										   GetCurrentTimestamp(), &count);
+	Recipient *recipient = read_recipients(
+		test->campaign, DatumGetArrayTypeP(part_of_ids(ids, 0, 1)), GetCurrentTimestamp(), &count);
 
 	if (recipient->skip != NOT_SKIPPED)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

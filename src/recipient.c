@@ -16,6 +16,7 @@
 #include "quiet.h"
 #include "recipient.h"
 #include "render.h"
+#include "phone.h"
 
 /* Columns of tables_read_recipients. */
 enum
@@ -76,7 +77,12 @@ set_text(const Campaign *campaign, Recipient *recipient, uint64 row)
 	if (template_is_personal(campaign->template))
 		values = spi_nullable_strings(row, VALUES, &count);
 	recipient->text = render_safely(campaign, values, link, &missing);
-	if (recipient->text)
+	if (recipient->text && !is_utf8(recipient->text))
+	{
+		recipient->text = NULL;
+		recipient_skip(recipient, SKIP_NO_VALUE, "a value is not valid UTF-8");
+	}
+	else if (recipient->text)
 		recipient->link = link;
 	else if (missing)
 		recipient_skip(recipient, SKIP_NO_VALUE, psprintf("no value for \"%s\"", missing));
@@ -159,36 +165,6 @@ fill_recipient(Campaign *campaign, Recipient *recipient, uint64 row)
 	}
 }
 
-static int
-compare_ids(const void *a, const void *b)
-{
-	int64 x = DatumGetInt64(*(const Datum *) a);
-	int64 y = DatumGetInt64(*(const Datum *) b);
-
-	return x < y ? -1 : x > y;
-}
-
-/* The ids are in ascending order. */
-static void
-skip_duplicates(Recipient *recipients, int count, ArrayType *duplicates)
-{
-	Datum *ids;
-	int	   num_ids;
-
-	if (duplicates == NULL)
-		return;
-	deconstruct_array(duplicates, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &ids,
-					  NULL, &num_ids);
-	for (int i = 0; i < count; i++)
-	{
-		Datum id = Int64GetDatum(recipients[i].list_user_id);
-
-		if (bsearch(&id, ids, num_ids, sizeof(Datum), compare_ids))
-			recipient_skip(&recipients[i], SKIP_DUPLICATE,
-						   "duplicate: an earlier list user has the same phone");
-	}
-}
-
 /* Whether it is too late counts only for those who would get it. */
 static void
 skip_expired(const Campaign *campaign, Recipient *recipients, int count, TimestampTz now)
@@ -200,8 +176,7 @@ skip_expired(const Campaign *campaign, Recipient *recipients, int count, Timesta
 }
 
 Recipient *
-read_recipients(Campaign *campaign, ArrayType *ids, ArrayType *duplicates, TimestampTz now,
-				int *count)
+read_recipients(Campaign *campaign, ArrayType *ids, TimestampTz now, int *count)
 {
 	Recipient	 *recipients;
 	MemoryContext context = CurrentMemoryContext;
@@ -217,8 +192,6 @@ read_recipients(Campaign *campaign, ArrayType *ids, ArrayType *duplicates, Times
 			set_times(campaign, &recipients[i], i, now);
 	}
 	SPI_freetuptable(SPI_tuptable);
-	if (campaign->test_phone == NULL)
-		skip_duplicates(recipients, *count, duplicates);
 	skip_opted_out(campaign, recipients, *count);
 	if (campaign->test_phone == NULL)
 		skip_expired(campaign, recipients, *count, now);

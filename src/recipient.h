@@ -40,10 +40,10 @@ typedef struct Recipient
 
 /*
  * What is to be done for each of the list users (bigint[]), in their order, as
- * of now.  In a transaction with SPI connected.  Throws.
+ * of now, but for what once.h says of it.  In a transaction with SPI connected.
+ * Throws.
  */
-extern Recipient *read_recipients(Campaign *campaign, ArrayType *ids, ArrayType *duplicates,
-								  TimestampTz now, int *count);
+extern Recipient *read_recipients(Campaign *campaign, ArrayType *ids, TimestampTz now, int *count);
 
 /* It gets nothing, for this reason, where there is no other. */
 extern void recipient_skip(Recipient *recipient, SkipKind kind, const char *reason);

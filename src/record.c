@@ -364,7 +364,7 @@ add_counts(Run *run)
 	static OwnStatement statement = {
 		"UPDATE sendcampaign.run_data SET sent = sent + $2, failed = failed + $3,"
 		" skipped = skipped + $4, in_doubt = in_doubt + $5 WHERE id = $1"
-		" RETURNING total, sent, failed, skipped, in_doubt",
+		" RETURNING total, sent, failed, skipped, in_doubt, state",
 		5,
 		{INT8OID, INT8OID, INT8OID, INT8OID, INT8OID}};
 	int64 counts[OUTCOME_RELEASED + 1] = {0};

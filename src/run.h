@@ -112,6 +112,7 @@ typedef struct Run
 	bool	stop_recorded; /* that is in the tables */
 	bool	stop_durable;  /* and committed */
 	bool	unrecordable;  /* its outcomes, for an error that will not pass */
+	char   *announcement;  /* to be notified once this is committed, or NULL */
 	char   *notice;		   /* what sendcampaign.run.error shows meanwhile */
 } Run;
 

@@ -10,6 +10,8 @@
  * and are released when the process ends:
  *
  * - The worker lock is held, exclusively, by the worker as long as it lives.
+ *   It takes it before it connects: while connecting waits for somebody's
+ *   lock, no second worker of the role does.
  * - The enqueue lock is held, shared, by whoever commits a run, from before
  *   it looks for a worker until its run is visible.  A worker leaves only
  *   while it holds this lock exclusively and sees no run.
@@ -20,8 +22,15 @@
  *
  * So whoever commits a run either finds a worker that will see the run
  * before it leaves, or starts a new one.  The new one is registered before
- * the commit, as nothing may fail after it, and waits for the transaction's
- * end.
+ * the commit, as nothing may fail after it.  It cannot leave before the
+ * transaction has ended, however long that takes, and works for others
+ * meanwhile.
+ *
+ * A prepared transaction may stay for ever.  It holds a lock of its own,
+ * shared: a worker stays for that too, but only for a time.
+ *
+ * One role must not take all the slots for workers there are: it gets half of
+ * them, in all databases together.
  *
  *-------------------------------------------------------------------------
  */
@@ -36,6 +45,7 @@
 #include "nodes/pg_list.h"
 #include "postmaster/bgworker.h"
 #include "start.h"
+#include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
@@ -45,13 +55,17 @@
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
-#define WORKER_LOCK	 1
-#define ENQUEUE_LOCK 2
-#define RUN_LOCK	 3
+#define WORKER_LOCK	  1
+#define ENQUEUE_LOCK  2
+#define RUN_LOCK	  3
+#define PREPARED_LOCK 4
 
 /* With all slots taken, how often and how long to wait for one. */
 #define SLOT_RETRIES 10
 #define SLOT_WAIT_MS 10
+
+/* A worker that leaves has done so long before these. */
+#define ENQUEUE_RETRIES 500
 
 /* Roles to start a worker for when this transaction commits. */
 static List *roles_at_commit = NIL;
@@ -87,23 +101,46 @@ unlock_role(Oid role, int which, LOCKMODE mode, bool for_session)
 	LockRelease(&tag, mode, for_session);
 }
 
-/* The running worker, or NULL. */
-static PGPROC *
-find_worker(Oid role)
+/* What the locks tell of a role's workers. */
+typedef struct RoleWorkers
 {
-	LockData *locks = GetLockStatusData();
-	LOCKTAG	  tag;
+	bool	exists;	   /* one starts or runs in this database */
+	PGPROC *running;   /* that one, once it is connected */
+	int		elsewhere; /* so many do in other databases */
+} RoleWorkers;
+
+static RoleWorkers
+find_workers(Oid role)
+{
+	LockData   *locks = GetLockStatusData();
+	RoleWorkers workers = {0};
+	LOCKTAG		tag;
 
 	set_lock_tag(&tag, role, WORKER_LOCK);
 	for (int i = 0; i < locks->nelements; i++)
 	{
 		LockInstanceData *lock = &locks->locks[i];
+		LOCKTAG			  found = lock->locktag;
 
-		if (memcmp(&lock->locktag, &tag, sizeof(tag)) == 0 &&
-			(lock->holdMask & LOCKBIT_ON(ExclusiveLock)))
-			return BackendPidGetProc(lock->pid);
+		found.locktag_field1 = MyDatabaseId;
+		if (memcmp(&found, &tag, sizeof(tag)) != 0 || !(lock->holdMask & LOCKBIT_ON(ExclusiveLock)))
+			continue;
+		if (lock->locktag.locktag_field1 != MyDatabaseId)
+		{
+			workers.elsewhere++;
+			continue;
+		}
+		workers.exists = true;
+		workers.running = BackendPidGetProc(lock->pid);
 	}
-	return NULL;
+	return workers;
+}
+
+/* How many workers a role may have. */
+static int
+share_of_role(void)
+{
+	return Max(1, max_worker_processes / 2);
 }
 
 static bool
@@ -124,19 +161,19 @@ register_worker(Oid role, TransactionId xid)
 }
 
 /*
- * Starts a worker, or returns the one that runs.  The caller holds the
- * enqueue lock.  *started is false where no slot came free.
+ * Starts a worker where there is none, or sets *running to the one that runs.
+ * The caller holds the enqueue lock.  False where no slot came free.
  */
-static PGPROC *
-start_or_find_worker(Oid role, TransactionId xid, bool *started)
+static bool
+start_or_find_worker(Oid role, TransactionId xid, PGPROC **running)
 {
-	*started = true;
 	for (int i = 0; i < SLOT_RETRIES; i++)
 	{
-		PGPROC *worker = find_worker(role);
+		RoleWorkers workers = find_workers(role);
 
-		if (worker != NULL || register_worker(role, xid))
-			return worker;
+		*running = workers.running;
+		if (workers.exists || (workers.elsewhere < share_of_role() && register_worker(role, xid)))
+			return true;
 
 		/* Perhaps others that start now will do our work, or end soon. */
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, SLOT_WAIT_MS,
@@ -144,17 +181,20 @@ start_or_find_worker(Oid role, TransactionId xid, bool *started)
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
-	*started = false;
-	return NULL;
+	return false;
 }
 
 static void
-warn_no_worker(void)
+warn_no_worker(Oid role)
 {
 	ereport(
 		WARNING,
 		(errcode(ERRCODE_INSUFFICIENT_RESOURCES), errmsg("could not start a sendcampaign worker"),
-		 errdetail("All background worker slots are taken."),
+		 find_workers(role).elsewhere < share_of_role()
+			 ? errdetail("All background worker slots are taken.")
+			 : errdetail(
+				   "The role has %d workers in other databases, which is half of \"max_worker_processes\", and all that one role gets.",
+				   share_of_role()),
 		 errhint(
 			 "The campaign is queued, and is sent after the next call of send_campaign() or sendcampaign.wake(). Consider increasing \"max_worker_processes\".")));
 }
@@ -180,13 +220,13 @@ wake_worker_at_commit(Oid role)
 bool
 start_worker_now(Oid role)
 {
+	PGPROC *running;
 	bool	started;
-	PGPROC *worker;
 
 	lock_role(role, ENQUEUE_LOCK, ShareLock, false, true);
-	worker = start_or_find_worker(role, InvalidTransactionId, &started);
-	if (worker != NULL)
-		SetLatch(&worker->procLatch);
+	started = start_or_find_worker(role, InvalidTransactionId, &running);
+	if (running != NULL)
+		SetLatch(&running->procLatch);
 	unlock_role(role, ENQUEUE_LOCK, ShareLock, false);
 	return started;
 }
@@ -207,25 +247,23 @@ before_commit(void)
 	ListCell *lc;
 
 	foreach (lc, roles_to_wake)
-		wake_after(find_worker(lfirst_oid(lc)));
+		wake_after(find_workers(lfirst_oid(lc)).running);
 
 	foreach (lc, roles_at_commit)
 	{
 		Oid		role = lfirst_oid(lc);
-		bool	started;
-		PGPROC *worker;
+		PGPROC *running;
 
 		lock_role(role, ENQUEUE_LOCK, ShareLock, false, true);
-		worker = start_or_find_worker(role, GetTopTransactionIdIfAny(), &started);
-		wake_after(worker);
-		if (!started)
-			warn_no_worker();
+		if (!start_or_find_worker(role, GetTopTransactionIdIfAny(), &running))
+			warn_no_worker(role);
+		wake_after(running);
 	}
 }
 
 /*
- * Nobody can tell when a prepared transaction commits, or in which session:
- * always a worker of its own, which waits for that.
+ * Nobody can tell when a prepared transaction commits, or in which session.
+ * The enqueue lock would keep the worker for ever: it is released.
  */
 static void
 before_prepare(void)
@@ -234,8 +272,14 @@ before_prepare(void)
 
 	foreach (lc, roles_at_commit)
 	{
-		if (!register_worker(lfirst_oid(lc), GetTopTransactionIdIfAny()))
-			warn_no_worker();
+		Oid		role = lfirst_oid(lc);
+		PGPROC *running;
+
+		lock_role(role, PREPARED_LOCK, ShareLock, false, true);
+		lock_role(role, ENQUEUE_LOCK, ShareLock, false, true);
+		if (!start_or_find_worker(role, InvalidTransactionId, &running))
+			warn_no_worker(role);
+		unlock_role(role, ENQUEUE_LOCK, ShareLock, false);
 	}
 }
 
@@ -310,15 +354,48 @@ why_role_cannot_work(Oid role, char **hint)
 	return NULL;
 }
 
-bool
-become_the_worker(Oid role)
+/* Where we do not even come to connect, nobody else releases our lock. */
+static void
+release_at_exit(int code, Datum arg)
 {
-	bool became;
+	LockReleaseAll(USER_LOCKMETHOD, true);
+}
 
-	/* A worker that is about to leave must not be taken for one that stays. */
-	lock_role(role, ENQUEUE_LOCK, ShareLock, true, true);
-	became = lock_role(role, WORKER_LOCK, ExclusiveLock, true, false);
-	unlock_role(role, ENQUEUE_LOCK, ShareLock, true);
+/*
+ * Not connected yet, we may wait for no lock.  Only a worker that is about to
+ * leave holds the enqueue lock against us; it must not be taken for one that
+ * stays.
+ */
+static bool
+await_enqueue_lock(LOCKTAG *tag)
+{
+	for (int i = 0; i < ENQUEUE_RETRIES; i++)
+	{
+		if (LockAcquire(tag, ShareLock, true, true) != LOCKACQUIRE_NOT_AVAIL)
+			return true;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, SLOT_WAIT_MS,
+						 WAIT_EVENT_BGWORKER_STARTUP);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	return false;
+}
+
+bool
+become_the_worker(Oid database, Oid role)
+{
+	LOCKTAG worker;
+	LOCKTAG enqueue;
+	bool	became;
+
+	before_shmem_exit(release_at_exit, 0);
+	set_lock_tag(&worker, role, WORKER_LOCK);
+	set_lock_tag(&enqueue, role, ENQUEUE_LOCK);
+	worker.locktag_field1 = enqueue.locktag_field1 = database;
+	if (!await_enqueue_lock(&enqueue))
+		return false;
+	became = LockAcquire(&worker, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+	LockRelease(&enqueue, ShareLock, true);
 	return became;
 }
 
@@ -339,6 +416,15 @@ bool
 prepare_to_leave(Oid role)
 {
 	return lock_role(role, ENQUEUE_LOCK, ExclusiveLock, true, false);
+}
+
+bool
+is_prepared_for(Oid role)
+{
+	if (!lock_role(role, PREPARED_LOCK, ExclusiveLock, true, false))
+		return true;
+	unlock_role(role, PREPARED_LOCK, ExclusiveLock, true);
+	return false;
 }
 
 void

@@ -13,7 +13,7 @@ typedef struct WorkerStart
 {
 	Oid			  database;
 	Oid			  role;
-	TransactionId xid; /* wait for its end first; may be invalid */
+	TransactionId xid; /* which is about to end, or invalid */
 } WorkerStart;
 
 /* To be called once, when the library is loaded. */
@@ -35,10 +35,10 @@ extern bool start_worker_now(Oid role);
 extern char *why_role_cannot_work(Oid role, char **hint);
 
 /*
- * For the worker: becomes the one worker of this database and role, held to
- * the end of the process; false where another one is.
+ * For the worker, before it connects: becomes the one worker of that database
+ * and role, held to the end of the process; false where another one is.
  */
-extern bool become_the_worker(Oid role);
+extern bool become_the_worker(Oid database, Oid role);
 
 /* Is it still?  A trigger may have called pg_advisory_unlock_all(). */
 extern bool still_the_worker(Oid role);
@@ -48,6 +48,8 @@ extern bool still_the_worker(Oid role);
  * one of the three below; false where someone does just now.
  */
 extern bool prepare_to_leave(Oid role);
+/* Meanwhile: is there a run in a prepared transaction? */
+extern bool is_prepared_for(Oid role);
 extern void stay_the_worker(Oid role);
 extern void leave_for_good(Oid role);
 /* Leaves as well, with a new worker started in its place. */

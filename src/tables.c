@@ -21,7 +21,6 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "own.h"
-#include "render.h"
 #include "settings.h"
 #include "tables.h"
 #include "trust.h"
@@ -531,32 +530,19 @@ tables_open_list(const AppTables *tables, int64 list_id)
 									 1, &type, &value, NULL, true, CURSOR_OPT_NO_SCROLL);
 }
 
-/* A phone without what people put between its digits, as normalize_phone has it. */
-static char *
-phone_expression(const AppTables *tables)
-{
-	const char *wide = GetDatabaseEncoding() == PG_UTF8 ? WIDE_SEPARATORS : "";
-
-	return psprintf("pg_catalog.regexp_replace(pg_catalog.translate(%s, E' \\t\\r\\n-.()%s', ''),"
-					" '^00', '+')",
-					value_expression(tables->list_users, "u", "sms"), wide);
-}
-
 Portal
-tables_open_duplicates(const AppTables *tables, int64 list_id)
+tables_open_phones(const AppTables *tables, int64 list_id)
 {
 	Oid	  type = INT8OID;
 	Datum value = Int64GetDatum(list_id);
 
 	check_code(tables);
-	return SPI_cursor_open_with_args(
-		NULL,
-		psprintf("SELECT d.id::pg_catalog.int8 FROM (SELECT u.id, pg_catalog.row_number() OVER"
-				 "  (PARTITION BY (%s) COLLATE \"C\" ORDER BY u.id) AS n"
-				 "  FROM %s u WHERE u.ac_list_id = $1) d"
-				 " WHERE d.n > 1 ORDER BY d.id",
-				 phone_expression(tables), table_name(tables->list_users)),
-		1, &type, &value, NULL, true, CURSOR_OPT_NO_SCROLL);
+	return SPI_cursor_open_with_args(NULL,
+									 psprintf("SELECT u.id::pg_catalog.int8, %s FROM %s u"
+											  " WHERE u.ac_list_id OPERATOR(pg_catalog.=) $1",
+											  value_expression(tables->list_users, "u", "sms"),
+											  table_name(tables->list_users)),
+									 1, &type, &value, NULL, true, CURSOR_OPT_NO_SCROLL);
 }
 
 void
@@ -693,7 +679,8 @@ data_clause(Oid table)
 		return pstrdup("");
 	is_json = get_atttype(table, get_attnum(table, "data")) == JSONOID;
 	return psprintf(", data = (CASE pg_catalog.jsonb_typeof(data::jsonb)"
-					" WHEN 'object' THEN data::jsonb ELSE '{}' END || $3)%s",
+					" WHEN 'object' THEN data::jsonb OPERATOR(pg_catalog.-) 'nextAt'::pg_catalog.text"
+					" ELSE '{}' END || $3)%s",
 					is_json ? "::pg_catalog.json" : "");
 }
 
@@ -713,6 +700,21 @@ tables_report_progress(AppTables *tables, int64 job_id, int progress, Datum coun
 }
 
 void
+tables_report_if_free(const AppTables *tables, int64 job_id, Datum counts)
+{
+	Datum values[] = {Int64GetDatum(job_id), (Datum) 0, counts};
+	Oid	  types[] = {INT8OID, INT4OID, JSONBOID};
+	char *name = table_name(tables->jobs);
+
+	if (has_column(tables->jobs, "data"))
+		(void) query(tables, psprintf("UPDATE %s SET %s%s WHERE id OPERATOR(pg_catalog.=)"
+							  " (SELECT j.id FROM %s j WHERE j.id OPERATOR(pg_catalog.=) $1"
+							  "  FOR NO KEY UPDATE SKIP LOCKED)",
+							  name, data_clause(tables->jobs) + strlen(", "), touch_clause(tables->jobs), name),
+					 3, types, values);
+}
+
+uint64
 tables_report_end(AppTables *tables, int64 job_id, int progress, Datum counts, const char *error)
 {
 	Datum values[] = {Int64GetDatum(job_id), Int32GetDatum(progress), counts,
@@ -727,5 +729,5 @@ tables_report_end(AppTables *tables, int64 job_id, int progress, Datum counts, c
 					 table_name(tables->jobs), data_clause(tables->jobs),
 					 touch_clause(tables->jobs)),
 			4, types);
-	(void) execute(tables, tables->report_end, values, error ? "    " : "   n");
+	return execute(tables, tables->report_end, values, error ? "    " : "   n");
 }

@@ -73,8 +73,8 @@ extern void tables_read_group(AppTables *tables, int64 campaign_id, int64 list_i
 /* A portal over the ids (bigint) of a list's users, in their order. */
 extern Portal tables_open_list(const AppTables *tables, int64 list_id);
 
-/* The same of those whose phone another one, with a lower id, has as well. */
-extern Portal tables_open_duplicates(const AppTables *tables, int64 list_id);
+/* A portal over their ids and phones (text, as they are), in any order. */
+extern Portal tables_open_phones(const AppTables *tables, int64 list_id);
 
 /*
  * The keys (char *) of list users whose values tables_read_recipients is to
@@ -103,8 +103,14 @@ extern void tables_lock_all(const AppTables *tables, Datum ids);
 /* Merges counts (a jsonb object) into the job's data and sets its progress. */
 extern void tables_report_progress(AppTables *tables, int64 job_id, int progress, Datum counts);
 
-/* The same, and sets its error; a progress of -1 leaves it as it is. */
-extern void tables_report_end(AppTables *tables, int64 job_id, int progress, Datum counts,
-							  const char *error);
+/*
+ * The same, and sets its error; a progress of -1 leaves it as it is.  Returns
+ * the number of rows updated.
+ */
+extern uint64 tables_report_end(AppTables *tables, int64 job_id, int progress, Datum counts,
+								const char *error);
+
+/* Merges counts into the job's data, unless somebody has it locked. */
+extern void tables_report_if_free(const AppTables *tables, int64 job_id, Datum counts);
 
 #endif /* SENDCAMPAIGN_TABLES_H */

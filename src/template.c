@@ -44,6 +44,9 @@ struct Template
 	char **keys;
 	int	   num_keys;
 	bool   has_link;
+
+	const char *text;
+	const char *problem; /* in it, or NULL */
 };
 
 typedef struct Parser
@@ -51,6 +54,8 @@ typedef struct Parser
 	Template *result;
 	int		 *numbers; /* hash table: 1 + number of a key; 0: free */
 	uint32	  mask;	   /* its size, less one */
+
+	StringInfoData literal; /* since the last placeholder */
 } Parser;
 
 typedef struct Placeholder
@@ -123,11 +128,13 @@ add_part(Template *t, int key, Span text)
 	t->parts[t->num_parts++] = (Part){key, text};
 }
 
+/* What has gathered is a part, as adjacent literals are searched as one. */
 static void
-add_literal(Template *t, const char *start, const char *end)
+end_literal(Parser *parser)
 {
-	if (start < end)
-		add_part(t, NO_KEY, (Span){start, end - start});
+	if (parser->literal.len > 0)
+		add_part(parser->result, NO_KEY, (Span){parser->literal.data, parser->literal.len});
+	initStringInfo(&parser->literal);
 }
 
 static void
@@ -135,6 +142,7 @@ add_placeholder(Parser *parser, const Placeholder *found)
 {
 	bool is_link = is_same(link_key, found->key);
 
+	end_literal(parser);
 	parser->result->has_link |= is_link;
 	add_part(parser->result, is_link ? LINK_KEY : number_of_key(parser, found->key),
 			 found->fallback);
@@ -146,42 +154,88 @@ start_parser(Parser *parser, const char *text)
 {
 	int max_keys = 0;
 
+	parser->result = palloc0(sizeof(Template));
+	parser->result->text = pstrdup(text);
 	while ((text = strstr(text, "{{")) != NULL)
 	{
 		text += 2;
 		max_keys++;
 	}
-	parser->result = palloc0(sizeof(Template));
+	initStringInfo(&parser->literal);
 	parser->result->parts = palloc((2 * max_keys + 1) * sizeof(Part));
 	parser->result->keys = palloc((max_keys + 1) * sizeof(char *));
 	parser->mask = pg_nextpower2_32(2 * max_keys + 1) - 1;
 	parser->numbers = palloc0((parser->mask + 1) * sizeof(int));
 }
 
+/* {{"{{"}} or {{"}}"}} stands for braces: these, or NULL. */
+static const char *
+quoted_braces(const char *at)
+{
+	return strncmp(at, "{{\"{{\"}}", 8) == 0   ? "{{"
+		   : strncmp(at, "{{\"}}\"}}", 8) == 0 ? "}}"
+											   : NULL;
+}
+
+/* Reads what begins with a brace; where it ends. */
+static const char *
+read_brace(Parser *parser, const char *at)
+{
+	Placeholder found;
+	const char *braces = quoted_braces(at);
+
+	if (braces)
+	{
+		appendStringInfoString(&parser->literal, braces);
+		return at + 8;
+	}
+	/* of three, the last two are the placeholder's */
+	if (at[1] == at[0] && !(at[0] == '{' && at[2] == '{' && at[3] != '{'))
+	{
+		if (at[0] == '{' && read_placeholder(at + 2, &found))
+		{
+			add_placeholder(parser, &found);
+			return found.end;
+		}
+		if (parser->result->problem == NULL)
+			parser->result->problem = at;
+	}
+	appendStringInfoChar(&parser->literal, *at);
+	return at + 1;
+}
+
 Template *
 template_parse(const char *text)
 {
-	const char *literal = pstrdup(text);
-	const char *at = literal;
 	Parser		parser;
-	Placeholder found;
+	const char *at;
 
 	start_parser(&parser, text);
-	while ((at = strstr(at, "{{")) != NULL)
+	at = parser.result->text;
+	while (*at)
 	{
-		while (at[2] == '{')
-			at++;
-		if (read_placeholder(at + 2, &found))
-		{
-			add_literal(parser.result, literal, at);
-			add_placeholder(&parser, &found);
-			literal = found.end;
-		}
-		at = found.end;
+		int length = strcspn(at, "{}");
+
+		appendBinaryStringInfo(&parser.literal, at, length);
+		at += length;
+		if (*at)
+			at = read_brace(&parser, at);
 	}
-	add_literal(parser.result, literal, literal + strlen(literal));
+	end_literal(&parser);
 	pfree(parser.numbers);
 	return parser.result;
+}
+
+const char *
+template_text(const Template *t)
+{
+	return t->text;
+}
+
+const char *
+template_problem(const Template *t)
+{
+	return t->problem;
 }
 
 int

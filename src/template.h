@@ -6,11 +6,12 @@
  *	  {{key}}			the recipient's value, which must not be empty
  *	  {{key|default}}	the default where the value is empty or missing
  *	  {{link}}			the tracking link
+ *	  {{"{{"}}			the braces themselves; {{"}}"}} likewise
  *
  * A key is any text without { } and |, a default any without { and }, which
  * may be empty; blanks around both do not count.  All else is literal, as it
- * stands.  A value of blanks only is empty.  Blanks are spaces, tabs and line
- * ends.
+ * stands; but {{ or }} in it is a problem: nobody means that to be read.  A
+ * value of blanks only is empty.  Blanks are spaces, tabs and line ends.
  *
  * Texts, values and links are of one encoding, the server's or UTF-8.
  *
@@ -27,6 +28,10 @@ typedef struct Template Template;
  * context and goes with it.
  */
 extern Template *template_parse(const char *text);
+
+/* The text it was made of, and where its first problem is there; NULL for none. */
+extern const char *template_text(const Template *t);
+extern const char *template_problem(const Template *t);
 
 /* How many different keys there are, the link not counted. */
 extern int template_num_keys(const Template *t);

@@ -14,12 +14,14 @@
 
 #include "access/xact.h"
 #include "adopt.h"
+#include "announce.h"
 #include "catalog/pg_type.h"
 #include "claim.h"
 #include "debug_point.h"
 #include "finish.h"
 #include "guard.h"
 #include "history.h"
+#include "home.h"
 #include "lookup.h"
 #include "miscadmin.h"
 #include "orders.h"
@@ -48,9 +50,36 @@ bool		extension_gone = false;
 
 static int failures = 0;
 
+/*
+ * Settings of the role, or left behind by its triggers, that must not get in
+ * the way of its other runs.  Cheap outside of a transaction.
+ */
+void
+settle_settings(void)
+{
+	static const char *const settings[][2] = {
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_deferrable", "off"},
+		{"exit_on_error", "off"},
+		{"statement_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+		{"lock_timeout", "100ms"},
+		{"row_security", "on"},
+		{"jit", "off"},
+#if PG_VERSION_NUM >= 170000
+		{"transaction_timeout", "0"},
+#endif
+	};
+
+	for (int i = 0; i < lengthof(settings); i++)
+		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_SESSION);
+}
+
 void
 begin_transaction(void)
 {
+	settle_settings();
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	spi_check(SPI_connect(), SPI_OK_CONNECT, "SPI_connect");
@@ -130,6 +159,7 @@ forget_attempt(Run *run)
 	unrecord(run);
 	unstore_history(run);
 	run->notice = NULL;
+	run->announcement = NULL;
 	run->finished = false;
 	run->asleep = false;
 	run->unrecordable = false;
@@ -184,7 +214,8 @@ end_run(Run *run, bool careful)
 			run,
 			psprintf(
 				"commits may have been lost, and what was sent cannot be read back from Twilio: %s",
-				why_history_cannot_be_read(run)));
+				why_history_cannot_be_read(run)),
+			careful);
 	else if (run->stop_reason && !run->stop_recorded)
 		fail_run(run, careful);
 	else if (run->stop_reason || run->paused)
@@ -192,9 +223,9 @@ end_run(Run *run, bool careful)
 	else if (run->exhausted && run->open == count_recorded(run))
 		finish_run(run, careful);
 	else if (run->halted && !run->exhausted)
-		pause_halted(run);
+		pause_halted(run, careful);
 	else if (run->next_at > GetCurrentTimestamp() && run->open == count_recorded(run))
-		put_to_sleep(run);
+		put_to_sleep(run, careful);
 }
 
 static void
@@ -256,22 +287,25 @@ record_all(bool careful)
 	return ended;
 }
 
-/* The role may be renamed; its runs are its runs all the same. */
+/* The role may be renamed, now or before we came; its runs are its runs all the same. */
 static void
 follow_name(void)
 {
-	Oid	  types[] = {OIDOID, TEXTOID, INT8ARRAYOID};
-	Datum values[3];
+	Oid	  types[] = {OIDOID, TEXTOID, INT8ARRAYOID, NUMERICOID, OIDOID};
+	Datum values[5];
 	char *name = GetUserNameFromId(worker.role, true);
 
-	if (name == NULL || strcmp(name, worker.role_name) == 0)
+	if (name == NULL || (worker.has_ticked && strcmp(name, worker.role_name) == 0))
 		return;
 	values[0] = ObjectIdGetDatum(worker.role);
 	values[1] = CStringGetTextDatum(name);
 	values[2] = ids_of_runs();
-	(void) own_query("UPDATE sendcampaign.run_data SET role = $2::name"
-					 " WHERE role_oid = $1 AND (finished_at IS NULL OR id = ANY ($3))",
-					 3, types, values, NULL);
+	values[3] = system_identifier();
+	values[4] = ObjectIdGetDatum(MyDatabaseId);
+	(void) own_query("UPDATE sendcampaign.run_data SET role = $2::name WHERE role_oid = $1"
+					 " AND role <> $2::name AND (finished_at IS NULL OR id = ANY ($3))"
+					 " AND " IS_AT_HOME("$4", "$5"),
+					 5, types, values, NULL);
 	worker.role_name = MemoryContextStrdup(TopMemoryContext, name);
 }
 
@@ -379,6 +413,9 @@ after_commit(void)
 
 		run->tentative = false;
 		run->stop_durable = run->stop_recorded;
+		if (run->announcement)
+			announce_later(run->announcement);
+		run->announcement = NULL;
 		keep_claims(run);
 		keep_history(run);
 		forget_recorded(run);
@@ -484,12 +521,12 @@ work(void)
 		if (failures++ == 0)
 			ereport(LOG,
 					(errmsg("sendcampaign: could not record or claim messages, trying again: %s",
-							error->message)));
+							error_text(error))));
 		if (failures > MAX_FAILURES)
 			ereport(
 				ERROR,
 				(errcode(error->sqlerrcode),
-				 errmsg("sendcampaign worker gives up: %s", error->message),
+				 errmsg("sendcampaign worker gives up: %s", error_text(error)),
 				 errhint(
 					 "Unfinished campaigns go on at the next send_campaign() or sendcampaign.wake().")));
 		next_tick = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),

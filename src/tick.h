@@ -15,6 +15,9 @@ extern TimestampTz last_look;	   /* when the queue was looked at last; 0: now */
 extern TimestampTz next_tick;	   /* not before that, after a failed one */
 extern bool		   extension_gone; /* found so by the last one */
 
+/* To be called between transactions; begin_transaction() does. */
+extern void settle_settings(void);
+
 /* A transaction with SPI connected and a snapshot. */
 extern void begin_transaction(void);
 extern void commit_transaction(void);

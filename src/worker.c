@@ -20,6 +20,7 @@
 
 #include "access/xact.h"
 #include "adopt.h"
+#include "announce.h"
 #include "claim.h"
 #include "compat.h"
 #include "debug_point.h"
@@ -57,28 +58,13 @@
 /* Transactions that record what is known then, at most. */
 #define LEAVE_TICKS 8
 
+/* For each lock that it takes to connect. */
+#define CONNECT_TIMEOUT "5s"
+
+/* A worker that has nothing to do waits so long for prepared transactions. */
+#define PREPARED_WAIT_MS 60000
+
 PGDLLEXPORT void sendcampaign_worker_main(Datum arg);
-
-/* Settings of the role that must not get in the way. */
-static void
-settle_settings(void)
-{
-	static const char *const settings[][2] = {
-		{"default_transaction_read_only", "off"},
-		{"default_transaction_isolation", "read committed"},
-		{"default_transaction_deferrable", "off"},
-		{"statement_timeout", "0"},
-		{"idle_in_transaction_session_timeout", "0"},
-		{"lock_timeout", "100ms"},
-		{"jit", "off"},
-#if PG_VERSION_NUM >= 170000
-		{"transaction_timeout", "0"},
-#endif
-	};
-
-	for (int i = 0; i < lengthof(settings); i++)
-		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
-}
 
 /* What there is for tick() to do, and since when. */
 static bool
@@ -166,19 +152,48 @@ work_is_queued(void)
 	return queued;
 }
 
-/* Ends the worker where there is nothing to do, and nothing can be added. */
+/* For how long has there been nothing to do? */
+static bool
+has_been_idle(int msec)
+{
+	static TimestampTz busy = 0;
+	TimestampTz		   now = GetCurrentTimestamp();
+
+	if (busy == 0 || worker.num_runs > 0)
+		busy = now;
+	return TimestampDifferenceExceeds(busy, now, msec);
+}
+
+/*
+ * Ends the worker where there is nothing to do, and nothing can be added.
+ * Who has kept us from it, and does no more, may have left a run.
+ */
 static void
 leave_if_idle(void)
 {
-	if (worker.num_runs > 0 || !prepare_to_leave(worker.role))
+	static bool kept = false;
+	bool		waited = has_been_idle(PREPARED_WAIT_MS);
+	bool		prepared;
+	bool		queued;
+
+	if (worker.num_runs > 0 || announcements_are_left())
 		return;
-	if (work_is_queued())
+	if (!prepare_to_leave(worker.role))
 	{
-		stay_the_worker(worker.role);
+		kept = true;
 		return;
 	}
-	leave_for_good(worker.role);
-	proc_exit(0);
+	prepared = is_prepared_for(worker.role); /* before we look: it may end just now */
+	queued = work_is_queued();
+	if (!queued && (!prepared || waited))
+	{
+		leave_for_good(worker.role);
+		proc_exit(0);
+	}
+	stay_the_worker(worker.role);
+	if (queued && kept)
+		last_look = 0;
+	kept = !queued;
 }
 
 /* Takes the answers that come within a moment. */
@@ -254,6 +269,7 @@ leave(void)
 		if (!try_tick(false, &error))
 			(void) try_tick(true, &error);
 	}
+	announce(GetCurrentTimestamp());
 	hand_over_or_leave();
 	ProcDiePending = true;
 	InterruptPending = true;
@@ -311,6 +327,7 @@ run_forever(void)
 			work();
 			stop_where_extension_is_gone();
 		}
+		announce(now);
 		leave_if_idle();
 		follow_agenda();
 		if (!MyLatch->is_set) /* somebody may have told us to send no more */
@@ -322,16 +339,31 @@ run_forever(void)
 	}
 }
 
-/* Waits until the transaction that asked for us has ended. */
+/*
+ * The transaction that asked for us is about to end.  Where that takes long,
+ * there may be others to be served meanwhile, and we look again.
+ */
 static void
 wait_for_caller(TransactionId xid)
 {
+	MemoryContext context = CurrentMemoryContext;
+
 	if (!TransactionIdIsValid(xid))
 		return;
-	SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
-	StartTransactionCommand();
-	XactLockTableWait(xid, NULL, NULL, XLTW_None);
-	CommitTransactionCommand();
+	PG_TRY();
+	{
+		StartTransactionCommand();
+		XactLockTableWait(xid, NULL, NULL, XLTW_None);
+		CommitTransactionCommand();
+	}
+	PG_CATCH(); /* lock_timeout */
+	{
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		AbortCurrentTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
 }
 
 static void
@@ -355,13 +387,15 @@ sendcampaign_worker_main(Datum arg)
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnectionByOid(start.database, start.role, COMPAT_CONNECT_FLAGS);
-
-	wait_for_caller(start.xid);
-	if (!become_the_worker(start.role))
+	if (!become_the_worker(start.database, start.role))
 		proc_exit(0); /* another one does the work */
-	remember_role(start.role);
+
+	/* somebody's lock on what connecting needs must not keep us for ever */
+	SetConfigOption("lock_timeout", CONNECT_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
+	BackgroundWorkerInitializeConnectionByOid(start.database, start.role, COMPAT_CONNECT_FLAGS);
 	settle_settings();
+	wait_for_caller(start.xid);
+	remember_role(start.role);
 	http_init();
 	send_init();
 	last_look = 0;

@@ -17,7 +17,8 @@ my $node = new_cluster('extension', $twilio, conf => q{
 sub recreate
 {
 	$node->safe_psql('postgres',
-		'CREATE EXTENSION sendcampaign; GRANT USAGE ON SCHEMA sendcampaign TO app');
+		'CREATE EXTENSION sendcampaign; GRANT USAGE ON SCHEMA sendcampaign TO app; '
+		  . 'GRANT EXECUTE ON FUNCTION send_campaign TO app; GRANT EXECUTE ON ALL ROUTINES IN SCHEMA sendcampaign TO app');
 }
 
 # Things that leave the run alone

@@ -18,6 +18,9 @@ $node->safe_psql('postgres', q{
 	CREATE EXTENSION sendcampaign;
 	CREATE ROLE app LOGIN;
 	GRANT CREATE ON SCHEMA public TO app;
+	GRANT USAGE ON SCHEMA sendcampaign TO app;
+	GRANT EXECUTE ON FUNCTION send_campaign TO app;
+	GRANT EXECUTE ON ALL ROUTINES IN SCHEMA sendcampaign TO app;
 });
 
 my $dir = PostgreSQL::Test::Utils::tempdir();
@@ -42,7 +45,7 @@ is($seen->{abandoned}, 'rolled back', 'one transaction is rolled back');
 is($seen->{job}{progress}, 100, 'the job has ended');
 is($seen->{job}{error}, undef, '... without an error');
 is_deeply($seen->{job}{data},
-	{ kept => JSON::PP::true, total => 50, sent => 50, failed => 0, skipped => 0, inDoubt => 0 },
+	{ kept => JSON::PP::true, state => 'completed', total => 50, sent => 50, failed => 0, skipped => 0, inDoubt => 0 },
 	'... with counts beside what the application keeps there');
 is_deeply($seen->{sentCounts}, [ (1) x 50 ], 'sentCount of each is 1');
 my @ledger = $twilio->ledger;

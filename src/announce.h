@@ -1,0 +1,33 @@
+/*-------------------------------------------------------------------------
+ *
+ * announce.h
+ *	  Notifications that runs have ended or need a person.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SENDCAMPAIGN_ANNOUNCE_H
+#define SENDCAMPAIGN_ANNOUNCE_H
+
+#include "datatype/timestamp.h"
+
+/* As SQL, of a row of sendcampaign.run_data: what is said of a run, text. */
+#define ANNOUNCEMENT                                                                               \
+	"json_build_object('schema', schema, 'job_id', job_id, 'campaign_id', campaign_id,"            \
+	" 'state', state)::text"
+
+/* For the worker, after the commit of what it says: it is sent soon. */
+extern void announce_later(const char *payload);
+
+/* Sends what is to be sent now; between transactions.  Never throws. */
+extern void announce(TimestampTz now);
+
+/* Is there anything left to be sent?  Given up after some seconds. */
+extern bool announcements_are_left(void);
+
+/*
+ * In somebody's transaction, as part of it.  Where the queue for notifications
+ * is nearly full there is none: what the transaction does counts for more.
+ */
+extern void announce_at_commit(const char *payload);
+
+#endif /* SENDCAMPAIGN_ANNOUNCE_H */
