@@ -40,7 +40,8 @@ check_message(const char *message)
 	promise(pg_encoding_verifymbstr(PG_UTF8, message, strlen(message)) == strlen(message));
 	promise(strlen(message) <= 500);
 	for (; *message; message++)
-		promise((unsigned char) *message >= ' ' && (fuzz_encoding == PG_UTF8 || !IS_HIGHBIT_SET(*message)));
+		promise((unsigned char) *message >= ' ' &&
+				(fuzz_encoding == PG_UTF8 || !IS_HIGHBIT_SET(*message)));
 }
 
 static void

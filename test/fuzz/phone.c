@@ -1,12 +1,10 @@
 /*
  * phone.c
- *		Phones: in UTF-8, and in an encoding of single bytes.
+ *		Phones: in UTF-8, in Latin 1, and in no encoding at all.
  */
 #include "fuzz.h"
 
-#include <ctype.h>
-
-#include "../../src/render.h"
+#include "../../src/phone.h"
 #include "mb/pg_wchar.h"
 
 static bool
@@ -32,6 +30,14 @@ is_made_of(const char *digits, const char *text)
 	return true;
 }
 
+static bool
+is_ascii(const char *text)
+{
+	while (*text && !IS_HIGHBIT_SET(*text))
+		text++;
+	return *text == '\0';
+}
+
 static void
 check(const char *text)
 {
@@ -41,7 +47,8 @@ check(const char *text)
 	if (phone == NULL)
 		return;
 	promise(is_e164(phone));
-	promise(is_made_of(phone + 1, text));
+	promise(!is_ascii(text) || is_made_of(phone + 1, text));
+	promise(phone_number(phone) > 0);
 	again = normalize_phone(phone);
 	promise(again != NULL && strcmp(again, phone) == 0);
 }
@@ -52,5 +59,7 @@ fuzz_one(const char *data, size_t size)
 	/* not always valid: a value may have come past the server's checks */
 	check(data);
 	fuzz_encoding = PG_LATIN1;
+	check(data);
+	fuzz_encoding = PG_SQL_ASCII;
 	check(data);
 }

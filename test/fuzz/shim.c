@@ -259,6 +259,27 @@ pg_server_to_any(const char *text, int length, int encoding)
 	return (char *) text;
 }
 
+/* The one conversion there is: of Latin 1. */
+Oid
+FindDefaultConversionProc(int32 from, int32 to)
+{
+	return from == PG_LATIN1 && to == PG_UTF8 ? 1 : InvalidOid;
+}
+
+int
+pg_do_encoding_conversion_buf(Oid conversion, int from, int to, unsigned char *text, int length,
+							  unsigned char *converted, int size, bool no_error)
+{
+	promise(no_error && size > 2 * length);
+	for (int i = 0; i < length; i++)
+	{
+		unicode_to_utf8(text[i], converted);
+		converted += pg_utf_mblen(converted);
+	}
+	*converted = '\0';
+	return length;
+}
+
 char *
 fuzz_part(const char *data, size_t size, int n)
 {

@@ -28,6 +28,20 @@ check_keys(const Template *t, const char *text)
 	}
 }
 
+/* A problem is in the text, and braces that are none are quoted. */
+static void
+check_problem(const Template *t, const char *text)
+{
+	const char *problem = template_problem(t);
+
+	promise(strcmp(template_text(t), text) == 0);
+	if (problem)
+		promise(problem >= template_text(t) && problem < template_text(t) + strlen(text) &&
+				(strncmp(problem, "{{", 2) == 0 || strncmp(problem, "}}", 2) == 0));
+	else if (strstr(text, "{{") == NULL)
+		promise(strstr(text, "}}") == NULL);
+}
+
 static void
 check_rendering(const Template *t, const char *const *values, const char *link)
 {
@@ -51,6 +65,7 @@ fuzz_one(const char *data, size_t size)
 	const char **values = palloc0((num_keys + 1) * sizeof(char *));
 
 	check_keys(t, text);
+	check_problem(t, text);
 	for (int i = 0; i < Min(num_keys, MAX_VALUES); i++)
 		values[i] = fuzz_part(data, size, 2 + i);
 	check_rendering(t, values, link);

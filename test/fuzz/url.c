@@ -8,7 +8,6 @@
 #include <curl/curl.h>
 
 #include "../../src/http.h"
-#include "../../src/render.h"
 #include "../../src/request.h"
 #include "../../src/settings.h"
 
