@@ -117,7 +117,7 @@ sub check
 	return @wrong if !$run;
 	$states->{ $run->{state} }++;
 	push @wrong, "it is still $run->{state}" . (defined $run->{error} ? ": $run->{error}" : '')
-	  if !has_ended($run) && !($case->{suicide} && defined $run->{error});
+	  if !has_ended($run) && !defined $run->{error};
 	push @wrong, "$run->{state} without a reason" if $run->{state} =~ /failed|paused/ && !defined $run->{error};
 	push @wrong, check_rows($case, $run, \%accepted) if has_ended($run);
 	return @wrong;
@@ -141,6 +141,16 @@ sub start
 	}
 }
 
+# Has its run ended, or said for some time why it does not?
+sub has_settled
+{
+	my $case = shift;
+	my $run = state_of($case);
+	return 1 if has_ended($run);
+	$case->{told} = defined $run->{error} ? ($case->{told} || 0) + 1 : 0;
+	return $case->{told} > 40;
+}
+
 # A worker that a trigger has ended comes back by somebody's wake()
 sub wait_for_ends
 {
@@ -148,7 +158,7 @@ sub wait_for_ends
 	my $looks = 0;
 	poll(sub {
 		sql('SELECT sendcampaign.wake()') if ++$looks % 20 == 0;
-		@left = grep { !has_ended(state_of($_)) } @left;
+		@left = grep { !has_settled($_) } @left;
 		select undef, undef, undef, 0.1;
 		return !@left;
 	}, $ENV{PATIENCE} || 60);
