@@ -1,0 +1,55 @@
+/*
+ * link.c
+ *		The tracking link: made, and found again in what Twilio lists, whatever
+ *		is around it.  Parts: base URL, ids, text before, text after.
+ */
+#include "fuzz.h"
+
+#include <ctype.h>
+#include <stdio.h>
+
+#include "../../src/link.h"
+
+/* What is found is what would have been made. */
+static void
+check_all(const LinkForm *form, const char *text)
+{
+	const char *at = text;
+	int64		id;
+
+	while (link_next(form, &at, &id))
+	{
+		char *link = link_make(form, id);
+
+		promise(at > text && at <= text + strlen(text));
+		promise(strncmp(at - 1, link, strlen(link)) == 0);
+		promise(!isdigit((unsigned char) at[strlen(link) - 1]));
+		promise(link_match(form, text, id) != LINK_MISSING);
+	}
+}
+
+void
+fuzz_one(const char *data, size_t size)
+{
+	char	 *base_url = fuzz_part(data, size, 0);
+	char	 *ids = fuzz_part(data, size, 1);
+	char	 *before = fuzz_part(data, size, 2);
+	char	 *after = fuzz_part(data, size, 3);
+	long	  list_user_id = 0;
+	long	  campaign_id = 0;
+	LinkForm *form;
+	char	 *body;
+
+	if (ids)
+		(void) sscanf(ids, "%ld,%ld", &list_user_id, &campaign_id);
+	form = link_form(base_url, campaign_id);
+	promise((form == NULL) == (base_url[0] == '\0'));
+	if (form == NULL)
+		return;
+	if (after && isdigit((unsigned char) after[0]))
+		after = psprintf(" %s", after); /* as template.c does */
+	body = psprintf("%s%s%s", before ? before : "", link_make(form, list_user_id),
+					after ? after : "");
+	promise(link_match(form, body, list_user_id) != LINK_MISSING);
+	check_all(form, body);
+}

@@ -1,0 +1,36 @@
+/*
+ * max_failures.c
+ *		The setting sendcampaign.max_failures: whatever is taken as valid has
+ *		to work.
+ */
+#include "../../src/failures.c"
+
+#include "fuzz.h"
+
+char *sendcampaign_max_failures;
+
+TimestampTz
+GetCurrentTimestamp(void)
+{
+	return 0;
+}
+
+void
+fuzz_one(const char *data, size_t size)
+{
+	FailureLimit limit;
+	Run			 run = {0};
+
+	promise(max_failures_is_valid(data) == read_limit(data, &limit));
+	if (!max_failures_is_valid(data))
+		return;
+	promise(limit.share == -1 || (limit.share >= 0 && limit.share <= 100));
+	promise(limit.number == -1 || (limit.number >= 0 && limit.number == floor(limit.number)));
+	sendcampaign_max_failures = unconstify(char *, data);
+	count_verdict(&run, false);
+	promise(!run.halted);
+	count_verdict(&run, true);
+	promise(run.num_verdicts == 2 && run.num_failures == 1);
+	reset_verdicts(&run);
+	promise(!run.halted);
+}

@@ -1,0 +1,59 @@
+/*
+ * url.c
+ *		Dates, addresses and what is escaped in them: of a header, a setting,
+ *		a list, or the application's tables.
+ */
+#include "fuzz.h"
+
+#include <curl/curl.h>
+
+#include "../../src/http.h"
+#include "../../src/request.h"
+#include "../../src/settings.h"
+
+char *sendcampaign_api_url = "https://api.twilio.com/";
+
+static void
+check_escape(const char *text)
+{
+	StringInfoData escaped;
+	char		  *back;
+	int			   length;
+
+	initStringInfo(&escaped);
+	http_append_escaped(&escaped, text);
+	promise(strpbrk(escaped.data, "/?#&=+ \r\n") == NULL);
+	back = curl_easy_unescape(NULL, escaped.data, escaped.len, &length);
+	promise(length == strlen(text) && memcmp(back, text, length) == 0);
+	curl_free(back);
+}
+
+static void
+check_safe(const char *url)
+{
+	static const char *const schemes[] = {"https:", "http:"};
+	bool					 known = false;
+
+	if (!http_url_is_safe(url))
+		return;
+	for (int i = 0; i < lengthof(schemes); i++)
+		known |= pg_strncasecmp(url, schemes[i], strlen(schemes[i])) == 0;
+	promise(known);
+}
+
+void
+fuzz_one(const char *data, size_t size)
+{
+	StringInfoData buf;
+
+	promise(http_parse_date(data) >= 0);
+	check_safe(data);
+	check_escape(data);
+	initStringInfo(&buf);
+	append_messages_url(&buf, data);
+	promise(strncmp(buf.data, "https://api.twilio.com/2010-04-01/Accounts/", 43) == 0);
+	promise(strcmp(buf.data + buf.len - 14, "/Messages.json") == 0);
+	initStringInfo(&buf);
+	append_create_form(&buf, data, "+15550000001", data);
+	promise(strchr(buf.data, '\n') == NULL);
+}
