@@ -38,9 +38,9 @@ job_data(const char *state, TimestampTz next_at)
 					 (long long) spi_int64(0, 3), (long long) spi_int64(0, 4),
 					 (long long) spi_int64(0, 5));
 	if (next_at != 0)
-		appendStringInfo(&json, ", \"nextAt\": \"%s\"",
-						 JsonEncodeDateTime(time, TimestampTzGetDatum(next_at), TIMESTAMPTZOID,
-											NULL));
+		appendStringInfo(
+			&json, ", \"nextAt\": \"%s\"",
+			JsonEncodeDateTime(time, TimestampTzGetDatum(next_at), TIMESTAMPTZOID, NULL));
 	appendStringInfoChar(&json, '}');
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
 }
@@ -76,10 +76,9 @@ write_job_end(Run *run)
 	if (tables_report_end(run->campaign.tables, run->job_id, report.progress, report.counts,
 						  report.error) == 0 &&
 		tables_has_job(run->campaign.tables, run->job_id))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("background job %lld could not be updated", (long long) run->job_id),
-				 errdetail("A trigger, a rule or a policy suppresses the update.")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("background job %lld could not be updated", (long long) run->job_id),
+						errdetail("A trigger, a rule or a policy suppresses the update.")));
 }
 
 /* In the application's tables; with careful, an error there is the run's. */
@@ -205,8 +204,7 @@ summary_of_completed(Run *run)
 		return summary(run);
 	initStringInfo(&buf);
 	if (total == 0)
-		appendStringInfo(&buf,
-						 "nothing was sent: list %lld has no users that role \"%s\" may see",
+		appendStringInfo(&buf, "nothing was sent: list %lld has no users that role \"%s\" may see",
 						 (long long) run->campaign.list_id, worker.role_name);
 	else
 	{
@@ -409,12 +407,11 @@ fail_run(Run *run, bool careful)
 void
 put_to_sleep(Run *run, bool careful)
 {
-	static OwnStatement statement = {
-		"UPDATE sendcampaign.run_data SET next_at = $2 WHERE id = $1"
-		" RETURNING total, sent, failed, skipped, in_doubt, state",
-		2,
-		{INT8OID, TIMESTAMPTZOID}};
-	Datum values[] = {Int64GetDatum(run->id), TimestampTzGetDatum(run->next_at)};
+	static OwnStatement statement = {"UPDATE sendcampaign.run_data SET next_at = $2 WHERE id = $1"
+									 " RETURNING total, sent, failed, skipped, in_doubt, state",
+									 2,
+									 {INT8OID, TIMESTAMPTZOID}};
+	Datum				values[] = {Int64GetDatum(run->id), TimestampTzGetDatum(run->next_at)};
 
 	run->asleep = true;
 	if (own_execute(&statement, values, NULL) == 0 || run->campaign.test_phone)

@@ -500,8 +500,8 @@ tables_open_phones(const AppTables *tables, int64 list_id)
 		NULL,
 		psprintf("SELECT u.id::pg_catalog.int8, %s FROM %s u"
 				 " WHERE u.ac_list_id OPERATOR(pg_catalog.=) $1 AND NOT %s",
-				 beginning_of(value_expression(tables->list_users, "u", "sms"), MAX_PHONE), table_name(tables->list_users),
-				 deleted_expression(tables->list_users, "u")),
+				 beginning_of(value_expression(tables->list_users, "u", "sms"), MAX_PHONE),
+				 table_name(tables->list_users), deleted_expression(tables->list_users, "u")),
 		1, &type, &value, NULL, true, CURSOR_OPT_NO_SCROLL);
 }
 
