@@ -162,6 +162,7 @@ store_next(void *arg, Datum ids, Twins twins, int count)
 
 	store_batch(stored->run, ++stored->number, ids, twins);
 	stored->total += count;
+	serve_network();
 	return true;
 }
 
@@ -258,6 +259,16 @@ take_batch(Run *run, Batch *batch)
 	}
 	look_ahead(run);
 	return false;
+}
+
+bool
+has_more_batches(const Run *run)
+{
+	static OwnStatement statement = {
+		"SELECT FROM sendcampaign.batch WHERE run_id = $1 LIMIT 1", 1, {INT8OID}};
+	Datum value = Int64GetDatum(run->id);
+
+	return own_execute(&statement, &value, NULL) > 0;
 }
 
 void

@@ -339,19 +339,20 @@ insert_witnesses(const Run *run)
 		8,
 		{INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID,
 		 BOOLARRAYOID, INT8OID}};
-	static OwnStatement without_link = {
+	/* no plan is kept: it is to hash the messages, and not to look for each SID */
+	static const char *const without_link =
 		INSERT_WITNESSES
 		" WHERE NOT EXISTS (SELECT FROM sendcampaign.message_data m WHERE m.sid = u.sid)"
-		" ON CONFLICT DO NOTHING",
-		7,
-		{INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID,
-		 BOOLARRAYOID}};
+		" ON CONFLICT DO NOTHING";
 	Datum values[8];
 
 	values[0] = Int64GetDatum(run->id);
 	witness_arrays(run->history, &values[1]);
 	values[7] = Int64GetDatum(run->campaign.id);
-	(void) own_execute(run->history->link_form ? &with_link : &without_link, values, NULL);
+	if (run->history->link_form)
+		(void) own_execute(&with_link, values, NULL);
+	else
+		(void) own_query(without_link, 7, with_link.types, values, NULL);
 }
 
 /* All is read: the run may go on, in this cluster's history. */

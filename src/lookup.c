@@ -525,41 +525,93 @@ take_lookup_answer(Message *message, const HttpResponse *response)
 	}
 }
 
-/* Which of these SIDs have messages in the tables already? */
-static void
-drop_known_candidates(Lookup *lookup)
+static int
+compare_strings(const void *a, const void *b)
 {
-	Oid		 types[] = {TEXTARRAYOID, INT8OID, INT8OID};
-	Datum	 sids[MAX_CANDIDATES];
-	Datum	 values[3];
-	Message *message = lookup->message;
+	return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+/* SIDs that messages in the tables have, sorted. */
+typedef struct KnownSids
+{
+	char **sids;
+	int	   count;
+} KnownSids;
+
+static KnownSids
+known_sids(uint64 count)
+{
+	KnownSids known = {palloc(Max(count, 1) * sizeof(char *)), (int) count};
+
+	for (int i = 0; i < known.count; i++)
+		known.sids[i] = spi_string(i, 1);
+	qsort(known.sids, known.count, sizeof(char *), compare_strings);
+	return known;
+}
+
+/* A text with a link can only be known for this campaign and list user. */
+static KnownSids
+known_with_link(const Lookup *lookup)
+{
+	const Message *message = lookup->message;
+	Oid			   types[] = {INT8OID, INT8OID};
+	Datum		   values[] = {Int64GetDatum(message->claim->run->campaign.id),
+							   Int64GetDatum(message->list_user_id)};
+
+	return known_sids(
+		own_query("SELECT m.sid FROM sendcampaign.run_data r JOIN sendcampaign.message_data m"
+				  " ON m.run_id = r.id AND m.list_user_id = $2"
+				  " WHERE r.campaign_id = $1 AND m.sid IS NOT NULL",
+				  2, types, values, NULL));
+}
+
+/*
+ * Without a link any message may have one of the SIDs.  There is no index on
+ * them, so one pass over the messages serves all look-ups that are settled.
+ */
+static KnownSids
+known_without_link(Run *run)
+{
+	List	  *sids = NIL;
+	ListCell  *cell;
+	char	 **strings;
+	Oid		   type = TEXTARRAYOID;
+	Datum	   value;
+	dlist_iter iter;
+
+	dlist_foreach (iter, &run->done)
+	{
+		Message *message = dlist_container(Message, node, iter.cur);
+
+		if (message->outcome != OUTCOME_FOUND || message->link)
+			continue;
+		for (int i = 0; i < message->lookup->num_candidates; i++)
+			sids = lappend(sids, message->lookup->candidates[i].sid);
+	}
+	if (sids == NIL)
+		return (KnownSids){NULL, 0};
+	strings = palloc(list_length(sids) * sizeof(char *));
+	foreach (cell, sids)
+		strings[foreach_current_index(cell)] = lfirst(cell);
+	value = make_text_array(strings, list_length(sids));
+	return known_sids(own_query("SELECT m.sid FROM sendcampaign.message_data m"
+								" WHERE m.sid = ANY ($1)",
+								1, &type, &value, NULL));
+}
+
+/* What another message is known by is not the one in doubt. */
+static void
+drop_known_candidates(Lookup *lookup, KnownSids known)
+{
+	int kept = 0;
 
 	for (int i = 0; i < lookup->num_candidates; i++)
-		sids[i] = CStringGetTextDatum(lookup->candidates[i].sid);
-	values[0] = make_array(sids, NULL, lookup->num_candidates, TEXTOID);
-	values[1] = Int64GetDatum(message->claim->run->campaign.id);
-	values[2] = Int64GetDatum(message->list_user_id);
-
-	/* a text with a link can only be known for this campaign and list user */
-	if (message->link)
-		(void) own_query(
-			"SELECT m.sid FROM sendcampaign.run_data r JOIN sendcampaign.message_data m"
-			" ON m.run_id = r.id AND m.list_user_id = $3"
-			" WHERE r.campaign_id = $2 AND m.sid = ANY ($1)",
-			3, types, values, NULL);
-	else
-		(void) own_query("SELECT m.sid FROM sendcampaign.message_data m WHERE m.sid = ANY ($1)", 1,
-						 types, values, NULL);
-	for (uint64 row = 0; row < SPI_processed; row++)
 	{
-		char *known = spi_string(row, 1);
-
-		for (int i = 0; i < lookup->num_candidates; i++)
-		{
-			if (strcmp(lookup->candidates[i].sid, known) == 0)
-				lookup->candidates[i] = lookup->candidates[--lookup->num_candidates];
-		}
+		if (known.count == 0 || bsearch(&lookup->candidates[i].sid, known.sids, known.count,
+										sizeof(char *), compare_strings) == NULL)
+			lookup->candidates[kept++] = lookup->candidates[i];
 	}
+	lookup->num_candidates = kept;
 }
 
 /* What another message says of one that has the same phone and text. */
@@ -645,12 +697,12 @@ has_twin_in_tables(const Message *message)
 }
 
 static void
-settle_lookup(Message *message)
+settle_lookup(Message *message, KnownSids without_link)
 {
 	Lookup *lookup = message->lookup;
 	Twin	twin = find_twin(message);
 
-	drop_known_candidates(lookup);
+	drop_known_candidates(lookup, message->link ? known_with_link(lookup) : without_link);
 	if (lookup->num_candidates == 0)
 		not_found(message);
 	else if (twin == TWIN_UNDER_WAY)
@@ -674,6 +726,7 @@ settle_lookup(Message *message)
 void
 settle_lookups(Run *run)
 {
+	KnownSids		   known = known_without_link(run);
 	dlist_mutable_iter iter;
 
 	dlist_foreach_modify (iter, &run->done)
@@ -681,6 +734,6 @@ settle_lookups(Run *run)
 		Message *message = dlist_container(Message, node, iter.cur);
 
 		if (message->outcome == OUTCOME_FOUND)
-			settle_lookup(message);
+			settle_lookup(message, known);
 	}
 }

@@ -72,6 +72,7 @@ typedef struct Run
 	int				last_batch;	   /* number of the newest batch taken whole */
 	int				last_claim;	   /* number of the newest claim */
 	bool			exhausted;	   /* there are no more batches */
+	bool			held_back;	   /* its last recipient waits for others, see claim.c */
 	TimestampTz		next_at;	   /* all batches left have to wait until then; or 0 */
 	bool			asleep;		   /* that is in the tables, and no worker needed */
 	TimestampTz		queued_at;
@@ -215,12 +216,26 @@ typedef struct Worker
 	int			 in_flight;
 	int			 num_doubtful;	/* of all runs */
 	bool		 has_ticked;	/* what is done once is done */
+	void (*serve_network)(void); /* see below */
 	bool		 leaving;		/* send nothing more, record and go */
 	pg_time_t	 twilio_offset; /* Twilio's clock minus ours, s */
 	bool		 twilio_offset_known;
 } Worker;
 
 extern Worker worker;
+
+/*
+ * Takes answers, and sends what is claimed already, in the middle of work in
+ * the database that takes long: a run of a million recipients that begins
+ * must not hold the others up, nor have their answers come too late.  Nothing
+ * where there is no worker, as in a caller's process.
+ */
+static inline void
+serve_network(void)
+{
+	if (worker.serve_network)
+		worker.serve_network();
+}
 
 /* Account of these credentials, made if it is new. */
 extern Account *account_get(const char *sid, const char *user, const char *secret);

@@ -64,7 +64,9 @@ sub create_campaign
 	my $phone = $arg{phone} ? quoted($arg{phone}) : q{'+1555' || lpad(i::text, 7, '0')};
 	my $data = 'jsonb_build_object(' . join(', ', "'message', " . quoted($message),
 		defined $base_url ? ("'baseUrl', " . quoted($base_url)) : ()) . ')';
+	# a log that has all statements need not have this one, with its token
 	return $node->safe_psql($arg{db} || 'postgres', qq{
+		SET log_statement = 'none';
 		SET ROLE app;
 		WITH g AS (INSERT INTO groups (configuration) VALUES (jsonb_build_object(
 				'twilioAccountSid', '$LocalTwilio::ACCOUNT', 'twilioAuthToken', '$LocalTwilio::TOKEN',
@@ -262,6 +264,7 @@ sub sent_once
 {
 	my ($node, $twilio, $campaign, $job, $name, %arg) = @_;
 	my $db = $arg{db} || 'postgres';
+	$twilio_of{ $node->name } ||= $twilio;
 	my $run = wait_for_run($node, $job, db => $db);
 	my ($failed, $skipped) = ($arg{failed} // 0, $arg{skipped} // 0);
 	my $total = $arg{total} // $run->{total};
