@@ -93,9 +93,9 @@ set_text(const Campaign *campaign, Recipient *recipient, uint64 row)
 	too_long = long_value(campaign, values);
 	if (too_long)
 	{
-		recipient_skip(
-			recipient, SKIP_NO_VALUE,
-			psprintf("the value of \"%s\" has more than %d characters", too_long, MAX_VALUE));
+		recipient_skip(recipient, SKIP_NO_VALUE,
+					   psprintf("the value of \"%s\" has more than %d characters",
+								pg_any_to_server(too_long, strlen(too_long), PG_UTF8), MAX_VALUE));
 		return;
 	}
 	recipient->text = render_safely(campaign, values, link, &missing);

@@ -574,7 +574,8 @@ tell_trouble(Run *run, const char *reason)
 /*
  * What raises an error at the commit itself, as a notification of a trigger
  * does where their queue is full, is one run's trouble as well: each one gets
- * a transaction of its own, and those that fail wait.  True where one has not.
+ * a transaction of its own, and those that fail wait.  False where none does:
+ * the trouble lies elsewhere.
  */
 static bool
 tick_one_by_one(ErrorData **error)
@@ -582,7 +583,7 @@ tick_one_by_one(ErrorData **error)
 	int		   count = worker.num_runs;
 	int64	  *ids = palloc(Max(count, 1) * sizeof(int64));
 	dlist_iter iter;
-	bool	   any = false;
+	bool	   found = false;
 
 	count = 0;
 	dlist_foreach (iter, &worker.runs)
@@ -591,13 +592,9 @@ tick_one_by_one(ErrorData **error)
 	{
 		Run *run = find_run(ids[i]);
 
-		if (run == NULL)
+		if (run == NULL || try_tick_for(run, true, error))
 			continue;
-		if (try_tick_for(run, true, error))
-		{
-			any = true;
-			continue;
-		}
+		found = true;
 		run = find_run(ids[i]); /* what was tentative is gone */
 		if (run == NULL)
 			continue;
@@ -605,7 +602,7 @@ tick_one_by_one(ErrorData **error)
 		run->claiming.until = Max(run->claiming.until, run->recording.until);
 		tell_trouble(run, error_text(*error));
 	}
-	return any;
+	return found;
 }
 
 void

@@ -27,7 +27,7 @@ for my $key ('message', 'baseUrl')
 	my $other_job = start_campaign($node, $other);
 	ended($job);
 	like(state_of($job), qr/^failed/, "$key of 30 MB: the run fails");
-	like(error_of($job), qr/^the (message|base URL) of campaign $campaign has more than 16000 characters$/, 'and says why');
+	like(error_of($job), qr/^the (message|base URL) of campaign $campaign has more than 16000 characters\b/, 'and says why');
 	sent_once($node, $twilio, $other, $other_job, "beside a $key of 30 MB", total => 3);
 	cmp_ok(sql("SELECT pg_column_size(r.*) FROM sendcampaign.run r WHERE job_id = $job"), '<', 10000, 'it is stored nowhere');
 }
