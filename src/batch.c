@@ -264,9 +264,11 @@ take_batch(Run *run, Batch *batch)
 bool
 has_more_batches(const Run *run)
 {
-	static OwnStatement statement = {
-		"SELECT FROM sendcampaign.batch WHERE run_id = $1 LIMIT 1", 1, {INT8OID}};
-	Datum value = Int64GetDatum(run->id);
+	static OwnStatement statement = {"SELECT FROM sendcampaign.batch WHERE run_id = $1"
+									 " AND (due IS NULL OR due <= clock_timestamp()) LIMIT 1",
+									 1,
+									 {INT8OID}};
+	Datum				value = Int64GetDatum(run->id);
 
 	return own_execute(&statement, &value, NULL) > 0;
 }

@@ -50,7 +50,7 @@ extern int64 store_first_recipient(Run *run);
  */
 extern bool take_batch(Run *run, Batch *batch);
 
-/* Are there others, whether they are due or not? */
+/* Are there others that are due? */
 extern bool has_more_batches(const Run *run);
 
 /* Puts these back into the batch, which is the next one then. */
