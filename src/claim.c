@@ -238,13 +238,17 @@ make_claim(Run *run, int batch, const Recipient *recipients, int count)
 /* Fewer than this do without one that is held back: they are soon settled by hand. */
 #define MIN_TO_HOLD_BACK 10
 
+/* Nor does one that has waited so long for others, in ms: Twilio is slow. */
+#define MAX_HOLD_BACK_MS 300
+
 /* Has the last recipient of a run to wait until more of the others are through? */
 static bool
-others_come_first(const Run *run)
+others_come_first(const Run *run, TimestampTz now)
 {
 	int window = run->account ? run->account->window : 1;
 
-	return run->num_doubtful == 0 && (run->num_ready > 0 || run->open > Max(1, window / 2));
+	return run->held_until > now && run->num_doubtful == 0 &&
+		   (run->num_ready > 0 || run->open > Max(1, window / 2));
 }
 
 static int
@@ -259,8 +263,9 @@ count_not_skipped(const Recipient *recipients, int count)
 
 /*
  * How many may be claimed now.  The last recipient of a run stays in its batch
- * until about half of those who are under way then have an answer: after a
- * crash in between, its message is the control question that settles theirs.
+ * for a moment, until about half of those who are under way then have an
+ * answer: after a crash in between, its message is the control question that
+ * settles theirs.
  */
 static int
 claim_limit(Run *run, const Recipient *recipients, int count)
@@ -268,11 +273,11 @@ claim_limit(Run *run, const Recipient *recipients, int count)
 	int limit = run_appetite(run);
 	int ready = count_not_skipped(recipients, count);
 
-	run->held_back = false;
-	if (ready > limit || ready == 0 || run->num_doubtful > 0 || has_more_batches(run))
+	if (ready < 2 || ready > limit || ready + run->open < MIN_TO_HOLD_BACK ||
+		run->num_doubtful > 0 || has_more_batches(run))
 		return limit;
-	run->held_back = ready > 1 ? ready + run->open >= MIN_TO_HOLD_BACK : others_come_first(run);
-	return run->held_back ? ready - 1 : limit;
+	run->held_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), MAX_HOLD_BACK_MS);
+	return ready - 1;
 }
 
 /*
@@ -524,7 +529,7 @@ wants_claim(Run *run, TimestampTz now)
 		return wants_wind_up(run, now);
 	return !worker.leaving && sendcampaign_enabled && !run->exhausted && !run->finished &&
 		   run_may_send(run) && run->history == NULL && run->claiming.until <= now &&
-		   run->next_at <= now && !(run->held_back && others_come_first(run)) &&
+		   run->next_at <= now && !others_come_first(run, now) &&
 		   (run->account == NULL || run->account->paused_until <= now || run->num_ready == 0) &&
 		   has_room_for_claim(run, now);
 }

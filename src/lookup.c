@@ -62,9 +62,9 @@
 
 typedef struct Candidate
 {
-	char *sid;
-	int	  segments;
-	bool  certain; /* it cannot be another recipient's */
+	char	   *sid;
+	int			segments;
+	const char *why; /* nobody can tell whether it is the one; NULL: it is */
 } Candidate;
 
 typedef struct Lookup
@@ -73,15 +73,14 @@ typedef struct Lookup
 	int			  tries;
 	int			  pages;
 	char		 *first_url;
-	char		 *url;			/* of the page under way */
-	bool		  is_proof;		/* the list was known to be fresh when this began */
-	const char	 *unreadable;	/* why the list cannot tell, or NULL */
-	bool		  waiting;		/* for a later message to be shown */
-	int			  pause;		/* until the next look-up then, in ms */
-	TimestampTz	  give_up_at;	/* likewise */
-	pg_time_t	  since;		/* by Twilio's clock */
-	bool		  other_sender; /* the list has this text from another sender */
+	char		 *url;		  /* of the page under way */
+	bool		  is_proof;	  /* the list was known to be fresh when this began */
+	bool		  waiting;	  /* for a later message to be shown */
+	int			  pause;	  /* until the next look-up then, in ms */
+	TimestampTz	  give_up_at; /* likewise */
+	pg_time_t	  since;	  /* by Twilio's clock */
 	Message		 *message;
+	bool		  too_many; /* candidates, more than there is room for */
 	int			  num_candidates;
 	Candidate	  candidates[MAX_CANDIDATES];
 } Lookup;
@@ -206,47 +205,47 @@ has_link(const char *body, const char *link)
 
 /*
  * The link names campaign and recipient, whatever Twilio made of the sender;
- * without one, the sender has to be the same.
+ * without one, the sender has to be the same.  What the list does not show as
+ * it was sent may be the one, too, as long as no other message has its SID.
  */
 static bool
-is_candidate(Lookup *lookup, const ListedMessage *listed, bool *certain)
+is_candidate(const Lookup *lookup, const ListedMessage *listed, const char **why)
 {
 	const Message *message = lookup->message;
-	LinkMatch	   match;
+	LinkMatch	   match = LINK_MISSING;
 
-	*certain = true;
-
+	*why = NULL;
 	if (listed->sid == NULL || listed->inbound ||
 		(listed->created > 0 && listed->created < lookup->since))
 		return false;
-	if (is_redacted(listed))
-		lookup->unreadable = REDACTED;
-	if (listed->to == NULL || listed->body == NULL)
-		return false;
-	if (message->link && is_link_rewritten(listed, message->text, message->link))
-		lookup->unreadable = LINKS_REWRITTEN;
-	if (message->link)
-	{
+	if (message->link && listed->body)
 		match = link_match(message->claim->run->campaign.link_form, listed->body,
 						   message->list_user_id);
-		*certain = match == LINK_FOUND;
-		return match != LINK_MISSING;
-	}
-	if (strcmp(listed->to, message->phone) != 0 || strcmp(listed->body, message->text) != 0)
-		return false;
-	if (is_from_sender(listed, message->queue->sender->name))
+	if (match == LINK_AMBIGUOUS)
+		*why = "Twilio's list has a message with its link and another recipient's";
+	else if (match == LINK_MISSING && is_redacted(listed))
+		*why = REDACTED;
+	else if (match == LINK_MISSING && message->link && listed->to && listed->body &&
+			 is_link_rewritten(listed, message->text, message->link))
+		*why = LINKS_REWRITTEN;
+	if (match != LINK_MISSING || *why != NULL)
 		return true;
-	lookup->other_sender = true;
-	return false;
+	if (message->link || listed->to == NULL || listed->body == NULL ||
+		strcmp(listed->to, message->phone) != 0 || strcmp(listed->body, message->text) != 0)
+		return false;
+	if (!is_from_sender(listed, message->queue->sender->name))
+		*why = "Twilio's list has its text from another sender";
+	return true;
 }
 
 static void
 look_at(void *arg, const ListedMessage *listed)
 {
-	Lookup *lookup = arg;
-	bool	certain;
+	Lookup	   *lookup = arg;
+	Candidate  *candidate;
+	const char *why;
 
-	if (lookup->num_candidates == MAX_CANDIDATES || !is_candidate(lookup, listed, &certain))
+	if (!is_candidate(lookup, listed, &why))
 		return;
 	for (int i = 0; i < lookup->num_candidates; i++)
 	{
@@ -254,10 +253,13 @@ look_at(void *arg, const ListedMessage *listed)
 		if (strcmp(lookup->candidates[i].sid, listed->sid) == 0)
 			return;
 	}
-	lookup->candidates[lookup->num_candidates].sid = MemoryContextStrdup(lookup->context,
-																		 listed->sid);
-	lookup->candidates[lookup->num_candidates].certain = certain;
-	lookup->candidates[lookup->num_candidates++].segments = listed->segments;
+	lookup->too_many |= lookup->num_candidates == MAX_CANDIDATES;
+	if (lookup->too_many)
+		return;
+	candidate = &lookup->candidates[lookup->num_candidates++];
+	candidate->sid = MemoryContextStrdup(lookup->context, listed->sid);
+	candidate->segments = listed->segments;
+	candidate->why = why;
 }
 
 static pg_time_t
@@ -353,7 +355,7 @@ start_over(Message *message, TimestampTz due)
 
 	lookup->url = lookup->first_url;
 	lookup->pages = lookup->tries = lookup->num_candidates = 0;
-	lookup->other_sender = false;
+	lookup->too_many = false;
 	message_wait(message, MESSAGE_IN_DOUBT, due);
 }
 
@@ -404,10 +406,6 @@ not_found(Message *message)
 
 	if (message->link == NULL && !is_comparable(message->text))
 		leave_in_doubt(message, "its text cannot be compared with Twilio's list");
-	else if (lookup->other_sender)
-		leave_in_doubt(message, "Twilio's list has its text from another sender");
-	else if (lookup->unreadable)
-		leave_in_doubt(message, lookup->unreadable);
 	else if (!lookup->is_proof)
 		wait_for_later_message(message);
 	else if (!sendcampaign_resend_lost && !message->suspect)
@@ -512,7 +510,10 @@ take_lookup_answer(Message *message, const HttpResponse *response)
 	}
 	account_answered(message->account);
 	initStringInfo(&url);
-	if (next_page == NULL && lookup->num_candidates == 0)
+	if (lookup->too_many)
+		leave_in_doubt(message,
+					   "Twilio's list has more messages that it can be than can be looked at");
+	else if (next_page == NULL && lookup->num_candidates == 0)
 		not_found(message);
 	else if (next_page == NULL)
 		message_done(message, OUTCOME_FOUND);
@@ -529,6 +530,18 @@ static int
 compare_strings(const void *a, const void *b)
 {
 	return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+/* Can any message of the account be one of the candidates? */
+static bool
+can_be_any_message(const Message *message)
+{
+	for (int i = 0; message->link && i < message->lookup->num_candidates; i++)
+	{
+		if (message->lookup->candidates[i].why)
+			return true;
+	}
+	return message->link == NULL;
 }
 
 /* SIDs that messages in the tables have, sorted. */
@@ -566,11 +579,12 @@ known_with_link(const Lookup *lookup)
 }
 
 /*
- * Without a link any message may have one of the SIDs.  There is no index on
- * them, so one pass over the messages serves all look-ups that are settled.
+ * Where there is no link to go by, any message may have one of the SIDs.
+ * There is no index on them, so one pass over the messages serves all look-ups
+ * that are settled.
  */
 static KnownSids
-known_without_link(Run *run)
+known_of_any_message(Run *run)
 {
 	List	  *sids = NIL;
 	ListCell  *cell;
@@ -583,7 +597,7 @@ known_without_link(Run *run)
 	{
 		Message *message = dlist_container(Message, node, iter.cur);
 
-		if (message->outcome != OUTCOME_FOUND || message->link)
+		if (message->outcome != OUTCOME_FOUND || !can_be_any_message(message))
 			continue;
 		for (int i = 0; i < message->lookup->num_candidates; i++)
 			sids = lappend(sids, message->lookup->candidates[i].sid);
@@ -696,26 +710,47 @@ has_twin_in_tables(const Message *message)
 			   6, types, values, NULL) > 0;
 }
 
-static void
-settle_lookup(Message *message, KnownSids without_link)
+/* The one that it surely is; NULL for none, or for several. */
+static const Candidate *
+the_candidate(const Lookup *lookup, int *num_certain)
 {
-	Lookup *lookup = message->lookup;
-	Twin	twin = find_twin(message);
+	const Candidate *found = NULL;
 
-	drop_known_candidates(lookup, message->link ? known_with_link(lookup) : without_link);
+	*num_certain = 0;
+	for (int i = 0; i < lookup->num_candidates; i++)
+	{
+		if (lookup->candidates[i].why)
+			continue;
+		found = &lookup->candidates[i];
+		(*num_certain)++;
+	}
+	return *num_certain == 1 ? found : NULL;
+}
+
+static void
+settle_lookup(Message *message, KnownSids of_any_message)
+{
+	Lookup			*lookup = message->lookup;
+	Twin			 twin = find_twin(message);
+	const Candidate *found;
+	int				 num_certain;
+
+	drop_known_candidates(lookup, of_any_message);
+	if (message->link)
+		drop_known_candidates(lookup, known_with_link(lookup));
+	found = the_candidate(lookup, &num_certain);
 	if (lookup->num_candidates == 0)
 		not_found(message);
 	else if (twin == TWIN_UNDER_WAY)
 		return; /* see again when that one is recorded */
-	else if (lookup->num_candidates > 1 || twin == TWIN_IN_DOUBT || has_twin_in_tables(message))
+	else if (num_certain == 0)
+		leave_in_doubt(message, lookup->candidates[0].why);
+	else if (found == NULL || twin == TWIN_IN_DOUBT || has_twin_in_tables(message))
 		leave_in_doubt(message, "Twilio's list has several messages that it can be");
-	else if (!lookup->candidates[0].certain)
-		leave_in_doubt(message,
-					   "Twilio's list has a message with its link and another recipient's");
 	else
 	{
-		message->sid = message_strdup(message, lookup->candidates[0].sid);
-		message->segments = lookup->candidates[0].segments;
+		message->sid = message_strdup(message, found->sid);
+		message->segments = found->segments;
 		message->error_code = 0;
 		message->error_message = NULL;
 		forget_lookup(message);
@@ -726,7 +761,7 @@ settle_lookup(Message *message, KnownSids without_link)
 void
 settle_lookups(Run *run)
 {
-	KnownSids		   known = known_without_link(run);
+	KnownSids		   known = known_of_any_message(run);
 	dlist_mutable_iter iter;
 
 	dlist_foreach_modify (iter, &run->done)

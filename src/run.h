@@ -72,7 +72,7 @@ typedef struct Run
 	int				last_batch;	   /* number of the newest batch taken whole */
 	int				last_claim;	   /* number of the newest claim */
 	bool			exhausted;	   /* there are no more batches */
-	bool			held_back;	   /* its last recipient waits for others, see claim.c */
+	TimestampTz		held_until;	   /* its last recipient waits for others, see claim.c */
 	TimestampTz		next_at;	   /* all batches left have to wait until then; or 0 */
 	bool			asleep;		   /* that is in the tables, and no worker needed */
 	TimestampTz		queued_at;

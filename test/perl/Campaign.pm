@@ -15,7 +15,7 @@ use Time::HiRes ();
 our @EXPORT = qw(new_cluster install_extension create_campaign wait_for_run wait_for_no_worker
   poll run_row start_campaign wait_for_flight worker_pids worker_is_gone worker_errors sent_once
   hold_campaign set_and_reload change_conf
-  send_companion lose_commits run_of group_of sent_with sql_error clone_database kill_worker wait_until_up);
+  send_companion poll_in_company lose_commits run_of group_of sent_with sql_error clone_database kill_worker wait_until_up);
 
 # The local Twilio of a node, or of one of its databases; companions there.
 my (%twilio_of, %companion);
@@ -153,6 +153,18 @@ sub send_companion
 	$twilio->set('to-fault' => "$LocalTwilio::COMPANION=spared");
 	# it may be under way still
 	$node->psql($db, "SET ROLE app; SELECT send_campaign($campaign)");
+}
+
+# Polls a condition while others are sent to.
+sub poll_in_company
+{
+	my ($node, $twilio, $condition) = @_;
+	for (1 .. 120)
+	{
+		return 1 if poll($condition, 1);
+		send_companion($node, $twilio, 'postgres');
+	}
+	return 0;
 }
 
 # Waits until the run has ended (or has the state given) and returns its row.

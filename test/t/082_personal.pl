@@ -164,8 +164,8 @@ for my $data ('NULL', q{'null'}, q{'[{"name": "x"}]'}, q{'"name"'}, '\'1\'')
 $node->safe_psql('postgres', 'ALTER TABLE ac_list_users DROP sms');
 
 # many keys
-my %many = map { ("k$_" => $_ % 10) } 1 .. 1500;
-is(arrives(join('', map { "{{k$_}}" } 1 .. 1500), \%many), join('', map { $_ % 10 } 1 .. 1500), '1,500 keys');
+my %many = map { ("k$_" => $_ % 10) } 1 .. 100;
+is(arrives(join('', map { "{{k$_}}" } 1 .. 100), \%many), join('', map { $_ % 10 } 1 .. 100), '100 keys');
 
 # long texts: the run ends, and says why
 my $long = 'x' x 100_000;
