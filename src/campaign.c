@@ -81,7 +81,7 @@ check_placeholders(const Campaign *campaign)
 					 " {{\"}}\"}} for the braces themselves.")));
 }
 
-#define MAX_KEYS 100
+#define MAX_KEYS 2000
 
 /* A text that is kept for the whole run. */
 static void

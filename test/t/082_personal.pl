@@ -175,14 +175,18 @@ is($long[1], 'short', 'the others are sent');
 is($long[2], 'é' x 1600, '1,600 characters are sent');
 like($long[3], qr/^<.*1600/, '1,601 are not');
 my $job = start_campaign($node, personal("{{a}}$long", [ map { { a => $_ } } 1 .. 600 ]));
-my $run = wait_for_run($node, $job, state => 'paused');
-is($run->{state}, 'paused', '100 kB for all of them: the run pauses');
+my $run = wait_for_run($node, $job);
+is($run->{state}, 'failed', '100 kB for all of them: the run fails before anything is sent');
+like($run->{error}, qr/has more than 16000 characters/, 'and says why');
+$job = start_campaign($node, personal('{{a}}' . 'x' x 2000, [ map { { a => $_ } } 1 .. 600 ]));
+$run = wait_for_run($node, $job, state => 'paused');
+is($run->{state}, 'paused', '2 kB for all of them: the run pauses');
 like($run->{error}, qr/more than sendcampaign.max_failures allows .*21617/, 'and says why');
 wait_for_no_worker($node);
 is($node->safe_psql('postgres', "SELECT count(*) FROM sendcampaign.claim WHERE run_id = ${\ run_of($job)}"), 0, 'nothing is claimed');
 $job = start_campaign($node, personal('{{a}}', [ (map { { a => $long } } 1 .. 40), { a => 'fine' } ]));
 $run = wait_for_run($node, $job);
-is("$run->{state} $run->{sent} $run->{failed}", 'completed 1 40', '40 values too long: the others are sent');
+is("$run->{state} $run->{sent} $run->{skipped}", 'completed 1 40', '40 values too long: the others are sent');
 
 # changed by the author in mid-run: the run keeps its text
 $campaign = personal('Old {{a}}', [ map { { a => $_ } } 1 .. 2000 ]);

@@ -31,9 +31,9 @@ for my $key ('message', 'baseUrl')
 	sent_once($node, $twilio, $other, $other_job, "beside a $key of 30 MB", total => 3);
 	cmp_ok(sql("SELECT pg_column_size(r.*) FROM sendcampaign.run r WHERE job_id = $job"), '<', 10000, 'it is stored nowhere');
 }
-my $campaign = create_campaign($node, users => 3, message => join ' ', map { "{{key$_|x}}" } 1 .. 101);
+my $campaign = create_campaign($node, users => 3, message => join '', map { sprintf "{{%x}}", $_ } 1 .. 2001);
 my $job = start_campaign($node, $campaign);
-is(wait_for_run($node, $job)->{error}, "the message of campaign $campaign has more than 100 different keys", 'as are too many keys');
+is(wait_for_run($node, $job)->{error}, "the message of campaign $campaign has more than 2000 different keys", 'as are too many keys');
 
 # Of recipients
 $campaign = create_campaign($node, users => 8, message => 'Dear {{name|friend}},');
