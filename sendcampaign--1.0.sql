@@ -351,6 +351,65 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.send_campaign(bigint, bigint) IS
 'Queues a campaign; it is sent once the transaction commits. Returns the background job, which is created where none is given';
 
+/*
+ * PostgreSQL prefers a function that fits the arguments of a call exactly: of
+ * somebody else's send_campaign(integer) and ours, send_campaign(1) would be
+ * theirs. So the name is reserved in this schema.
+ */
+CREATE FUNCTION sendcampaign.keep_name()
+RETURNS event_trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    schema name;
+BEGIN
+    SELECT s.nspname INTO schema
+    FROM pg_event_trigger_ddl_commands() c
+    JOIN pg_proc p ON c.classid = 'pg_proc'::regclass AND p.oid = c.objid
+    JOIN pg_namespace s ON s.oid = p.pronamespace
+    WHERE p.proname = 'send_campaign'
+      AND NOT (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = current_user)
+      AND EXISTS (SELECT FROM pg_depend d
+                  JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'sendcampaign'
+                  JOIN pg_proc o ON o.oid = d.objid AND o.oid <> p.oid
+                  WHERE d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
+                    AND d.refclassid = 'pg_extension'::regclass
+                    AND o.proname = p.proname AND o.pronamespace = p.pronamespace);
+    IF FOUND THEN
+        RAISE EXCEPTION 'the name "send_campaign" is reserved in schema "%"', schema
+            USING ERRCODE = 'reserved_name',
+                  DETAIL = 'The extension sendcampaign has a function of that name there, and yours could be called in its place.',
+                  HINT = 'Give it another name, or create it in another schema.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION sendcampaign.keep_name() IS
+'Nobody but a superuser creates another send_campaign() beside that of the extension';
+
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_proc p JOIN pg_namespace s ON s.oid = p.pronamespace
+               WHERE p.proname = 'send_campaign' AND s.nspname = '@extschema@' AND NOT EXISTS
+                   (SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+                    WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+                      AND d.refclassid = 'pg_extension'::regclass AND e.extname = 'sendcampaign'))
+    THEN
+        RAISE EXCEPTION 'schema "%" has another function send_campaign()', '@extschema@'
+            USING ERRCODE = 'duplicate_function',
+                  DETAIL = 'It could be called in place of the extension''s own.',
+                  HINT = 'Drop or rename it, or create the extension in another schema.';
+    END IF;
+END
+$$;
+
+CREATE EVENT TRIGGER sendcampaign_keep_name ON ddl_command_end
+    WHEN TAG IN ('CREATE FUNCTION', 'CREATE PROCEDURE', 'CREATE AGGREGATE', 'ALTER FUNCTION',
+                 'ALTER PROCEDURE', 'ALTER ROUTINE', 'ALTER AGGREGATE')
+    EXECUTE FUNCTION sendcampaign.keep_name();
+COMMENT ON EVENT TRIGGER sendcampaign_keep_name IS
+'Nobody but a superuser creates another send_campaign() beside that of the extension';
+
 CREATE FUNCTION sendcampaign.wake()
 RETURNS integer
 AS 'MODULE_PATHNAME', 'sendcampaign_wake'

@@ -168,6 +168,7 @@ free_run(Run *run)
 {
 	while (!dlist_is_empty(&run->claims))
 		drop_claim(dlist_head_element(Claim, node, &run->claims));
+	run_count_doubt(run, -run->num_doubtful);
 	dlist_delete(&run->node);
 	worker.num_runs--;
 	if (run->campaign.tables)
@@ -234,6 +235,7 @@ begin_run(Run *run)
 {
 	open_tables(run);
 	read_campaign(run);
+	tables_plan(run->campaign.tables);
 	store_beginning(run, store_recipients_in_little_memory(run));
 	if (!run->lost_history)
 		return;
@@ -268,6 +270,7 @@ resume_run(Run *run)
 {
 	open_tables(run);
 	recall_text(run);
+	tables_plan(run->campaign.tables);
 	wake_up(run);
 	recover_claims(run);
 	count_uncounted(run);

@@ -25,16 +25,22 @@
 /* Ids that a portal gives, in ascending order. */
 typedef struct IdStream
 {
-	Portal portal;
-	Datum *ids; /* FETCH_SIZE of them */
-	int	   count;
-	int	   next;
+	const AppTables *tables;
+	Portal			 portal;
+	Datum			*ids; /* FETCH_SIZE of them */
+	int				 count;
+	int				 next;
+	int64			 last; /* id that was read */
+	bool			 begun;
 } IdStream;
 
 static void
-open_stream(IdStream *stream, Portal portal)
+open_stream(IdStream *stream, const AppTables *tables, Portal portal)
 {
+	stream->tables = tables;
 	stream->portal = portal;
+	stream->begun = false;
+	stream->last = 0;
 	stream->ids = palloc(FETCH_SIZE * sizeof(Datum));
 	stream->count = stream->next = 0;
 }
@@ -43,6 +49,22 @@ static void
 close_stream(IdStream *stream)
 {
 	SPI_cursor_close(stream->portal);
+}
+
+/* Who is there twice would get two messages.  Nulls come last. */
+static void
+add_id(IdStream *stream, int row)
+{
+	int64 id = spi_int64(row, 1);
+
+	if (spi_isnull(row, 1))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("a list user has no id"),
+						errhint("Make \"id\" the primary key of \"ac_list_users\".")));
+	if (stream->begun && id <= stream->last)
+		tables_fail_twice(stream->tables, id);
+	stream->begun = true;
+	stream->last = id;
+	stream->ids[row] = Int64GetDatum(id);
 }
 
 /* False at the end; else ids[next] is the next one. */
@@ -55,7 +77,7 @@ fill_stream(IdStream *stream)
 	stream->count = (int) SPI_processed;
 	stream->next = 0;
 	for (int i = 0; i < stream->count; i++)
-		stream->ids[i] = Int64GetDatum(spi_int64(i, 1));
+		add_id(stream, i);
 	SPI_freetuptable(SPI_tuptable);
 	CHECK_FOR_INTERRUPTS();
 	return stream->count > 0;
@@ -109,7 +131,7 @@ each_batch(const AppTables *tables, int64 list_id, BatchFunction function, void 
 												  ALLOCSET_DEFAULT_SIZES);
 	bool		  more = true;
 
-	open_stream(&list, tables_open_list(tables, list_id));
+	open_stream(&list, tables, tables_open_list(tables, list_id));
 	twins = open_twins(tables, list_id);
 	while (more && (count = take_from_stream(&list, ids, BATCH_SIZE, PG_INT64_MAX)) > 0)
 	{
@@ -140,6 +162,7 @@ store_next(void *arg, Datum ids, Twins twins, int count)
 
 	store_batch(stored->run, ++stored->number, ids, twins);
 	stored->total += count;
+	serve_network();
 	return true;
 }
 
@@ -236,6 +259,18 @@ take_batch(Run *run, Batch *batch)
 	}
 	look_ahead(run);
 	return false;
+}
+
+bool
+has_more_batches(const Run *run)
+{
+	static OwnStatement statement = {"SELECT FROM sendcampaign.batch WHERE run_id = $1"
+									 " AND (due IS NULL OR due <= clock_timestamp()) LIMIT 1",
+									 1,
+									 {INT8OID}};
+	Datum				value = Int64GetDatum(run->id);
+
+	return own_execute(&statement, &value, NULL) > 0;
 }
 
 void

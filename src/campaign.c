@@ -81,6 +81,30 @@ check_placeholders(const Campaign *campaign)
 					 " {{\"}}\"}} for the braces themselves.")));
 }
 
+#define MAX_KEYS 100
+
+/* A text that is kept for the whole run. */
+static void
+check_length(const Campaign *campaign, const char *what, const char *text)
+{
+	if (text && pg_mbstrlen(text) > MAX_TEXT)
+		ereport(ERROR,
+				(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
+				 errmsg("the %s of campaign %lld has more than %d characters", what,
+						(long long) campaign->id, MAX_TEXT),
+				 errhint("Shorten it; a message that Twilio takes has up to 1600 characters.")));
+}
+
+/* Each is an expression in the statement that reads recipients. */
+static void
+check_keys(const Campaign *campaign)
+{
+	if (template_num_keys(campaign->template) > MAX_KEYS)
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("the message of campaign %lld has more than %d different keys",
+							   (long long) campaign->id, MAX_KEYS)));
+}
+
 void
 campaign_read(Campaign *campaign)
 {
@@ -88,7 +112,7 @@ campaign_read(Campaign *campaign)
 	char		 *base_url;
 	MemoryContext context = CurrentMemoryContext;
 
-	if (tables_read_campaign(campaign->tables, campaign->id) == 0)
+	if (!tables_read_campaign(campaign->tables, campaign->id))
 		ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND),
 						errmsg("campaign %lld no longer exists", (long long) campaign->id)));
 	if (spi_isnull(0, 3))
@@ -99,12 +123,15 @@ campaign_read(Campaign *campaign)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("campaign %lld has no message", (long long) campaign->id)));
 	MemoryContextSwitchTo(context); /* SPI leaves us in its own */
+	check_length(campaign, "message", message);
+	check_length(campaign, "base URL", spi_string(0, 2));
 	campaign->list_id = spi_int64(0, 3);
 	base_url = spi_string(0, 2);
 	check_encoding(campaign, message, "message");
 	check_encoding(campaign, base_url, "baseUrl");
 	campaign_set_message(campaign, message, base_url);
 	check_placeholders(campaign);
+	check_keys(campaign);
 }
 
 void

@@ -235,6 +235,46 @@ make_claim(Run *run, int batch, const Recipient *recipients, int count)
 	claim->stored = true;
 }
 
+/* Fewer than this do without one that is held back: they are soon settled by hand. */
+#define MIN_TO_HOLD_BACK 10
+
+/* Has the last recipient of a run to wait until more of the others are through? */
+static bool
+others_come_first(const Run *run)
+{
+	int window = run->account ? run->account->window : 1;
+
+	return run->num_doubtful == 0 && (run->num_ready > 0 || run->open > Max(1, window / 2));
+}
+
+static int
+count_not_skipped(const Recipient *recipients, int count)
+{
+	int found = 0;
+
+	for (int i = 0; i < count; i++)
+		found += recipients[i].skip == NOT_SKIPPED;
+	return found;
+}
+
+/*
+ * How many may be claimed now.  The last recipient of a run stays in its batch
+ * until about half of those who are under way then have an answer: after a
+ * crash in between, its message is the control question that settles theirs.
+ */
+static int
+claim_limit(Run *run, const Recipient *recipients, int count)
+{
+	int limit = run_appetite(run);
+	int ready = count_not_skipped(recipients, count);
+
+	run->held_back = false;
+	if (ready > limit || ready == 0 || run->num_doubtful > 0 || has_more_batches(run))
+		return limit;
+	run->held_back = ready > 1 ? ready + run->open >= MIN_TO_HOLD_BACK : others_come_first(run);
+	return run->held_back ? ready - 1 : limit;
+}
+
 /*
  * Puts those back into the batch that the senders are too slow for now; who
  * is skipped need not wait for them.  Returns how many are left.
@@ -243,13 +283,13 @@ static int
 put_back_surplus(Run *run, const Batch *batch, Recipient *recipients, int count)
 {
 	Datum *ids = palloc(Max(count, 1) * sizeof(Datum));
-	int	   appetite = run_appetite(run);
+	int	   limit = claim_limit(run, recipients, count);
 	int	   num_ids = 0;
 	int	   kept = 0;
 
 	for (int i = 0; i < count; i++)
 	{
-		if (recipients[i].skip != NOT_SKIPPED || appetite-- > 0)
+		if (recipients[i].skip != NOT_SKIPPED || limit-- > 0)
 			recipients[kept++] = recipients[i];
 		else
 			ids[num_ids++] = Int64GetDatum(recipients[i].list_user_id);
@@ -374,7 +414,7 @@ recover_message(Message *message, Datum id, char *phone, char *text)
 
 /* One row of recover_claims: a claim with the messages that are in doubt. */
 static void
-recover_claim(Run *run, uint64 row, TimestampTz due)
+recover_claim(Run *run, uint64 row, TimestampTz due, int64 gone_at)
 {
 	bool   isnull;
 	Datum *ids;
@@ -403,6 +443,7 @@ recover_claim(Run *run, uint64 row, TimestampTz due)
 	{
 		recover_message(&claim->messages[i], ids[i], phones[i], texts[i]);
 		set_sender(&claim->messages[i], senders, num_senders);
+		claim->messages[i].gone_at = gone_at;
 		message_wait(&claim->messages[i], MESSAGE_IN_DOUBT, due);
 	}
 }
@@ -414,11 +455,14 @@ recover_claims(Run *run)
 	Datum		value = Int64GetDatum(run->id);
 	uint64		count;
 	TimestampTz due;
+	int64		gone_at;
 
 	/*
 	 * The worker that sent them is gone, so nothing leaves any more; what it
 	 * had sent may be under way for as long as a request may take.
 	 */
+	gone_at = monotonic_time() + to_us(sendcampaign_request_timeout) +
+			  to_us(sendcampaign_lookup_delay);
 	due = TimestampTzPlusMilliseconds(
 		GetCurrentTimestamp(), to_ms(sendcampaign_request_timeout + sendcampaign_lookup_delay));
 	count = own_query(
@@ -431,7 +475,7 @@ recover_claims(Run *run)
 		" GROUP BY c.run_id, c.number",
 		1, &type, &value, NULL);
 	for (uint64 i = 0; i < count; i++)
-		recover_claim(run, i, due);
+		recover_claim(run, i, due, gone_at);
 	if (count > 0)
 		ereport(
 			LOG,
@@ -480,7 +524,7 @@ wants_claim(Run *run, TimestampTz now)
 		return wants_wind_up(run, now);
 	return !worker.leaving && sendcampaign_enabled && !run->exhausted && !run->finished &&
 		   run_may_send(run) && run->history == NULL && run->claiming.until <= now &&
-		   run->next_at <= now &&
+		   run->next_at <= now && !(run->held_back && others_come_first(run)) &&
 		   (run->account == NULL || run->account->paused_until <= now || run->num_ready == 0) &&
 		   has_room_for_claim(run, now);
 }

@@ -19,6 +19,7 @@
 #include "home.h"
 #include "miscadmin.h"
 #include "own.h"
+#include "record.h"
 #include "queue.h"
 #include "settings.h"
 #include "start.h"
@@ -109,13 +110,27 @@ settle_message(const LockedRun *run, int64 list_user_id, bool sent)
 		1, types, values, NULL);
 }
 
+static void
+count_settled(AppTables *tables, const LockedRun *run, int64 list_user_id)
+{
+	Oid	  type = INT8OID;
+	Datum value = Int64GetDatum(run->id);
+	Datum id = Int64GetDatum(list_user_id);
+
+	(void) own_query("SELECT list_id FROM sendcampaign.run_data WHERE id = $1", 1, &type, &value,
+					 NULL);
+	if (mark_uncounted(run->id, tables_count_sent(tables, &id, 1, spi_int64(0, 1))))
+		ereport(NOTICE,
+				(errmsg("sentCount of list user %lld could not be added", (long long) list_user_id),
+				 errdetail("The UPDATE was suppressed by a trigger, a rule or a policy.")));
+}
+
 /* sendcampaign.settle(job_id bigint, list_user_id bigint, sent boolean) */
 Datum
 sendcampaign_settle(PG_FUNCTION_ARGS)
 {
 	int64		list_user_id = PG_GETARG_INT64(1);
 	bool		sent = PG_GETARG_BOOL(2);
-	Datum		id = Int64GetDatum(list_user_id);
 	LockedRun	run;
 	AppTables  *tables;
 	Oid			role;
@@ -130,7 +145,7 @@ sendcampaign_settle(PG_FUNCTION_ARGS)
 	role = run.role;
 	told = act_for_run(tables, &role, &scope);
 	if (told && sent && !run.is_test) /* a test is counted nowhere */
-		tables_count_sent(tables, make_array(&id, NULL, 1, INT8OID));
+		count_settled(tables, &run, list_user_id);
 	report_settled(told ? tables : NULL, run.id, run.job_id);
 	act_as_caller(role, &scope);
 	tables_close(tables);
@@ -183,11 +198,11 @@ tell_job(LockedRun *run)
 		return;
 	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
 		ReThrowError(error);
-	ereport(WARNING, (errcode(error->sqlerrcode),
-					  errmsg("background job %lld does not show the state of its run",
-							 (long long) run->job_id),
-					  errdetail("%s", error_text(error)),
-					  errhint("See sendcampaign.run for the state.")));
+	ereport(
+		WARNING,
+		(errcode(error->sqlerrcode),
+		 errmsg("background job %lld does not show the state of its run", (long long) run->job_id),
+		 errdetail("%s", error_text(error)), errhint("See sendcampaign.run for the state.")));
 }
 
 /* sendcampaign.pause(job_id bigint) */

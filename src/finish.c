@@ -20,12 +20,42 @@
 #include "utils/json.h"
 #include "utils/timestamp.h"
 
+/* What the tables say of a run. */
+typedef struct RunCounts
+{
+	long long	total;
+	long long	sent;
+	long long	failed;
+	long long	skipped;
+	long long	in_doubt;
+	const char *state;
+	const char *error;
+} RunCounts;
+
+/* Of the run in SPI_tuptable: total, sent, failed, skipped, in_doubt, state. */
+static RunCounts
+counts_of_current_row(void)
+{
+	return (RunCounts){.total = spi_int64(0, 1),
+					   .sent = spi_int64(0, 2),
+					   .failed = spi_int64(0, 3),
+					   .skipped = spi_int64(0, 4),
+					   .in_doubt = spi_int64(0, 5),
+					   .state = spi_string(0, 6)};
+}
+
+static long long
+num_done(const RunCounts *counts)
+{
+	return counts->sent + counts->failed + counts->skipped + counts->in_doubt;
+}
+
 /*
- * State and counts of the run in SPI_tuptable as the job shows them, a jsonb
- * object; with next_at, when it goes on.
+ * State and counts as the job shows them, a jsonb object; with next_at, when
+ * the run goes on.
  */
 static Datum
-job_data(const char *state, TimestampTz next_at)
+job_data(const RunCounts *counts, const char *state, TimestampTz next_at)
 {
 	char		   time[MAXDATELEN + 1];
 	StringInfoData json;
@@ -34,25 +64,21 @@ job_data(const char *state, TimestampTz next_at)
 	appendStringInfo(&json,
 					 "{\"state\": \"%s\", \"total\": %lld, \"sent\": %lld, \"failed\": %lld,"
 					 " \"skipped\": %lld, \"inDoubt\": %lld",
-					 state, (long long) spi_int64(0, 1), (long long) spi_int64(0, 2),
-					 (long long) spi_int64(0, 3), (long long) spi_int64(0, 4),
-					 (long long) spi_int64(0, 5));
+					 state, counts->total, counts->sent, counts->failed, counts->skipped,
+					 counts->in_doubt);
 	if (next_at != 0)
-		appendStringInfo(&json, ", \"nextAt\": \"%s\"",
-						 JsonEncodeDateTime(time, TimestampTzGetDatum(next_at), TIMESTAMPTZOID,
-											NULL));
+		appendStringInfo(
+			&json, ", \"nextAt\": \"%s\"",
+			JsonEncodeDateTime(time, TimestampTzGetDatum(next_at), TIMESTAMPTZOID, NULL));
 	appendStringInfoChar(&json, '}');
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
 }
 
 /* 5 when it starts, towards 100 as it goes, 100 only at its end. */
 static int
-progress_of_current_row(void)
+progress_of(const RunCounts *counts)
 {
-	int64 total = spi_int64(0, 1);
-	int64 done = spi_int64(0, 2) + spi_int64(0, 3) + spi_int64(0, 4) + spi_int64(0, 5);
-
-	return total > 0 ? (int) Min(99, 5 + done * 95 / total) : 5;
+	return counts->total > 0 ? (int) Min(99, 5 + num_done(counts) * 95 / counts->total) : 5;
 }
 
 /* What the two functions below write; guarded functions take a run only. */
@@ -76,10 +102,9 @@ write_job_end(Run *run)
 	if (tables_report_end(run->campaign.tables, run->job_id, report.progress, report.counts,
 						  report.error) == 0 &&
 		tables_has_job(run->campaign.tables, run->job_id))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("background job %lld could not be updated", (long long) run->job_id),
-				 errdetail("A trigger, a rule or a policy suppresses the update.")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("background job %lld could not be updated", (long long) run->job_id),
+						errdetail("A trigger, a rule or a policy suppresses the update.")));
 }
 
 /* In the application's tables; with careful, an error there is the run's. */
@@ -95,10 +120,13 @@ in_application(RunFunction function, Run *run, Backoff *backoff, bool careful)
 void
 report_progress(Run *run, bool careful)
 {
+	RunCounts counts;
+
 	if (run->reporting.until > GetCurrentTimestamp() || run->campaign.test_phone)
 		return;
-	report.counts = job_data(spi_string(0, 6), 0);
-	report.progress = progress_of_current_row();
+	counts = counts_of_current_row();
+	report.counts = job_data(&counts, counts.state, 0);
+	report.progress = progress_of(&counts);
 	if (in_application(write_progress, run, &run->reporting, careful))
 		run->reporting.failures = 0;
 }
@@ -136,56 +164,75 @@ append_reasons(StringInfo buf, Run *run, const char *status, TimestampTz since)
 	}
 }
 
+/* Those whose row has not taken it. */
+static void
+append_uncounted(StringInfo buf, Run *run)
+{
+	Oid	  type = INT8OID;
+	Datum value = Int64GetDatum(run->id);
+	int64 count;
+
+	(void) own_query(
+		"SELECT count(*) FROM sendcampaign.message_data WHERE run_id = $1 AND NOT counted", 1,
+		&type, &value, NULL);
+	count = spi_int64(0, 1);
+	if (count > 0)
+		appendStringInfo(
+			buf,
+			"%ssentCount of %lld could not be added: a trigger, rule or policy has suppressed the update",
+			buf->len > 0 ? "; " : "", (long long) count);
+}
+
 /* What a person should know of a run that has ended, or NULL. */
 static char *
-summary(Run *run)
+summary(Run *run, const RunCounts *counts)
 {
-	long long	   total = spi_int64(0, 1);
-	long long	   failed = spi_int64(0, 3);
-	long long	   skipped = spi_int64(0, 4);
-	long long	   in_doubt = spi_int64(0, 5);
 	StringInfoData buf;
 
-	if (failed == 0 && in_doubt == 0)
-		return NULL;
 	initStringInfo(&buf);
-	if (failed > 0)
+	if (counts->failed == 0 && counts->in_doubt == 0)
 	{
-		appendStringInfo(&buf, "%lld of %lld messages failed", failed, total);
+		if (run->uncounted)
+			append_uncounted(&buf, run);
+		return buf.len > 0 ? buf.data : NULL;
+	}
+	if (counts->failed > 0)
+	{
+		appendStringInfo(&buf, "%lld of %lld messages failed", counts->failed, counts->total);
 		append_reasons(&buf, run, "failed", DT_NOBEGIN);
 	}
-	if (in_doubt > 0)
+	if (counts->in_doubt > 0)
 	{
-		appendStringInfo(&buf, "%s%lld of %lld messages in doubt", failed > 0 ? "; " : "", in_doubt,
-						 total);
+		appendStringInfo(&buf, "%s%lld of %lld messages in doubt", buf.len > 0 ? "; " : "",
+						 counts->in_doubt, counts->total);
 		append_reasons(&buf, run, "in_doubt", DT_NOBEGIN);
 	}
-	if (skipped > 0)
+	if (counts->skipped > 0)
 	{
-		appendStringInfo(&buf, "; %lld of %lld skipped", skipped, total);
+		appendStringInfo(&buf, "; %lld of %lld skipped", counts->skipped, counts->total);
 		append_reasons(&buf, run, "skipped", DT_NOBEGIN);
 	}
+	if (run->uncounted)
+		append_uncounted(&buf, run);
 	return buf.data;
 }
 
 /* The summary of a completed run; that nothing was sent is no success either. */
 static char *
-summary_of_completed(Run *run)
+summary_of_completed(Run *run, const RunCounts *counts)
 {
-	long long	   total = spi_int64(0, 1);
-	bool		   none_sent = spi_int64(0, 2) == 0 && spi_int64(0, 4) == total;
 	StringInfoData buf;
 
-	if (!none_sent)
-		return summary(run);
+	if (counts->skipped < counts->total)
+		return summary(run, counts);
 	initStringInfo(&buf);
-	if (total == 0)
-		appendStringInfo(&buf,
-						 "nothing was sent: list %lld has no users that role \"%s\" may see",
+	if (counts->total == 0)
+		appendStringInfo(&buf, "nothing was sent: list %lld has no users that role \"%s\" may see",
 						 (long long) run->campaign.list_id, worker.role_name);
 	else
 	{
-		appendStringInfo(&buf, "nothing was sent: %lld of %lld skipped", total, total);
+		appendStringInfo(&buf, "nothing was sent: %lld of %lld skipped", counts->skipped,
+						 counts->total);
 		append_reasons(&buf, run, "skipped", DT_NOBEGIN);
 	}
 	return buf.data;
@@ -209,10 +256,11 @@ prepare_announcement(Run *run)
 
 /*
  * Writes the end into the job and the run, with what is to be announced; false
- * where that can only be done later.  The run's counts are in SPI_tuptable.
+ * where that can only be done later.
  */
 static bool
-write_end(Run *run, const char *state, const char *error, bool completed, bool careful)
+write_end(Run *run, const RunCounts *counts, const char *state, const char *error, bool completed,
+		  bool careful)
 {
 	static OwnStatement end = {
 		"UPDATE sendcampaign.run_data SET state = $2, error = $3, finished_at = clock_timestamp()"
@@ -222,7 +270,7 @@ write_end(Run *run, const char *state, const char *error, bool completed, bool c
 	Datum values[] = {Int64GetDatum(run->id), CStringGetTextDatum(state), optional_text(error)};
 
 	report.progress = completed ? 100 : -1;
-	report.counts = job_data(state, 0);
+	report.counts = job_data(counts, state, 0);
 	report.error = error;
 	run->recording.until = 0;
 	if (run->campaign.tables && run->campaign.test_phone == NULL &&
@@ -234,9 +282,9 @@ write_end(Run *run, const char *state, const char *error, bool completed, bool c
 	return true;
 }
 
-/* Locks the run; its counts, state and error are in SPI_tuptable then. */
+/* Locks the run; false where it is gone. */
 static bool
-read_counts(Run *run)
+read_counts(const Run *run, RunCounts *counts)
 {
 	static OwnStatement statement = {
 		"SELECT total, sent, failed, skipped, in_doubt, state, error FROM sendcampaign.run_data"
@@ -245,7 +293,11 @@ read_counts(Run *run)
 		{INT8OID}};
 	Datum value = Int64GetDatum(run->id);
 
-	return own_execute(&statement, &value, NULL) > 0;
+	if (own_execute(&statement, &value, NULL) == 0)
+		return false;
+	*counts = counts_of_current_row();
+	counts->error = spi_string(0, 7);
+	return true;
 }
 
 /*
@@ -253,45 +305,45 @@ read_counts(Run *run)
  * the next look sees it.
  */
 static bool
-is_in_state(const char *state)
+is_in_state(const RunCounts *counts, const char *state)
 {
-	return strcmp(spi_string(0, 6), state) == 0;
+	return strcmp(counts->state, state) == 0;
 }
 
-/* Do the counts of the run in SPI_tuptable add up? */
 static bool
-counts_add_up(void)
+counts_add_up(const RunCounts *counts)
 {
-	return spi_int64(0, 1) == spi_int64(0, 2) + spi_int64(0, 3) + spi_int64(0, 4) + spi_int64(0, 5);
+	return counts->total == num_done(counts);
 }
 
 void
 finish_run(Run *run, bool careful)
 {
-	if (!read_counts(run))
+	RunCounts counts;
+
+	if (!read_counts(run, &counts))
 		run->finished = true;
-	else if (!is_in_state("running") && !is_in_state("queued"))
+	else if (!is_in_state(&counts, "running") && !is_in_state(&counts, "queued"))
 		return;
-	else if (!counts_add_up())
+	else if (!counts_add_up(&counts))
 		run_stop(run, "internal error: the outcomes do not add up to the number of recipients");
 	else
-		run->finished = write_end(run, "completed", summary_of_completed(run), true, careful);
+		run->finished = write_end(run, &counts, "completed", summary_of_completed(run, &counts),
+								  true, careful);
 }
 
 /* Who has cancelled it, and what else a person should know of it. */
 static char *
-why_cancelled(Run *run)
+why_cancelled(Run *run, const RunCounts *counts)
 {
 	StringInfoData buf;
-	const char	  *by = spi_string(0, 7);
-	bool		   right = counts_add_up();
-	const char	  *rest = summary(run);
+	const char	  *rest = summary(run, counts);
 
 	initStringInfo(&buf);
-	appendStringInfoString(&buf, by ? by : "cancelled");
+	appendStringInfoString(&buf, counts->error ? counts->error : "cancelled");
 	if (run->stop_reason)
 		appendStringInfo(&buf, "; %s", run->stop_reason);
-	if (!right)
+	if (!counts_add_up(counts))
 		appendStringInfoString(
 			&buf, "; internal error: the outcomes do not add up to the number of recipients");
 	if (rest)
@@ -302,10 +354,13 @@ why_cancelled(Run *run)
 void
 end_cancelled(Run *run, bool careful)
 {
-	if (!read_counts(run))
+	RunCounts counts;
+
+	if (!read_counts(run, &counts))
 		run->finished = true;
 	else
-		run->finished = write_end(run, "cancelled", why_cancelled(run), false, careful);
+		run->finished = write_end(run, &counts, "cancelled", why_cancelled(run, &counts), false,
+								  careful);
 }
 
 void
@@ -321,12 +376,13 @@ end_cancelled_in_queue(AppTables *tables, int64 id, int64 job_id)
 void
 report_reopened(AppTables *tables, int64 id, int64 job_id)
 {
-	Run run = {.id = id, .job_id = job_id, .campaign.tables = tables};
+	Run		  run = {.id = id, .job_id = job_id, .campaign.tables = tables};
+	RunCounts counts;
 
-	if (!read_counts(&run))
+	if (!read_counts(&run, &counts))
 		return;
-	report.progress = progress_of_current_row();
-	report.counts = job_data(spi_string(0, 6), 0);
+	report.progress = progress_of(&counts);
+	report.counts = job_data(&counts, counts.state, 0);
 	report.error = NULL;
 	write_job_end(&run);
 }
@@ -334,24 +390,26 @@ report_reopened(AppTables *tables, int64 id, int64 job_id)
 void
 report_state(AppTables *tables, int64 id, int64 job_id)
 {
-	Run run = {.id = id, .job_id = job_id};
+	Run		  run = {.id = id, .job_id = job_id};
+	RunCounts counts;
 
-	if (read_counts(&run))
-		tables_report_if_free(tables, job_id, job_data(spi_string(0, 6), 0));
+	if (read_counts(&run, &counts))
+		tables_report_if_free(tables, job_id, job_data(&counts, counts.state, 0));
 }
 
 void
 report_settled(AppTables *tables, int64 id, int64 job_id)
 {
-	Run	  run = {.id = id, .job_id = job_id, .campaign.tables = tables};
-	Oid	  types[] = {INT8OID, TEXTOID};
-	char *error;
-	Datum values[2];
+	Run		  run = {.id = id, .job_id = job_id, .campaign.tables = tables, .uncounted = true};
+	Oid		  types[] = {INT8OID, TEXTOID};
+	char	 *error;
+	Datum	  values[2];
+	RunCounts counts;
 
-	if (!read_counts(&run))
+	if (!read_counts(&run, &counts))
 		return;
-	report.counts = job_data(spi_string(0, 6), 0);
-	error = summary(&run);
+	report.counts = job_data(&counts, counts.state, 0);
+	error = summary(&run, &counts);
 	values[0] = Int64GetDatum(id);
 	values[1] = optional_text(error);
 	if (own_query(
@@ -367,11 +425,12 @@ report_settled(AppTables *tables, int64 id, int64 job_id)
 void
 fail_run(Run *run, bool careful)
 {
-	bool exists = read_counts(run);
+	RunCounts counts;
+	bool	  exists = read_counts(run, &counts);
 
-	if (exists && is_in_state("cancelled"))
+	if (exists && is_in_state(&counts, "cancelled"))
 		return;
-	if (exists && !write_end(run, "failed", run->stop_reason, false, careful))
+	if (exists && !write_end(run, &counts, "failed", run->stop_reason, false, careful))
 		return;
 	ereport(
 		LOG,
@@ -384,18 +443,20 @@ fail_run(Run *run, bool careful)
 void
 put_to_sleep(Run *run, bool careful)
 {
-	static OwnStatement statement = {
-		"UPDATE sendcampaign.run_data SET next_at = $2 WHERE id = $1"
-		" RETURNING total, sent, failed, skipped, in_doubt, state",
-		2,
-		{INT8OID, TIMESTAMPTZOID}};
-	Datum values[] = {Int64GetDatum(run->id), TimestampTzGetDatum(run->next_at)};
+	static OwnStatement statement = {"UPDATE sendcampaign.run_data SET next_at = $2 WHERE id = $1"
+									 " RETURNING total, sent, failed, skipped, in_doubt, state",
+									 2,
+									 {INT8OID, TIMESTAMPTZOID}};
+	Datum				values[] = {Int64GetDatum(run->id), TimestampTzGetDatum(run->next_at)};
+
+	RunCounts counts;
 
 	run->asleep = true;
 	if (own_execute(&statement, values, NULL) == 0 || run->campaign.test_phone)
 		return;
-	report.counts = job_data(spi_string(0, 6), run->next_at);
-	report.progress = progress_of_current_row();
+	counts = counts_of_current_row();
+	report.counts = job_data(&counts, counts.state, run->next_at);
+	report.progress = progress_of(&counts);
 	(void) in_application(write_progress, run, &run->reporting, careful);
 }
 
@@ -403,17 +464,19 @@ put_to_sleep(Run *run, bool careful)
 static bool
 write_pause(Run *run, const char *reason, const char *paused_from, bool careful)
 {
-	Oid	  types[] = {INT8OID, TEXTOID, TEXTOID};
-	Datum values[] = {Int64GetDatum(run->id), CStringGetTextDatum(reason),
-					  optional_text(paused_from)};
+	Oid		  types[] = {INT8OID, TEXTOID, TEXTOID};
+	Datum	  values[] = {Int64GetDatum(run->id), CStringGetTextDatum(reason),
+						  optional_text(paused_from)};
+	RunCounts counts;
 
 	if (own_query("UPDATE sendcampaign.run_data SET state = 'paused', error = $2, paused_from = $3"
 				  " WHERE id = $1 AND state IN ('queued', 'running')"
-				  " RETURNING total, sent, failed, skipped, in_doubt",
+				  " RETURNING total, sent, failed, skipped, in_doubt, state",
 				  3, types, values, paused_from ? NULL : "  n") == 0)
 		return false;
+	counts = counts_of_current_row();
 	report.progress = -1;
-	report.counts = job_data("paused", 0);
+	report.counts = job_data(&counts, counts.state, 0);
 	report.error = reason;
 	if (run->campaign.tables && run->campaign.test_phone == NULL)
 		(void) in_application(write_job_end, run, &run->reporting, careful);

@@ -21,12 +21,19 @@
 
 #define BLANKS " \t\r\n"
 
+/* Bytes of a value, and how many senders there may be. */
+#define MAX_LENGTH	1000
+#define MAX_SENDERS 1000
+
 /* Columns of tables_read_group. */
 enum
 {
 	CAMPAIGN_EXISTS = 1,
+	CAMPAIGN_DELETED,
 	LIST_EXISTS,
+	LIST_DELETED,
 	GROUP_ID,
+	GROUP_DELETED,
 	ACCOUNT_SID,
 	AUTH_TOKEN,
 	API_KEY_SID,
@@ -54,10 +61,23 @@ trim(char *value)
 	return value[0] ? value : NULL;
 }
 
+/* What it says is kept as long as the worker lives. */
+static void
+check_length(const char *value)
+{
+	if (value && strlen(value) > MAX_LENGTH)
+		ereport(ERROR, (errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
+						errmsg("the group's configuration has a value of more than %d bytes",
+							   MAX_LENGTH)));
+}
+
 static char *
 trimmed(int column)
 {
-	return trim(spi_string(0, column));
+	char *value = trim(spi_string(0, column));
+
+	check_length(value);
+	return value;
 }
 
 static void
@@ -76,6 +96,16 @@ wrong_configuration(const char *key, const char *value, const char *what, const 
 					errhint("%s", hint)));
 }
 
+/* As the application says, which keeps the row. */
+static void
+check_not_deleted(int column, const char *what, int64 id)
+{
+	if (spi_bool(0, column))
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("%s %lld is deleted", what, (long long) id),
+						errdetail("It is marked as such in the application's table.")));
+}
+
 static void
 check_existence(int64 campaign_id, int64 list_id)
 {
@@ -85,6 +115,9 @@ check_existence(int64 campaign_id, int64 list_id)
 	if (!spi_bool(0, LIST_EXISTS))
 		ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND),
 						errmsg("list %lld does not exist", (long long) list_id)));
+	check_not_deleted(CAMPAIGN_DELETED, "campaign", campaign_id);
+	check_not_deleted(LIST_DELETED, "list", list_id);
+	check_not_deleted(GROUP_DELETED, "group", spi_int64(0, GROUP_ID));
 }
 
 static void
@@ -113,12 +146,19 @@ read_senders(GroupConfig *group, int64 list_id)
 	char **names = spi_strings(0, NUMBERS, &count);
 	char  *service = trimmed(MESSAGING_SERVICE_SID);
 
+	if (count > MAX_SENDERS)
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("the group's \"twilioFromSmsNumber\" has more than %d numbers",
+							   MAX_SENDERS),
+						errhint("Put them into a messaging service of Twilio's, and its SID into"
+								" \"twilioMessagingServiceSid\" instead.")));
 	group->senders = palloc((count + 1) * sizeof(char *));
 	for (int i = 0; i < count; i++)
 	{
 		char *name = trim(names[i]);
 		char *e164 = name ? normalize_phone(name) : NULL;
 
+		check_length(name);
 		if (name)
 			group->senders[group->num_senders++] = e164 ? e164 : name;
 	}

@@ -34,8 +34,7 @@ error_may_pass(int sqlerrcode)
 	}
 }
 
-/* Has this work of the run wait a while, longer each time. */
-static void
+void
 back_off(Run *run, Backoff *backoff, const char *reason)
 {
 	if (backoff->failures == 0)
@@ -61,9 +60,10 @@ error_text(const ErrorData *error)
 {
 	if (error->message == NULL)
 		return pstrdup("missing error text");
-	if (error->detail == NULL)
+	if (error->detail == NULL && error->hint == NULL)
 		return clip(error->message);
-	return psprintf("%s (%s)", clip(error->message), clip(error->detail));
+	return psprintf("%s (%s%s%s)", clip(error->message), error->detail ? clip(error->detail) : "",
+					error->detail && error->hint ? " " : "", error->hint ? clip(error->hint) : "");
 }
 
 ErrorData *

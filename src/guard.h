@@ -27,4 +27,7 @@ extern char *error_text(const ErrorData *error);
  */
 extern bool guarded(RunFunction function, Run *run, Backoff *backoff);
 
+/* Has this work of the run wait a while, longer each time. */
+extern void back_off(Run *run, Backoff *backoff, const char *reason);
+
 #endif /* SENDCAMPAIGN_GUARD_H */

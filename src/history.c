@@ -6,9 +6,17 @@
  * A standby that lags when it is promoted, or yesterday's backup, knows less
  * than has happened: recipients that it takes for unclaimed have the message
  * already.  Twilio's list of messages knows it.  So before a run goes on in
- * such a cluster, the list of its sender is read, back to the day before the
- * run began, and what belongs to the run is kept in sendcampaign.witness.
- * A batch that is claimed then is compared with it.
+ * such a cluster, the list of its account is read, back to the time before
+ * the run began, and what belongs to the run is kept in sendcampaign.witness.
+ * A batch that is claimed then is compared with it.  Whom it does not name is
+ * looked up by phone before anything is sent (suspect() in lookup.c), as
+ * nobody promises in which order a list is, and where it has what is still
+ * queued.
+ *
+ * The list may lag.  It is read when it has shown a message that left here
+ * after the last request of the lost past was over (freshness.c), or else
+ * when sendcampaign.lookup_timeout has passed after that.  A list that shows
+ * messages without text or number cannot be read back.
  *
  * Where no commits were lost, this costs nothing.
  *
@@ -18,9 +26,11 @@
 
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
+#include "freshness.h"
 #include "history.h"
 #include "home.h"
 #include "listing.h"
+#include "lookup.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "own.h"
@@ -61,10 +71,12 @@ typedef struct History
 	TimestampTz	  due;
 	LinkForm	 *link_form; /* of its links, or NULL */
 	pg_time_t	  since;
+	int64		  gone_at;	/* no request of the lost past is under way then, monotonic us */
+	bool		  may_read; /* the list shows all of them */
 	/* of the page being read */
 	pg_time_t first_created;
 	pg_time_t last_created;
-	pg_time_t newest;
+	bool	  is_old;	 /* all on it is older than the run */
 	Witness	 *witnesses; /* in page_context, as is all in it */
 	int		  num_witnesses;
 } History;
@@ -87,7 +99,12 @@ begin_reading_back(Run *run)
 	append_messages_url(&url, run->account->sid);
 	append_history_query(&url);
 	history->url = url.data;
+	history->gone_at = monotonic_time() + to_us(sendcampaign_request_timeout) +
+					   to_us(sendcampaign_lookup_delay);
+	history->due = TimestampTzPlusMilliseconds(
+		GetCurrentTimestamp(), to_ms(sendcampaign_request_timeout + lookup_timeout()));
 	run->history = history;
+	run_count_doubt(run, 1);
 	MemoryContextSwitchTo(old);
 	ereport(
 		LOG,
@@ -96,13 +113,32 @@ begin_reading_back(Run *run)
 			(long long) run->job_id)));
 }
 
+/* The first page waits until the list shows what it is read for. */
+static bool
+may_read(History *history, TimestampTz now)
+{
+	Account *account = history->run->account;
+	bool	 links = history->link_form != NULL;
+
+	if (history->may_read)
+		return history->due <= now;
+	if (history->due > now && !list_is_fresh(account, links, history->gone_at))
+	{
+		want_freshness(account, links, history->gone_at);
+		return false;
+	}
+	history->due = now;
+	history->may_read = true;
+	return true;
+}
+
 void
 read_back_more(Run *run, TimestampTz now)
 {
 	History *history = run->history;
 
 	if (history == NULL || history->refusal || history->under_way || history->page_is_new ||
-		history->due > now || run->stop_reason || run->paused ||
+		run->stop_reason || run->paused || !may_read(history, now) ||
 		!account_has_room(run->account, now))
 		return;
 	if (!account_start(run->account, history->url, NULL, MAX_PAGE_BYTES, history))
@@ -145,6 +181,13 @@ add_witness(History *history, const ListedMessage *listed, int64 list_user_id)
 	MemoryContextSwitchTo(old);
 }
 
+/* Dates may be missing, as that of sending while a message is queued. */
+static bool
+is_older(pg_time_t date, pg_time_t than)
+{
+	return date > 0 && date < than;
+}
+
 static bool
 has_witness(const History *history, int first, int64 list_user_id)
 {
@@ -181,9 +224,13 @@ look_at_past(void *arg, const ListedMessage *listed)
 	if (history->first_created == 0)
 		history->first_created = listed->created;
 	history->last_created = listed->created;
-	history->newest = Max(history->newest, listed->created);
-	if (listed->sid == NULL || listed->to == NULL || listed->body == NULL ||
-		(listed->created > 0 && listed->created < history->since))
+	if (!is_older(listed->created, history->since) || !is_older(listed->sent, history->since))
+		history->is_old = false;
+	if (listed->sid == NULL || listed->inbound || is_older(listed->created, history->since))
+		return;
+	if (is_redacted(listed))
+		history->refusal = REDACTED;
+	if (listed->to == NULL || listed->body == NULL)
 		return;
 	if (history->link_form)
 		add_witnesses_by_link(history, listed);
@@ -191,11 +238,15 @@ look_at_past(void *arg, const ListedMessage *listed)
 		add_witness(history, listed, 0);
 }
 
-/* The list's end, or where it comes to what is older than the run. */
+/*
+ * The list's end, or where it comes to what is older than the run.  It is
+ * sorted by date of creation or of sending, if at all; what it has elsewhere
+ * is found when its recipient is looked up.
+ */
 static bool
 is_last_page(const History *history, const char *next_page)
 {
-	return next_page == NULL || (history->newest > 0 && history->newest < history->since &&
+	return next_page == NULL || (history->is_old && history->first_created > 0 &&
 								 history->first_created >= history->last_created);
 }
 
@@ -225,13 +276,16 @@ take_history_answer(History *history, const HttpResponse *response)
 	MemoryContextReset(history->page_context);
 	history->witnesses = NULL;
 	history->num_witnesses = 0;
-	history->first_created = history->last_created = history->newest = 0;
+	history->first_created = history->last_created = 0;
+	history->is_old = true;
 	problem = read_listing(response, look_at_past, history, &next_page);
 	if (problem)
 	{
 		history_failed(history, response, problem);
 		return;
 	}
+	if (history->refusal)
+		return;
 	history->failures = 0;
 	initStringInfo(&url);
 	history->page_is_new = true;
@@ -285,19 +339,20 @@ insert_witnesses(const Run *run)
 		8,
 		{INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID,
 		 BOOLARRAYOID, INT8OID}};
-	static OwnStatement without_link = {
+	/* no plan is kept: it is to hash the messages, and not to look for each SID */
+	static const char *const without_link =
 		INSERT_WITNESSES
 		" WHERE NOT EXISTS (SELECT FROM sendcampaign.message_data m WHERE m.sid = u.sid)"
-		" ON CONFLICT DO NOTHING",
-		7,
-		{INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID,
-		 BOOLARRAYOID}};
+		" ON CONFLICT DO NOTHING";
 	Datum values[8];
 
 	values[0] = Int64GetDatum(run->id);
 	witness_arrays(run->history, &values[1]);
 	values[7] = Int64GetDatum(run->campaign.id);
-	(void) own_execute(run->history->link_form ? &with_link : &without_link, values, NULL);
+	if (run->history->link_form)
+		(void) own_execute(&with_link, values, NULL);
+	else
+		(void) own_query(without_link, 7, with_link.types, values, NULL);
 }
 
 /* All is read: the run may go on, in this cluster's history. */
@@ -338,6 +393,7 @@ keep_history(Run *run)
 	if (history->url)
 		return;
 	run->history = NULL;
+	run_count_doubt(run, -1);
 	run->read_back = true;
 	ereport(LOG,
 			(errmsg("sendcampaign: job %lld: has read back from Twilio what was sent, and goes on",
@@ -374,6 +430,7 @@ give_up_history(Run *run)
 	run_stop(run, psprintf("what was sent before commits were lost cannot be read back: %s",
 						   history->refusal ? history->refusal : "the run has stopped"));
 	run->history = NULL;
+	run_count_doubt(run, -1);
 }
 
 /* The witness, if there is one; in SPI_tuptable: its sid, segments, count, to this phone, surely this one? */
@@ -434,7 +491,11 @@ recognize(Message *message, bool has_link)
 	bool same_text;
 
 	if (!find_witness(message, has_link))
+	{
+		if (!message->claim->run->cancelled)
+			suspect(message);
 		return;
+	}
 	same_phone = spi_bool(0, 4);
 	same_text = spi_bool(0, 5);
 	message->attempts = 1;

@@ -7,6 +7,8 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+
 #include "json.h"
 #include "listing.h"
 #include "request.h"
@@ -41,6 +43,12 @@ item_member(ListedMessage *item, const char *key, const char *value)
 		item->created = http_parse_date(value);
 	else if (strcmp(key, "num_segments") == 0)
 		item->segments = atoi(value);
+	else if (strcmp(key, "num_media") == 0)
+		item->media = atoi(value);
+	else if (strcmp(key, "date_sent") == 0)
+		item->sent = http_parse_date(value);
+	else if (strcmp(key, "direction") == 0)
+		item->inbound = strcmp(value, "inbound") == 0;
 }
 
 static void
@@ -88,6 +96,41 @@ read_listing(const HttpResponse *response, ListedMessageFunction function, void 
 		return "answer is no list of messages";
 	*next_page = page.next_page;
 	return NULL;
+}
+
+/* The last four digits of "+1555010XXXX". */
+static bool
+is_masked(const char *number)
+{
+	size_t length = number ? strlen(number) : 0;
+
+	return length > 4 && (number[0] == '+' || isdigit((unsigned char) number[0])) &&
+		   strcmp(number + length - 4, "XXXX") == 0;
+}
+
+bool
+is_redacted(const ListedMessage *message)
+{
+	return !message->inbound &&
+		   (is_masked(message->to) || is_masked(message->from) ||
+			((message->body == NULL || message->body[0] == '\0') && message->media == 0));
+}
+
+bool
+is_link_rewritten(const ListedMessage *message, const char *text, const char *link)
+{
+	const char *found = strstr(text, link);
+	size_t		before = found ? found - text : 0;
+	size_t		after = found ? strlen(found) - strlen(link) : 0;
+	const char *body = message->body;
+	size_t		length = body ? strlen(body) : 0;
+
+	if (found == NULL || length < before + after || strncmp(body, text, before) != 0 ||
+		strcmp(body + length - after, text + strlen(text) - after) != 0)
+		return false;
+
+	/* the link of another recipient is as it was sent */
+	return strstr(body, pnstrdup(link, strcspn(link, "?"))) == NULL;
 }
 
 bool

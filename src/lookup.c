@@ -10,11 +10,20 @@
  * same text.
  *
  *   one such message      it was sent, under that SID
- *   none                  it was not sent: send it
+ *   none                  see below
  *   several, no answer    it stays in doubt, for a person to settle
  *
- * It is made only when the request can no longer be under way, so one
- * look-up is enough for a message.
+ * It is made only when the request can no longer be under way.  "None" is a
+ * proof only if, before that look-up began, the list has shown a message that
+ * left after the doubtful one's request was over (freshness.c): then it is
+ * sent again.  Without that, the message waits, and is looked up again with
+ * growing pauses, and at once when such a message has been shown.  It stays
+ * in doubt
+ *
+ *   - when sendcampaign.lookup_timeout has passed, or the run is cancelled
+ *   - where the list shows messages to its phone without text or number, or
+ *     its text with another link
+ *   - with sendcampaign.resend_lost = off
  *
  *-------------------------------------------------------------------------
  */
@@ -23,6 +32,7 @@
 #include <time.h>
 
 #include "catalog/pg_type.h"
+#include "freshness.h"
 #include "listing.h"
 #include "lookup.h"
 #include "mb/pg_wchar.h"
@@ -38,8 +48,17 @@
 #define MAX_TRIES	   5
 #define MAX_CANDIDATES 16
 
+/* Look-ups of one that waits for a later message: the first pause, in ms. */
+#define FIRST_PAUSE 1000
+
+/* Clocks may differ by so much, in seconds, where only ours is known. */
+#define TIME_SLACK (15 * 60)
+
 /* Both clocks are cut to the second, and ours may have been set meanwhile. */
 #define CLOCK_SLACK 2
+
+#define NOT_PROVEN                                                                                 \
+	"Twilio's list does not have it, and has not shown any message that was sent after it"
 
 typedef struct Candidate
 {
@@ -53,7 +72,13 @@ typedef struct Lookup
 	MemoryContext context; /* a child of the claim's */
 	int			  tries;
 	int			  pages;
+	char		 *first_url;
 	char		 *url;			/* of the page under way */
+	bool		  is_proof;		/* the list was known to be fresh when this began */
+	const char	 *unreadable;	/* why the list cannot tell, or NULL */
+	bool		  waiting;		/* for a later message to be shown */
+	int			  pause;		/* until the next look-up then, in ms */
+	TimestampTz	  give_up_at;	/* likewise */
 	pg_time_t	  since;		/* by Twilio's clock */
 	bool		  other_sender; /* the list has this text from another sender */
 	Message		 *message;
@@ -64,10 +89,22 @@ typedef struct Lookup
 void
 doubt(Message *message, const char *reason)
 {
+	int64 now = monotonic_time();
+
+	/* the timeout that it left with may have been another */
+	message->gone_at = Max(now, message->left_at + to_us(sendcampaign_request_timeout)) +
+					   to_us(sendcampaign_lookup_delay);
 	message->error_message = message_strdup(message, reason);
-	message_wait(message, MESSAGE_IN_DOUBT,
-				 TimestampTzPlusMilliseconds(message->sent_at, to_ms(sendcampaign_request_timeout +
-																	 sendcampaign_lookup_delay)));
+	message_wait(message, MESSAGE_IN_DOUBT, GetCurrentTimestamp() + (message->gone_at - now));
+}
+
+void
+suspect(Message *message)
+{
+	message->suspect = true;
+	message->gone_at = 0;
+	message->error_message = message_strdup(message, "commits were lost that may have told of it");
+	message_wait(message, MESSAGE_IN_DOUBT, GetCurrentTimestamp());
 }
 
 static Lookup *
@@ -84,7 +121,7 @@ new_lookup(Message *message)
 	initStringInfo(&url);
 	append_messages_url(&url, message->claim->account_sid);
 	append_list_query(&url, message->phone);
-	lookup->url = url.data;
+	lookup->url = lookup->first_url = url.data;
 	MemoryContextSwitchTo(old);
 	return lookup;
 }
@@ -144,12 +181,27 @@ start_lookup(Message *message)
 		lookup = message->lookup = new_lookup(message);
 	if (!account_start(account, lookup->url, NULL, MAX_PAGE_BYTES, message))
 		return false;
+	if (lookup->pages == 0)
+		lookup->is_proof = list_is_fresh(account, message->link != NULL, message->gone_at);
+	lookup->waiting = false;
 	dlist_delete(&message->node);
 	message->claim->run->num_agenda--;
 	message->state = MESSAGE_LOOKING_UP;
 	message->account = account;
 	message->claim->run->in_flight++;
 	return true;
+}
+
+/* Is the link anywhere in the text, as a whole?  "yc=1" is not "yc=12". */
+bool
+has_link(const char *body, const char *link)
+{
+	for (const char *found = strstr(body, link); found; found = strstr(found + 1, link))
+	{
+		if (!isdigit((unsigned char) found[strlen(link)]))
+			return true;
+	}
+	return false;
 }
 
 /*
@@ -164,9 +216,15 @@ is_candidate(Lookup *lookup, const ListedMessage *listed, bool *certain)
 
 	*certain = true;
 
-	if (listed->sid == NULL || listed->to == NULL || listed->body == NULL ||
+	if (listed->sid == NULL || listed->inbound ||
 		(listed->created > 0 && listed->created < lookup->since))
 		return false;
+	if (is_redacted(listed))
+		lookup->unreadable = REDACTED;
+	if (listed->to == NULL || listed->body == NULL)
+		return false;
+	if (message->link && is_link_rewritten(listed, message->text, message->link))
+		lookup->unreadable = LINKS_REWRITTEN;
 	if (message->link)
 	{
 		match = link_match(message->claim->run->campaign.link_form, listed->body,
@@ -202,13 +260,21 @@ look_at(void *arg, const ListedMessage *listed)
 	lookup->candidates[lookup->num_candidates++].segments = listed->segments;
 }
 
+static pg_time_t
+run_start(const Run *run)
+{
+	return timestamptz_to_time_t(run->started_at ? run->started_at : run->queued_at);
+}
+
 /* The time of the claim by Twilio's clock. */
 static void
 set_since(Lookup *lookup, const HttpResponse *response)
 {
 	Claim *claim = lookup->message->claim;
 
-	if (claim->twilio_time > 0)
+	if (lookup->message->suspect)
+		lookup->since = run_start(claim->run) - TIME_SLACK;
+	else if (claim->twilio_time > 0)
 		lookup->since = claim->twilio_time - CLOCK_SLACK;
 	else if (response->server_time > 0)
 		lookup->since = response->server_time - CLOCK_SLACK -
@@ -266,12 +332,12 @@ lookup_failed(Message *message, const HttpResponse *response, const char *why)
  * Can a text be compared with Twilio's?  In a database that is not in UTF-8,
  * other than ASCII may have been converted on the way.
  */
-static bool
-is_comparable(const Message *message)
+bool
+is_comparable(const char *text)
 {
-	if (message->link || GetDatabaseEncoding() == PG_UTF8)
+	if (GetDatabaseEncoding() == PG_UTF8)
 		return true;
-	for (const char *c = message->text; *c; c++)
+	for (const char *c = text; *c; c++)
 	{
 		if (IS_HIGHBIT_SET(*c))
 			return false;
@@ -279,21 +345,44 @@ is_comparable(const Message *message)
 	return true;
 }
 
+/* Has it looked up again, from the first page. */
 static void
-not_found(Message *message)
+start_over(Message *message, TimestampTz due)
+{
+	Lookup *lookup = message->lookup;
+
+	lookup->url = lookup->first_url;
+	lookup->pages = lookup->tries = lookup->num_candidates = 0;
+	lookup->other_sender = false;
+	message_wait(message, MESSAGE_IN_DOUBT, due);
+}
+
+/* The list may lag; what was sent later tells whether it still does. */
+static void
+wait_for_later_message(Message *message)
+{
+	Lookup	   *lookup = message->lookup;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (lookup->give_up_at == 0)
+		lookup->give_up_at = now + to_us(lookup_timeout());
+	if (now >= lookup->give_up_at || message->claim->run->cancelled)
+	{
+		leave_in_doubt(message, NOT_PROVEN);
+		return;
+	}
+	lookup->pause = lookup->pause ? 2 * lookup->pause : FIRST_PAUSE;
+	lookup->waiting = true;
+	start_over(message, Min(TimestampTzPlusMilliseconds(now, lookup->pause), lookup->give_up_at));
+	want_freshness(message->claim->run->account, message->link != NULL, message->gone_at);
+}
+
+/* Once more: it was not taken. */
+static void
+send_again(Message *message)
 {
 	Run *run = message->claim->run;
 
-	if (!is_comparable(message))
-	{
-		leave_in_doubt(message, "its text cannot be compared with Twilio's list");
-		return;
-	}
-	if (message->lookup->other_sender)
-	{
-		leave_in_doubt(message, "Twilio's list has its text from another sender");
-		return;
-	}
 	forget_lookup(message);
 	if (message->attempts >= sendcampaign_max_attempts)
 	{
@@ -306,6 +395,103 @@ not_found(Message *message)
 		message_done(message, OUTCOME_RELEASED); /* rendered anew */
 	else
 		message_ready(message);
+}
+
+static void
+not_found(Message *message)
+{
+	Lookup *lookup = message->lookup;
+
+	if (message->link == NULL && !is_comparable(message->text))
+		leave_in_doubt(message, "its text cannot be compared with Twilio's list");
+	else if (lookup->other_sender)
+		leave_in_doubt(message, "Twilio's list has its text from another sender");
+	else if (lookup->unreadable)
+		leave_in_doubt(message, lookup->unreadable);
+	else if (!lookup->is_proof)
+		wait_for_later_message(message);
+	else if (!sendcampaign_resend_lost && !message->suspect)
+		leave_in_doubt(message,
+					   "Twilio's list does not have it, and sendcampaign.resend_lost is off");
+	else
+		send_again(message);
+}
+
+/* Is it one that waits for a later message of its account to be shown? */
+static bool
+is_waiting(const Message *message)
+{
+	return message->state == MESSAGE_IN_DOUBT && message->lookup && message->lookup->waiting;
+}
+
+/* The list has shown a later message than before. */
+static void
+look_up_waiting(Message *message)
+{
+	Account *account = message->claim->run->account;
+
+	if (list_is_fresh(account, message->link != NULL, message->gone_at))
+		message_lookup_ready(message);
+	else
+		want_freshness(account, message->link != NULL, message->gone_at);
+}
+
+/* What a control question's answer means for a run's messages that wait for it. */
+static void
+follow_for_run(Run *run, ControlResult result, const char *why)
+{
+	dlist_iter iter;
+
+	dlist_foreach (iter, &run->claims)
+	{
+		Claim *claim = dlist_container(Claim, node, iter.cur);
+
+		for (int i = 0; i < claim->num_messages; i++)
+		{
+			if (!is_waiting(&claim->messages[i]))
+				continue;
+			if (result == CONTROL_FRESH)
+				look_up_waiting(&claim->messages[i]);
+			else
+				leave_in_doubt(&claim->messages[i], why);
+		}
+	}
+}
+
+void
+follow_control_answer(struct Control *control, const HttpResponse *response)
+{
+	const char	 *why = NULL;
+	ControlResult result = take_control_answer(control, response, &why);
+	dlist_iter	  iter;
+
+	if (result == CONTROL_PENDING)
+		return;
+	dlist_foreach (iter, &worker.runs)
+	{
+		Run *run = dlist_container(Run, node, iter.cur);
+
+		if (run->account == account_of_control(control))
+			follow_for_run(run, result, why);
+	}
+}
+
+bool
+only_later_messages_are_waited_for(Run *run)
+{
+	dlist_iter iter;
+
+	dlist_foreach (iter, &run->claims)
+	{
+		Claim *claim = dlist_container(Claim, node, iter.cur);
+
+		for (int i = 0; i < claim->num_messages; i++)
+		{
+			if (claim->messages[i].state != MESSAGE_RECORDED && !is_waiting(&claim->messages[i]))
+				return false;
+		}
+	}
+	return true;
 }
 
 void
@@ -339,41 +525,93 @@ take_lookup_answer(Message *message, const HttpResponse *response)
 	}
 }
 
-/* Which of these SIDs have messages in the tables already? */
-static void
-drop_known_candidates(Lookup *lookup)
+static int
+compare_strings(const void *a, const void *b)
 {
-	Oid		 types[] = {TEXTARRAYOID, INT8OID, INT8OID};
-	Datum	 sids[MAX_CANDIDATES];
-	Datum	 values[3];
-	Message *message = lookup->message;
+	return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+/* SIDs that messages in the tables have, sorted. */
+typedef struct KnownSids
+{
+	char **sids;
+	int	   count;
+} KnownSids;
+
+static KnownSids
+known_sids(uint64 count)
+{
+	KnownSids known = {palloc(Max(count, 1) * sizeof(char *)), (int) count};
+
+	for (int i = 0; i < known.count; i++)
+		known.sids[i] = spi_string(i, 1);
+	qsort(known.sids, known.count, sizeof(char *), compare_strings);
+	return known;
+}
+
+/* A text with a link can only be known for this campaign and list user. */
+static KnownSids
+known_with_link(const Lookup *lookup)
+{
+	const Message *message = lookup->message;
+	Oid			   types[] = {INT8OID, INT8OID};
+	Datum		   values[] = {Int64GetDatum(message->claim->run->campaign.id),
+							   Int64GetDatum(message->list_user_id)};
+
+	return known_sids(
+		own_query("SELECT m.sid FROM sendcampaign.run_data r JOIN sendcampaign.message_data m"
+				  " ON m.run_id = r.id AND m.list_user_id = $2"
+				  " WHERE r.campaign_id = $1 AND m.sid IS NOT NULL",
+				  2, types, values, NULL));
+}
+
+/*
+ * Without a link any message may have one of the SIDs.  There is no index on
+ * them, so one pass over the messages serves all look-ups that are settled.
+ */
+static KnownSids
+known_without_link(Run *run)
+{
+	List	  *sids = NIL;
+	ListCell  *cell;
+	char	 **strings;
+	Oid		   type = TEXTARRAYOID;
+	Datum	   value;
+	dlist_iter iter;
+
+	dlist_foreach (iter, &run->done)
+	{
+		Message *message = dlist_container(Message, node, iter.cur);
+
+		if (message->outcome != OUTCOME_FOUND || message->link)
+			continue;
+		for (int i = 0; i < message->lookup->num_candidates; i++)
+			sids = lappend(sids, message->lookup->candidates[i].sid);
+	}
+	if (sids == NIL)
+		return (KnownSids){NULL, 0};
+	strings = palloc(list_length(sids) * sizeof(char *));
+	foreach (cell, sids)
+		strings[foreach_current_index(cell)] = lfirst(cell);
+	value = make_text_array(strings, list_length(sids));
+	return known_sids(own_query("SELECT m.sid FROM sendcampaign.message_data m"
+								" WHERE m.sid = ANY ($1)",
+								1, &type, &value, NULL));
+}
+
+/* What another message is known by is not the one in doubt. */
+static void
+drop_known_candidates(Lookup *lookup, KnownSids known)
+{
+	int kept = 0;
 
 	for (int i = 0; i < lookup->num_candidates; i++)
-		sids[i] = CStringGetTextDatum(lookup->candidates[i].sid);
-	values[0] = make_array(sids, NULL, lookup->num_candidates, TEXTOID);
-	values[1] = Int64GetDatum(message->claim->run->campaign.id);
-	values[2] = Int64GetDatum(message->list_user_id);
-
-	/* a text with a link can only be known for this campaign and list user */
-	if (message->link)
-		(void) own_query(
-			"SELECT m.sid FROM sendcampaign.run_data r JOIN sendcampaign.message_data m"
-			" ON m.run_id = r.id AND m.list_user_id = $3"
-			" WHERE r.campaign_id = $2 AND m.sid = ANY ($1)",
-			3, types, values, NULL);
-	else
-		(void) own_query("SELECT m.sid FROM sendcampaign.message_data m WHERE m.sid = ANY ($1)", 1,
-						 types, values, NULL);
-	for (uint64 row = 0; row < SPI_processed; row++)
 	{
-		char *known = spi_string(row, 1);
-
-		for (int i = 0; i < lookup->num_candidates; i++)
-		{
-			if (strcmp(lookup->candidates[i].sid, known) == 0)
-				lookup->candidates[i] = lookup->candidates[--lookup->num_candidates];
-		}
+		if (known.count == 0 || bsearch(&lookup->candidates[i].sid, known.sids, known.count,
+										sizeof(char *), compare_strings) == NULL)
+			lookup->candidates[kept++] = lookup->candidates[i];
 	}
+	lookup->num_candidates = kept;
 }
 
 /* What another message says of one that has the same phone and text. */
@@ -459,12 +697,12 @@ has_twin_in_tables(const Message *message)
 }
 
 static void
-settle_lookup(Message *message)
+settle_lookup(Message *message, KnownSids without_link)
 {
 	Lookup *lookup = message->lookup;
 	Twin	twin = find_twin(message);
 
-	drop_known_candidates(lookup);
+	drop_known_candidates(lookup, message->link ? known_with_link(lookup) : without_link);
 	if (lookup->num_candidates == 0)
 		not_found(message);
 	else if (twin == TWIN_UNDER_WAY)
@@ -488,6 +726,7 @@ settle_lookup(Message *message)
 void
 settle_lookups(Run *run)
 {
+	KnownSids		   known = known_without_link(run);
 	dlist_mutable_iter iter;
 
 	dlist_foreach_modify (iter, &run->done)
@@ -495,6 +734,6 @@ settle_lookups(Run *run)
 		Message *message = dlist_container(Message, node, iter.cur);
 
 		if (message->outcome == OUTCOME_FOUND)
-			settle_lookup(message);
+			settle_lookup(message, known);
 	}
 }

@@ -14,6 +14,12 @@
 /* Puts a message whose request may have reached Twilio into doubt. */
 extern void doubt(Message *message, const char *reason);
 
+/*
+ * Commits were lost that may have told that it was sent, and what was read
+ * back does not: it is looked up before it is sent.
+ */
+extern void suspect(Message *message);
+
 /* Leaves in doubt, for this reason, what is not being looked up just now. */
 extern void give_up_lookups(Run *run, const char *why);
 
@@ -22,6 +28,19 @@ extern bool start_lookup(Message *message);
 
 /* Takes the answer to a look-up's request. */
 extern void take_lookup_answer(Message *message, const HttpResponse *response);
+
+/* Takes the answer to a control question (see freshness.h). */
+struct Control;
+extern void follow_control_answer(struct Control *control, const HttpResponse *response);
+
+/* Have all that are open been looked up in vain, with no later message to go by? */
+extern bool only_later_messages_are_waited_for(Run *run);
+
+/* Can Twilio's list tell whether this is the text? */
+extern bool is_comparable(const char *text);
+
+/* Is the link in the text, as a whole?  "yc=1" is not "yc=12". */
+extern bool has_link(const char *body, const char *link);
 
 /*
  * Decides what the look-ups found, by what the tables know already: a SID

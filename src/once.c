@@ -23,6 +23,7 @@
 #include "once.h"
 #include "own.h"
 #include "phone.h"
+#include "run.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -126,6 +127,7 @@ sort_by_phone(PairSort *sort, const AppTables *tables, int64 list_id)
 		put_phones(sort);
 		SPI_freetuptable(SPI_tuptable);
 		MemoryContextReset(context);
+		serve_network();
 		CHECK_FOR_INTERRUPTS();
 	} while (count > 0);
 	SPI_cursor_close(portal);

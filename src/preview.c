@@ -14,6 +14,7 @@
 #include "access/htup_details.h"
 #include "batch.h"
 #include "catalog/pg_type.h"
+#include "check.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "home.h"
@@ -49,6 +50,7 @@ begin_call(Call *call, int64 campaign_id)
 	spi_check(SPI_connect(), SPI_OK_CONNECT, "SPI_connect");
 	call->campaign.id = campaign_id;
 	call->campaign.tables = open_tables_of_caller(&call->role);
+	tables_check_columns(call->campaign.tables);
 	act_as(call->role, &call->scope);
 	check_campaign(call->campaign.tables, campaign_id);
 	campaign_read(&call->campaign);

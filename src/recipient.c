@@ -21,9 +21,10 @@
 /* Columns of tables_read_recipients. */
 enum
 {
-	ID = 1,
-	EXISTS,
+	ID = 2,
 	IN_LIST,
+	EXISTS,
+	DELETED,
 	PHONE,
 	TIME_ZONE,
 	VALUES
@@ -65,6 +66,18 @@ render_safely(const Campaign *campaign, char **values, const char *link, const c
 	return text;
 }
 
+/* The key whose value is longer than it may be, or NULL. */
+static const char *
+long_value(const Campaign *campaign, char **values)
+{
+	for (int i = 0; values && i < template_num_keys(campaign->template); i++)
+	{
+		if (values[i] && pg_mbstrlen(values[i]) > MAX_VALUE)
+			return template_key(campaign->template, i);
+	}
+	return NULL;
+}
+
 /* Sets the text, or why there is none. */
 static void
 set_text(const Campaign *campaign, Recipient *recipient, uint64 row)
@@ -73,14 +86,29 @@ set_text(const Campaign *campaign, Recipient *recipient, uint64 row)
 	char	  **values = NULL;
 	char	   *link = campaign_link(campaign, recipient->list_user_id);
 	const char *missing;
+	const char *too_long;
 
 	if (template_is_personal(campaign->template))
 		values = spi_nullable_strings(row, VALUES, &count);
+	too_long = long_value(campaign, values);
+	if (too_long)
+	{
+		recipient_skip(recipient, SKIP_NO_VALUE,
+					   psprintf("the value of \"%s\" has more than %d characters",
+								pg_any_to_server(too_long, strlen(too_long), PG_UTF8), MAX_VALUE));
+		return;
+	}
 	recipient->text = render_safely(campaign, values, link, &missing);
 	if (recipient->text && !is_utf8(recipient->text))
 	{
 		recipient->text = NULL;
 		recipient_skip(recipient, SKIP_NO_VALUE, "a value is not valid UTF-8");
+	}
+	else if (recipient->text && strlen(recipient->text) > 4 * MAX_TEXT)
+	{
+		pfree(recipient->text);
+		recipient->text = NULL;
+		recipient_skip(recipient, SKIP_NO_VALUE, "the text is far longer than 1600 characters");
 	}
 	else if (recipient->text)
 		recipient->link = link;
@@ -154,9 +182,11 @@ fill_recipient(Campaign *campaign, Recipient *recipient, uint64 row)
 		recipient_skip(recipient, SKIP_GONE, "list user no longer exists");
 	else if (!spi_bool(row, IN_LIST))
 		recipient_skip(recipient, SKIP_GONE, "list user is no longer in the list");
+	else if (spi_bool(row, DELETED))
+		recipient_skip(recipient, SKIP_GONE, "list user is deleted");
 	else if (phone == NULL || phone[strspn(phone, " \t\r\n")] == '\0')
 		recipient_skip(recipient, SKIP_NO_PHONE, "no phone number");
-	else if ((e164 = normalize_phone(phone)) == NULL)
+	else if (pg_mbstrlen(phone) > MAX_PHONE || (e164 = normalize_phone(phone)) == NULL)
 		recipient_skip(recipient, SKIP_BAD_PHONE, "phone number is not in E.164 form");
 	else
 	{
@@ -181,8 +211,8 @@ read_recipients(Campaign *campaign, ArrayType *ids, TimestampTz now, int *count)
 	Recipient	 *recipients;
 	MemoryContext context = CurrentMemoryContext;
 
-	*count = (int) tables_read_recipients(campaign->tables, PointerGetDatum(ids),
-										  campaign->list_id);
+	*count = ArrayGetNItems(ARR_NDIM(ids), ARR_DIMS(ids));
+	tables_read_recipients(campaign->tables, PointerGetDatum(ids), *count, campaign->list_id);
 	MemoryContextSwitchTo(context); /* SPI leaves us in its own */
 	recipients = palloc0(Max(*count, 1) * sizeof(Recipient));
 	for (int i = 0; i < *count; i++)

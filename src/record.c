@@ -56,6 +56,14 @@ outcome_name(Outcome outcome)
 }
 
 static void
+add_recording(Message *message)
+{
+	if (num_recording == RECORD_SIZE)
+		elog(ERROR, "more than %d outcomes to be recorded at once", RECORD_SIZE);
+	recording[num_recording++] = message;
+}
+
+static void
 collect(Run *run)
 {
 	dlist_iter iter;
@@ -68,12 +76,12 @@ collect(Run *run)
 		if (num_recording == RECORD_SIZE)
 			break;
 		if (message->outcome != OUTCOME_FOUND)
-			recording[num_recording++] = message;
+			add_recording(message);
 	}
 }
 
-/* The ids of those being recorded with this outcome, as an array. */
-static Datum
+/* The ids of those being recorded with this outcome. */
+static Datum *
 ids_with_outcome(Outcome outcome, int *count)
 {
 	Datum *ids = palloc(Max(num_recording, 1) * sizeof(Datum));
@@ -84,26 +92,42 @@ ids_with_outcome(Outcome outcome, int *count)
 		if (recording[i]->outcome == outcome)
 			ids[(*count)++] = Int64GetDatum(recording[i]->list_user_id);
 	}
+	return ids;
+}
+
+static Datum
+array_with_outcome(Outcome outcome, int *count)
+{
+	Datum *ids = ids_with_outcome(outcome, count);
+
 	return make_array(ids, NULL, *count, INT8OID);
 }
+
+/* Of those being recorded: their rows are there, and did not take it; or 0. */
+static Datum not_counted;
 
 static void
 count_sent(Run *run)
 {
-	int	  count;
-	Datum ids = ids_with_outcome(OUTCOME_SENT, &count);
+	int	   count;
+	Datum *ids = ids_with_outcome(OUTCOME_SENT, &count);
 
+	not_counted = (Datum) 0;
 	if (count > 0 && run->campaign.test_phone == NULL)
-		tables_count_sent(run->campaign.tables, ids);
+		not_counted = tables_count_sent(run->campaign.tables, ids, count, run->campaign.list_id);
 }
 
-static int
-compare_ids(const void *a, const void *b)
+bool
+mark_uncounted(int64 run_id, Datum ids)
 {
-	int64 x = *(const int64 *) a;
-	int64 y = *(const int64 *) b;
+	static OwnStatement statement = {
+		"UPDATE sendcampaign.message_data SET counted = false"
+		" WHERE run_id = $1 AND list_user_id = ANY ($2) AND status = 'sent'",
+		2,
+		{INT8OID, INT8ARRAYOID}};
+	Datum values[] = {Int64GetDatum(run_id), ids};
 
-	return x < y ? -1 : x > y;
+	return ids != (Datum) 0 && own_execute(&statement, values, NULL) > 0;
 }
 
 /* Its list user is locked: the others must not wait for that. */
@@ -129,7 +153,7 @@ static Datum ids_left_out;
 static void
 lock_left_out(Run *run)
 {
-	tables_lock_all(run->campaign.tables, ids_left_out);
+	tables_lock_all(run->campaign.tables, ids_left_out, run->campaign.list_id);
 }
 
 /*
@@ -137,52 +161,64 @@ lock_left_out(Run *run)
  * left out by SKIP LOCKED as well, and would be for ever.
  */
 static bool
-are_locked(Run *run, int64 *ids, int count)
+are_locked(Run *run, Datum *ids, int count)
 {
-	Datum  *datums = palloc(count * sizeof(Datum));
 	Backoff unused = {.failures = 1};
 
-	for (int i = 0; i < count; i++)
-		datums[i] = Int64GetDatum(ids[i]);
-	ids_left_out = make_array(datums, NULL, count, INT8OID);
+	ids_left_out = make_array(ids, NULL, count, INT8OID);
 	return !guarded(lock_left_out, run, &unused);
 }
 
-/* Leaves out those whose list user somebody else has locked. */
+static int
+compare_ids(const void *a, const void *b)
+{
+	int64 x = DatumGetInt64(*(const Datum *) a);
+	int64 y = DatumGetInt64(*(const Datum *) b);
+
+	return x < y ? -1 : x > y;
+}
+
+/* Sent ones whose list user somebody else has locked, sorted. */
+static Datum *
+find_locked(Run *run, int *num_locked)
+{
+	int	   count;
+	Datum  ids = array_with_outcome(OUTCOME_SENT, &count);
+	Datum *locked = palloc(Max(count, 1) * sizeof(Datum));
+
+	*num_locked = 0;
+	if (count == 0)
+		return locked;
+	*num_locked = tables_lock_recipients(run->campaign.tables, ids, count, run->campaign.list_id);
+	for (int i = 0; i < *num_locked; i++)
+		locked[i] = Int64GetDatum(spi_int64(i, 1));
+	if (*num_locked > 0 && !are_locked(run, locked, *num_locked))
+		*num_locked = 0;
+	qsort(locked, *num_locked, sizeof(Datum), compare_ids);
+	return locked;
+}
+
 static void
 leave_out_locked(Run *run)
 {
-	int	   count;
-	Datum  ids = ids_with_outcome(OUTCOME_SENT, &count);
-	int64 *locked;
-	int	   num_locked = 0;
+	int	   num_locked;
+	Datum *locked = find_locked(run, &num_locked);
 	int	   kept = 0;
 
-	if (count == 0)
-		return;
-	locked = palloc(count * sizeof(int64));
-	count = (int) tables_lock_recipients(run->campaign.tables, ids);
-	for (int i = 0; i < count; i++)
-	{
-		if (!spi_bool(i, 2))
-			locked[num_locked++] = spi_int64(i, 1);
-	}
-	if (num_locked > 0 && !are_locked(run, locked, num_locked))
-		num_locked = 0;
-	qsort(locked, num_locked, sizeof(int64), compare_ids);
 	for (int i = 0; i < num_recording; i++)
 	{
-		if (recording[i]->outcome != OUTCOME_SENT || num_locked == 0 ||
-			bsearch(&recording[i]->list_user_id, locked, num_locked, sizeof(int64), compare_ids) ==
-				NULL)
-			recording[kept++] = recording[i];
-		else
+		Datum id = Int64GetDatum(recording[i]->list_user_id);
+
+		if (recording[i]->outcome == OUTCOME_SENT &&
+			bsearch(&id, locked, num_locked, sizeof(Datum), compare_ids))
 			record_later(recording[i]);
+		else
+			recording[kept++] = recording[i];
 	}
 	num_recording = kept;
 }
 
-static void
+void
 fire_deferred_triggers(void)
 {
 	int result = SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0);
@@ -293,7 +329,7 @@ put_back_released(Run *run)
 		4,
 		{INT8OID, INT4OID, INT8ARRAYOID, INT8OID}};
 	int	  count;
-	Datum ids = ids_with_outcome(OUTCOME_RELEASED, &count);
+	Datum ids = array_with_outcome(OUTCOME_RELEASED, &count);
 	Datum values[] = {Int64GetDatum(run->id), Int32GetDatum(run->last_batch), ids,
 					  Int64GetDatum(BATCH_SIZE)};
 
@@ -322,7 +358,7 @@ take_released_out_of_claims(Run *run)
 		2,
 		{INT8OID, INT8ARRAYOID}};
 	int	  count;
-	Datum ids = ids_with_outcome(OUTCOME_RELEASED, &count);
+	Datum ids = array_with_outcome(OUTCOME_RELEASED, &count);
 	Datum values[] = {Int64GetDatum(run->id), ids};
 
 	if (count > 0)
@@ -443,6 +479,8 @@ record_outcomes(Run *run, bool careful)
 		return;
 	debug_point(DEBUG_RECORDING);
 	insert_messages(run, counting == COUNTED);
+	if (counting == COUNTED && mark_uncounted(run->id, not_counted))
+		run->uncounted = true;
 	record_opt_outs(run);
 	put_back_released(run);
 	delete_claims(run);
@@ -463,7 +501,7 @@ record_skipped(Claim *claim)
 	{
 		if (claim->messages[i].state == MESSAGE_DONE &&
 			claim->messages[i].outcome == OUTCOME_SKIPPED)
-			recording[num_recording++] = &claim->messages[i];
+			add_recording(&claim->messages[i]);
 	}
 	if (num_recording == 0)
 		return;
@@ -495,18 +533,21 @@ unrecord_skipped(Claim *claim)
 void
 count_uncounted(Run *run)
 {
-	Oid	  type = INT8OID;
-	Datum value = Int64GetDatum(run->id);
-	Datum ids;
-	bool  isnull;
+	Oid	   type = INT8OID;
+	Datum  value = Int64GetDatum(run->id);
+	uint64 count;
+	Datum *ids;
 
-	(void) own_query("WITH uncounted AS (UPDATE sendcampaign.message_data SET counted = true"
-					 " WHERE run_id = $1 AND NOT counted RETURNING list_user_id)"
-					 " SELECT array_agg(list_user_id) FROM uncounted",
-					 1, &type, &value, NULL);
-	ids = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	if (!isnull)
-		tables_count_sent(run->campaign.tables, ids);
+	count = own_query("UPDATE sendcampaign.message_data SET counted = true"
+					  " WHERE run_id = $1 AND NOT counted RETURNING list_user_id",
+					  1, &type, &value, NULL);
+	if (count == 0)
+		return;
+	ids = palloc(count * sizeof(Datum));
+	for (uint64 i = 0; i < count; i++)
+		ids[i] = Int64GetDatum(spi_int64(i, 1));
+	run->uncounted = mark_uncounted(
+		run->id, tables_count_sent(run->campaign.tables, ids, (int) count, run->campaign.list_id));
 }
 
 static void
@@ -555,21 +596,46 @@ unrecord_skips(Run *run)
 	unrecord_list(&run->recorded_skips);
 }
 
-void
-record_notice(Run *run)
+static void
+write_notice(Run *run, const char *notice)
 {
 	static OwnStatement statement = {
 		"UPDATE sendcampaign.run_data SET error = $2 WHERE id = $1 AND state = 'running'",
 		2,
 		{INT8OID, TEXTOID}};
-	const char *trouble = run->account ? run->account->trouble : NULL;
-	char *notice = trouble ? psprintf("Twilio cannot be reached: %s; trying again", trouble) : NULL;
 	Datum values[] = {Int64GetDatum(run->id), optional_text(notice)};
 
+	(void) own_execute(&statement, values, notice ? "  " : " n");
+}
+
+void
+note_trouble(Run *run, const char *reason)
+{
+	write_notice(run, psprintf("the database does not let it go on: %s; trying again", reason));
+	run->troubled = true;
+}
+
+/* It has gone on. */
+static void
+clear_trouble(Run *run)
+{
+	if (!run->troubled || run->stop_reason)
+		return;
+	write_notice(run, NULL);
+	run->trouble_cleared = true;
+}
+
+void
+record_notice(Run *run)
+{
+	const char *trouble = run->account ? run->account->trouble : NULL;
+	char *notice = trouble ? psprintf("Twilio cannot be reached: %s; trying again", trouble) : NULL;
+
+	clear_trouble(run);
 	if (!run_may_send(run) || (notice == NULL && run->notice == NULL) ||
 		(notice && run->notice && strcmp(notice, run->notice) == 0))
 		return;
-	(void) own_execute(&statement, values, notice ? "  " : " n");
+	write_notice(run, notice);
 	ereport(LOG, (notice ? errmsg("sendcampaign: job %lld: %s", (long long) run->job_id, notice)
 						 : errmsg("sendcampaign: job %lld: Twilio can be reached again",
 								  (long long) run->job_id)));

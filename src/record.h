@@ -24,6 +24,12 @@ extern void record_outcomes(Run *run, bool careful);
 /* Adds what is missing of sentCount, after a run had failed.  Throws. */
 extern void count_uncounted(Run *run);
 
+/*
+ * sentCount of these list users (bigint[], or 0) could not be added, as their
+ * rows have not taken it.  True where there are any.
+ */
+extern bool mark_uncounted(int64 run_id, Datum ids);
+
 /* After the commit: forget what is durable. */
 extern void forget_recorded(Run *run);
 /* After an abort: nothing of it was recorded. */
@@ -46,5 +52,14 @@ extern void record_without_extension(Run *run);
  */
 extern void record_skipped(Claim *claim);
 extern void unrecord_skipped(Claim *claim);
+
+/*
+ * In the rest of this transaction triggers fire at once, so that their errors
+ * are those of the run that they are about, and not of the commit.
+ */
+extern void fire_deferred_triggers(void);
+
+/* Has sendcampaign.run.error say what it waits for, until it goes on. */
+extern void note_trouble(Run *run, const char *reason);
 
 #endif /* SENDCAMPAIGN_RECORD_H */

@@ -67,17 +67,42 @@ append_history_query(StringInfo url)
 	appendStringInfoString(url, "?PageSize=" PAGE_SIZE);
 }
 
+/* Scheme, host and port at the beginning of a URL: how long are they? */
+static int
+origin_length(const char *url)
+{
+	const char *host = strstr(url, "://");
+
+	return host ? host + 3 - url + strcspn(host + 3, "/?#") : 0;
+}
+
+/* The same, without the port where it is the scheme's own. */
+static int
+short_origin_length(const char *url)
+{
+	int			length = origin_length(url);
+	const char *port = pg_strncasecmp(url, "https:", 6) == 0 ? ":443" : ":80";
+	int			port_length = strlen(port);
+
+	if (length > port_length && strncmp(url + length - port_length, port, port_length) == 0)
+		return length - port_length;
+	return length;
+}
+
 bool
 append_next_page_url(StringInfo buf, const char *next_page_uri)
 {
-	const char *host = strstr(sendcampaign_api_url, "://");
-	const char *path = host ? strchr(host + 3, '/') : NULL;
+	const char *path = next_page_uri;
+	int			length = short_origin_length(sendcampaign_api_url);
 
-	/* "//host/..." would leave the host that may see the credentials */
-	if (next_page_uri[0] != '/' || next_page_uri[1] == '/')
+	/* credentials go nowhere else: what comes before the path is ours */
+	if (path[0] != '/' && short_origin_length(path) == length &&
+		pg_strncasecmp(path, sendcampaign_api_url, length) == 0)
+		path += origin_length(path);
+	/* "//host/..." would leave the host */
+	if (path[0] != '/' || path[1] == '/')
 		return false;
-	appendBinaryStringInfo(buf, sendcampaign_api_url,
-						   path ? path - sendcampaign_api_url : strlen(sendcampaign_api_url));
-	appendStringInfoString(buf, next_page_uri);
+	appendBinaryStringInfo(buf, sendcampaign_api_url, origin_length(sendcampaign_api_url));
+	appendStringInfoString(buf, path);
 	return true;
 }

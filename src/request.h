@@ -31,8 +31,8 @@ extern void append_list_query(StringInfo url, const char *phone);
 extern void append_history_query(StringInfo url);
 
 /*
- * Appends the URL of a list's next page, which Twilio gives as a path on the
- * same host; false where it is none.
+ * Appends the URL of a list's next page, which Twilio gives as a path, or with
+ * the same host before it; false where it is none.
  */
 extern bool append_next_page_url(StringInfo buf, const char *next_page_uri);
 

@@ -279,6 +279,25 @@ message_strdup(Message *message, const char *string)
 	return string ? MemoryContextStrdup(message->claim->context, string) : NULL;
 }
 
+void
+run_count_doubt(Run *run, int change)
+{
+	run->num_doubtful += change;
+	worker.num_doubtful += change;
+}
+
+static void
+set_doubtful(Message *message, bool doubtful)
+{
+	Run *run = message->claim->run;
+
+	if (doubtful)
+		run->doubt_until = Max(run->doubt_until, message->gone_at);
+	if (message->doubtful != doubtful)
+		run_count_doubt(run, doubtful ? 1 : -1);
+	message->doubtful = doubtful;
+}
+
 static void
 leave_state(Message *message)
 {
@@ -318,6 +337,8 @@ message_done(Message *message, Outcome outcome)
 	leave_state(message);
 	message->state = MESSAGE_DONE;
 	message->outcome = outcome;
+	if (outcome != OUTCOME_FOUND)
+		set_doubtful(message, false);
 	dlist_push_tail(&run->done, &message->node);
 	run->num_done++;
 }
@@ -328,6 +349,8 @@ message_wait(Message *message, MessageState state, TimestampTz due)
 	leave_state(message);
 	message->state = state;
 	message->due = due;
+	if (state == MESSAGE_IN_DOUBT)
+		set_doubtful(message, true);
 	pairingheap_add(worker.agenda, &message->agenda_node);
 	message->claim->run->num_agenda++;
 }
@@ -351,6 +374,8 @@ message_ready(Message *message)
 	leave_state(message);
 	message->state = MESSAGE_READY;
 	message->outcome = OUTCOME_NONE;
+	message->suspect = false;
+	set_doubtful(message, false);
 	dlist_push_tail(&message->queue->ready, &message->node);
 	message->queue->num_ready++;
 	run->num_ready++;
@@ -363,7 +388,7 @@ message_sending(Message *message, Account *account)
 	message->state = MESSAGE_SENDING;
 	message->account = account;
 	message->attempts++;
-	message->sent_at = GetCurrentTimestamp();
+	message->left_at = monotonic_time();
 	message->claim->run->in_flight++;
 }
 

@@ -24,21 +24,22 @@
 /* One Twilio account with its credentials; lives as long as the worker. */
 typedef struct Account
 {
-	dlist_node	node;
-	char	   *sid;
-	char	   *user; /* the account's or an API key's sid */
-	char	   *secret;
-	int			in_flight;
-	int			window;		  /* how many may be */
-	bool		growing_fast; /* no limit met yet */
-	int			growth;		  /* then, by how many it may grow now */
-	int64		grown_at;	  /* when it last did, monotonic us */
-	int			answers;	  /* good ones since the window changed */
-	int			patience;	  /* windows full of them until one more is tried */
-	bool		probing;	  /* one more is being tried */
-	int			failures;	  /* in a row, to reach Twilio at all */
-	TimestampTz paused_until;
-	char	   *trouble; /* why Twilio cannot be reached, or NULL */
+	dlist_node		  node;
+	char			 *sid;
+	char			 *user; /* the account's or an API key's sid */
+	char			 *secret;
+	int				  in_flight;
+	int				  window;		/* how many may be */
+	bool			  growing_fast; /* no limit met yet */
+	int				  growth;		/* then, by how many it may grow now */
+	int64			  grown_at;		/* when it last did, monotonic us */
+	int				  answers;		/* good ones since the window changed */
+	int				  patience;		/* windows full of them until one more is tried */
+	bool			  probing;		/* one more is being tried */
+	int				  failures;		/* in a row, to reach Twilio at all */
+	TimestampTz		  paused_until;
+	char			 *trouble;	 /* why Twilio cannot be reached, or NULL */
+	struct Freshness *freshness; /* of its list of messages; NULL at first */
 } Account;
 
 /* The messages of a run that one sender is to send. */
@@ -71,6 +72,7 @@ typedef struct Run
 	int				last_batch;	   /* number of the newest batch taken whole */
 	int				last_claim;	   /* number of the newest claim */
 	bool			exhausted;	   /* there are no more batches */
+	bool			held_back;	   /* its last recipient waits for others, see claim.c */
 	TimestampTz		next_at;	   /* all batches left have to wait until then; or 0 */
 	bool			asleep;		   /* that is in the tables, and no worker needed */
 	TimestampTz		queued_at;
@@ -100,20 +102,25 @@ typedef struct Run
 	dlist_head		recorded_skips; /* likewise, with their claims */
 	int				open;			/* messages in memory */
 	int				in_flight;		/* of them with HTTP */
+	int				num_doubtful;	/* of them in doubt; and its history, likewise */
+	int64			doubt_until;	/* their last gone_at */
 	bool			locks_told;		/* the log has that list users are locked */
 	bool			not_answered;	/* look-ups are refused: doubt stays claimed */
 	int				text_failures;	/* refused for their text, with none sent yet */
 	bool			any_sent;
+	bool			uncounted; /* some rows have not taken their sentCount */
 
 	Backoff claiming;
 	Backoff recording;
-	Backoff reporting;	   /* of the job's progress */
-	char   *stop_reason;   /* the run fails with this, or NULL */
-	bool	stop_recorded; /* that is in the tables */
-	bool	stop_durable;  /* and committed */
-	bool	unrecordable;  /* its outcomes, for an error that will not pass */
-	char   *announcement;  /* to be notified once this is committed, or NULL */
-	char   *notice;		   /* what sendcampaign.run.error shows meanwhile */
+	Backoff reporting;		 /* of the job's progress */
+	char   *stop_reason;	 /* the run fails with this, or NULL */
+	bool	stop_recorded;	 /* that is in the tables */
+	bool	stop_durable;	 /* and committed */
+	bool	unrecordable;	 /* its outcomes, for an error that will not pass */
+	char   *announcement;	 /* to be notified once this is committed, or NULL */
+	bool	troubled;		 /* its error says that the database does not let it go on */
+	bool	trouble_cleared; /* in the transaction now open */
+	char   *notice;			 /* what sendcampaign.run.error shows meanwhile */
 } Run;
 
 /* Recipients of one batch, whose ids are in sendcampaign.claim. */
@@ -163,7 +170,8 @@ typedef enum Outcome
 typedef enum CallKind
 {
 	CALL_MESSAGE,
-	CALL_HISTORY
+	CALL_HISTORY,
+	CALL_CONTROL
 } CallKind;
 
 typedef struct Message
@@ -183,8 +191,11 @@ typedef struct Message
 	TimestampTz		 until;		 /* it is to leave before; 0: whenever */
 	bool			 was_locked; /* its list user, when it was to be recorded */
 	int				 attempts;
-	TimestampTz		 sent_at; /* when the newest request left */
-	struct Lookup	*lookup;  /* see lookup.c */
+	int64			 left_at;  /* the newest request, monotonic us */
+	bool			 doubtful; /* Twilio may have taken it */
+	bool			 suspect;  /* ... before commits were lost; nothing was sent since */
+	int64			 gone_at;  /* then its request has arrived, or never will; likewise */
+	struct Lookup	*lookup;   /* see lookup.c */
 	/* the outcome */
 	Outcome outcome;
 	char   *sid;
@@ -203,13 +214,28 @@ typedef struct Worker
 	dlist_head	 accounts;
 	pairingheap *agenda; /* Message, by due */
 	int			 in_flight;
+	int			 num_doubtful;	/* of all runs */
 	bool		 has_ticked;	/* what is done once is done */
+	void (*serve_network)(void); /* see below */
 	bool		 leaving;		/* send nothing more, record and go */
 	pg_time_t	 twilio_offset; /* Twilio's clock minus ours, s */
 	bool		 twilio_offset_known;
 } Worker;
 
 extern Worker worker;
+
+/*
+ * Takes answers, and sends what is claimed already, in the middle of work in
+ * the database that takes long: a run of a million recipients that begins
+ * must not hold the others up, nor have their answers come too late.  Nothing
+ * where there is no worker, as in a caller's process.
+ */
+static inline void
+serve_network(void)
+{
+	if (worker.serve_network)
+		worker.serve_network();
+}
 
 /* Account of these credentials, made if it is new. */
 extern Account *account_get(const char *sid, const char *user, const char *secret);
@@ -248,6 +274,8 @@ extern void message_done(Message *message, Outcome outcome);
 /* Puts a message into the agenda, as MESSAGE_WAITING, _IN_DOUBT or _LOCKED. */
 extern void message_wait(Message *message, MessageState state, TimestampTz due);
 extern void message_ready(Message *message);
+/* The number of the run's that are in doubt has changed by so many. */
+extern void run_count_doubt(Run *run, int change);
 /* HTTP has it. */
 extern void message_sending(Message *message, Account *account);
 extern void message_lookup_ready(Message *message);
@@ -259,6 +287,15 @@ static inline bool
 run_may_send(const Run *run)
 {
 	return run->stop_reason == NULL && !run->paused && !run->cancelled && !run->halted;
+}
+
+/* Has nothing of it left, since this worker has it? */
+static inline bool
+message_is_unsent(const Message *message)
+{
+	return message->state == MESSAGE_READY || message->state == MESSAGE_WAITING ||
+		   (message->suspect &&
+			(message->state == MESSAGE_IN_DOUBT || message->state == MESSAGE_LOOKUP_READY));
 }
 
 /* Has the run fail with this reason; the first one counts. */

@@ -13,6 +13,7 @@
 
 #include "classify.h"
 #include "failures.h"
+#include "freshness.h"
 #include "history.h"
 #include "lookup.h"
 #include "request.h"
@@ -123,13 +124,25 @@ look_up_one(Run *run)
 	return start_lookup(dlist_head_element(Message, node, &run->lookups));
 }
 
+/*
+ * Where some of the run's messages are in doubt, its last one waits until all
+ * of them have arrived or never will: then it is the later message that a
+ * look-up which does not find them needs.
+ */
+static bool
+is_held_back(const Run *run)
+{
+	return run->num_doubtful > 0 && run->num_ready == 1 && run->doubt_until > pace_now &&
+		   (run->exhausted || run->next_at != 0);
+}
+
 /* Starts one message of the run, if it may. */
 static bool
 send_one(Run *run, TimestampTz now)
 {
 	Message *message = run->num_ready > 0 && run_may_send(run) ? next_message(run, now) : NULL;
 
-	if (message == NULL)
+	if (message == NULL || is_held_back(run))
 		return false;
 	if (strcmp(message->claim->account_sid, run->account->sid) != 0)
 	{
@@ -174,6 +187,7 @@ send_ready(void)
 	growing = accounts_grow();
 	dlist_foreach (iter, &worker.runs)
 		read_back_more(dlist_container(Run, node, iter.cur), now);
+	ask_control_questions(now);
 	while (sent)
 	{
 		sent = false;
@@ -204,6 +218,8 @@ sent(Message *message, const Verdict *verdict)
 	message->claim->run->any_sent = true;
 	count_verdict(message->claim->run, false);
 	message->queue->sender->back_pressure = 0;
+	if (worker.num_doubtful > 0 || message->account->freshness == NULL)
+		remember_accepted(message);
 	message_done(message, OUTCOME_SENT);
 }
 
@@ -322,6 +338,11 @@ take_answer(const HttpResponse *response)
 	if (*(CallKind *) response->tag == CALL_HISTORY)
 	{
 		take_history_answer(response->tag, response);
+		return;
+	}
+	if (*(CallKind *) response->tag == CALL_CONTROL)
+	{
+		follow_control_answer(response->tag, response);
 		return;
 	}
 	message->account->in_flight--;
@@ -454,7 +475,7 @@ release_unsent(Run *run)
 		{
 			Message *message = &claim->messages[i];
 
-			if (message->state == MESSAGE_READY || message->state == MESSAGE_WAITING)
+			if (message_is_unsent(message))
 				message_done(message, OUTCOME_RELEASED);
 		}
 	}

@@ -18,6 +18,13 @@
 #include "settings.h"
 #include "utils/guc.h"
 
+/*
+ * Where it is not set, how long a message is looked for goes by how far the
+ * list usually lags: so many times that, and at least so many seconds.
+ */
+#define LOOKUP_DELAYS	   60
+#define MIN_LOOKUP_TIMEOUT 10.0
+
 bool   sendcampaign_enabled;
 char  *sendcampaign_api_url;
 char  *sendcampaign_ca_file;
@@ -27,9 +34,19 @@ double sendcampaign_messages_per_second;
 double sendcampaign_request_timeout;
 double sendcampaign_connect_timeout;
 double sendcampaign_lookup_delay;
+double sendcampaign_lookup_timeout;
+bool   sendcampaign_resend_lost;
 int	   sendcampaign_max_attempts;
 int	   sendcampaign_launcher_interval;
 char  *sendcampaign_max_failures;
+
+double
+lookup_timeout(void)
+{
+	if (sendcampaign_lookup_timeout >= 0)
+		return sendcampaign_lookup_timeout;
+	return Max(LOOKUP_DELAYS * sendcampaign_lookup_delay, MIN_LOOKUP_TIMEOUT);
+}
 
 static bool
 check_api_url(char **newval, void **extra, GucSource source)
@@ -83,6 +100,28 @@ define_trouble(void)
 }
 
 static void
+define_lookups(void)
+{
+	DefineCustomRealVariable(
+		"sendcampaign.lookup_delay",
+		"Time from the end of request_timeout until a message in doubt is looked up.",
+		"By then its request has arrived at Twilio, or never will.", &sendcampaign_lookup_delay,
+		5.0, 0.0, 3600.0, PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomRealVariable(
+		"sendcampaign.lookup_timeout",
+		"Time for which a message in doubt is looked for in Twilio's list of messages.",
+		"It stays in doubt when the list has not shown it by then, nor a message that was sent after it."
+		"  -1: sixty times sendcampaign.lookup_delay.",
+		&sendcampaign_lookup_timeout, -1.0, -1.0, 86400.0, PGC_USERSET, GUC_UNIT_S, NULL, NULL,
+		NULL);
+	DefineCustomBoolVariable(
+		"sendcampaign.resend_lost",
+		"Whether a message is sent again when Twilio's list of messages shows that it was not taken.",
+		"When off, such a message stays in doubt, for a person to settle.",
+		&sendcampaign_resend_lost, true, PGC_USERSET, 0, NULL, NULL, NULL);
+}
+
+static void
 define_limits(void)
 {
 	DefineCustomIntVariable(
@@ -99,11 +138,6 @@ define_limits(void)
 	DefineCustomRealVariable(
 		"sendcampaign.connect_timeout", "Time after which an attempt to connect is given up.", NULL,
 		&sendcampaign_connect_timeout, 10.0, 0.1, 600.0, PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
-	DefineCustomRealVariable(
-		"sendcampaign.lookup_delay",
-		"How far Twilio's message list may lag behind an accepted request.",
-		"A message in doubt is looked up that long after its request can no longer be under way.",
-		&sendcampaign_lookup_delay, 5.0, 0.0, 3600.0, PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable(
 		"sendcampaign.launcher_interval", "Time between the launcher's rounds over all databases.",
 		"Effective with shared_preload_libraries only.", &sendcampaign_launcher_interval, 60, 1,
@@ -115,6 +149,7 @@ define_settings(void)
 {
 	define_addresses();
 	define_limits();
+	define_lookups();
 	define_trouble();
 	MarkGUCPrefixReserved("sendcampaign");
 }

@@ -14,17 +14,28 @@ extern char	 *sendcampaign_ca_file;
 extern char	 *sendcampaign_schema;
 extern int	  sendcampaign_max_concurrency;
 extern double sendcampaign_messages_per_second; /* segments, of one sender; 0: no limit */
-extern double sendcampaign_request_timeout;		/* s, as the two below */
+extern double sendcampaign_request_timeout;		/* s, as the three below */
 extern double sendcampaign_connect_timeout;
 extern double sendcampaign_lookup_delay;
+extern double sendcampaign_lookup_timeout;
+extern bool	  sendcampaign_resend_lost;
 extern int	  sendcampaign_max_attempts;
 extern int	  sendcampaign_launcher_interval; /* s */
 extern char	 *sendcampaign_max_failures;	  /* see failures.c */
+
+/* sendcampaign.lookup_timeout, or what goes for it where it is not set; in s. */
+extern double lookup_timeout(void);
 
 static inline int
 to_ms(double seconds)
 {
 	return (int) (seconds * 1000);
+}
+
+static inline int64
+to_us(double seconds)
+{
+	return (int64) (seconds * 1000000);
 }
 
 /* To be called once, when the library is loaded. */

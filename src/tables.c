@@ -17,6 +17,8 @@
 
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "check.h"
+#include "columns.h"
 #include "compat.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -98,12 +100,6 @@ tables_close(AppTables *tables)
 	free_plan(&tables->report_end);
 }
 
-static bool
-has_column(Oid table, const char *column)
-{
-	return get_attnum(table, column) > 0; /* no system column */
-}
-
 /* Has the role this privilege on the table, or on one of its columns? */
 static bool
 has_right(Oid table, Oid role, AclMode mode)
@@ -151,91 +147,10 @@ tables_check_rights(const AppTables *tables, Oid role, bool creates_job)
 	check_right(tables->list_users, role, ACL_UPDATE, "UPDATE");
 	check_right(tables->jobs, role, ACL_SELECT, "SELECT");
 	check_right(tables->jobs, role, ACL_UPDATE, "UPDATE");
+	tables_check_columns(tables);
+	tables_check_column_rights(tables, role);
 	if (creates_job)
 		check_right(tables->jobs, role, ACL_INSERT, "INSERT");
-}
-
-/* "base_url" for "baseUrl"; palloc'd. */
-static char *
-snake_case(const char *camel)
-{
-	StringInfoData snake;
-
-	initStringInfo(&snake);
-	for (; *camel; camel++)
-	{
-		if (*camel >= 'A' && *camel <= 'Z')
-			appendStringInfo(&snake, "_%c", *camel - 'A' + 'a');
-		else
-			appendStringInfoChar(&snake, *camel);
-	}
-	return snake.data;
-}
-
-/* The column of that name, or of its snake_case form; NULL for none. */
-static const char *
-column_for(Oid table, const char *key)
-{
-	char *snake = snake_case(key);
-
-	if (strcmp(key, "data") == 0)
-		return NULL;
-	return has_column(table, key) ? key : has_column(table, snake) ? snake : NULL;
-}
-
-/*
- * The text of one of the application's values: a column of that name, else a
- * key of data.
- */
-static char *
-value_expression(Oid table, const char *alias, const char *key)
-{
-	const char *column = column_for(table, key);
-
-	if (column)
-		return psprintf("%s.%s::pg_catalog.text", alias, quote_identifier(column));
-	if (has_column(table, "data"))
-		return psprintf("%s.data->>%s", alias, quote_literal_cstr(key));
-	return pstrdup("NULL::pg_catalog.text");
-}
-
-/* A JSON value as people read it: an array or an object is no text. */
-static char *
-json_text(const char *value)
-{
-	return psprintf("CASE WHEN pg_catalog.jsonb_typeof((%s)::jsonb) NOT IN ('array', 'object')"
-					" THEN (%s)::jsonb #>> '{}' END",
-					value, value);
-}
-
-/* As value_expression, for people to read. */
-static char *
-text_expression(Oid table, const char *alias, const char *key)
-{
-	const char *column = column_for(table, key);
-	Oid			type = column ? get_atttype(table, get_attnum(table, column)) : InvalidOid;
-
-	if (column == NULL)
-		return has_column(table, "data")
-				   ? json_text(psprintf("%s.data::jsonb->%s", alias, quote_literal_cstr(key)))
-				   : pstrdup("NULL::pg_catalog.text");
-	if (type == JSONOID || type == JSONBOID)
-		return json_text(psprintf("%s.%s", alias, quote_identifier(column)));
-	if (type_is_array(type) || type_is_rowtype(type))
-		return pstrdup("NULL::pg_catalog.text");
-	return value_expression(table, alias, key);
-}
-
-static char *
-table_name(Oid table)
-{
-	char *name = get_rel_name(table);
-	char *schema = name ? get_namespace_name(get_rel_namespace(table)) : NULL;
-
-	if (schema == NULL)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-						errmsg("a table of the application has been dropped")));
-	return quote_qualified_identifier(schema, name);
 }
 
 static void
@@ -302,26 +217,46 @@ check_code(const AppTables *tables)
 						errmsg("a table of the application has been dropped or renamed")));
 }
 
-/* Runs a statement that is used once; returns the number of rows. */
+/* Runs a statement that is used once, for so many rows; returns how many. */
 static uint64
-query(const AppTables *tables, const char *sql, int nargs, Oid *types, Datum *values)
+query(const AppTables *tables, const char *sql, int nargs, Oid *types, Datum *values, long limit)
 {
 	int result;
 
 	check_code(tables);
-	result = SPI_execute_with_args(sql, nargs, types, values, NULL, false, 0);
+	result = SPI_execute_with_args(sql, nargs, types, values, NULL, false, limit);
+
 	if (result < 0)
 		elog(ERROR, "could not execute: %s", SPI_result_code_string(result));
 	return SPI_processed;
 }
 
-static uint64
-query_by_id(const AppTables *tables, const char *sql, int64 id)
-{
-	Oid	  type = INT8OID;
-	Datum value = Int64GetDatum(id);
+static void fail_id_is_not_unique(Oid table, int64 id) pg_attribute_noreturn();
 
-	return query(tables, sql, 1, &type, &value);
+/* What is asked for by its id must be there once. */
+static void
+fail_id_is_not_unique(Oid table, int64 id)
+{
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_CARDINALITY_VIOLATION),
+		 errmsg("id %lld is in table \"%s\" more than once", (long long) id, table_title(table)),
+		 errdetail("Rows are told apart by their ids, so that nobody gets a message twice."),
+		 errhint(
+			 "Give each row an id of its own, and have a primary key or a unique index on \"id\" keep it so.")));
+}
+
+/* The row, or none, that has this id. */
+static bool
+query_by_id(const AppTables *tables, const char *sql, Oid table, int64 id)
+{
+	Oid	   type = INT8OID;
+	Datum  value = Int64GetDatum(id);
+	uint64 count = query(tables, sql, 1, &type, &value, 2);
+
+	if (count > 1)
+		fail_id_is_not_unique(table, id);
+	return count > 0;
 }
 
 void
@@ -371,31 +306,49 @@ prepare(const AppTables *tables, const char *sql, int nargs, Oid *types)
 }
 
 static uint64
-execute(const AppTables *tables, SPIPlanPtr plan, Datum *values, const char *nulls)
+execute(const AppTables *tables, SPIPlanPtr plan, Datum *values, const char *nulls, long limit)
 {
 	int result;
 
 	check_code(tables);
-	result = SPI_execute_plan(plan, values, nulls, false, 0);
+	result = SPI_execute_plan(plan, values, nulls, false, limit);
 
 	if (result < 0)
 		elog(ERROR, "could not execute: %s", SPI_result_code_string(result));
 	return SPI_processed;
 }
 
+static bool
+has_row(const AppTables *tables, Oid table, int64 id)
+{
+	return query_by_id(
+		tables,
+		psprintf("SELECT FROM %s t WHERE t.id OPERATOR(pg_catalog.=) $1", table_name(table)), table,
+		id);
+}
+
 bool
 tables_has_campaign(const AppTables *tables, int64 campaign_id)
 {
-	return query_by_id(tables,
-					   psprintf("SELECT FROM %s WHERE id = $1", table_name(tables->campaigns)),
-					   campaign_id) > 0;
+	return has_row(tables, tables->campaigns, campaign_id);
 }
 
 bool
 tables_has_job(const AppTables *tables, int64 job_id)
 {
-	return query_by_id(tables, psprintf("SELECT FROM %s WHERE id = $1", table_name(tables->jobs)),
-					   job_id) > 0;
+	return has_row(tables, tables->jobs, job_id);
+}
+
+static void
+append_columns(StringInfo columns, StringInfo values, List *names, const char *value)
+{
+	ListCell *cell;
+
+	foreach (cell, names)
+	{
+		appendStringInfo(columns, ", %s", quote_identifier(lfirst(cell)));
+		appendStringInfo(values, ", %s", value);
+	}
 }
 
 int64
@@ -406,27 +359,16 @@ tables_create_job(const AppTables *tables)
 
 	initStringInfo(&columns);
 	initStringInfo(&values);
-	appendStringInfoString(&columns, "progress");
-	appendStringInfoString(&values, "5");
 	if (has_column(tables->jobs, "data"))
-	{
-		appendStringInfoString(&columns, ", data");
-		appendStringInfoString(&values, ", '{}'");
-	}
-	if (has_column(tables->jobs, "created_at"))
-	{
-		appendStringInfoString(&columns, ", created_at");
-		appendStringInfoString(&values, ", pg_catalog.now()");
-	}
-	if (has_column(tables->jobs, "updated_at"))
-	{
-		appendStringInfoString(&columns, ", updated_at");
-		appendStringInfoString(&values, ", pg_catalog.now()");
-	}
+		append_columns(&columns, &values, list_make1("data"), "'{}'");
+	append_columns(&columns, &values, time_columns(tables->jobs, true), "pg_catalog.now()");
+	append_columns(&columns, &values, time_columns(tables->jobs, false), "pg_catalog.now()");
 	if (query(tables,
-			  psprintf("INSERT INTO %s (%s) VALUES (%s) RETURNING id::pg_catalog.int8",
+			  psprintf("INSERT INTO %s AS j (progress%s) VALUES (5%s)"
+					   " RETURNING j.id::pg_catalog.int8",
 					   table_name(tables->jobs), columns.data, values.data),
-			  0, NULL, NULL) != 1)
+			  0, NULL, NULL, 2) != 1 ||
+		spi_isnull(0, 1))
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("could not create a background job"),
 						errdetail("The INSERT on table \"%s\" was suppressed by a trigger or rule.",
@@ -434,86 +376,102 @@ tables_create_job(const AppTables *tables)
 	return spi_int64(0, 1);
 }
 
-/* ", updated_at = now()" where there is such a column and a right to it. */
-static const char *
-touch_clause(Oid table)
-{
-	AttrNumber column = get_attnum(table, "updated_at");
-
-	if (column == InvalidAttrNumber ||
-		(pg_class_aclcheck(table, GetUserId(), ACL_UPDATE) != ACLCHECK_OK &&
-		 pg_attribute_aclcheck(table, column, GetUserId(), ACL_UPDATE) != ACLCHECK_OK))
-		return "";
-	return ", updated_at = pg_catalog.now()";
-}
-
 void
 tables_reopen_job(const AppTables *tables, int64 job_id)
 {
 	(void) query_by_id(tables,
-					   psprintf("UPDATE %s SET error = NULL%s WHERE id = $1",
+					   psprintf("UPDATE %s j SET error = NULL%s"
+								" WHERE j.id OPERATOR(pg_catalog.=) $1",
 								table_name(tables->jobs), touch_clause(tables->jobs)),
-					   job_id);
+					   tables->jobs, job_id);
 }
 
 /*
  * Read-only for SPI, which then takes the active snapshot, as the cursors over
  * the list do: all of them must see the same.
  */
-uint64
+bool
 tables_read_campaign(const AppTables *tables, int64 campaign_id)
 {
 	Oid	  type = INT8OID;
 	Datum value = Int64GetDatum(campaign_id);
-	char *sql = psprintf("SELECT %s, %s, c.ac_list_id::pg_catalog.int8 FROM %s c WHERE c.id = $1",
+	char *sql = psprintf("SELECT %s, %s, c.ac_list_id::pg_catalog.int8 FROM %s c"
+						 " WHERE c.id OPERATOR(pg_catalog.=) $1",
 						 value_expression(tables->campaigns, "c", "message"),
 						 value_expression(tables->campaigns, "c", "baseUrl"),
 						 table_name(tables->campaigns));
 
 	check_code(tables);
-	spi_check(SPI_execute_with_args(sql, 1, &type, &value, NULL, true, 0), SPI_OK_SELECT,
+	spi_check(SPI_execute_with_args(sql, 1, &type, &value, NULL, true, 2), SPI_OK_SELECT,
 			  "could not read the campaign");
-	return SPI_processed;
+	if (SPI_processed > 1)
+		fail_id_is_not_unique(tables->campaigns, campaign_id);
+	return SPI_processed > 0;
 }
 
 /* Credentials come as values in a result, and are in no statement's text. */
-void
-tables_read_group(AppTables *tables, int64 campaign_id, int64 list_id)
+#define READ_GROUP                                                                                  \
+	"SELECT c.id IS NOT NULL, %s, l.id IS NOT NULL, %s, g.id, g.deleted,"                           \
+	" g.c OPERATOR(pg_catalog.->>) 'twilioAccountSid'::pg_catalog.text,"                            \
+	" g.c OPERATOR(pg_catalog.->>) 'twilioAuthToken'::pg_catalog.text,"                             \
+	" g.c OPERATOR(pg_catalog.->>) 'twilioApiKeySid'::pg_catalog.text,"                             \
+	" g.c OPERATOR(pg_catalog.->>) 'twilioApiKeySecret'::pg_catalog.text,"                          \
+	" CASE WHEN pg_catalog.jsonb_typeof(pg_catalog.jsonb_extract_path(g.c, 'twilioFromSmsNumber'))" \
+	"  OPERATOR(pg_catalog.=) 'array' THEN ARRAY(SELECT e.n FROM"                                   \
+	"   pg_catalog.jsonb_array_elements_text("                                                      \
+	"    pg_catalog.jsonb_extract_path(g.c, 'twilioFromSmsNumber')) e(n) LIMIT %d)"                 \
+	"  ELSE ARRAY[g.c OPERATOR(pg_catalog.->>) 'twilioFromSmsNumber'::pg_catalog.text] END,"        \
+	" g.c OPERATOR(pg_catalog.->>) 'twilioMessagingServiceSid'::pg_catalog.text,"                   \
+	" g.c OPERATOR(pg_catalog.->>) 'twilioMessagesPerSecond'::pg_catalog.text,"                     \
+	" coalesce(pg_catalog.jsonb_extract_path_text(g.c, 'quietHours', 'from'),"                      \
+	"  CASE WHEN pg_catalog.jsonb_typeof(pg_catalog.jsonb_extract_path(g.c, 'quietHours'))"         \
+	"   OPERATOR(pg_catalog.<>) 'null' THEN g.c OPERATOR(pg_catalog.->>)"                           \
+	"   'quietHours'::pg_catalog.text END),"                                                        \
+	" pg_catalog.jsonb_extract_path_text(g.c, 'quietHours', 'to'),"                                 \
+	" g.c OPERATOR(pg_catalog.->>) 'timeZone'::pg_catalog.text,"                                    \
+	" (%s)::pg_catalog.timestamptz"                                                                 \
+	" FROM (SELECT) one"                                                                            \
+	" LEFT JOIN %s c ON c.id OPERATOR(pg_catalog.=) $1"                                             \
+	" LEFT JOIN %s l ON l.id OPERATOR(pg_catalog.=) $2"                                             \
+	" LEFT JOIN (SELECT t.id::pg_catalog.int8 AS id, t.id AS own_id, %s AS deleted, %s AS c"        \
+	"  FROM %s t) g ON g.own_id OPERATOR(pg_catalog.=) l.group_id"
+
+static SPIPlanPtr
+group_plan(AppTables *tables)
 {
-	Datum values[] = {Int64GetDatum(campaign_id), Int64GetDatum(list_id)};
-	Oid	  types[] = {INT8OID, INT8OID};
+	Oid types[] = {INT8OID, INT8OID};
 
 	if (tables->read_group == NULL)
 		tables->read_group = prepare(
 			tables,
-			psprintf(
-				"SELECT c.id IS NOT NULL, l.id IS NOT NULL, g.id::pg_catalog.int8,"
-				" g.configuration->>'twilioAccountSid',"
-				" g.configuration->>'twilioAuthToken',"
-				" g.configuration->>'twilioApiKeySid',"
-				" g.configuration->>'twilioApiKeySecret',"
-				" CASE pg_catalog.jsonb_typeof(g.configuration::jsonb->'twilioFromSmsNumber')"
-				" WHEN 'array' THEN ARRAY(SELECT pg_catalog.jsonb_array_elements_text("
-				"  g.configuration::jsonb->'twilioFromSmsNumber'))"
-				" ELSE ARRAY[g.configuration->>'twilioFromSmsNumber'] END,"
-				" g.configuration->>'twilioMessagingServiceSid',"
-				" g.configuration->>'twilioMessagesPerSecond',"
-				" coalesce(g.configuration->'quietHours'->>'from',"
-				" CASE WHEN pg_catalog.jsonb_typeof(g.configuration::jsonb->'quietHours') <> 'null'"
-				"  THEN g.configuration->>'quietHours' END),"
-				" g.configuration->'quietHours'->>'to',"
-				" g.configuration->>'timeZone',"
-				" (%s)::pg_catalog.timestamptz"
-				" FROM (SELECT) one"
-				" LEFT JOIN %s c ON c.id = $1"
-				" LEFT JOIN %s l ON l.id = $2"
-				" LEFT JOIN %s g ON g.id = l.group_id",
-				value_expression(tables->campaigns, "c", "sendUntil"),
-				table_name(tables->campaigns), table_name(tables->lists),
-				table_name(tables->groups)),
+			psprintf(READ_GROUP, deleted_expression(tables->campaigns, "c"),
+					 deleted_expression(tables->lists, "l"), MAX_SENDERS + 1,
+					 value_expression(tables->campaigns, "c", "sendUntil"),
+					 table_name(tables->campaigns), table_name(tables->lists),
+					 deleted_expression(tables->groups, "t"),
+					 configuration_expression(tables->groups, "t"), table_name(tables->groups)),
 			2, types);
-	if (execute(tables, tables->read_group, values, NULL) != 1)
-		elog(ERROR, "more than one list or group with one id");
+	return tables->read_group;
+}
+
+/* Which of the three tables has two rows where one was expected? */
+static void
+fail_more_than_one(const AppTables *tables, int64 campaign_id, int64 list_id)
+{
+	int64 group_id = spi_int64(0, 5);
+
+	(void) has_row(tables, tables->campaigns, campaign_id);
+	(void) has_row(tables, tables->lists, list_id);
+	fail_id_is_not_unique(tables->groups, group_id);
+}
+
+void
+tables_read_group(AppTables *tables, int64 campaign_id, int64 list_id)
+{
+	Datum values[] = {Int64GetDatum(campaign_id), Int64GetDatum(list_id)};
+
+	if (execute(tables, group_plan(tables), values, NULL, 2) != 1)
+		fail_more_than_one(tables, campaign_id, list_id);
 }
 
 Portal
@@ -523,11 +481,12 @@ tables_open_list(const AppTables *tables, int64 list_id)
 	Datum value = Int64GetDatum(list_id);
 
 	check_code(tables);
-	return SPI_cursor_open_with_args(NULL,
-									 psprintf("SELECT u.id::pg_catalog.int8 FROM %s u"
-											  " WHERE u.ac_list_id = $1 ORDER BY u.id",
-											  table_name(tables->list_users)),
-									 1, &type, &value, NULL, true, CURSOR_OPT_NO_SCROLL);
+	return SPI_cursor_open_with_args(
+		NULL,
+		psprintf("SELECT u.id::pg_catalog.int8 FROM %s u"
+				 " WHERE u.ac_list_id OPERATOR(pg_catalog.=) $1 ORDER BY u.id",
+				 table_name(tables->list_users)),
+		1, &type, &value, NULL, true, CURSOR_OPT_NO_SCROLL);
 }
 
 Portal
@@ -537,12 +496,19 @@ tables_open_phones(const AppTables *tables, int64 list_id)
 	Datum value = Int64GetDatum(list_id);
 
 	check_code(tables);
-	return SPI_cursor_open_with_args(NULL,
-									 psprintf("SELECT u.id::pg_catalog.int8, %s FROM %s u"
-											  " WHERE u.ac_list_id OPERATOR(pg_catalog.=) $1",
-											  value_expression(tables->list_users, "u", "sms"),
-											  table_name(tables->list_users)),
-									 1, &type, &value, NULL, true, CURSOR_OPT_NO_SCROLL);
+	return SPI_cursor_open_with_args(
+		NULL,
+		psprintf("SELECT u.id::pg_catalog.int8, %s FROM %s u"
+				 " WHERE u.ac_list_id OPERATOR(pg_catalog.=) $1 AND NOT %s",
+				 beginning_of(value_expression(tables->list_users, "u", "sms"), MAX_PHONE),
+				 table_name(tables->list_users), deleted_expression(tables->list_users, "u")),
+		1, &type, &value, NULL, true, CURSOR_OPT_NO_SCROLL);
+}
+
+void
+tables_fail_twice(const AppTables *tables, int64 list_user_id)
+{
+	fail_id_is_not_unique(tables->list_users, list_user_id);
 }
 
 void
@@ -562,141 +528,210 @@ values_expression(const AppTables *tables)
 	initStringInfo(&values);
 	appendStringInfoString(&values, "ARRAY[");
 	foreach (cell, tables->keys)
-		appendStringInfo(&values, "%s%s", cell == list_head(tables->keys) ? "" : ", ",
-						 text_expression(tables->list_users, "u", lfirst(cell)));
+		appendStringInfo(
+			&values, "%s%s", cell == list_head(tables->keys) ? "" : ", ",
+			beginning_of(text_expression(tables->list_users, "u", lfirst(cell)), MAX_VALUE));
 	appendStringInfoString(&values, "]::pg_catalog.text[]");
 	return values.data;
 }
 
-uint64
-tables_read_recipients(AppTables *tables, Datum ids, int64 list_id)
+static SPIPlanPtr
+recipients_plan(AppTables *tables)
 {
-	Datum values[] = {ids, Int64GetDatum(list_id)};
 	Oid	  types[] = {INT8ARRAYOID, INT8OID};
+	char *name = table_name(tables->list_users);
 
 	if (tables->read_recipients == NULL)
 		tables->read_recipients = prepare(
 			tables,
-			psprintf("SELECT r.id, u.id IS NOT NULL,"
-					 " coalesce(u.ac_list_id = $2, false), %s, %s, %s"
+			psprintf("SELECT r.n, r.id, u.id IS NOT NULL,"
+					 " CASE WHEN u.id IS NULL THEN EXISTS (SELECT FROM %s o"
+					 "  WHERE o.id OPERATOR(pg_catalog.=) r.id) ELSE true END, %s, %s, %s, %s"
 					 " FROM pg_catalog.unnest($1) WITH ORDINALITY r(id, n)"
-					 " LEFT JOIN %s u ON u.id = r.id ORDER BY r.n",
-					 value_expression(tables->list_users, "u", "sms"),
-					 value_expression(tables->list_users, "u", "timeZone"),
-					 values_expression(tables), table_name(tables->list_users)),
+					 " LEFT JOIN %s u ON u.id OPERATOR(pg_catalog.=) r.id AND %s ORDER BY r.n",
+					 name, deleted_expression(tables->list_users, "u"),
+					 beginning_of(value_expression(tables->list_users, "u", "sms"), MAX_PHONE),
+					 beginning_of(value_expression(tables->list_users, "u", "timeZone"), MAX_PHONE),
+					 values_expression(tables), name,
+					 in_list_condition(tables->list_users, "u", 2)),
 			2, types);
-	return execute(tables, tables->read_recipients, values, NULL);
-}
-
-/*
- * sentCount as a key of data: other keys stay, and as the row's newest
- * version is updated, so do changes that others make at the same time.  A
- * missing count is 0, and so is one that is no number.
- */
-static char *
-count_in_data(Oid table)
-{
-	bool is_json = get_atttype(table, get_attnum(table, "data")) == JSONOID;
-
-	return psprintf(
-		"data = CASE pg_catalog.jsonb_typeof(coalesce(data::jsonb, '{}'))"
-		" WHEN 'object' THEN coalesce(data::jsonb, '{}') || pg_catalog.jsonb_build_object('sentCount',"
-		"  CASE WHEN pg_catalog.jsonb_typeof(data::jsonb->'sentCount') = 'number'"
-		"    OR data->>'sentCount' ~ '^-?[0-9]{1,99}$'"
-		"  THEN (data->>'sentCount')::pg_catalog.numeric ELSE 0 END + 1)"
-		" WHEN 'null' THEN pg_catalog.jsonb_build_object('sentCount', 1)"
-		" ELSE data::jsonb END%s",
-		is_json ? "::pg_catalog.json" : "");
-}
-
-static char *
-count_clause(Oid table)
-{
-	const char *column = has_column(table, "sentCount")	   ? "sentCount"
-						 : has_column(table, "sent_count") ? "sent_count"
-														   : NULL;
-
-	if (column)
-		return psprintf("%s = coalesce(%s, 0) OPERATOR(pg_catalog.+) 1", quote_identifier(column),
-						quote_identifier(column));
-	if (has_column(table, "data"))
-		return count_in_data(table);
-	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
-					errmsg("table \"%s\" has neither a column \"sentCount\" nor a column \"data\"",
-						   get_rel_name(table))));
+	return tables->read_recipients;
 }
 
 void
-tables_count_sent(AppTables *tables, Datum ids)
+tables_read_recipients(AppTables *tables, Datum ids, int count, int64 list_id)
 {
-	Oid type = INT8ARRAYOID;
+	Datum  values[] = {ids, Int64GetDatum(list_id)};
+	uint64 rows = execute(tables, recipients_plan(tables), values, NULL, count + 1);
+
+	for (uint64 i = 0; i < rows; i++)
+	{
+		if (spi_int64(i, 1) != i + 1)
+			tables_fail_twice(tables, spi_int64(i, 2));
+	}
+	if (rows != count)
+		elog(ERROR, "%d list users were asked for and " UINT64_FORMAT " found", count, rows);
+}
+
+static SPIPlanPtr
+count_plan(AppTables *tables)
+{
+	Oid types[] = {INT8ARRAYOID, INT8OID};
 
 	if (tables->count_sent == NULL)
 		tables->count_sent = prepare(
 			tables,
-			psprintf("UPDATE %s SET %s%s WHERE id = ANY ($1)", table_name(tables->list_users),
-					 count_clause(tables->list_users), touch_clause(tables->list_users)),
-			1, &type);
-	(void) execute(tables, tables->count_sent, &ids, NULL);
+			psprintf("UPDATE %s u SET %s%s WHERE u.id OPERATOR(pg_catalog.=) ANY ($1) AND %s"
+					 " RETURNING u.id::pg_catalog.int8",
+					 table_name(tables->list_users), count_clause(tables->list_users),
+					 touch_clause(tables->list_users),
+					 same_user_condition(tables->list_users, "u", 2)),
+			2, types);
+	return tables->count_sent;
 }
 
-uint64
-tables_lock_recipients(AppTables *tables, Datum ids)
+static int
+compare_ids(const void *a, const void *b)
 {
-	Oid	  type = INT8ARRAYOID;
+	int64 x = DatumGetInt64(*(const Datum *) a);
+	int64 y = DatumGetInt64(*(const Datum *) b);
+
+	return x < y ? -1 : x > y;
+}
+
+/* The ids in SPI_tuptable, sorted; throws where one is there twice. */
+static Datum *
+sorted_ids(const AppTables *tables, int count)
+{
+	Datum *ids = palloc(Max(count, 1) * sizeof(Datum));
+
+	for (int i = 0; i < count; i++)
+		ids[i] = Int64GetDatum(spi_int64(i, 1));
+	qsort(ids, count, sizeof(Datum), compare_ids);
+	for (int i = 1; i < count; i++)
+	{
+		if (compare_ids(&ids[i], &ids[i - 1]) == 0)
+			tables_fail_twice(tables, DatumGetInt64(ids[i]));
+	}
+	return ids;
+}
+
+/* Those of the ids that are still list users of the list, as far as we see. */
+static Datum
+find_recipients(const AppTables *tables, Datum ids, int count, int64 list_id)
+{
+	Oid	   types[] = {INT8ARRAYOID, INT8OID};
+	Datum  values[] = {ids, Int64GetDatum(list_id)};
+	Datum *found;
+	uint64 rows;
+	int	   level = NewGUCNestLevel();
+
+	plan_by_index();
+	rows = query(tables,
+				 psprintf("SELECT r.id FROM pg_catalog.unnest($1) r(id) WHERE EXISTS"
+						  " (SELECT FROM %s u WHERE u.id OPERATOR(pg_catalog.=) r.id AND %s)",
+						  table_name(tables->list_users),
+						  same_user_condition(tables->list_users, "u", 2)),
+				 2, types, values, count);
+	AtEOXact_GUC(true, level);
+	found = sorted_ids(tables, (int) rows);
+	return rows > 0 ? make_array(found, NULL, (int) rows, INT8OID) : (Datum) 0;
+}
+
+Datum
+tables_count_sent(AppTables *tables, Datum *ids, int count, int64 list_id)
+{
+	Datum  values[] = {make_array(ids, NULL, count, INT8OID), Int64GetDatum(list_id)};
+	int	   counted = (int) execute(tables, count_plan(tables), values, NULL, count + 1);
+	Datum *found = sorted_ids(tables, counted);
+	Datum *left = palloc(count * sizeof(Datum));
+	int	   num_left = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (bsearch(&ids[i], found, counted, sizeof(Datum), compare_ids) == NULL)
+			left[num_left++] = ids[i];
+	}
+	if (num_left == 0)
+		return (Datum) 0;
+	return find_recipients(tables, make_array(left, NULL, num_left, INT8OID), num_left, list_id);
+}
+
+static SPIPlanPtr
+lock_plan(AppTables *tables)
+{
+	Oid	  types[] = {INT8ARRAYOID, INT8OID};
 	char *name = table_name(tables->list_users);
+	char *condition = same_user_condition(tables->list_users, "u", 2);
 
 	if (tables->lock_recipients == NULL)
 		tables->lock_recipients = prepare(
 			tables,
-			psprintf("WITH got AS (SELECT id FROM %s WHERE id = ANY ($1)"
-					 " FOR NO KEY UPDATE SKIP LOCKED)"
-					 " SELECT u.id::pg_catalog.int8, u.id IN (SELECT id FROM got)"
-					 " FROM %s u WHERE u.id = ANY ($1)",
-					 name, name),
-			1, &type);
-	return execute(tables, tables->lock_recipients, &ids, NULL);
+			psprintf("WITH got AS MATERIALIZED (SELECT u.id FROM %s u"
+					 "  WHERE u.id OPERATOR(pg_catalog.=) ANY ($1) AND %s"
+					 "  FOR NO KEY UPDATE SKIP LOCKED)"
+					 " SELECT r.id FROM pg_catalog.unnest($1) r(id)"
+					 " WHERE (r.id OPERATOR(pg_catalog.=) ANY (SELECT got.id FROM got)) IS NOT TRUE"
+					 " AND EXISTS (SELECT FROM %s u WHERE u.id OPERATOR(pg_catalog.=) r.id AND %s)",
+					 name, condition, name, condition),
+			2, types);
+	return tables->lock_recipients;
+}
+
+int
+tables_lock_recipients(AppTables *tables, Datum ids, int count, int64 list_id)
+{
+	Datum values[] = {ids, Int64GetDatum(list_id)};
+
+	return (int) execute(tables, lock_plan(tables), values, NULL, count);
 }
 
 void
-tables_lock_all(const AppTables *tables, Datum ids)
+tables_lock_all(const AppTables *tables, Datum ids, int64 list_id)
 {
-	Oid type = INT8ARRAYOID;
+	Oid	  types[] = {INT8ARRAYOID, INT8OID};
+	Datum values[] = {ids, Int64GetDatum(list_id)};
 
 	(void) query(tables,
-				 psprintf("SELECT FROM %s WHERE id = ANY ($1) FOR NO KEY UPDATE NOWAIT",
-						  table_name(tables->list_users)),
-				 1, &type, &ids);
+				 psprintf("SELECT FROM %s u WHERE u.id OPERATOR(pg_catalog.=) ANY ($1) AND %s"
+						  " FOR NO KEY UPDATE NOWAIT",
+						  table_name(tables->list_users),
+						  same_user_condition(tables->list_users, "u", 2)),
+				 2, types, values, 0);
 }
 
-/* Counts go into the job's data, beside what the application keeps there. */
-static char *
-data_clause(Oid table)
+/* An UPDATE of the job must not have changed another row as well. */
+static uint64
+update_job(const AppTables *tables, SPIPlanPtr plan, Datum *values, const char *nulls)
 {
-	bool is_json;
+	uint64 count = execute(tables, plan, values, nulls, 2);
 
-	if (!has_column(table, "data"))
-		return pstrdup("");
-	is_json = get_atttype(table, get_attnum(table, "data")) == JSONOID;
-	return psprintf(", data = (CASE pg_catalog.jsonb_typeof(data::jsonb)"
-					" WHEN 'object' THEN data::jsonb OPERATOR(pg_catalog.-) 'nextAt'::pg_catalog.text"
-					" ELSE '{}' END || $3)%s",
-					is_json ? "::pg_catalog.json" : "");
+	if (count > 1)
+		fail_id_is_not_unique(tables->jobs, DatumGetInt64(values[0]));
+	return count;
+}
+
+static SPIPlanPtr
+progress_plan(AppTables *tables)
+{
+	Oid types[] = {INT8OID, INT4OID, JSONBOID};
+
+	if (tables->report_progress == NULL)
+		tables->report_progress = prepare(
+			tables,
+			psprintf("UPDATE %s j SET progress = $2%s%s WHERE j.id OPERATOR(pg_catalog.=) $1",
+					 table_name(tables->jobs), data_clause(tables->jobs, 3),
+					 touch_clause(tables->jobs)),
+			3, types);
+	return tables->report_progress;
 }
 
 void
 tables_report_progress(AppTables *tables, int64 job_id, int progress, Datum counts)
 {
 	Datum values[] = {Int64GetDatum(job_id), Int32GetDatum(progress), counts};
-	Oid	  types[] = {INT8OID, INT4OID, JSONBOID};
 
-	if (tables->report_progress == NULL)
-		tables->report_progress = prepare(
-			tables,
-			psprintf("UPDATE %s SET progress = $2%s%s WHERE id = $1", table_name(tables->jobs),
-					 data_clause(tables->jobs), touch_clause(tables->jobs)),
-			3, types);
-	(void) execute(tables, tables->report_progress, values, NULL);
+	(void) update_job(tables, progress_plan(tables), values, NULL);
 }
 
 void
@@ -707,11 +742,30 @@ tables_report_if_free(const AppTables *tables, int64 job_id, Datum counts)
 	char *name = table_name(tables->jobs);
 
 	if (has_column(tables->jobs, "data"))
-		(void) query(tables, psprintf("UPDATE %s SET %s%s WHERE id OPERATOR(pg_catalog.=)"
-							  " (SELECT j.id FROM %s j WHERE j.id OPERATOR(pg_catalog.=) $1"
+		(void) query(tables,
+					 psprintf("UPDATE %s j SET %s%s WHERE j.id OPERATOR(pg_catalog.=)"
+							  " (SELECT o.id FROM %s o WHERE o.id OPERATOR(pg_catalog.=) $1"
 							  "  FOR NO KEY UPDATE SKIP LOCKED)",
-							  name, data_clause(tables->jobs) + strlen(", "), touch_clause(tables->jobs), name),
-					 3, types, values);
+							  name, data_clause(tables->jobs, 3) + strlen(", "),
+							  touch_clause(tables->jobs), name),
+					 3, types, values, 2);
+}
+
+static SPIPlanPtr
+end_plan(AppTables *tables)
+{
+	Oid types[] = {INT8OID, INT4OID, JSONBOID, TEXTOID};
+
+	if (tables->report_end == NULL)
+		tables->report_end = prepare(
+			tables,
+			psprintf("UPDATE %s j SET progress ="
+					 " CASE WHEN $2 OPERATOR(pg_catalog.<) 0 THEN j.progress ELSE $2 END,"
+					 " error = $4%s%s WHERE j.id OPERATOR(pg_catalog.=) $1",
+					 table_name(tables->jobs), data_clause(tables->jobs, 3),
+					 touch_clause(tables->jobs)),
+			4, types);
+	return tables->report_end;
 }
 
 uint64
@@ -719,15 +773,17 @@ tables_report_end(AppTables *tables, int64 job_id, int progress, Datum counts, c
 {
 	Datum values[] = {Int64GetDatum(job_id), Int32GetDatum(progress), counts,
 					  error ? CStringGetTextDatum(error) : (Datum) 0};
-	Oid	  types[] = {INT8OID, INT4OID, JSONBOID, TEXTOID};
 
-	if (tables->report_end == NULL)
-		tables->report_end = prepare(
-			tables,
-			psprintf("UPDATE %s SET progress = CASE WHEN $2 < 0 THEN progress ELSE $2 END,"
-					 " error = $4%s%s WHERE id = $1",
-					 table_name(tables->jobs), data_clause(tables->jobs),
-					 touch_clause(tables->jobs)),
-			4, types);
-	return execute(tables, tables->report_end, values, error ? "    " : "   n");
+	return update_job(tables, end_plan(tables), values, error ? "    " : "   n");
+}
+
+void
+tables_plan(AppTables *tables)
+{
+	(void) group_plan(tables);
+	(void) recipients_plan(tables);
+	(void) count_plan(tables);
+	(void) lock_plan(tables);
+	(void) progress_plan(tables);
+	(void) end_plan(tables);
 }

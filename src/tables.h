@@ -13,6 +13,15 @@
 #include "executor/spi.h"
 
 /*
+ * Nothing that a row says is read beyond so many characters, and one: a value
+ * of hundreds of megabytes is as wrong as a longer one than these, and no
+ * batch of such rows may take all memory.  Twilio takes texts of 1600.
+ */
+#define MAX_PHONE 100
+#define MAX_VALUE 1600
+#define MAX_TEXT  16000
+
+/*
  * The tables of one schema with their plans, each prepared at first use.
  * Lives in the memory context it was opened in; the plans live until
  * tables_close.
@@ -38,7 +47,7 @@ typedef struct AppTables
 extern AppTables *tables_open(const char *schema);
 extern void		  tables_close(AppTables *tables);
 
-/* Throws with a hint where this role lacks a right that sending needs. */
+/* Throws with a hint where sending needs what this role, or the tables, lack. */
 extern void tables_check_rights(const AppTables *tables, Oid role, bool creates_job);
 
 /* Throws where one of the tables leads to code that the role has no reason to trust. */
@@ -64,17 +73,26 @@ extern int64 tables_create_job(const AppTables *tables);
 /* Clears what an earlier attempt left in the job. */
 extern void tables_reopen_job(const AppTables *tables, int64 job_id);
 
-/* One row: message text, base URL text, list id bigint; none if it is gone. */
-extern uint64 tables_read_campaign(const AppTables *tables, int64 campaign_id);
+/* Message text, base URL text, list id bigint; false where it is gone. */
+extern bool tables_read_campaign(const AppTables *tables, int64 campaign_id);
 
 /* One row; group.c has its columns. */
 extern void tables_read_group(AppTables *tables, int64 campaign_id, int64 list_id);
 
-/* A portal over the ids (bigint) of a list's users, in their order. */
+/* Of a group with more senders, only so many and one are read. */
+#define MAX_SENDERS 1000
+
+/*
+ * A portal over the ids (bigint) of a list's users, in their order; an id may
+ * be there twice, or be null.
+ */
 extern Portal tables_open_list(const AppTables *tables, int64 list_id);
 
 /* A portal over their ids and phones (text, as they are), in any order. */
 extern Portal tables_open_phones(const AppTables *tables, int64 list_id);
+
+/* Throws: the table has two list users with this id. */
+extern void tables_fail_twice(const AppTables *tables, int64 list_user_id) pg_attribute_noreturn();
 
 /*
  * The keys (char *) of list users whose values tables_read_recipients is to
@@ -83,22 +101,36 @@ extern Portal tables_open_phones(const AppTables *tables, int64 list_id);
 extern void tables_want_keys(AppTables *tables, List *keys);
 
 /*
- * A row for each of the ids, in their order: id bigint, exists bool, in the
- * list bool, phone text, time zone text, and the values of the keys, text[].
+ * Plans all that a run uses, so that what is wrong with the tables is found
+ * before anything is sent.
  */
-extern uint64 tables_read_recipients(AppTables *tables, Datum ids, int64 list_id);
-
-/* Adds one to sentCount of each of these list users. */
-extern void tables_count_sent(AppTables *tables, Datum ids);
+extern void tables_plan(AppTables *tables);
 
 /*
- * Locks those of the list users that nobody else has locked; a row for each
- * that exists: id bigint, locked bool.
+ * A row for each of so many ids (bigint[]), in their order: its place bigint,
+ * id bigint, in the list bool, exists bool, deleted bool, phone text, time
+ * zone text, and the values of the keys, text[].  Throws where the list has
+ * one of them twice.
  */
-extern uint64 tables_lock_recipients(AppTables *tables, Datum ids);
+extern void tables_read_recipients(AppTables *tables, Datum ids, int count, int64 list_id);
+
+/*
+ * Adds one to sentCount of each of these users of the list, or who were so
+ * when they were read.  Returns those
+ * (bigint[]) whose row is there and was left as it is, by a trigger, a rule or
+ * a policy; 0 for none.  Throws where the list has one of them twice.
+ */
+extern Datum tables_count_sent(AppTables *tables, Datum *ids, int count, int64 list_id);
+
+/*
+ * Locks those of so many users of the list (bigint[]) that nobody else has
+ * locked, and returns how many it could not: their ids, bigint, are in
+ * SPI_tuptable.
+ */
+extern int tables_lock_recipients(AppTables *tables, Datum ids, int count, int64 list_id);
 
 /* Locks all of them that may be updated; throws where one is locked. */
-extern void tables_lock_all(const AppTables *tables, Datum ids);
+extern void tables_lock_all(const AppTables *tables, Datum ids, int64 list_id);
 
 /* Merges counts (a jsonb object) into the job's data and sets its progress. */
 extern void tables_report_progress(AppTables *tables, int64 job_id, int progress, Datum counts);

@@ -31,14 +31,19 @@
 #include "send.h"
 #include "settings.h"
 #include "start.h"
+#include "storage/proc.h"
 #include "tick.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/rls.h"
 #include "utils/snapmgr.h"
 
 /* At most so many claims of one run in one transaction. */
 #define CLAIMS_AT_ONCE 4
+
+/* What a lock is waited for. */
+#define LOCK_TIMEOUT_MS 100
 
 /* Transactions that failed in a row, until the worker gives up. */
 #define MAX_FAILURES 20
@@ -64,7 +69,7 @@ settle_settings(void)
 		{"exit_on_error", "off"},
 		{"statement_timeout", "0"},
 		{"idle_in_transaction_session_timeout", "0"},
-		{"lock_timeout", "100ms"},
+		{"lock_timeout", CppAsString2(LOCK_TIMEOUT_MS)},
 		{"row_security", "on"},
 		{"jit", "off"},
 #if PG_VERSION_NUM >= 170000
@@ -74,6 +79,14 @@ settle_settings(void)
 
 	for (int i = 0; i < lengthof(settings); i++)
 		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_SESSION);
+}
+
+/* Has a trigger changed one that the next run would suffer from? */
+static void
+settle_after_triggers(void)
+{
+	if (ExitOnAnyError || LockTimeout != LOCK_TIMEOUT_MS || !row_security)
+		settle_settings();
 }
 
 void
@@ -124,8 +137,9 @@ claim_for(Run *run)
 	run->claiming.failures = 0;
 }
 
+/* Of one run only, where one is given. */
 static bool
-claim_all(bool careful)
+claim_all(const Run *only, bool careful)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	dlist_iter	iter;
@@ -136,6 +150,9 @@ claim_all(bool careful)
 		Run *run = dlist_container(Run, node, iter.cur);
 
 		run->group_is_new = false;
+		if (only && run != only)
+			continue;
+		settle_after_triggers();
 		for (int i = 0; i < CLAIMS_AT_ONCE && wants_claim(run, now); i++)
 		{
 			if (!careful)
@@ -160,6 +177,7 @@ forget_attempt(Run *run)
 	unstore_history(run);
 	run->notice = NULL;
 	run->announcement = NULL;
+	run->trouble_cleared = false;
 	run->finished = false;
 	run->asleep = false;
 	run->unrecordable = false;
@@ -260,9 +278,9 @@ fail_unrecordable(Run *run)
 	run->unrecordable = guarded(fail_carefully, run, &run->recording);
 }
 
-/* True where a run has ended. */
+/* True where a run has ended.  Of one run only, where one is given. */
 static bool
-record_all(bool careful)
+record_all(const Run *only, bool careful)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	dlist_iter	iter;
@@ -272,8 +290,10 @@ record_all(bool careful)
 	{
 		Run *run = dlist_container(Run, node, iter.cur);
 
-		if ((run->recording.until > now && !worker.leaving) || run->forgotten || run->unrecordable)
+		if ((run->recording.until > now && !worker.leaving) || run->forgotten ||
+			run->unrecordable || (only && run != only))
 			continue;
+		settle_after_triggers();
 		if (!careful)
 			record_and_end(run);
 		else if (!guarded(record_and_end_carefully, run, &run->recording))
@@ -321,9 +341,12 @@ is_extension_there(void)
 	return OidIsValid(now) && now == extension;
 }
 
-/* All that the database has to do now, as one transaction. */
+/*
+ * All that the database has to do now, as one transaction; or what there is to
+ * do for one run.
+ */
 static void
-tick(bool careful)
+tick(Run *only, bool careful)
 {
 	TimestampTz next_look = last_look;
 	bool		claimed;
@@ -342,16 +365,18 @@ tick(bool careful)
 		commit_transaction();
 		return;
 	}
+	if (careful)
+		fire_deferred_triggers();
 	follow_name();
 	if (!worker.has_ticked)
 		pause_strangers();
-	if (!worker.leaving && sendcampaign_enabled && adopt_runs() > 0)
+	if (only == NULL && !worker.leaving && sendcampaign_enabled && adopt_runs() > 0)
 		next_look = 0; /* there may be more, and outcomes to be recorded */
 	follow_orders();
-	claimed = claim_all(careful);
+	claimed = claim_all(only, careful);
 	/* a new run's first message does not wait for the outcomes of others */
 	if (next_look != 0)
-		ended = record_all(careful);
+		ended = record_all(only, careful);
 	follow_orders(); /* we may have waited for a caller's lock */
 	last_look = next_look;
 	choose_durability(claimed, ended);
@@ -370,9 +395,8 @@ has_to_put_away(Run *run)
 
 		for (int i = 0; i < claim->num_messages; i++)
 		{
-			MessageState state = claim->messages[i].state;
-
-			if (state == MESSAGE_READY || state == MESSAGE_WAITING || state == MESSAGE_LOCKED)
+			if (message_is_unsent(&claim->messages[i]) ||
+				claim->messages[i].state == MESSAGE_LOCKED)
 				return true;
 		}
 	}
@@ -395,7 +419,8 @@ is_through(Run *run)
 	if (run->superseded)
 		return true;
 	if (run->stop_durable)
-		return run->open == 0 || run->account == NULL || run->history || run->not_answered;
+		return run->open == 0 || run->account == NULL || run->history || run->not_answered ||
+			   only_later_messages_are_waited_for(run);
 	if (run->paused)
 		return run->stop_reason == NULL && !has_to_put_away(run);
 	return !sendcampaign_enabled && run->open == 0 && (run->stop_reason == NULL || run->cancelled);
@@ -416,6 +441,8 @@ after_commit(void)
 		if (run->announcement)
 			announce_later(run->announcement);
 		run->announcement = NULL;
+		run->troubled &= !run->trouble_cleared;
+		run->trouble_cleared = false;
 		keep_claims(run);
 		keep_history(run);
 		forget_recorded(run);
@@ -466,15 +493,15 @@ stop_at_debug_points(void)
 #endif
 }
 
-bool
-try_tick(bool careful, ErrorData **error)
+static bool
+try_tick_for(Run *only, bool careful, ErrorData **error)
 {
 	MemoryContext context = CurrentMemoryContext;
 	volatile bool good = true;
 
 	PG_TRY();
 	{
-		tick(careful);
+		tick(only, careful);
 	}
 	PG_CATCH();
 	{
@@ -498,6 +525,86 @@ try_tick(bool careful, ErrorData **error)
 	return good;
 }
 
+bool
+try_tick(bool careful, ErrorData **error)
+{
+	return try_tick_for(NULL, careful, error);
+}
+
+static Run *
+find_run(int64 id)
+{
+	dlist_iter iter;
+
+	dlist_foreach (iter, &worker.runs)
+	{
+		Run *run = dlist_container(Run, node, iter.cur);
+
+		if (run->id == id)
+			return run;
+	}
+	return NULL;
+}
+
+/* People see why it stands still; where even that fails, the log has it. */
+static void
+tell_trouble(Run *run, const char *reason)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	if (run->troubled)
+		return;
+	PG_TRY();
+	{
+		begin_transaction();
+		note_trouble(run, reason);
+		commit_transaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		AbortCurrentTransaction();
+		run->troubled = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+}
+
+/*
+ * What raises an error at the commit itself, as a notification of a trigger
+ * does where their queue is full, is one run's trouble as well: each one gets
+ * a transaction of its own, and those that fail wait.  False where none does:
+ * the trouble lies elsewhere.
+ */
+static bool
+tick_one_by_one(ErrorData **error)
+{
+	int		   count = worker.num_runs;
+	int64	  *ids = palloc(Max(count, 1) * sizeof(int64));
+	dlist_iter iter;
+	bool	   found = false;
+
+	count = 0;
+	dlist_foreach (iter, &worker.runs)
+		ids[count++] = dlist_container(Run, node, iter.cur)->id;
+	for (int i = 0; i < count; i++)
+	{
+		Run *run = find_run(ids[i]);
+
+		if (run == NULL || try_tick_for(run, true, error))
+			continue;
+		found = true;
+		run = find_run(ids[i]); /* what was tentative is gone */
+		if (run == NULL)
+			continue;
+		back_off(run, &run->recording, error_text(*error));
+		run->claiming.until = Max(run->claiming.until, run->recording.until);
+		tell_trouble(run, error_text(*error));
+	}
+	return found;
+}
+
 void
 work(void)
 {
@@ -511,7 +618,7 @@ work(void)
 	old = MemoryContextSwitchTo(context);
 	pgstat_report_activity(STATE_RUNNING, "recording and claiming messages");
 	last_look = GetCurrentTimestamp();
-	if (try_tick(false, &error) || try_tick(true, &error))
+	if (try_tick(false, &error) || try_tick(true, &error) || tick_one_by_one(&error))
 	{
 		failures = 0;
 		next_tick = 0;

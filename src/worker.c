@@ -27,6 +27,7 @@
 #include "fmgr.h"
 #include "http.h"
 #include "miscadmin.h"
+#include "orders.h"
 #include "own.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
@@ -314,6 +315,24 @@ stop_where_extension_is_gone(void)
 	proc_exit(0);
 }
 
+/*
+ * A turn of the loop for whoever has a transaction that takes long.  Somebody
+ * may have told us to send no more: that is looked at here, and the latch
+ * stays set, so that the loop looks as well.
+ */
+static void
+serve_requests(void)
+{
+	if (http_wait(0))
+	{
+		follow_orders();
+		SetLatch(MyLatch);
+	}
+	(void) take_answers();
+	follow_agenda();
+	send_ready();
+}
+
 static void
 run_forever(void)
 {
@@ -398,6 +417,7 @@ sendcampaign_worker_main(Datum arg)
 	remember_role(start.role);
 	http_init();
 	send_init();
+	worker.serve_network = serve_requests;
 	last_look = 0;
 	run_forever();
 }

@@ -57,7 +57,7 @@ SELECT count(*) AS schemas FROM pg_namespace WHERE nspname = 'sendcampaign';
 SELECT count(*) AS functions FROM pg_proc WHERE proname = 'send_campaign';
 CREATE SCHEMA "Other Schema";
 CREATE EXTENSION sendcampaign SCHEMA "Other Schema";
-SELECT pronamespace::regnamespace FROM pg_proc WHERE proname = 'send_campaign';
+SELECT pronamespace::regnamespace, count(*) AS functions FROM pg_proc WHERE proname = 'send_campaign' GROUP BY 1;
 SELECT "Other Schema".send_campaign(NULL);
 DROP EXTENSION sendcampaign;
 DROP SCHEMA "Other Schema";

@@ -31,7 +31,7 @@ $twilio->set(hold => 0);
 wait_for_run($node, $job);
 is(job_row($job, 'progress, error IS NULL, updated_at > created_at'), '100|t|t', 'it ends at 100');
 is_deeply(JSON::PP::decode_json(job_row($job, 'data')),
-	{ total => 4, sent => 4, failed => 0, skipped => 0, inDoubt => 0 }, 'with the counts');
+	{ state => 'completed', total => 4, sent => 4, failed => 0, skipped => 0, inDoubt => 0 }, 'with the counts');
 
 # progress in between: it never goes back
 $node->safe_psql('postgres', q{
@@ -53,8 +53,8 @@ is((grep { $progress[$_] < $progress[ $_ - 1 ] } 1 .. $#progress), 0, 'never bac
 
 # a job of the application: its own data stays, whatever it is
 my %kept = (
-	'{"type": "sms", "sent": "no"}' => { type => 'sms', total => 1, sent => 1, failed => 0, skipped => 0, inDoubt => 0 },
-	'null' => { total => 1, sent => 1, failed => 0, skipped => 0, inDoubt => 0 });
+	'{"type": "sms", "sent": "no"}' => { type => 'sms', state => 'completed', total => 1, sent => 1, failed => 0, skipped => 0, inDoubt => 0 },
+	'null' => { state => 'completed', total => 1, sent => 1, failed => 0, skipped => 0, inDoubt => 0 });
 for my $data (sort keys %kept)
 {
 	$job = $node->safe_psql('postgres', qq{SET ROLE app; INSERT INTO ac_background_jobs

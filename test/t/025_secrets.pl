@@ -23,6 +23,7 @@ sub found { my $text = shift; return join ', ', grep { index($text, $_) >= 0 } @
 
 # Set up while nothing is logged; then everything is.
 my %campaign = map { $_ => create_campaign($node, users => 2, message => $_) } qw(sent refused key unreachable doubt invalid);
+send_companion($node, $twilio, 'postgres');
 sub configure
 {
 	my ($name, $change) = @_;

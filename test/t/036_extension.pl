@@ -23,13 +23,14 @@ sub recreate
 
 # Things that leave the run alone
 my $campaign = create_campaign($node, users => 300);
-$twilio->set(latency => 20);
+$twilio->set(hold => 1);
 my $job = start_campaign($node, $campaign);
 wait_for_flight($twilio, 1);
 $node->safe_psql('postgres', 'ALTER EXTENSION sendcampaign UPDATE');
 is($node->safe_psql('postgres', q{CREATE ROLE boss SUPERUSER;
 	UPDATE pg_extension SET extowner = 'boss'::regrole WHERE extname = 'sendcampaign';
 	SELECT run.state FROM sendcampaign.run}), 'running', 'another owner in mid-run');
+$twilio->set(hold => 0, latency => 20);
 sent_once($node, $twilio, $campaign, $job, 'updated', total => 300);
 $node->safe_psql('postgres', q{UPDATE pg_extension SET extowner = 10 WHERE extname = 'sendcampaign'; DROP ROLE boss});
 like(($node->psql('postgres', 'ALTER EXTENSION sendcampaign SET SCHEMA pg_catalog'))[2],

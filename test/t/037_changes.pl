@@ -115,8 +115,8 @@ sent_once($node, $twilio, $campaign, $job, 'job deleted', total => 1000);
 $campaign = create_campaign($node, users => 0);
 $job = start_campaign($node, $campaign);
 sent_once($node, $twilio, $campaign, $job, 'empty list', total => 0);
-is($node->safe_psql('postgres', "SELECT progress, error FROM ac_background_jobs WHERE id = $job"), '100|',
-	'empty list: progress');
+like($node->safe_psql('postgres', "SELECT progress, error FROM ac_background_jobs WHERE id = $job"),
+	qr/^100\|nothing was sent: list \d+ has no users/, 'empty list: progress, and that nothing was sent');
 $campaign = create_campaign($node, users => 1);
 $job = start_campaign($node, $campaign);
 sent_once($node, $twilio, $campaign, $job, 'list of one', total => 1);

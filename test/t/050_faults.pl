@@ -44,6 +44,7 @@ my $node = new_cluster('faults', $idle, conf => qq{
 	max_worker_processes = 40
 	sendcampaign.request_timeout = '1500ms'
 	sendcampaign.lookup_delay = '300ms'
+	sendcampaign.lookup_timeout = '300s'
 	fsync = off
 });
 my $campaign = create_campaign($node, users => 200);
@@ -67,7 +68,9 @@ for my $fault (@faults)
 	is($node->safe_psql($db, 'SELECT max(attempts) FROM sendcampaign.message'), $fault->{attempts},
 		"$name: none was sent a second time") if defined $fault->{attempts};
 	my $doubts = exists $fault->{lookups} ? $fault->{lookups} : (values %{ $stats->{faults} })[0];
-	is($stats->{lists}, $doubts, "$name: one look-up for each doubt") if defined $doubts;
+	# what was not taken is looked up until something later is shown
+	cmp_ok($stats->{lists}, !$doubts || defined $fault->{attempts} ? '==' : '>=', $doubts,
+		"$name: look-ups for each doubt") if defined $doubts;
 	$twilio->stop;
 }
 $node->stop;

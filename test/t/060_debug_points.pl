@@ -42,7 +42,8 @@ sub finish
 			(SELECT count(*) FROM ac_list_users WHERE data->>'sentCount' = '1'
 				AND ac_list_id = (SELECT list_id FROM sendcampaign.run WHERE job_id = $job))}),
 		"0|$users|$users", "$what: the tables are right");
-	is($twilio->stats->{lists} - $before, $lookups, "$what: look-ups") if defined $lookups;
+	# what was not taken is looked up until something later is shown
+	cmp_ok($twilio->stats->{lists} - $before, '>=', $lookups, "$what: look-ups") if defined $lookups;
 }
 
 sub prepare

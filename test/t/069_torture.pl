@@ -1,6 +1,7 @@
 # Torture: campaigns of thousands against a Twilio with all its faults on at
 # once, the worker and the server killed at random moments, the network cut.
-# In the end each recipient has the message once, and the tables say so.
+# Its list of messages lags, and has another order in each round.  In the end
+# each recipient has the message once, and the tables say so.
 #
 # SEED chooses what happens (within what timing lets be repeated), COUNT how
 # many kills and cuts there are; script/torture makes 1,000.
@@ -31,6 +32,7 @@ my $node = new_cluster('torture', $twilio, conf => qq{
 	sendcampaign.launcher_interval = 1
 	sendcampaign.request_timeout = '1s'
 	sendcampaign.lookup_delay = '300ms'
+	sendcampaign.lookup_timeout = '600s'
 	restart_after_crash = on
 	log_statement = 'none'
 	deadlock_timeout = '100ms'
@@ -102,11 +104,22 @@ sub make_personal
 		WHERE id = (SELECT group_id FROM ac_lists l JOIN ac_campaigns c ON l.id = c.ac_list_id WHERE c.id = $campaign)});
 }
 
+# How Twilio lists messages, in this round.
+sub choose_list
+{
+	my %list = ('list-order' => (qw(created sent none))[ rand 3 ], 'list-nulls' => (qw(first last))[ rand 2 ],
+		'next-page' => (qw(path absolute))[ rand 2 ], 'list-lag' => (200, 200, 1500, 4000)[ rand 4 ],
+		'sent-after' => (0, 500)[ rand 2 ]);
+	note(join ', ', map { "$_ $list{$_}" } sort keys %list);
+	$twilio->set(%list);
+}
+
 my %done;
 my %hits;
 my ($lists, $accepted) = (0, 0);
 for (my ($attacks, $round) = (0, 1); $attacks < $count; $round++)
 {
+	choose_list();
 	# commits of outcomes wait for the disk in every other round
 	$node->safe_psql('postgres', 'ALTER ROLE app SET synchronous_commit = ' . ($round % 2 ? 'off' : 'on'));
 	my @runs = map { { campaign => create_campaign($node, users => 400 + int rand 600) } } 1, 2;

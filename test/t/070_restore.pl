@@ -12,7 +12,7 @@ use Test::More;
 
 my $users = 3000;
 my $conf = "shared_preload_libraries = 'sendcampaign'\nsendcampaign.launcher_interval = 1\n"
-  . "sendcampaign.request_timeout = '1s'\nsendcampaign.lookup_delay = '100ms'\n"
+  . "sendcampaign.request_timeout = '1s'\nsendcampaign.lookup_delay = '100ms'\nsendcampaign.lookup_timeout = '1s'\n"
   . "sendcampaign.max_concurrency = 20\n";
 my $twilio = LocalTwilio->start;
 my $node = new_cluster('origin', $twilio, conf => $conf, init => { allows_streaming => 1 });

@@ -41,7 +41,7 @@ for my $past (q{now() - interval '1 s'}, q{'2024-02-29 12:00:00+05:45'}, q{'2024
 	is(expired($job), 300, "until $past: all have expired");
 }
 is($twilio->stats->{create_requests}, 0, 'Twilio was not asked');
-is(sql('SELECT DISTINCT error FROM ac_background_jobs'), '', 'that is no failure');
+is(sql('SELECT DISTINCT error FROM ac_background_jobs'), 'nothing was sent: 300 of 300 skipped: expired: it was to be sent before (300)', 'and the job says so');
 
 # There is time
 for my $future (q{now() + interval '1 hour'}, q{'infinity'}, 'NULL::text')

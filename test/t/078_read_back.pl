@@ -14,6 +14,7 @@ my $node = new_cluster('read_back', $twilio, conf => qq{
 	restart_after_crash = on
 	sendcampaign.request_timeout = '2s'
 	sendcampaign.lookup_delay = '1s'
+	sendcampaign.lookup_timeout = '1s'
 });
 sub sql { return $node->safe_psql($_[1] || 'postgres', $_[0]); }
 

@@ -18,6 +18,7 @@ my $node = new_cluster('personal_doubt', $twilio, init => { extra => [ '--encodi
 	restart_after_crash = on
 	sendcampaign.request_timeout = '1s'
 	sendcampaign.lookup_delay = '100ms'
+	sendcampaign.lookup_timeout = '15s'
 });
 
 # Each user's name is the word with a number.
@@ -179,7 +180,7 @@ $node->stop;
 # the same in LATIN1, where the text is not Twilio's byte for byte
 $twilio->set('reset' => 1);
 $node = new_cluster('latin', $twilio, init => { extra => [ '--encoding=LATIN1', '--locale=C' ], allows_streaming => 1 },
-	conf => "sendcampaign.request_timeout = '5s'\nsendcampaign.lookup_delay = '100ms'\nclient_encoding = 'UTF8'\n");
+	conf => "sendcampaign.request_timeout = '5s'\nsendcampaign.lookup_delay = '100ms'\nsendcampaign.lookup_timeout = '15s'\nclient_encoding = 'UTF8'\n");
 $ENV{PGCLIENTENCODING} = 'UTF8';
 $twilio->set('hold' => 1);
 my $campaign = personal('Sæl {{name}}: þú', undef);

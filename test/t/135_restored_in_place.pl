@@ -11,7 +11,7 @@ use Test::More;
 
 my $users = 600;
 my $twilio = LocalTwilio->start(options => [ '--latency', 10 ]);
-my $conf = "sendcampaign.request_timeout = '1s'\nsendcampaign.lookup_delay = '200ms'\nsendcampaign.max_concurrency = 20\n";
+my $conf = "sendcampaign.request_timeout = '1s'\nsendcampaign.lookup_delay = '200ms'\nsendcampaign.lookup_timeout = '1s'\nsendcampaign.max_concurrency = 20\n";
 my $node = new_cluster('in_place', $twilio, conf => $conf);
 my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump';
 my @tables = map { "sendcampaign.$_" } qw(run_data message_data batch claim witness);

@@ -48,7 +48,7 @@ $session->query('ROLLBACK; RESET ROLE');
 # Tables of the extension are locked in one of them.
 switch('off');
 my $in = Session->open($node, 'aaa');
-$in->query('BEGIN; LOCK TABLE sendcampaign.run');
+$in->query('BEGIN; LOCK TABLE sendcampaign.run_data');
 queue($_, "Locked $_") for 'postgres', 'zzz';
 switch('on');
 is_sent("Locked $_", "tables are locked elsewhere: $_ goes on") for 'postgres', 'zzz';

@@ -23,8 +23,10 @@ typedef struct fault_entry
 typedef struct recipient_fault
 {
 	char *number;
-	int	  entry; /* in faults; -1: none any more */
+	int	  entry; /* in faults; -1: none any more, -2: not even those of all */
 } recipient_fault;
+
+#define SPARED (-2)
 
 static const char *const kind_names[FAULT_KINDS] = {
 	[FAULT_NONE] = "none",
@@ -188,7 +190,7 @@ recipient_find(text number)
 	return NULL;
 }
 
-/* +NUMBER=NAME, with none as name to end it */
+/* +NUMBER=NAME, with none as name to end it, or spared */
 bool
 fault_set_for_recipient(text value)
 {
@@ -199,7 +201,9 @@ fault_set_for_recipient(text value)
 
 	if (value.len == 0 || !split(value, memchr(value.data, '=', value.len), &number, &name))
 		return false;
-	if (!text_is(name, "none") && (entry = fault_entry_of(name)) < 0)
+	if (text_is(name, "spared"))
+		entry = SPARED;
+	else if (!text_is(name, "none") && (entry = fault_entry_of(name)) < 0)
 		return false;
 	recipient = recipient_find(number);
 	if (recipient == NULL)
@@ -259,6 +263,8 @@ fault_for_create(text to)
 	if (recipient != NULL && recipient->entry >= 0 &&
 		!is_for_reading(faults[recipient->entry].what))
 		return fault_hit(&faults[recipient->entry]);
+	if (recipient != NULL && recipient->entry == SPARED)
+		return (fault){FAULT_NONE, 0};
 	return fault_draw(false);
 }
 

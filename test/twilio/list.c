@@ -2,6 +2,9 @@
  * list.c
  *		The list of messages: filters and pages, newest first.
  *
+ * Other orders are made by sorting all that match, for each page anew; their
+ * pages are counted, while those of the usual order go on after a message.
+ *
  * DateSent< and DateSent> include the instant given; a day stands for its
  * first instant there, and for all of itself in DateSent.
  */
@@ -11,6 +14,8 @@
 #include "settings.h"
 #include "stats.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define PAGE_MAX 1000
@@ -101,6 +106,22 @@ read_token(list_query *q, text token)
 	return true;
 }
 
+/* What has been visible once stays so, whatever becomes of the lag. */
+static int64_t
+visible_until(void)
+{
+	static int64_t	visible_us; /* guarded by the world lock */
+	static uint32_t generation;
+	int64_t			now = now_us() - settings.list_lag_us;
+
+	if (generation != messages_generation())
+		visible_us = 0;
+	generation = messages_generation();
+	if (now > visible_us)
+		visible_us = now;
+	return visible_us;
+}
+
 static bool
 read_query(list_query *q, const request *r)
 {
@@ -108,7 +129,7 @@ read_query(list_query *q, const request *r)
 		.account = r->route.account,
 		.to = form_get(&r->params, "To"),
 		.from = form_get(&r->params, "From"),
-		.visible_us = now_us() - settings.list_lag_us,
+		.visible_us = visible_until(),
 		.page = number_of(form_get(&r->params, "Page"), 0, 1000000, 0),
 		.page_size = number_of(form_get(&r->params, "PageSize"), 1, PAGE_MAX, 50),
 		.below = NO_MESSAGE,
@@ -127,9 +148,16 @@ date_matches(const list_query *q, const message *m)
 }
 
 static bool
+is_hidden(const list_query *q, const message *m)
+{
+	return settings.redact == REDACT_AND_HIDE && (q->to.len > 0 || q->from.len > 0) &&
+		   message_date_sent(m) >= 0;
+}
+
+static bool
 matches(const list_query *q, const message *m)
 {
-	return m->index < q->below && m->created_us <= q->visible_us &&
+	return m->index < q->below && !is_hidden(q, m) && m->created_us <= q->visible_us &&
 		   (q->from.len == 0 || text_equal(q->from, message_from(m))) &&
 		   text_equal(q->account, login_account(m->login)) && (!q->has_dates || date_matches(q, m));
 }
@@ -161,6 +189,69 @@ next_match(const list_query *q, message *m)
 	while (m != NULL && !matches(q, m))
 		m = next_candidate(q, m);
 	return m;
+}
+
+static uint32_t
+shuffled(const message *m)
+{
+	return (m->index + 1) * UINT32_C(2654435761) ^ m->index >> 7;
+}
+
+static int64_t
+sort_key(const message *m)
+{
+	int64_t sent = message_date_sent(m);
+
+	if (settings.order == ORDER_NONE)
+		return shuffled(m);
+	return sent >= 0 ? sent : settings.nulls_first ? INT64_MAX : -1;
+}
+
+/* Newest first */
+static int
+compare_messages(const void *a, const void *b)
+{
+	const message *x = *(const message *const *) a;
+	const message *y = *(const message *const *) b;
+	int64_t		   key_x = sort_key(x);
+	int64_t		   key_y = sort_key(y);
+
+	if (key_x != key_y)
+		return key_x > key_y ? -1 : 1;
+	return x->index > y->index ? -1 : x->index < y->index;
+}
+
+/* All that match, sorted; to be freed. */
+static message **
+sort_matches(const list_query *q, long *count)
+{
+	message **all = need(malloc((messages_count() + 1) * sizeof(message *)));
+
+	*count = 0;
+	for (message *m = next_match(q, first_candidate(q)); m != NULL;
+		 m = next_match(q, next_candidate(q, m)))
+		all[(*count)++] = m;
+	qsort(all, *count, sizeof(message *), compare_messages);
+	return all;
+}
+
+/* As list_messages, in another order. */
+static long
+list_sorted(buf *out, const list_query *q, const message **last)
+{
+	long	  count;
+	message **all = sort_matches(q, &count);
+	long	  written = 0;
+
+	*last = NULL;
+	for (long i = q->skip; i < count && written < q->page_size; i++)
+	{
+		buf_string(out, written++ > 0 ? ", " : "");
+		message_json(out, all[i], false);
+		*last = i + 1 < count ? all[i] : NULL;
+	}
+	free(all);
+	return written;
 }
 
 /*
@@ -214,10 +305,20 @@ list_filters(buf *out, const request *r)
 }
 
 static void
+page_origin(buf *out, const request *r)
+{
+	if (strcmp(settings.next_page, "absolute") == 0)
+		buf_printf(out, "%s://%s", r->tls ? "https" : "http", r->host != NULL ? r->host : "");
+	else
+		buf_string(out, settings.next_page);
+}
+
+static void
 page_uri(buf *out, const request *r, const list_query *q, long page, const char *token)
 {
 	buf uri = {NULL, 0, 0};
 
+	page_origin(&uri, r);
 	list_uri(&uri, r);
 	list_filters(&uri, r);
 	buf_printf(&uri, "PageSize=%ld&Page=%ld", q->page_size, page);
@@ -240,6 +341,8 @@ next_page(buf *out, const request *r, const list_query *q, const message *last)
 		sid[SID_LEN] = '\0';
 		page_uri(out, r, q, q->page + 1, sid);
 	}
+	else if (last != NULL && settings.order != ORDER_CREATED)
+		page_uri(out, r, q, q->page + 1, NULL);
 	else if (last != NULL)
 	{
 		message_sid(last, sid);
@@ -287,6 +390,7 @@ list_answer(request *r)
 	r->reply.status = 200;
 	r->reply.content_type = "application/json";
 	buf_string(out, "{\"messages\": [");
-	count = list_messages(out, &q, &last);
+	count = settings.order == ORDER_CREATED ? list_messages(out, &q, &last)
+											: list_sorted(out, &q, &last);
 	list_trailer(out, r, &q, count, last);
 }

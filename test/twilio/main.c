@@ -62,6 +62,11 @@ static const struct option long_options[] = {
 	{"list-lag", required_argument, NULL, OPTION_SETTING},
 	{"sent-after", required_argument, NULL, OPTION_SETTING},
 	{"null-dates", required_argument, NULL, OPTION_SETTING},
+	{"list-order", required_argument, NULL, OPTION_SETTING},
+	{"list-nulls", required_argument, NULL, OPTION_SETTING},
+	{"redact", required_argument, NULL, OPTION_SETTING},
+	{"shorten-links", required_argument, NULL, OPTION_SETTING},
+	{"next-page", required_argument, NULL, OPTION_SETTING},
 	{"clock-skew", required_argument, NULL, OPTION_SETTING},
 	{"hold", required_argument, NULL, OPTION_SETTING},
 	{"hold-after", required_argument, NULL, OPTION_SETTING},
@@ -99,8 +104,15 @@ usage(void)
 		 "  --retry-after S             header of 429 answers\n"
 		 "  --seed N                    of all that is drawn by lot\n"
 		 "  --fault NAME=PERCENT        repeatable; NAME=#N: the next N\n"
-		 "  --to-fault +NUMBER=NAME     repeatable\n"
-		 "  --list-lag MS               until a message shows in lists\n"
+		 "  --to-fault +NUMBER=NAME     repeatable; NAME spared: no fault at all\n"
+		 "  --list-lag MS               until a message shows in lists; what has\n"
+		 "                              shown keeps showing where it is changed\n"
+		 "  --list-order created|sent|none  of lists, newest first; none: at random\n"
+		 "  --list-nulls first|last     by date sent: what is not sent yet\n"
+		 "  --redact 0|1|hide           messages lose text and number when they\n"
+		 "                              are sent; hide: and To= does not find them\n"
+		 "  --shorten-links 0|1         links in texts are rewritten\n"
+		 "  --next-page path|absolute|ORIGIN  what next_page_uri begins with\n"
 		 "  --sent-after MS             until date_sent is set; -1: never\n"
 		 "  --null-dates 0|1            date filters match unsent messages\n"
 		 "  --clock-skew S              added to all dates\n"

@@ -108,20 +108,69 @@ json_segments(buf *out, const message *m, bool just_created)
 					", \"error_code\": null, \"error_message\": null");
 }
 
+/* The last four digits of a number are masked; other senders are not. */
+static void
+json_number(buf *out, const char *name, text number, bool redacted)
+{
+	char masked[SENDER_MAX + 1];
+
+	if (!redacted || number.len < 5 || number.data[0] != '+')
+	{
+		json_member(out, name, or_null(number));
+		return;
+	}
+	memcpy(masked, number.data, number.len);
+	memset(masked + number.len - 4, 'X', 4);
+	json_member(out, name, (text){masked, number.len});
+}
+
+/* A short one in place of each link. */
+static void
+json_shortened(buf *out, text body)
+{
+	static const char start[] = "https://";
+	buf				  shown = {NULL, 0, 0};
+	const char		 *end = body.data + body.len;
+
+	for (const char *c = body.data; c < end;)
+	{
+		if (end - c > 8 && memcmp(c, start, 8) == 0)
+		{
+			buf_string(&shown, "https://twil.io/Ab3dE");
+			while (c < end && *c != ' ' && *c != '\n')
+				c++;
+		}
+		else
+			buf_char(&shown, *c++);
+	}
+	json_member(out, ", \"body\": ", (text){shown.data != NULL ? shown.data : "", shown.len});
+	buf_free(&shown);
+}
+
+static void
+json_body(buf *out, text body, bool redacted)
+{
+	if (settings.shorten_links)
+		json_shortened(out, redacted ? text_of("") : body);
+	else
+		json_member(out, ", \"body\": ", redacted ? text_of("") : body);
+}
+
 void
 message_json(buf *out, const message *m, bool just_created)
 {
 	char	sid[SID_LEN + 1];
 	int64_t sent = just_created ? -1 : message_date_sent(m);
+	bool	redacted = settings.redact != REDACT_NOT && sent >= 0;
 
 	buf_reserve(out, 900 + m->body_len);
 	message_sid(m, sid);
 	json_member(out, "{\"sid\": ", (text){sid, SID_LEN});
 	json_member(out, ", \"account_sid\": ", login_account(m->login));
 	json_member(out, ", \"messaging_service_sid\": ", or_null(message_service(m)));
-	json_member(out, ", \"from\": ", or_null(message_from(m)));
-	json_member(out, ", \"to\": ", message_to(m));
-	json_member(out, ", \"body\": ", message_body(m));
+	json_number(out, ", \"from\": ", message_from(m), redacted);
+	json_number(out, ", \"to\": ", message_to(m), redacted);
+	json_body(out, message_body(m), redacted);
 	json_member(out, ", \"status\": ", text_of(message_status(m, sent)));
 	json_segments(out, m, just_created);
 	json_date(out, ", \"date_created\": ", message_date_created(m));

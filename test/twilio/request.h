@@ -68,6 +68,8 @@ typedef struct request
 	const char	 *method;
 	const char	 *url;
 	const char	 *authorization;
+	const char	 *host; /* header; NULL where there is none */
+	bool		  tls;
 	bool		  has_form;
 	bool		  too_large;
 	bool		  in_flight; /* counted in stats.in_flight */

@@ -142,6 +142,8 @@ request_new(struct MHD_Connection *connection, const char *url, const char *meth
 		.method = method,
 		.login = NO_LOGIN,
 		.has_form = is_form(connection),
+		.host = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Host"),
+		.tls = server_has_tls,
 		.authorization = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Authorization"),
 	};
 	form_init(&r->params);

@@ -84,6 +84,8 @@ set_number(text name, double value)
 		settings.clock_skew_s = value;
 	else if (text_is(name, "null-dates"))
 		settings.null_dates = value != 0;
+	else if (text_is(name, "shorten-links"))
+		settings.shorten_links = value != 0;
 	else if (text_is(name, "seed"))
 		faults_seed(value);
 	else if (text_is(name, "hold"))
@@ -92,6 +94,61 @@ set_number(text name, double value)
 		waits_set_hold_after(value != 0);
 	else
 		return false;
+	return true;
+}
+
+/* Which of the names, separated by blanks, it is; -1: none. */
+static int
+find_name(text value, const char *names)
+{
+	for (int i = 0; *names != '\0'; i++)
+	{
+		size_t len = strcspn(names, " ");
+
+		if (value.len == len && memcmp(value.data, names, len) == 0)
+			return i;
+		names += len + (names[len] == ' ');
+	}
+	return -1;
+}
+
+static bool
+set_order(text value)
+{
+	int order = find_name(value, "created sent none");
+
+	settings.order = order < 0 ? ORDER_CREATED : (list_order) order;
+	return order >= 0;
+}
+
+static bool
+set_nulls(text value)
+{
+	int place = find_name(value, "last first");
+
+	settings.nulls_first = place == 1;
+	return place >= 0;
+}
+
+static bool
+set_redact(text value)
+{
+	int redact = find_name(value, "0 1 hide");
+
+	settings.redact = redact < 0 ? REDACT_NOT : (redaction) redact;
+	return redact >= 0;
+}
+
+/* "path", "absolute", or what it begins with */
+static bool
+set_next_page(text value)
+{
+	if (text_is(value, "path"))
+		value.len = 0;
+	if (value.len >= sizeof(settings.next_page))
+		return false;
+	memcpy(settings.next_page, value.data, value.len);
+	settings.next_page[value.len] = '\0';
 	return true;
 }
 
@@ -114,6 +171,14 @@ settings_change(text name, text value)
 		return accounts_add_key(value);
 	if (text_is(name, "sender"))
 		return set_sender(value);
+	if (text_is(name, "list-order"))
+		return set_order(value);
+	if (text_is(name, "list-nulls"))
+		return set_nulls(value);
+	if (text_is(name, "redact"))
+		return set_redact(value);
+	if (text_is(name, "next-page"))
+		return set_next_page(value);
 	if (text_is(name, "slow"))
 		return set_slow(value);
 	if (text_is(name, "fault"))

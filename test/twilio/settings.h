@@ -8,6 +8,20 @@
 
 #include "text.h"
 
+typedef enum list_order
+{
+	ORDER_CREATED, /* newest first */
+	ORDER_SENT,	   /* by date sent, newest first */
+	ORDER_NONE	   /* at random, the same at each time */
+} list_order;
+
+typedef enum redaction
+{
+	REDACT_NOT,
+	REDACT,			/* no body, numbers masked; To= finds them */
+	REDACT_AND_HIDE /* likewise, and To= does not */
+} redaction;
+
 typedef struct settings_type
 {
 	int64_t latency_us;
@@ -20,6 +34,13 @@ typedef struct settings_type
 	int64_t clock_skew_s;
 	int64_t sent_after_us; /* until date_sent is set; -1: never */
 	bool	null_dates;	   /* date filters match messages not sent yet */
+
+	/* what lists and single messages show */
+	list_order order;
+	bool	   nulls_first; /* in a list by date sent, what is not sent yet */
+	redaction  redact;		/* of messages that have been sent */
+	bool	   shorten_links;
+	char	   next_page[96]; /* what next_page_uri begins with; "": a path */
 } settings_type;
 
 /* guarded by the world lock */

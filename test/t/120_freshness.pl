@@ -1,0 +1,107 @@
+# "Not found" in Twilio's list counts only where the list has shown a message
+# that was sent later: with a list that lags, that is redacted, or that shows
+# other links, nobody gets a message twice.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use Campaign;
+use LocalTwilio;
+use Test::More;
+
+my $twilio = LocalTwilio->start;
+my $node = new_cluster('freshness', $twilio, conf => qq{
+	sendcampaign.request_timeout = '1s'
+	sendcampaign.lookup_delay = '200ms'
+});
+
+sub run_with
+{
+	my ($set, %arg) = @_;
+	my $campaign = create_campaign($node, users => 5, %arg);
+	$twilio->set('reset' => 1, 'redact' => 0, 'shorten-links' => 0, 'list-lag' => 0, 'sent-after' => 0, @$set);
+	my $job = start_campaign($node, $campaign, %arg);
+	return ($campaign, $job);
+}
+
+sub twice { my $count = $twilio->count_by_phone; return scalar grep { $_ > 1 } values %$count; }
+
+sub outcomes
+{
+	my $job = shift;
+	return $node->safe_psql('postgres', qq{SELECT string_agg(s, ' ' ORDER BY s) FROM (SELECT status || ' ' || count(*) AS s
+		FROM sendcampaign.message WHERE job_id = $job GROUP BY status) x});
+}
+
+sub reasons { return $node->safe_psql('postgres', "SELECT DISTINCT error_message FROM sendcampaign.message WHERE job_id = $_[0] AND status = 'in_doubt'"); }
+
+my ($campaign, $job) = run_with([ 'fault:drop-before' => '#2' ]);
+wait_for_run($node, $job);
+is(outcomes($job), 'sent 5', 'not taken: sent again, once something later is shown');
+is(twice(), 0, 'nobody has it twice');
+cmp_ok($twilio->stats->{lists}, '<=', 12, 'a few look-ups');
+
+# The list lags for longer than any look-up waits.
+for my $base_url ('https://example.org/survey', undef)
+{
+	my $what = defined $base_url ? 'with a link' : 'without a link';
+	($campaign, $job) = run_with([ 'fault:drop-after' => '#2', 'fault:drop-before' => '#1', 'list-lag' => 4000 ],
+		base_url => $base_url, message => "Lag $what");
+	wait_for_run($node, $job);
+	is(outcomes($job), 'sent 5', "the list lags, $what: all are sent");
+	is(twice(), 0, "... and nobody has it twice");
+}
+
+# Redaction: nothing can be told.
+set_and_reload($node, 'sendcampaign.lookup_timeout', '3s');
+for my $mode ([ 1, 0 ], [ 'hide', 0 ], [ 1, 300 ], [ 'hide', 300 ])
+{
+	my ($redact, $sent_after) = @$mode;
+	for my $fault ('drop-after', 'drop-before')
+	{
+		($campaign, $job) = run_with([ "fault:$fault" => '#2', 'redact' => $redact, 'sent-after' => $sent_after ]);
+		wait_for_run($node, $job, alone => 1);
+		is(outcomes($job), 'in_doubt 2 sent 3', "redact=$redact, after $sent_after ms, $fault: two stay in doubt");
+		is(twice(), 0, '... and nobody has it twice');
+		like(reasons($job), qr/message redaction/, '... with the reason') if $redact eq '1' && $fault eq 'drop-after';
+		like(reasons($job), qr/message redaction|has not shown/, '... with a reason');
+	}
+}
+
+# Link shortening, likewise.
+for my $fault ('drop-after', 'drop-before')
+{
+	($campaign, $job) = run_with([ "fault:$fault" => '#2', 'shorten-links' => 1 ]);
+	wait_for_run($node, $job, alone => 1);
+	is(outcomes($job), 'in_doubt 2 sent 3', "links are shortened, $fault: two stay in doubt");
+	is(twice(), 0, '... and nobody has it twice');
+	like(reasons($job), qr/link shortening/, '... with the reason') if $fault eq 'drop-after';
+}
+
+# Nothing is sent later.
+($campaign, $job) = run_with([ 'fault:drop-before' => '#1' ], users => 1);
+wait_for_run($node, $job, alone => 1);
+is(outcomes($job), 'in_doubt 1', 'one recipient, nothing later: in doubt');
+like(reasons($job), qr/has not shown any message that was sent after it/, '... with the reason');
+like(run_row($node, $job)->{error}, qr/in doubt/, 'the run says so');
+
+# ... until something is.
+set_and_reload($node, 'sendcampaign.lookup_timeout', '120s');
+($campaign, $job) = run_with([ 'fault:drop-before' => '#1' ], users => 1);
+wait_for_run($node, $job);
+is(outcomes($job), 'sent 1', 'one recipient, and others later: sent');
+
+# A list that does not show sent messages yet says nothing of redaction.
+($campaign, $job) = run_with([ 'fault:drop-before' => '#1', 'sent-after' => 3000 ], users => 3);
+wait_for_run($node, $job);
+is(outcomes($job), 'sent 3', 'messages are queued at Twilio for a while: sent in the end');
+
+# By a person's decision.
+set_and_reload($node, 'sendcampaign.resend_lost', 'off');
+($campaign, $job) = run_with([ 'fault:drop-before' => '#2', 'fault:drop-after' => '#1' ]);
+wait_for_run($node, $job);
+is(outcomes($job), 'in_doubt 2 sent 3', 'resend_lost is off: what was not taken stays in doubt');
+like(reasons($job), qr/resend_lost is off/, '... with the reason');
+
+$node->stop;
+done_testing();

@@ -1,0 +1,33 @@
+# A run of many recipients that begins holds no other one up: requests that
+# are claimed go on, answers are taken, and a pause counts meanwhile.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use Campaign;
+use LocalTwilio;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $users = $ENV{LIST_USERS} || 150_000;
+my $twilio = LocalTwilio->start(options => [ '--latency', 20 ]);
+my $node = new_cluster('long_list', $twilio, conf => "sendcampaign.request_timeout = '2s'\nsendcampaign.max_concurrency = 20\n");
+
+# The short run has messages under way when the long one begins.
+my $short = create_campaign($node, users => 3000, message => 'short');
+my $long = create_campaign($node, users => $users, message => 'long');
+my $short_job = start_campaign($node, $short);
+$node->poll_query_until('postgres', "SELECT sent > 200 FROM sendcampaign.run WHERE job_id = $short_job");
+my $long_job = start_campaign($node, $long);
+my $before = sent_with($twilio, 'short');
+$node->poll_query_until('postgres', "SELECT total IS NOT NULL FROM sendcampaign.run WHERE job_id = $long_job");
+cmp_ok(sent_with($twilio, 'short') - $before, '>', 100, 'messages of the short run leave while the long one begins');
+is($node->safe_psql('postgres', "SELECT total FROM sendcampaign.run WHERE job_id = $long_job"), $users, 'the long run has all its recipients');
+wait_for_run($node, $short_job);
+is($twilio->stats->{lists}, 0, 'no answer came too late');
+$node->safe_psql('postgres', "SELECT sendcampaign.cancel($long_job)");
+wait_for_run($node, $long_job);
+sent_once($node, $twilio, $short, $short_job, 'the short run', total => 3000);
+is(worker_errors($node), '', 'no errors in the log');
+$node->stop;
+done_testing();
