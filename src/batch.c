@@ -261,18 +261,6 @@ take_batch(Run *run, Batch *batch)
 	return false;
 }
 
-bool
-has_more_batches(const Run *run)
-{
-	static OwnStatement statement = {"SELECT FROM sendcampaign.batch WHERE run_id = $1"
-									 " AND (due IS NULL OR due <= clock_timestamp()) LIMIT 1",
-									 1,
-									 {INT8OID}};
-	Datum				value = Int64GetDatum(run->id);
-
-	return own_execute(&statement, &value, NULL) > 0;
-}
-
 void
 put_back(Run *run, const Batch *batch, Datum *ids, int count)
 {

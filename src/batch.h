@@ -50,9 +50,6 @@ extern int64 store_first_recipient(Run *run);
  */
 extern bool take_batch(Run *run, Batch *batch);
 
-/* Are there others that are due? */
-extern bool has_more_batches(const Run *run);
-
 /* Puts these back into the batch, which is the next one then. */
 extern void put_back(Run *run, const Batch *batch, Datum *ids, int count);
 

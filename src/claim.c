@@ -235,51 +235,6 @@ make_claim(Run *run, int batch, const Recipient *recipients, int count)
 	claim->stored = true;
 }
 
-/* Fewer than this do without one that is held back: they are soon settled by hand. */
-#define MIN_TO_HOLD_BACK 10
-
-/* Nor does one that has waited so long for others, in ms: Twilio is slow. */
-#define MAX_HOLD_BACK_MS 300
-
-/* Has the last recipient of a run to wait until more of the others are through? */
-static bool
-others_come_first(const Run *run, TimestampTz now)
-{
-	int window = run->account ? run->account->window : 1;
-
-	return run->held_until > now && run->num_doubtful == 0 &&
-		   (run->num_ready > 0 || run->open > Max(1, window / 2));
-}
-
-static int
-count_not_skipped(const Recipient *recipients, int count)
-{
-	int found = 0;
-
-	for (int i = 0; i < count; i++)
-		found += recipients[i].skip == NOT_SKIPPED;
-	return found;
-}
-
-/*
- * How many may be claimed now.  The last recipient of a run stays in its batch
- * for a moment, until about half of those who are under way then have an
- * answer: after a crash in between, its message is the control question that
- * settles theirs.
- */
-static int
-claim_limit(Run *run, const Recipient *recipients, int count)
-{
-	int limit = run_appetite(run);
-	int ready = count_not_skipped(recipients, count);
-
-	if (ready < 2 || ready > limit || ready + run->open < MIN_TO_HOLD_BACK ||
-		run->num_doubtful > 0 || has_more_batches(run))
-		return limit;
-	run->held_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), MAX_HOLD_BACK_MS);
-	return ready - 1;
-}
-
 /*
  * Puts those back into the batch that the senders are too slow for now; who
  * is skipped need not wait for them.  Returns how many are left.
@@ -288,7 +243,7 @@ static int
 put_back_surplus(Run *run, const Batch *batch, Recipient *recipients, int count)
 {
 	Datum *ids = palloc(Max(count, 1) * sizeof(Datum));
-	int	   limit = claim_limit(run, recipients, count);
+	int	   limit = run_appetite(run);
 	int	   num_ids = 0;
 	int	   kept = 0;
 
@@ -529,7 +484,7 @@ wants_claim(Run *run, TimestampTz now)
 		return wants_wind_up(run, now);
 	return !worker.leaving && sendcampaign_enabled && !run->exhausted && !run->finished &&
 		   run_may_send(run) && run->history == NULL && run->claiming.until <= now &&
-		   run->next_at <= now && !others_come_first(run, now) &&
+		   run->next_at <= now &&
 		   (run->account == NULL || run->account->paused_until <= now || run->num_ready == 0) &&
 		   has_room_for_claim(run, now);
 }

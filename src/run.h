@@ -72,7 +72,6 @@ typedef struct Run
 	int				last_batch;	   /* number of the newest batch taken whole */
 	int				last_claim;	   /* number of the newest claim */
 	bool			exhausted;	   /* there are no more batches */
-	TimestampTz		held_until;	   /* its last recipient waits for others, see claim.c */
 	TimestampTz		next_at;	   /* all batches left have to wait until then; or 0 */
 	bool			asleep;		   /* that is in the tables, and no worker needed */
 	TimestampTz		queued_at;
@@ -214,12 +213,12 @@ typedef struct Worker
 	dlist_head	 accounts;
 	pairingheap *agenda; /* Message, by due */
 	int			 in_flight;
-	int			 num_doubtful;	/* of all runs */
-	bool		 has_ticked;	/* what is done once is done */
+	int			 num_doubtful;	 /* of all runs */
+	bool		 has_ticked;	 /* what is done once is done */
 	void (*serve_network)(void); /* see below */
-	bool		 leaving;		/* send nothing more, record and go */
-	pg_time_t	 twilio_offset; /* Twilio's clock minus ours, s */
-	bool		 twilio_offset_known;
+	bool	  leaving;			 /* send nothing more, record and go */
+	pg_time_t twilio_offset;	 /* Twilio's clock minus ours, s */
+	bool	  twilio_offset_known;
 } Worker;
 
 extern Worker worker;

@@ -43,7 +43,7 @@ sub set_zones
 sub fall_asleep
 {
 	my $job = shift;
-	$node->poll_query_until('postgres', "SELECT next_at > now() FROM sendcampaign.run WHERE job_id = $job")
+	poll_in_company($node, $twilio, sub { sql("SELECT next_at > now() FROM sendcampaign.run WHERE job_id = $job") eq 't' })
 	  or diag("job $job did not fall asleep: " . sql("SELECT * FROM sendcampaign.run WHERE job_id = $job"));
 	wait_for_no_worker($node);
 	return run_row($node, $job);
