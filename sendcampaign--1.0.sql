@@ -364,18 +364,19 @@ AS $$
 DECLARE
     schema name;
 BEGIN
+    -- with one argument, a call is taken for a cast to a type of that name
     SELECT s.nspname INTO schema
-    FROM pg_event_trigger_ddl_commands() c
-    JOIN pg_proc p ON c.classid = 'pg_proc'::regclass AND p.oid = c.objid
-    JOIN pg_namespace s ON s.oid = p.pronamespace
-    WHERE p.proname = 'send_campaign'
-      AND NOT (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = current_user)
-      AND EXISTS (SELECT FROM pg_depend d
-                  JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'sendcampaign'
-                  JOIN pg_proc o ON o.oid = d.objid AND o.oid <> p.oid
-                  WHERE d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
-                    AND d.refclassid = 'pg_extension'::regclass
-                    AND o.proname = p.proname AND o.pronamespace = p.pronamespace);
+    FROM pg_extension e
+    JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+        AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
+    JOIN pg_proc o ON o.oid = d.objid AND o.proname = 'send_campaign'
+    JOIN pg_namespace s ON s.oid = o.pronamespace
+    JOIN (SELECT f.oid, f.proname, f.pronamespace, f.proowner FROM pg_proc f
+          UNION ALL SELECT 0, t.typname, t.typnamespace, t.typowner FROM pg_type t) p
+        ON p.proname = o.proname AND p.pronamespace = o.pronamespace AND p.oid <> o.oid
+    JOIN pg_roles r ON r.oid = p.proowner AND NOT r.rolsuper
+    WHERE e.extname = 'sendcampaign'
+      AND NOT (SELECT u.rolsuper FROM pg_roles u WHERE u.rolname = current_user);
     IF FOUND THEN
         RAISE EXCEPTION 'the name "send_campaign" is reserved in schema "%"', schema
             USING ERRCODE = 'reserved_name',
@@ -405,7 +406,8 @@ $$;
 
 CREATE EVENT TRIGGER sendcampaign_keep_name ON ddl_command_end
     WHEN TAG IN ('CREATE FUNCTION', 'CREATE PROCEDURE', 'CREATE AGGREGATE', 'ALTER FUNCTION',
-                 'ALTER PROCEDURE', 'ALTER ROUTINE', 'ALTER AGGREGATE')
+                 'ALTER PROCEDURE', 'ALTER ROUTINE', 'ALTER AGGREGATE', 'CREATE DOMAIN',
+                 'CREATE TYPE', 'ALTER DOMAIN', 'ALTER TYPE')
     EXECUTE FUNCTION sendcampaign.keep_name();
 COMMENT ON EVENT TRIGGER sendcampaign_keep_name IS
 'Nobody but a superuser creates another send_campaign() beside that of the extension';

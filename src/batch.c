@@ -275,7 +275,7 @@ put_back(Run *run, const Batch *batch, Datum *ids, int count)
  */
 typedef struct OpenBatch
 {
-	int64		job_id;
+	int64		run_id;
 	TimestampTz due;
 	int			number;
 } OpenBatch;
@@ -285,19 +285,19 @@ static OpenBatch open_batches[64];
 
 /* The one for that time, made in place of the first one where it is new. */
 static OpenBatch *
-find_open_batch(int64 job_id, TimestampTz due)
+find_open_batch(int64 run_id, TimestampTz due)
 {
 	static int oldest = 0;
 	OpenBatch *batch;
 
 	for (int i = 0; i < lengthof(open_batches); i++)
 	{
-		if (open_batches[i].job_id == job_id && open_batches[i].due == due)
+		if (open_batches[i].run_id == run_id && open_batches[i].due == due)
 			return &open_batches[i];
 	}
 	batch = &open_batches[oldest];
 	oldest = (oldest + 1) % lengthof(open_batches);
-	*batch = (OpenBatch){job_id, due, 0};
+	*batch = (OpenBatch){run_id, due, 0};
 	return batch;
 }
 
@@ -311,7 +311,7 @@ add_to_batch(const OpenBatch *batch, Datum ids)
 		" AND cardinality(list_user_ids) + cardinality($4) <= $5",
 		5,
 		{INT8OID, INT4OID, TIMESTAMPTZOID, INT8ARRAYOID, INT4OID}};
-	Datum values[] = {Int64GetDatum(batch->job_id), Int32GetDatum(batch->number),
+	Datum values[] = {Int64GetDatum(batch->run_id), Int32GetDatum(batch->number),
 					  TimestampTzGetDatum(batch->due), ids, Int32GetDatum(BATCH_SIZE)};
 
 	return batch->number > 0 && own_execute(&statement, values, NULL) == 1;
@@ -330,7 +330,7 @@ put_off(Run *run, Datum *ids, int count, TimestampTz due)
 	Datum	   array = make_array(ids, NULL, count, INT8OID);
 	Datum	   values[] = {Int64GetDatum(run->id), Int32GetDatum(run->last_batch), array,
 						   TimestampTzGetDatum(due)};
-	OpenBatch *batch = find_open_batch(run->job_id, due);
+	OpenBatch *batch = find_open_batch(run->id, due);
 
 	if (add_to_batch(batch, array))
 		return;

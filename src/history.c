@@ -137,8 +137,8 @@ read_back_more(Run *run, TimestampTz now)
 {
 	History *history = run->history;
 
-	if (history == NULL || history->refusal || history->under_way || history->page_is_new ||
-		run->stop_reason || run->paused || !may_read(history, now) ||
+	if (history == NULL || run->tentative || history->refusal || history->under_way ||
+		history->page_is_new || run->stop_reason || run->paused || !may_read(history, now) ||
 		!account_has_room(run->account, now))
 		return;
 	if (!account_start(run->account, history->url, NULL, MAX_PAGE_BYTES, history))
@@ -340,8 +340,7 @@ insert_witnesses(const Run *run)
 		{INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID,
 		 BOOLARRAYOID, INT8OID}};
 	/* no plan is kept: it is to hash the messages, and not to look for each SID */
-	static const char *const without_link =
-		INSERT_WITNESSES
+	static const char *const without_link = INSERT_WITNESSES
 		" WHERE NOT EXISTS (SELECT FROM sendcampaign.message_data m WHERE m.sid = u.sid)"
 		" ON CONFLICT DO NOTHING";
 	Datum values[8];

@@ -24,6 +24,7 @@
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -116,14 +117,17 @@ sendcampaign_keep_xid(PG_FUNCTION_ARGS)
 	int			 column;
 	bool		 isnull = false;
 
-	if (!CALLED_AS_TRIGGER(fcinfo))
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(data->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(data->tg_event) || TRIGGER_FIRED_BY_DELETE(data->tg_event))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("sendcampaign.keep_xid() was not called as a trigger")));
+						errmsg("sendcampaign.keep_xid() was not called by a trigger before INSERT"
+							   " or UPDATE for each row")));
 	tuple = TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newtuple : data->tg_trigtuple;
 	column = SPI_fnumber(data->tg_relation->rd_att, "written_in");
-	if (column <= 0)
-		elog(ERROR, "table \"%s\" has no column \"written_in\"",
-			 RelationGetRelationName(data->tg_relation));
+	if (column <= 0 || SPI_gettypeid(data->tg_relation->rd_att, column) != XIDOID)
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("table \"%s\" has no column \"written_in\" of type xid",
+							   RelationGetRelationName(data->tg_relation))));
 	value = TransactionIdGetDatum(next_written_in(data, column));
 	return PointerGetDatum(
 		heap_modify_tuple_by_cols(tuple, data->tg_relation->rd_att, 1, &column, &value, &isnull));

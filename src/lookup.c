@@ -648,6 +648,7 @@ twin_by_state(const Message *other)
 		case MESSAGE_LOOKING_UP:
 			return TWIN_IN_DOUBT;
 		case MESSAGE_DONE:
+		case MESSAGE_LOCKED: /* its outcome waits for a lock */
 			return other->outcome == OUTCOME_SENT ? TWIN_UNDER_WAY
 				   : other->outcome == OUTCOME_FOUND || other->outcome == OUTCOME_IN_DOUBT
 					   ? TWIN_IN_DOUBT

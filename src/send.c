@@ -163,7 +163,8 @@ send_one(Run *run, TimestampTz now)
 static bool
 start_one(Run *run, TimestampTz now)
 {
-	if (run->account == NULL || !account_has_room(run->account, now))
+	/* a run that is just being taken up may be let go again */
+	if (run->account == NULL || run->tentative || !account_has_room(run->account, now))
 		return false;
 	run->lookup_turn = !run->lookup_turn;
 	if (run->lookup_turn)

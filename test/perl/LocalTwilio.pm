@@ -108,6 +108,13 @@ sub ledger
 	return @rows;
 }
 
+# How many companions it has taken, see Campaign.pm.
+sub companions
+{
+	my $self = shift;
+	return scalar grep { (split /\t/)[6] eq $COMPANION } split /\n/, $self->control('/ledger');
+}
+
 # How often each number was sent to: { '+1555...' => 1, ... }
 sub count_by_phone
 {

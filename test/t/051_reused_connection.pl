@@ -26,7 +26,7 @@ for my $tls (0, 1)
 	my $dropped = $stats->{faults}{'drop-after'};
 	cmp_ok($dropped, '>=', 2, "over $over: connections died");
 	cmp_ok($stats->{connections}, '<=', 2 * $dropped + 2, "over $over: connections were reused");
-	is($stats->{create_requests}, 100, "over $over: no request was repeated");
+	is($stats->{create_requests} - $twilio->companions, 100, "over $over: no request was repeated");
 
 	# all connections die while an answer waits
 	$twilio->set('reset' => 1, 'fault:drop-after' => 0, 'hold' => 1, 'hold-after' => 1);
