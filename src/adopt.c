@@ -42,6 +42,7 @@ typedef struct QueuedRun
 	bool begun;
 	bool requeued; /* called again: reread the text */
 	bool cancelled;
+	bool loaded; /* not by the extension, nor by a superuser */
 } QueuedRun;
 
 Datum
@@ -71,7 +72,7 @@ ids_of_runs(void)
 	"SELECT id, job_id, campaign_id, schema::text, list_id, message, base_url,"                        \
 	" total IS NOT NULL, state = 'queued', history IS DISTINCT FROM $1 OR NOT " IS_CONTINUOUS          \
 	"  OR EXISTS (SELECT FROM sendcampaign.batch b WHERE b.run_id = r.id AND b.xmin <> b.written_in)," \
-	" read_back, started_at, test_phone, state = 'cancelled', queued_at"                               \
+	" read_back, started_at, test_phone, state = 'cancelled', queued_at, written_in = '0'::xid"        \
 	" FROM sendcampaign.run_data r"
 
 /*
@@ -152,6 +153,7 @@ create_run(uint64 row, QueuedRun *queued)
 	run->campaign.test_phone = spi_string(row, 13);
 	run->cancelled = queued->cancelled = spi_bool(row, 14);
 	run->queued_at = spi_timestamptz(row, 15);
+	queued->loaded = spi_bool(row, 16);
 	reset_verdicts(run);
 	dlist_init(&run->claims);
 	dlist_init(&run->queues);
@@ -379,8 +381,14 @@ pause_strangers(void)
 			continue;
 		}
 		add_to_worker(runs[i]);
-		/* for the job to be told; where that cannot be, the run says it */
-		(void) guarded(open_tables, runs[i], &runs[i]->reporting);
+
+		/*
+		 * For the job to be told; where that cannot be, the run says it.  What
+		 * the owner of the database has loaded may name any role and schema:
+		 * that role has not chosen to use these tables.
+		 */
+		if (!queued[i].loaded)
+			(void) guarded(open_tables, runs[i], &runs[i]->reporting);
 		pause_run(runs[i],
 				  "this is not the cluster and database in which the run was queued; it may have"
 				  " been sent there",

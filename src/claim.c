@@ -391,6 +391,14 @@ recover_claim(Run *run, uint64 row, TimestampTz due, int64 gone_at)
 	phones = spi_nullable_strings(row, 3, &count);
 	texts = spi_nullable_strings(row, 8, &count);
 	senders = spi_strings(row, 5, &num_senders);
+	for (int i = 0; i < count; i++)
+	{
+		/* the owner of the database may have loaded it */
+		if (num_senders == 0 || phones[i] == NULL)
+			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+							errmsg("a claim of job %lld has no %s", (long long) run->job_id,
+								   num_senders == 0 ? "sender" : "phone")));
+	}
 	claim = create_claim(run, count);
 	claim->number = spi_int32(row, 1);
 	run->last_claim = Max(run->last_claim, claim->number);

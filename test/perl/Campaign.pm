@@ -180,7 +180,7 @@ sub wait_for_run
 
 	for (my $i = 0; $twilio && !$arg{alone} && $i < 300 && !$ended; $i++)
 	{
-		$ended = poll(sub { $node->safe_psql($db, $query) eq 't' }, $i ? 1 : 2);
+		$ended = poll(sub { $node->safe_psql($db, $query) eq 't' }, $i ? 1 : 8);
 		send_companion($node, $twilio, $db) if !$ended;
 	}
 	$ended ||= $node->poll_query_until($db, $query);

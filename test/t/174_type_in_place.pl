@@ -28,7 +28,7 @@ my @ways = (
 	[ 'a type moved', 'DROP DOMAIN IF EXISTS m.send_campaign; CREATE DOMAIN m.send_campaign AS text CHECK (m.tell(VALUE)); ALTER TYPE m.send_campaign SET SCHEMA public' ],
 	[ 'a range', 'CREATE TYPE public.send_campaign AS RANGE (subtype = integer)' ],
 	[ 'a multirange', 'CREATE TYPE m.r AS RANGE (subtype = integer, multirange_type_name = public.send_campaign)' ],
-	[ 'an enum', q{CREATE TYPE public.send_campaign AS ENUM ('1')} ],
+	[ 'an enum', q{CREATE TYPE public.send_campaign AS ENUM ('1')} ]);
 for my $way (@ways)
 {
 	my ($name, $sql) = @$way;
