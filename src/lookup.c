@@ -51,7 +51,10 @@
 /* Look-ups of one that waits for a later message: the first pause, in ms. */
 #define FIRST_PAUSE 1000
 
-/* Clocks may differ by so much, in seconds, where only ours is known. */
+/*
+ * Clocks may differ by so much, in seconds: ours, that of the header Date, and
+ * the one that the list's dates are from.
+ */
 #define TIME_SLACK (15 * 60)
 
 /* Both clocks are cut to the second, and ours may have been set meanwhile. */
@@ -78,7 +81,8 @@ typedef struct Lookup
 	bool		  waiting;	  /* for a later message to be shown */
 	int			  pause;	  /* until the next look-up then, in ms */
 	TimestampTz	  give_up_at; /* likewise */
-	pg_time_t	  since;	  /* by Twilio's clock */
+	pg_time_t	  claimed;	  /* by the clock of Twilio's answers; 0: not known */
+	pg_time_t	  since;	  /* what is older by the list's dates is not the one */
 	Message		 *message;
 	bool		  too_many; /* candidates, more than there is room for */
 	int			  num_candidates;
@@ -235,6 +239,8 @@ is_candidate(const Lookup *lookup, const ListedMessage *listed, const char **why
 		return false;
 	if (!is_from_sender(listed, message->queue->sender->name))
 		*why = "Twilio's list has its text from another sender";
+	else if (listed->created > 0 && listed->created < lookup->claimed)
+		*why = "Twilio's list has its text with a date before it was claimed";
 	return true;
 }
 
@@ -277,10 +283,12 @@ set_since(Lookup *lookup, const HttpResponse *response)
 	if (lookup->message->suspect)
 		lookup->since = run_start(claim->run) - TIME_SLACK;
 	else if (claim->twilio_time > 0)
-		lookup->since = claim->twilio_time - CLOCK_SLACK;
+		lookup->claimed = claim->twilio_time - CLOCK_SLACK;
 	else if (response->server_time > 0)
-		lookup->since = response->server_time - CLOCK_SLACK -
-						(time(NULL) - timestamptz_to_time_t(claim->claimed_at));
+		lookup->claimed = response->server_time - CLOCK_SLACK -
+						  (time(NULL) - timestamptz_to_time_t(claim->claimed_at));
+	if (lookup->claimed > 0)
+		lookup->since = lookup->claimed - TIME_SLACK;
 }
 
 static void

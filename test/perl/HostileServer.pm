@@ -22,7 +22,8 @@ use Time::HiRes qw(time);
 #   on_connect => sub { my ($client) = @_; ... }, before a byte has been read
 #   list => '404 Not Found', in place of the list of messages
 #   list_sid => in place of each SID in that list
-#   date => a value for the header Date of all answers
+#   list_behind => seconds that the dates in that list are behind
+#   date => a value for the header Date of all answers, or 'now'
 sub start
 {
 	my ($class, %arg) = @_;
@@ -30,7 +31,7 @@ sub start
 	  or croak "cannot listen: $!";
 	my $dir = tempdir(CLEANUP => 1);
 	my $self = bless { dir => $dir, port => $listener->sockport, owner => $$,
-		map { $_ => $arg{$_} } qw(answer on_connect list list_sid date) }, $class;
+		map { $_ => $arg{$_} } qw(answer on_connect list list_sid list_behind date) }, $class;
 
 	for ('requests', 'taken') { open my $file, '>', "$dir/$_" or croak "$dir/$_: $!"; }
 	$self->{pid} = fork() // croak "cannot fork: $!";
@@ -220,7 +221,9 @@ sub ok
 sub answer
 {
 	my ($self, $status, $body, @headers) = @_;
-	push @headers, "Date: $self->{server}{date}" if defined $self->{server}{date};
+	my $date = $self->{server}{date};
+	$date = strftime('%a, %d %b %Y %H:%M:%S GMT', gmtime) if ($date // '') eq 'now';
+	push @headers, "Date: $date" if defined $date;
 	return $self->raw("HTTP/1.1 $status\r\n", map({ "$_\r\n" } "Content-Type: application/json",
 		'Content-Length: ' . length $body, @headers), "\r\n", $body);
 }
@@ -234,7 +237,7 @@ sub list
 	for my $row (reverse $self->{server}->taken)
 	{
 		next if defined $request->{to} && $row->{to} ne $request->{to};
-		my $date = strftime('%a, %d %b %Y %H:%M:%S +0000', gmtime $row->{time});
+		my $date = strftime('%a, %d %b %Y %H:%M:%S +0000', gmtime $row->{time} - ($self->{server}{list_behind} // 0));
 		$row->{sid} = $self->{server}{list_sid} if $self->{server}{list_sid};
 		push @rows, { %$row, status => 'sent', direction => 'outbound-api', num_segments => '1',
 			messaging_service_sid => undef, map { $_ => $date } qw(date_created date_sent date_updated) };
