@@ -76,7 +76,7 @@ check_placeholders(const Campaign *campaign)
 			 errmsg("the message of campaign %lld has a \"%.2s\" that belongs to no placeholder,"
 					" at character %d",
 					(long long) campaign->id, problem, characters_before(text, problem) + 1),
-			 errdetail("The text goes on from there: %s", from_utf8(excerpt(problem))),
+			 errdetail("The text goes on from there: \"%s\".", from_utf8(excerpt(problem))),
 			 errhint("A placeholder is {{key}} or {{key|default}}; write {{\"{{\"}} and"
 					 " {{\"}}\"}} for the braces themselves.")));
 }
@@ -123,12 +123,12 @@ campaign_read(Campaign *campaign)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("campaign %lld has no message", (long long) campaign->id)));
 	MemoryContextSwitchTo(context); /* SPI leaves us in its own */
-	check_length(campaign, "message", message);
-	check_length(campaign, "base URL", spi_string(0, 2));
 	campaign->list_id = spi_int64(0, 3);
 	base_url = spi_string(0, 2);
 	check_encoding(campaign, message, "message");
 	check_encoding(campaign, base_url, "baseUrl");
+	check_length(campaign, "message", message);
+	check_length(campaign, "base URL", base_url);
 	campaign_set_message(campaign, message, base_url);
 	check_placeholders(campaign);
 	check_keys(campaign);

@@ -411,5 +411,8 @@ touch_clause(Oid table)
 char *
 beginning_of(const char *value, int most)
 {
-	return psprintf("pg_catalog.left(%s, %d)", value, most + 1);
+	/* no character has more than four bytes; left() throws where one is none */
+	return psprintf("CASE WHEN pg_catalog.octet_length(%s) OPERATOR(pg_catalog.>) %d"
+					" THEN pg_catalog.left(%s, %d) ELSE %s END",
+					value, 4 * most, value, most + 1, value);
 }

@@ -38,7 +38,10 @@ extern char *value_expression(Oid table, const char *alias, const char *key);
 /* As value_expression, for people to read. */
 extern char *text_expression(Oid table, const char *alias, const char *key);
 
-/* Its first characters: as many as there may be, and one to tell more by. */
+/*
+ * All of it, in up to four bytes for each of so many characters; where it has
+ * more bytes, its first characters, and one more than there may be.
+ */
 extern char *beginning_of(const char *value, int most);
 
 /* The text that a key of a json or jsonb expression has. */

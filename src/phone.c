@@ -11,6 +11,7 @@
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "phone.h"
+#include "tables.h"
 
 #define E164_MAX_DIGITS 15
 
@@ -104,11 +105,14 @@ phone_in_ascii(const char *phone)
 	StringInfoData ascii;
 	int			   length;
 	int			   by;
+	int			   count = 0;
 
 	phone = phone_in_utf8(phone);
 	initStringInfo(&ascii);
 	for (; *phone; phone += length)
 	{
+		if (++count > MAX_PHONE)
+			return NULL;
 		length = 1;
 		by = *phone;
 		if (IS_HIGHBIT_SET(*phone))

@@ -7,7 +7,8 @@
  * parentheses and characters that cannot be seen, whatever Unicode has of
  * them.  Full-width digits and signs become ASCII.  A leading 00 becomes +.
  * "(0)" behind a country code is what is dialled within the country, and is
- * taken out as well, except where numbers begin with a 0.
+ * taken out as well, except where numbers begin with a 0.  What has more
+ * characters than MAX_PHONE may have been cut short, and is none.
  *
  *-------------------------------------------------------------------------
  */

@@ -72,7 +72,10 @@ long_value(const Campaign *campaign, char **values)
 {
 	for (int i = 0; values && i < template_num_keys(campaign->template); i++)
 	{
-		if (values[i] && pg_mbstrlen(values[i]) > MAX_VALUE)
+		/* what is no text at all has another reason */
+		if (values[i] && strlen(values[i]) > MAX_VALUE &&
+			pg_verifymbstr(values[i], strlen(values[i]), true) &&
+			pg_mbstrlen(values[i]) > MAX_VALUE)
 			return template_key(campaign->template, i);
 	}
 	return NULL;
@@ -186,13 +189,15 @@ fill_recipient(Campaign *campaign, Recipient *recipient, uint64 row)
 		recipient_skip(recipient, SKIP_GONE, "list user is deleted");
 	else if (phone == NULL || phone[strspn(phone, " \t\r\n")] == '\0')
 		recipient_skip(recipient, SKIP_NO_PHONE, "no phone number");
-	else if (pg_mbstrlen(phone) > MAX_PHONE || (e164 = normalize_phone(phone)) == NULL)
+	else if ((e164 = normalize_phone(phone)) == NULL)
 		recipient_skip(recipient, SKIP_BAD_PHONE, "phone number is not in E.164 form");
 	else
 	{
 		recipient->phone = e164;
 		set_text(campaign, recipient, row);
 	}
+	if (phone && recipient->phone == phone)
+		phone[pg_mbcliplen(phone, strlen(phone), MAX_PHONE + 1)] = '\0';
 }
 
 /* Whether it is too late counts only for those who would get it. */

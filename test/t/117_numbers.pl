@@ -77,6 +77,11 @@ for my $case (grep { $_->[1] ne $form } @cases)
 }
 $node->safe_psql('postgres', 'DELETE FROM sendcampaign.opt_out_data');
 
+# what is so long that it is cut short is no number, and not the twin of one
+my $long = '+15551230042' . ' ' x 400 . '99';
+is_deeply([ previewed(campaign_to([ $long, '+15551230042', '+15551230042' . ' ' x 88, '+15551230042' . ' ' x 89 ], 'postgres'), 'postgres') ],
+	[ $form, '+15551230042', 'duplicate', $form ], 'a number that is cut short is none');
+
 # Thousands, written at random; a model of the rule in Perl says what comes out.
 my $seed = $ENV{SENDCAMPAIGN_SEED} // int rand 1e9;
 srand $seed;

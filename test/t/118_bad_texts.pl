@@ -54,7 +54,7 @@ for my $case (@bad)
 	my ($text, $what, $character, $excerpt) = @$case;
 	is_refused("text $text", create_campaign($node, users => 2, message => $text),
 		qr/message of campaign \d+ has a "\Q$what\E" that belongs to no placeholder, at character $character(?!\d)/,
-		qr/\Q$excerpt\E(\)|$| A placeholder)/, qr/\{\{key\}\} or \{\{key\|default\}\}; write \{\{"\{\{"\}\} and \{\{"\}\}"\}\}/);
+		qr/: "\Q$excerpt\E"\./, qr/\{\{key\}\} or \{\{key\|default\}\}; write \{\{"\{\{"\}\} and \{\{"\}\}"\}\}/);
 }
 
 # It goes on where it stopped, once the text is put right.
