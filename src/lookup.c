@@ -628,7 +628,7 @@ drop_known_candidates(Lookup *lookup, KnownSids known)
 	lookup->num_candidates = kept;
 }
 
-/* What another message says of one that has the same phone and text. */
+/* What another message says of one that has the same phone, and the same link or text. */
 typedef enum Twin
 {
 	TWIN_NONE,
@@ -658,6 +658,20 @@ twin_by_state(const Message *other)
 	}
 }
 
+/*
+ * Can what is found be either of the two?  Links may be the same where texts
+ * are not: schemas number their campaigns and list users alike.
+ */
+static bool
+are_twins(const Message *a, const Message *b)
+{
+	if (a == b || a->phone == NULL || b->phone == NULL || strcmp(a->phone, b->phone) != 0)
+		return false;
+	if (a->link && b->link && strcmp(a->link, b->link) == 0)
+		return true;
+	return a->text && b->text && strcmp(a->text, b->text) == 0;
+}
+
 static Twin
 find_twin_in_claim(const Claim *claim, const Message *message)
 {
@@ -667,8 +681,7 @@ find_twin_in_claim(const Claim *claim, const Message *message)
 	{
 		const Message *other = &claim->messages[i];
 
-		if (other != message && other->phone && other->text &&
-			strcmp(other->phone, message->phone) == 0 && strcmp(other->text, message->text) == 0)
+		if (are_twins(other, message))
 			twin = Max(twin, twin_by_state(other));
 	}
 	return twin;
