@@ -111,6 +111,25 @@ for my $name (sort keys %$queries)
 	is($heading, join(',', map { keys %$_ } @{ $queries->{$name}{metrics} }), "$name: its columns are its metrics");
 	cmp_ok(scalar @rows, '>=', 1, "$name: rows");
 }
+# a job of another schema that has the number of one with a failed message
+$node->safe_psql('operations', q{
+	CREATE SCHEMA other AUTHORIZATION app;
+	SET ROLE app;
+	SET sendcampaign.schema = 'other';
+	SELECT sendcampaign.create_tables('other');
+	INSERT INTO other.ac_lists (group_id) VALUES (1);
+	INSERT INTO other.groups SELECT * FROM public.groups WHERE id = 1;
+	INSERT INTO other.ac_list_users (ac_list_id, data) VALUES (1, '{"sms": "+1 555 000 0041"}');
+	INSERT INTO other.ac_campaigns (ac_list_id, data) VALUES (1, '{"message": "Hi"}');
+	INSERT INTO other.ac_background_jobs (id) VALUES (4);
+	SELECT send_campaign(1, 4);
+});
+$node->poll_query_until('operations', q{SELECT state = 'completed' FROM sendcampaign.run WHERE schema = 'other'});
+my (undef, @codes) = collected('sendcampaign_failures');
+my $failures = 0;
+$failures += (split /,/)[1] for @codes;
+is($failures, $node->safe_psql('operations', q{SELECT count(*) FROM sendcampaign.message WHERE status = 'failed'}), 'a failed message is counted once, whatever jobs of other schemas have its number');
+wait_for_no_worker($node);
 sub trouble { return (collected('sendcampaign_trouble'))[1] =~ s/^(\d+),[^,]*,/$1,/r; }
 is(trouble(), '0,0,0', 'no trouble: no run without a worker, no doubt, no worker');
 $twilio->set(hold => 1, reset => 1);
