@@ -79,7 +79,7 @@ is(wait_for_run($node, $job)->{sent}, 1, 'a test while it is sent');
 is(wait_for_run($node, $real)->{sent}, 3000, 'the campaign is sent all the same');
 is(scalar(bodies_to($author)), 1, 'the test once');
 is((grep { $_ != 1 } values %{ $twilio->count_by_phone }), 0, 'all others, too');
-is($node->safe_psql('postgres', "SELECT count(*) FROM ac_list_users WHERE data->>'sentCount' = '1' AND data->>'sms' LIKE '+1555%'"), 3005, 'and counted once');
+is($node->safe_psql('postgres', "SELECT count(*) FROM ac_list_users WHERE data->>'sentCount' = '1' AND data->>'sms' IS DISTINCT FROM '+18885550000'"), 3005, 'and counted once');
 
 # rolled back, in a subtransaction, prepared or read-only
 $twilio->set(reset => 1);
