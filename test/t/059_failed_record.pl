@@ -21,7 +21,7 @@ my $campaign = create_campaign($node, users => 4000);
 
 my $job = start_campaign($node, $campaign);
 my @workers;
-for my $table (qw(batch claim message))
+for my $table (qw(batch claim message_data))
 {
 	my $offset = -s $node->logfile;
 	my $accepted = $twilio->stats->{accepted};
