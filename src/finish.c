@@ -128,7 +128,7 @@ report_progress(Run *run, bool careful)
 	report.counts = job_data(&counts, counts.state, 0);
 	report.progress = progress_of(&counts);
 	if (in_application(write_progress, run, &run->reporting, careful))
-		run->reporting.failures = 0;
+		end_back_off(&run->reporting);
 }
 
 /* "21211 invalid 'To' number (2), 21614 ...", of the messages of one status. */
@@ -395,6 +395,18 @@ report_state(AppTables *tables, int64 id, int64 job_id)
 
 	if (read_counts(&run, &counts))
 		tables_report_if_free(tables, job_id, job_data(&counts, counts.state, 0));
+}
+
+bool
+report_trouble(Run *run, const char *error, const char *told)
+{
+	AppTables *tables = run->campaign.tables;
+	RunCounts  counts;
+
+	if (tables == NULL || run->campaign.test_phone || !read_counts(run, &counts))
+		return true;
+	return tables_report_trouble(tables, run->job_id, job_data(&counts, counts.state, 0), error,
+								 told);
 }
 
 void

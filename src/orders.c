@@ -26,6 +26,7 @@
 #include "orders.h"
 #include "own.h"
 #include "settings.h"
+#include "trouble.h"
 #include "utils/builtins.h"
 
 /* Batches skipped in one statement. */
@@ -54,7 +55,7 @@ follow_order(Run *run, const char *state)
 		run->recording.until = run->claiming.until = 0;
 	if (run->paused && !paused)
 	{
-		run->notice = NULL; /* the tables have it no more */
+		recall_notice(run, NULL); /* the tables have it no more */
 		run->next_at = 0;
 		reset_verdicts(run);
 	}

@@ -434,7 +434,7 @@ count_what_was_sent(Run *run, bool careful)
 		count_sent(run);
 	else if (!guarded(count_sent_carefully, run, &run->recording))
 		return run->recording.failures > failures ? COUNT_LATER : NOT_COUNTED;
-	run->recording.failures = 0;
+	end_back_off(&run->recording);
 	return COUNTED;
 }
 
@@ -594,54 +594,6 @@ void
 unrecord_skips(Run *run)
 {
 	unrecord_list(&run->recorded_skips);
-}
-
-static void
-write_notice(Run *run, const char *notice)
-{
-	static OwnStatement statement = {
-		"UPDATE sendcampaign.run_data SET error = $2 WHERE id = $1 AND state = 'running'",
-		2,
-		{INT8OID, TEXTOID}};
-	Datum values[] = {Int64GetDatum(run->id), optional_text(notice)};
-
-	(void) own_execute(&statement, values, notice ? "  " : " n");
-}
-
-void
-note_trouble(Run *run, const char *reason)
-{
-	write_notice(run, psprintf("the database does not let it go on: %s; trying again", reason));
-	run->troubled = true;
-}
-
-/* It has gone on. */
-static void
-clear_trouble(Run *run)
-{
-	if (!run->troubled || run->stop_reason)
-		return;
-	write_notice(run, NULL);
-	run->trouble_cleared = true;
-}
-
-void
-record_notice(Run *run)
-{
-	const char *trouble = run->account ? run->account->trouble : NULL;
-	char *notice = trouble ? psprintf("Twilio cannot be reached: %s; trying again", trouble) : NULL;
-
-	clear_trouble(run);
-	if (!run_may_send(run) || (notice == NULL && run->notice == NULL) ||
-		(notice && run->notice && strcmp(notice, run->notice) == 0))
-		return;
-	write_notice(run, notice);
-	ereport(LOG, (notice ? errmsg("sendcampaign: job %lld: %s", (long long) run->job_id, notice)
-						 : errmsg("sendcampaign: job %lld: Twilio can be reached again",
-								  (long long) run->job_id)));
-	if (run->notice)
-		pfree(run->notice);
-	run->notice = notice ? MemoryContextStrdup(run->context, notice) : NULL;
 }
 
 void

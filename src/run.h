@@ -55,7 +55,9 @@ typedef struct SendQueue
 typedef struct Backoff
 {
 	int			failures;
+	TimestampTz since; /* the first of them, or 0 */
 	TimestampTz until;
+	bool		passed; /* in the transaction now open it has succeeded */
 } Backoff;
 
 typedef struct Run
@@ -109,17 +111,21 @@ typedef struct Run
 	bool			any_sent;
 	bool			uncounted; /* some rows have not taken their sentCount */
 
-	Backoff claiming;
-	Backoff recording;
-	Backoff reporting;		 /* of the job's progress */
-	char   *stop_reason;	 /* the run fails with this, or NULL */
-	bool	stop_recorded;	 /* that is in the tables */
-	bool	stop_durable;	 /* and committed */
-	bool	unrecordable;	 /* its outcomes, for an error that will not pass */
-	char   *announcement;	 /* to be notified once this is committed, or NULL */
-	bool	troubled;		 /* its error says that the database does not let it go on */
-	bool	trouble_cleared; /* in the transaction now open */
-	char   *notice;			 /* what sendcampaign.run.error shows meanwhile */
+	Backoff		claiming;
+	Backoff		recording;
+	Backoff		reporting;		 /* of the job's progress */
+	char	   *stop_reason;	 /* the run fails with this, or NULL */
+	bool		stop_recorded;	 /* that is in the tables */
+	bool		stop_durable;	 /* and committed */
+	bool		unrecordable;	 /* its outcomes, for an error that will not pass */
+	char	   *announcement;	 /* to be notified once this is committed, or NULL */
+	char	   *trouble;		 /* the error for which it has been waiting, or NULL */
+	char	   *notice;			 /* what sendcampaign.run.error shows meanwhile, or NULL */
+	char	   *job_notice;		 /* what the job's does */
+	bool		notice_written;	 /* in the transaction now open */
+	bool		notice_lost;	 /* that was undone: it is to be written again */
+	bool		job_notice_lost; /* likewise */
+	TimestampTz tell_job_at;	 /* it could not be told, and may be tried again then */
 } Run;
 
 /* Recipients of one batch, whose ids are in sendcampaign.claim. */

@@ -219,16 +219,23 @@ check_code(const AppTables *tables)
 
 /* Runs a statement that is used once, for so many rows; returns how many. */
 static uint64
-query(const AppTables *tables, const char *sql, int nargs, Oid *types, Datum *values, long limit)
+query_with_nulls(const AppTables *tables, const char *sql, int nargs, Oid *types, Datum *values,
+				 const char *nulls, long limit)
 {
 	int result;
 
 	check_code(tables);
-	result = SPI_execute_with_args(sql, nargs, types, values, NULL, false, limit);
+	result = SPI_execute_with_args(sql, nargs, types, values, nulls, false, limit);
 
 	if (result < 0)
 		elog(ERROR, "could not execute: %s", SPI_result_code_string(result));
 	return SPI_processed;
+}
+
+static uint64
+query(const AppTables *tables, const char *sql, int nargs, Oid *types, Datum *values, long limit)
+{
+	return query_with_nulls(tables, sql, nargs, types, values, NULL, limit);
 }
 
 static void fail_id_is_not_unique(Oid table, int64 id) pg_attribute_noreturn();
@@ -698,6 +705,27 @@ tables_lock_all(const AppTables *tables, Datum ids, int64 list_id)
 						  table_name(tables->list_users),
 						  same_user_condition(tables->list_users, "u", 2)),
 				 2, types, values, 0);
+}
+
+bool
+tables_report_trouble(const AppTables *tables, int64 job_id, Datum counts, const char *error,
+					  const char *told)
+{
+	Datum values[] = {Int64GetDatum(job_id), (Datum) 0, counts, optional_text(error),
+					  optional_text(told)};
+	Oid	  types[] = {INT8OID, INT4OID, JSONBOID, TEXTOID, TEXTOID};
+	char  nulls[] = {' ', ' ', ' ', error ? ' ' : 'n', told ? ' ' : 'n', '\0'};
+	char *name = table_name(tables->jobs);
+
+	return query_with_nulls(
+			   tables,
+			   psprintf("UPDATE %s j SET error = CASE WHEN $4 IS NOT NULL"
+						"  OR j.error::pg_catalog.text OPERATOR(pg_catalog.=) $5 THEN $4"
+						"  ELSE j.error END%s%s WHERE j.id OPERATOR(pg_catalog.=)"
+						" (SELECT o.id FROM %s o WHERE o.id OPERATOR(pg_catalog.=) $1"
+						"  FOR NO KEY UPDATE SKIP LOCKED)",
+						name, data_clause(tables->jobs, 3), touch_clause(tables->jobs), name),
+			   5, types, values, nulls, 2) > 0;
 }
 
 /* An UPDATE of the job must not have changed another row as well. */

@@ -78,7 +78,7 @@ $job = start_campaign($node, $campaign);
 $other_job = start_campaign($node, $other);
 ended($job);
 like(state_of($job), qr/^failed/, 'an error of 100 MB: the run fails');
-like(error_of($job), qr/^(äöü )+.*\.\.\. \((0123456789)+\.\.\.\)$/, 'with what it begins with');
+like(error_of($job), qr/^(äöü )+.*\.\.\. (0123456789)+\.\.\.$/, 'with what it begins with');
 sent_once($node, $twilio, $other, $other_job, 'beside an error of 100 MB', total => 3);
 cmp_ok(sql("SELECT max(length(error)) FROM sendcampaign.run"), '<', 2100, 'no more is kept');
 
