@@ -400,8 +400,10 @@ pause_strangers(void)
 		if (!queued[i].loaded)
 			(void) guarded(open_tables, runs[i], &runs[i]->reporting);
 		pause_run(runs[i],
-				  "this is not the cluster and database in which the run was queued; it may have"
-				  " been sent there",
+				  reason_text("this is not the cluster and database in which the run was queued",
+							  "It may have been sent there.",
+							  "If it is to go on here, and nowhere else, call"
+							  " sendcampaign.resume()."),
 				  true);
 	}
 }

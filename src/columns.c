@@ -85,7 +85,9 @@ get_names(Oid table, char **schema, char **name)
 	*schema = *name ? get_namespace_name(get_rel_namespace(table)) : NULL;
 	if (*schema == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-						errmsg("a table of the application has been dropped")));
+						errmsg("a table of the application has been dropped"),
+						errhint("Create it again; sendcampaign.create_tables() creates those that"
+								" are missing.")));
 }
 
 char *

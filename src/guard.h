@@ -25,6 +25,11 @@ extern ErrorData *attempt(void (*function)(void *arg), void *arg);
  */
 extern char *reason_text(const char *message, const char *detail, const char *hint);
 
+/* What a person has to do for a failed run to go on; parts of hints. */
+#define SEND_AGAIN "call send_campaign() with the same campaign and job"
+#define MEND_ACCOUNT_HINT                                                                          \
+	"Mend the Twilio account or the group's configuration, and " SEND_AGAIN "."
+
 /* The same for an error that was raised. */
 extern char *error_text(const ErrorData *error);
 

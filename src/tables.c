@@ -214,7 +214,9 @@ check_code(const AppTables *tables)
 	check_code_once(oids, NUM_TABLES, tables->schema);
 	if (!names_are_the_same(tables))
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-						errmsg("a table of the application has been dropped or renamed")));
+						errmsg("a table of the application has been dropped or renamed"),
+						errhint("Call the function again, which then looks for the tables by their"
+								" names.")));
 }
 
 /* Runs a statement that is used once, for so many rows; returns how many. */
@@ -379,7 +381,9 @@ tables_create_job(const AppTables *tables)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("could not create a background job"),
 						errdetail("The INSERT on table \"%s\" was suppressed by a trigger or rule.",
-								  get_rel_name(tables->jobs))));
+								  get_rel_name(tables->jobs)),
+						errhint("Have it let the INSERT pass, or insert a job yourself and pass"
+								" its id.")));
 	return spi_int64(0, 1);
 }
 

@@ -228,9 +228,11 @@ end_run(Run *run, bool careful)
 	else if (why_history_cannot_be_read(run))
 		pause_run(
 			run,
-			psprintf(
-				"commits may have been lost, and what was sent cannot be read back from Twilio: %s",
-				why_history_cannot_be_read(run)),
+			reason_text(
+				psprintf(
+					"commits may have been lost, and what was sent cannot be read back from Twilio: %s",
+					why_history_cannot_be_read(run)),
+				NULL, "When that has been mended, call sendcampaign.resume()."),
 			careful);
 	else if (run->stop_reason && !run->stop_recorded)
 		fail_run(run, careful);
