@@ -11,8 +11,6 @@
  */
 #include "postgres.h"
 
-#include <math.h>
-
 #include "campaign.h"
 #include "group.h"
 #include "miscadmin.h"
@@ -209,11 +207,16 @@ read_rate(GroupConfig *group)
 	group->rate = sendcampaign_messages_per_second;
 	if (text == NULL)
 		return;
+	errno = 0;
 	group->rate = strtod(text, &end);
-	if (*end != '\0' || isnan(group->rate) || group->rate < 0 || isinf(group->rate))
-		wrong_configuration("twilioMessagesPerSecond", text, "a number",
-							"Set it to the segments that each of its senders may send in a"
-							" second, or to 0 for no limit.");
+	/* it takes 1e-400 for 0, and numbers in hexadecimal as well */
+	if (errno != 0 || text[strspn(text, "0123456789.+-eE")] != '\0' || *end != '\0' ||
+		!rate_is_valid(group->rate))
+		wrong_configuration(
+			"twilioMessagesPerSecond", text,
+			"0, nor a number from " CppAsString2(MIN_RATE) " to " CppAsString2(MAX_RATE),
+			"Set it to the segments that each of its senders may send in a"
+			" second, or to 0 for no limit.");
 }
 
 #define QUIET_HOURS_HINT "Write it as {\"from\": \"21:00\", \"to\": \"08:00\"}."

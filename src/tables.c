@@ -500,6 +500,17 @@ tables_open_list(const AppTables *tables, int64 list_id)
 		1, &type, &value, NULL, true, CURSOR_OPT_NO_SCROLL);
 }
 
+/* As value_expression; NULL where it is in data that cannot be read. */
+static char *
+value_if_readable(Oid list_users, const char *key)
+{
+	char *value = value_expression(list_users, "u", key);
+
+	if (column_for(list_users, key) || column_type(list_users, "data") != JSONOID)
+		return value;
+	return psprintf("CASE WHEN %s THEN %s END", readable_json("u.data"), value);
+}
+
 Portal
 tables_open_phones(const AppTables *tables, int64 list_id)
 {
@@ -511,7 +522,7 @@ tables_open_phones(const AppTables *tables, int64 list_id)
 		NULL,
 		psprintf("SELECT u.id::pg_catalog.int8, %s FROM %s u"
 				 " WHERE u.ac_list_id OPERATOR(pg_catalog.=) $1 AND NOT %s",
-				 beginning_of(value_expression(tables->list_users, "u", "sms"), MAX_PHONE),
+				 value_or_too_long(value_if_readable(tables->list_users, "sms"), MAX_PHONE),
 				 table_name(tables->list_users), deleted_expression(tables->list_users, "u")),
 		1, &type, &value, NULL, true, CURSOR_OPT_NO_SCROLL);
 }
@@ -541,9 +552,18 @@ values_expression(const AppTables *tables)
 	foreach (cell, tables->keys)
 		appendStringInfo(
 			&values, "%s%s", cell == list_head(tables->keys) ? "" : ", ",
-			beginning_of(text_expression(tables->list_users, "u", lfirst(cell)), MAX_VALUE));
+			value_or_too_long(text_expression(tables->list_users, "u", lfirst(cell)), MAX_VALUE));
 	appendStringInfoString(&values, "]::pg_catalog.text[]");
 	return values.data;
+}
+
+/* What cannot be written when a message has been sent is read before. */
+static const char *
+count_check(Oid list_users)
+{
+	if (count_column(list_users) || column_type(list_users, "data") != JSONOID)
+		return "";
+	return ", u.data::pg_catalog.jsonb IS NULL";
 }
 
 static SPIPlanPtr
@@ -555,16 +575,17 @@ recipients_plan(AppTables *tables)
 	if (tables->read_recipients == NULL)
 		tables->read_recipients = prepare(
 			tables,
-			psprintf("SELECT r.n, r.id, u.id IS NOT NULL,"
-					 " CASE WHEN u.id IS NULL THEN EXISTS (SELECT FROM %s o"
-					 "  WHERE o.id OPERATOR(pg_catalog.=) r.id) ELSE true END, %s, %s, %s, %s"
-					 " FROM pg_catalog.unnest($1) WITH ORDINALITY r(id, n)"
-					 " LEFT JOIN %s u ON u.id OPERATOR(pg_catalog.=) r.id AND %s ORDER BY r.n",
-					 name, deleted_expression(tables->list_users, "u"),
-					 beginning_of(value_expression(tables->list_users, "u", "sms"), MAX_PHONE),
-					 beginning_of(value_expression(tables->list_users, "u", "timeZone"), MAX_PHONE),
-					 values_expression(tables), name,
-					 in_list_condition(tables->list_users, "u", 2)),
+			psprintf(
+				"SELECT r.n, r.id, u.id IS NOT NULL,"
+				" CASE WHEN u.id IS NULL THEN EXISTS (SELECT FROM %s o"
+				"  WHERE o.id OPERATOR(pg_catalog.=) r.id) ELSE true END, %s, %s, %s, %s%s"
+				" FROM pg_catalog.unnest($1) WITH ORDINALITY r(id, n)"
+				" LEFT JOIN %s u ON u.id OPERATOR(pg_catalog.=) r.id AND %s ORDER BY r.n",
+				name, deleted_expression(tables->list_users, "u"),
+				value_or_too_long(value_expression(tables->list_users, "u", "sms"), MAX_PHONE),
+				value_or_too_long(value_if_readable(tables->list_users, "timeZone"), MAX_PHONE),
+				values_expression(tables), count_check(tables->list_users), name,
+				in_list_condition(tables->list_users, "u", 2)),
 			2, types);
 	return tables->read_recipients;
 }

@@ -66,7 +66,7 @@ is(sql("SET ROLE app; SELECT string_agg(coalesce(skipped, '-'), '; ') FROM sendc
 $campaign = create_campaign($node, users => 2);
 sql(qq{UPDATE groups SET configuration = configuration || jsonb_build_object('twilioAuthToken', $long) WHERE id = ${\ group_of($campaign)}});
 $job = start_campaign($node, $campaign);
-is(wait_for_run($node, $job)->{error}, "the group's configuration has a value of more than 1000 bytes. Shorten its "twilioAuthToken".", 'a token of 30 MB');
+is(wait_for_run($node, $job)->{error}, q{the group's configuration has a value of more than 1000 bytes. Shorten its "twilioAuthToken".}, 'a token of 30 MB');
 
 # What a trigger raises
 sql(q{SET ROLE app;

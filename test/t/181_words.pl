@@ -71,8 +71,8 @@ says('no campaign', 'DELETE FROM ac_campaigns WHERE id = CAMPAIGN',
 	preview => 'campaign CAMPAIGN does not exist. Check that it is in "public.ac_campaigns" and that your role may see it.');
 says('no list', 'UPDATE ac_campaigns SET ac_list_id = NULL WHERE id = CAMPAIGN',
 	'campaign CAMPAIGN has no list. Set its "ac_list_id" to the id of a row in "public.ac_lists".');
-says('no such list', 'UPDATE ac_campaigns SET ac_list_id = 4242 WHERE id = CAMPAIGN',
-	'list 4242 does not exist. It is that of campaign CAMPAIGN. Check that it is in "public.ac_lists" and that role "app" may see it.');
+says('no such list', 'DELETE FROM ac_lists WHERE id = LIST',
+	'list LIST does not exist. It is that of campaign CAMPAIGN. Check that it is in "public.ac_lists" and that role "app" may see it.');
 says('no message', q{UPDATE ac_campaigns SET data = '{}' WHERE id = CAMPAIGN},
 	'campaign CAMPAIGN has no message. Write its text into the column "data", as the value of the key "message".');
 says('a blank message', q{UPDATE ac_campaigns SET data = '{"message": " \n"}' WHERE id = CAMPAIGN},
@@ -103,7 +103,7 @@ is(wait_for_run($node, $job)->{state}, 'completed', 'sent');
 my $wrong = create_campaign($node, users => 1);
 for my $case ([ 'no message', q{data = '{}'}, qr/^campaign \d+ has no message$/, qr/"message"/ ],
 	[ 'no list', 'ac_list_id = NULL', qr/^campaign \d+ has no list$/, qr/ac_list_id/ ],
-	[ 'a brace too few', q{data = '{"message": "Hi {{name}"}'}, qr/belongs to no placeholder/, qr/A placeholder is/ ])
+	[ 'a brace too few', q[data = '{"message": "Hi {{name}"}'], qr/belongs to no placeholder/, qr/A placeholder is/ ])
 {
 	my ($name, $set, $message, $hint) = @$case;
 	sql("UPDATE ac_campaigns SET $set WHERE id IN ($campaign, $wrong)");
