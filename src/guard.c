@@ -18,9 +18,6 @@
 /* Bytes of a message or detail: a trigger can make them as long as it likes. */
 #define MAX_ERROR 1000
 
-/* What lasts no longer need not be told to people. */
-#define PATIENCE_MS 5000
-
 /* May an error with this SQLSTATE be gone at the next try? */
 static bool
 error_may_pass(int sqlerrcode)

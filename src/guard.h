@@ -10,6 +10,9 @@
 
 #include "run.h"
 
+/* What lasts no longer need not be told to people. */
+#define PATIENCE_MS 5000
+
 typedef void (*RunFunction)(Run *run);
 
 /*

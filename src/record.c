@@ -134,7 +134,8 @@ mark_uncounted(int64 run_id, Datum ids)
 static void
 record_later(Message *message)
 {
-	Run *run = message->claim->run;
+	Run		   *run = message->claim->run;
+	TimestampTz now = GetCurrentTimestamp();
 
 	if (!run->locks_told)
 		ereport(
@@ -143,9 +144,15 @@ record_later(Message *message)
 				"sendcampaign: job %lld: list users are locked by others, their outcomes are recorded later",
 				(long long) run->job_id)));
 	run->locks_told = true;
-	message->was_locked = true;
-	message_wait(message, MESSAGE_LOCKED,
-				 TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOCKED_DELAY_MS));
+	if (message->locked_since == 0)
+		message->locked_since = now;
+	else if (!message->long_locked &&
+			 TimestampDifferenceExceeds(message->locked_since, now, PATIENCE_MS))
+	{
+		message->long_locked = true;
+		run->num_long_locked++;
+	}
+	message_wait(message, MESSAGE_LOCKED, TimestampTzPlusMilliseconds(now, LOCKED_DELAY_MS));
 }
 
 static Datum ids_left_out;
@@ -446,7 +453,7 @@ needs_care(const Run *run)
 		return true;
 	for (int i = 0; i < num_recording; i++)
 	{
-		if (recording[i]->was_locked)
+		if (recording[i]->locked_since != 0)
 			return true;
 	}
 	return false;
@@ -561,6 +568,7 @@ forget_list(Run *run, dlist_head *list)
 
 		dlist_delete(&message->node);
 		run->open--;
+		run->num_long_locked -= message->long_locked ? 1 : 0;
 		if (--message->claim->open == 0)
 			free_claim(message->claim);
 	}

@@ -119,6 +119,7 @@ typedef struct Run
 	bool		stop_durable;	 /* and committed */
 	bool		unrecordable;	 /* its outcomes, for an error that will not pass */
 	char	   *announcement;	 /* to be notified once this is committed, or NULL */
+	int			num_long_locked; /* messages whose list users are */
 	char	   *trouble;		 /* the error for which it has been waiting, or NULL */
 	char	   *notice;			 /* what sendcampaign.run.error shows meanwhile, or NULL */
 	char	   *job_notice;		 /* what the job's does */
@@ -190,11 +191,12 @@ typedef struct Message
 	SendQueue		*queue;	  /* of its sender; NULL where it is skipped */
 	Account			*account; /* of the request under way */
 	int64			 list_user_id;
-	char			*phone;		 /* E.164; or as it was, when skipped for it */
-	char			*text;		 /* UTF-8 */
-	char			*link;		 /* the tracking link in it, or NULL */
-	TimestampTz		 until;		 /* it is to leave before; 0: whenever */
-	bool			 was_locked; /* its list user, when it was to be recorded */
+	char			*phone;		   /* E.164; or as it was, when skipped for it */
+	char			*text;		   /* UTF-8 */
+	char			*link;		   /* the tracking link in it, or NULL */
+	TimestampTz		 until;		   /* it is to leave before; 0: whenever */
+	TimestampTz		 locked_since; /* its list user, when it was to be recorded; or 0 */
+	bool			 long_locked;  /* for so long that people are told */
 	int				 attempts;
 	int64			 left_at;  /* the newest request, monotonic us */
 	bool			 doubtful; /* Twilio may have taken it */

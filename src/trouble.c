@@ -24,7 +24,7 @@
 #define TELL_INTERVAL_MS 1000
 
 /* How what the database raises begins, in the run's error and the job's. */
-#define TROUBLE "trying again, as the database has raised an error: "
+#define TROUBLE "trying again, as "
 
 static bool
 is_same(const char *a, const char *b)
@@ -56,14 +56,23 @@ fails(const Backoff *backoff)
 	return backoff->failures > 0 && !backoff->passed;
 }
 
+static bool
+has_trouble(const Run *run)
+{
+	return run->trouble &&
+		   (fails(&run->claiming) || fails(&run->recording) || fails(&run->reporting));
+}
+
 /* What of its work with the database fails, in words, palloc'd; or NULL. */
 static char *
 text_of_trouble(const Run *run)
 {
-	if (run->trouble == NULL ||
-		!(fails(&run->claiming) || fails(&run->recording) || fails(&run->reporting)))
-		return NULL;
-	return psprintf(TROUBLE "%s", run->trouble);
+	if (has_trouble(run))
+		return psprintf(TROUBLE "the database has raised an error: %s", run->trouble);
+	if (run->num_long_locked > 0)
+		return pstrdup(TROUBLE "others have locked list users for long: what became of their"
+							   " messages is recorded once they are free");
+	return NULL;
 }
 
 /* What the run should say, palloc'd; or NULL. */
@@ -174,7 +183,7 @@ recall_notice(Run *run, const char *error)
 void
 keep_notice(Run *run)
 {
-	if (run->trouble && text_of_trouble(run) == NULL)
+	if (run->trouble && !has_trouble(run))
 		replace_string(run->context, &run->trouble, NULL);
 	run->notice_written = false;
 }

@@ -30,7 +30,7 @@ for my $link ('https://example.org/survey', undef)
 	my @away = map { sprintf '+1555%07d', $_ } 11 .. 20;
 
 	change_conf($node, "sendcampaign.request_timeout = '60s'");
-	$twilio->set(reset => 1, 'retry-after' => 600, hold => 1, 'hold-after' => 1, map { ('to-fault' => "$_=429") } @back);
+	$twilio->set(reset => 1, 'retry-after' => 600, (map { ('to-fault' => "$_=429") } @back), map { ('to-fault' => "$_=never-after") } @away);
 	my $job = start_campaign($node, $campaign);
 	ok(poll(sub { my $stats = $twilio->stats; $stats->{accepted} == 10 && ($stats->{faults}{429} || 0) == 10 }), "$what: half are taken, half are not")
 	  or diag explain $twilio->stats;
@@ -43,7 +43,7 @@ for my $link ('https://example.org/survey', undef)
 	sql("CREATE TABLE flushed_$job ()");
 	$node->append_conf('postgresql.conf', "sendcampaign.request_timeout = '1s'");
 	$node->stop('immediate');
-	$twilio->set(hold => 0, 'hold-after' => 0, map { ('to-fault' => "$_=none") } @back);
+	$twilio->set(map { ('to-fault' => "$_=none") } @back, @away);
 	$node->start;
 
 	my $claimed = "FROM sendcampaign.claim c, unnest(c.list_user_ids, c.phones, c.texts) u(id, phone, text) WHERE c.run_id = $run";
@@ -64,7 +64,6 @@ for my $link ('https://example.org/survey', undef)
 		"$what: each once, those that were put back with the newest text");
 	my %sid = map { $_->{to} => $_->{sid} } $twilio->ledger;
 	is_deeply({ map { split /\|/ } split /\n/, sql("SELECT phone, sid FROM sendcampaign.message WHERE job_id = $job") }, \%sid, "$what: each is known by its SID");
-	$twilio->set(map { ('to-fault' => "$_=none") } @back);
 }
 
 $node->stop;

@@ -6,6 +6,7 @@ use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use Campaign;
 use LocalTwilio;
+use Session;
 use Test::More;
 
 my $twilio = LocalTwilio->start;
@@ -133,6 +134,32 @@ sql(q{UPDATE faults SET code = 'P0001'});
 is(wait_for_run($node, $job)->{state}, 'failed', 'another error: it fails');
 like(run_row($node, $job)->{error}, qr/^no count now\. It is P0001\. Wait for it\.$/, 'another error: with that one');
 is(job_row($job), 'failed|no count now. It is P0001. Wait for it.', 'another error: as says the job');
+
+# Locked by others for long
+sql('DELETE FROM faults');
+$campaign = create_campaign($node, users => 300);
+my $session = Session->open($node);
+$session->query('BEGIN; SELECT FROM ac_list_users WHERE id = (SELECT max(id) FROM ac_list_users) FOR UPDATE');
+$job = start_campaign($node, $campaign);
+my $locked = qr/^trying again, as others have locked list users for long: what became of their messages is recorded once they are free$/;
+ok(poll(sub { run_row($node, $job)->{error} =~ $locked }), 'a lock: the run says so') or diag explain run_row($node, $job);
+ok(poll(sub { my ($s, $error) = split /\|/, job_row($job), 2; $s eq 'running' && $error =~ $locked }), 'a lock: and so does the job');
+is(run_row($node, $job)->{sent}, 299, 'a lock: the others are recorded');
+$session->query('COMMIT');
+sent_once($node, $twilio, $campaign, $job, 'no lock', total => 300);
+is(run_row($node, $job)->{error} . job_row($job), 'completed|', 'no lock: nothing is wrong');
+
+# The job is locked, and the run can be told only.
+$campaign = create_campaign($node, users => 300);
+$job = sql('SET ROLE app; INSERT INTO ac_background_jobs (progress) VALUES (5) RETURNING id');
+$session->query("BEGIN; SELECT FROM ac_background_jobs WHERE id = $job FOR UPDATE");
+start_campaign($node, $campaign, job => $job);
+says($job, qr/lock timeout$/, 'a locked job');
+is(job_row($job), '|', 'a locked job: it says nothing');
+$session->query('COMMIT');
+sent_once($node, $twilio, $campaign, $job, 'the job is free', total => 300);
+is(run_row($node, $job)->{error} . job_row($job), 'completed|', 'the job is free: nothing is wrong');
+$session->close;
 
 is(worker_errors($node), '', 'no errors in the log');
 $node->stop;
