@@ -17,8 +17,8 @@ my $node = new_cluster('released', $twilio, conf => qq{
 });
 sub sql { return $node->safe_psql('postgres', $_[0]); }
 
-# Of 20 users the first ten are told to try again later; the others are taken,
-# and the answers do not come.
+# Of 20 users the first ten are taken, and the answers do not come; the others
+# are told to try again later, if they are sent at all with so many under way.
 for my $link ('https://example.org/survey', undef)
 {
 	my $what = $link ? 'with a link' : 'without a link';
@@ -26,15 +26,14 @@ for my $link ('https://example.org/survey', undef)
 	my $list = "(SELECT ac_list_id FROM ac_campaigns WHERE id = $campaign)";
 	sql(q{UPDATE ac_list_users SET data = data || jsonb_build_object('name', 'number ' || id) WHERE ac_list_id = } . $list);
 	my %id = map { split /\|/ } split /\n/, sql("SELECT data->>'sms', id FROM ac_list_users WHERE ac_list_id = $list");
-	my @back = map { sprintf '+1555%07d', $_ } 1 .. 10;
-	my @away = map { sprintf '+1555%07d', $_ } 11 .. 20;
+	my @away = map { sprintf '+1555%07d', $_ } 1 .. 10;
+	my @back = map { sprintf '+1555%07d', $_ } 11 .. 20;
 
 	change_conf($node, "sendcampaign.request_timeout = '60s'");
 	$twilio->set(reset => 1, 'retry-after' => 600, (map { ('to-fault' => "$_=429") } @back), map { ('to-fault' => "$_=never-after") } @away);
 	my $job = start_campaign($node, $campaign);
-	ok(poll(sub { my $stats = $twilio->stats; $stats->{accepted} == 10 && ($stats->{faults}{429} || 0) == 10 }), "$what: half are taken, half are not")
+	ok(poll(sub { my $stats = $twilio->stats; $stats->{accepted} == 10 && ($stats->{faults}{429} || 0) >= 1 }), "$what: half are taken, half are not")
 	  or diag explain $twilio->stats;
-	# once the answers to the latter have been read, they are put back
 	sql("SET ROLE app; SELECT sendcampaign.pause($job)");
 	my $run = run_of($job);
 	ok($node->poll_query_until('postgres', qq{SELECT coalesce(sum(cardinality(list_user_ids)), 0) = 10 FROM sendcampaign.batch WHERE run_id = $run}),

@@ -42,7 +42,7 @@ ok(poll(sub { sql("SELECT total FROM sendcampaign.run WHERE job_id = $job") eq '
 sql("SET ROLE app; SELECT sendcampaign.cancel($job)");
 wait_for_run($node, $job);
 
-# Settings
+# Settings; PostgreSQL takes any value for one whose library is not loaded
 for my $case ([ messages_per_second => qw(1e-300 4.9e-324 0.001 0.00999 -1 -1e-300 100001 1e300 NaN Infinity -Infinity x) ],
 	[ max_concurrency => qw(0 -1 0.4 1001 1e300 NaN x 4294967297) ], [ max_attempts => qw(0 -1 0.4 1001 1e300 NaN x 4294967297) ],
 	[ request_timeout => qw(0 -1 1e-300 0.01 1e300 NaN Infinity x 601) ], [ connect_timeout => qw(0 -1 1e-300 0.01 1e300 NaN Infinity x 601) ],
@@ -50,12 +50,12 @@ for my $case ([ messages_per_second => qw(1e-300 4.9e-324 0.001 0.00999 -1 -1e-3
 	[ max_failures => qw(-1 -1% 101% 1e300% NaN NaN% inf 0.5 x 1,2 1%,2% -0.1%) ])
 {
 	my ($name, @values) = @$case;
-	like(sql_error($node, "SET sendcampaign.$name = '$_'")->{message}, qr/invalid value for parameter "sendcampaign\.$name"|is outside the valid range for parameter "sendcampaign\.$name"/, "$name = $_: refused") for @values;
+	like(sql_error($node, "LOAD 'sendcampaign'; SET sendcampaign.$name = '$_'")->{message}, qr/invalid value for parameter "sendcampaign\.$name"|is outside the valid range for parameter "sendcampaign\.$name"/, "$name = $_: refused") for @values;
 }
-my $error = sql_error($node, q{SET sendcampaign.messages_per_second = 0.001});
+my $error = sql_error($node, q{LOAD 'sendcampaign'; SET sendcampaign.messages_per_second = 0.001});
 like($error->{detail}, qr/0\.01/, 'the bound is named');
 like($error->{hint}, qr/^\w.*\.$/, 'with a hint');
-is(sql_error($node, "SET sendcampaign.messages_per_second = '$_'")->{message}, '', "messages_per_second = $_: good") for qw(0 -0 0.0 0.01 1 100000 1e5);
+is(sql_error($node, "LOAD 'sendcampaign'; SET sendcampaign.messages_per_second = '$_'")->{message}, '', "messages_per_second = $_: good") for qw(0 -0 0.0 0.01 1 100000 1e5);
 
 is(worker_errors($node), '', 'no worker complained');
 $node->stop;
