@@ -118,7 +118,7 @@ fail_campaign_is_gone(const AppTables *tables, int64 campaign_id)
 					 tables->schema, GetUserNameFromId(GetUserId(), false))));
 }
 
-static void fail_no_message(const Campaign *campaign) pg_attribute_noreturn();
+pg_noreturn static void fail_no_message(const Campaign *campaign);
 
 static void
 fail_no_message(const Campaign *campaign)

@@ -30,8 +30,7 @@ typedef struct Campaign
 } Campaign;
 
 /* Throws: it is not there, or not for this role. */
-extern void fail_campaign_is_gone(const AppTables *tables, int64 campaign_id)
-	pg_attribute_noreturn();
+pg_noreturn extern void fail_campaign_is_gone(const AppTables *tables, int64 campaign_id);
 
 /* Reads its list and message. */
 extern void campaign_read(Campaign *campaign);

@@ -19,7 +19,6 @@
 #include "catalog/pg_type.h"
 #include "check.h"
 #include "columns.h"
-#include "compat.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "own.h"
@@ -240,7 +239,7 @@ query(const AppTables *tables, const char *sql, int nargs, Oid *types, Datum *va
 	return query_with_nulls(tables, sql, nargs, types, values, NULL, limit);
 }
 
-static void fail_id_is_not_unique(Oid table, int64 id) pg_attribute_noreturn();
+pg_noreturn static void fail_id_is_not_unique(Oid table, int64 id);
 
 /* What is asked for by its id must be there once. */
 static void

@@ -10,6 +10,7 @@
 #ifndef SENDCAMPAIGN_TABLES_H
 #define SENDCAMPAIGN_TABLES_H
 
+#include "compat.h"
 #include "executor/spi.h"
 
 /*
@@ -92,7 +93,7 @@ extern Portal tables_open_list(const AppTables *tables, int64 list_id);
 extern Portal tables_open_phones(const AppTables *tables, int64 list_id);
 
 /* Throws: the table has two list users with this id. */
-extern void tables_fail_twice(const AppTables *tables, int64 list_user_id) pg_attribute_noreturn();
+pg_noreturn extern void tables_fail_twice(const AppTables *tables, int64 list_user_id);
 
 /*
  * The keys (char *) of list users whose values tables_read_recipients is to
