@@ -132,6 +132,16 @@ check_rate(double *newval, void **extra, GucSource source)
 {
 	if (rate_is_valid(*newval))
 		return true;
+
+	/*
+	 * PostgreSQL takes any value for a setting whose library is not loaded,
+	 * and would go on with the default, no limit, for one that is refused.
+	 */
+	if (source < PGC_S_INTERACTIVE)
+	{
+		*newval = MIN_RATE;
+		return true;
+	}
 	GUC_check_errdetail("It is 0, for no limit, or a number from %s to %s.", CppAsString2(MIN_RATE),
 						CppAsString2(MAX_RATE));
 	GUC_check_errhint("To send nothing, set \"sendcampaign.enabled\" to off, or pause the run.");

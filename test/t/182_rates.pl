@@ -55,6 +55,12 @@ for my $case ([ messages_per_second => qw(1e-300 4.9e-324 0.001 0.00999 -1 -1e-3
 my $error = sql_error($node, q{LOAD 'sendcampaign'; SET sendcampaign.messages_per_second = 0.001});
 like($error->{detail}, qr/0\.01/, 'the bound is named');
 like($error->{hint}, qr/^\w.*\.$/, 'with a hint');
+# Set where the library is not loaded, too slow is not as fast as can be.
+sql('ALTER ROLE app SET sendcampaign.messages_per_second = 0.001');
+is($node->safe_psql('postgres', 'SELECT duration FROM sendcampaign.estimate(' . create_campaign($node, users => 1) . ')', extra_params => [ '-U', 'app' ]),
+	'00:01:40', 'of a role: the bound');
+like(sql_error($node, "LOAD 'sendcampaign'; ALTER ROLE app SET sendcampaign.messages_per_second = 0.002")->{message}, qr/invalid value for parameter/, 'of a role, with the library: refused');
+sql('ALTER ROLE app RESET sendcampaign.messages_per_second');
 is(sql_error($node, "LOAD 'sendcampaign'; SET sendcampaign.messages_per_second = '$_'")->{message}, '', "messages_per_second = $_: good") for qw(0 -0 0.0 0.01 1 100000 1e5);
 
 is(worker_errors($node), '', 'no worker complained');
