@@ -161,7 +161,8 @@ sub send_companion
 	my $campaign = $companion{ $node->name . " $db" } ||= create_campaign($node, db => $db, users => 1,
 		message => 'Companion', phone => $LocalTwilio::COMPANION);
 	my $token = $twilio->{token} // $LocalTwilio::TOKEN;
-	$node->safe_psql($db, qq{UPDATE groups SET configuration = configuration || '{"twilioAuthToken": "$token"}'
+	$node->safe_psql($db, qq{SET log_statement = 'none';
+		UPDATE groups SET configuration = configuration || '{"twilioAuthToken": "$token"}'
 		WHERE id = ${\ group_of($campaign)} AND configuration->>'twilioAuthToken' <> '$token'});
 	$twilio->{has_companion} = 1;
 	$twilio->set('to-fault' => "$LocalTwilio::COMPANION=spared");
