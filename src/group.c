@@ -312,13 +312,29 @@ read_time_zone(GroupConfig *group)
 							"See pg_timezone_names for those that there are.");
 }
 
+/* A time that is none is PostgreSQL's to find; it does not know whose it is. */
+static void
+explain_send_until(void *campaign_id)
+{
+	int code = geterrcode();
+
+	if (code == ERRCODE_INVALID_DATETIME_FORMAT || code == ERRCODE_DATETIME_FIELD_OVERFLOW ||
+		code == ERRCODE_INVALID_PARAMETER_VALUE)
+		errhint("Write \"sendUntil\" of campaign %lld as a date and a time with its zone, such as"
+				" 2027-01-31 20:00+01.",
+				(long long) *(int64 *) campaign_id);
+}
+
 GroupConfig *
 read_group(AppTables *tables, int64 campaign_id, int64 list_id)
 {
-	GroupConfig	 *group = palloc0(sizeof(GroupConfig));
-	MemoryContext context = CurrentMemoryContext;
+	GroupConfig			*group = palloc0(sizeof(GroupConfig));
+	MemoryContext		 context = CurrentMemoryContext;
+	ErrorContextCallback explain = {error_context_stack, explain_send_until, &campaign_id};
 
+	error_context_stack = &explain;
 	tables_read_group(tables, campaign_id, list_id);
+	error_context_stack = explain.previous;
 	MemoryContextSwitchTo(context); /* SPI leaves us in its own */
 	check_existence(tables, campaign_id, list_id);
 	group->id = spi_int64(0, GROUP_ID);

@@ -85,6 +85,14 @@ says('no account', q{UPDATE groups SET configuration = configuration - 'twilioAc
 	  . ' "private_access_configuration" or "configuration", and see that the role that sends may read it.');
 says('a long token', q{UPDATE groups SET configuration = configuration || jsonb_build_object('twilioAuthToken', repeat('x', 1001)) WHERE id = GROUP},
 	q{the group's configuration has a value of more than 1000 bytes. Shorten its "twilioAuthToken".});
+for my $case ([ 'soon' => 'invalid input syntax for type timestamp with time zone: "soon"' ], [ '2027-13-01' => 'date/time field value out of range: "2027-13-01"' ],
+	[ '2027-01-31 20:00 Mars/Base' => 'time zone "mars/base" not recognized' ], [ '1e300' => 'invalid input syntax for type timestamp with time zone: "1e300"' ])
+{
+	my $hint = 'Write "sendUntil" of campaign CAMPAIGN as a date and a time with its zone, such as 2027-01-31 20:00+01.';
+	my ($value, $message) = @$case;
+	$message .= '.' if $message !~ /\.$/;
+	says("an end: $value", "UPDATE ac_campaigns SET data = data || '{\"sendUntil\": \"$value\"}' WHERE id = CAMPAIGN", "$message $hint");
+}
 
 is(scalar(my @rows = $twilio->ledger), 0, 'nothing is sent');
 
