@@ -544,6 +544,16 @@ DECLARE
     missing record;
     foreign_table record;
 BEGIN
+    IF create_tables.schema IS NULL THEN
+        RAISE EXCEPTION 'schema must not be null'
+            USING ERRCODE = 'null_value_not_allowed',
+                HINT = 'Leave it out for the schema "public".';
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_namespace s WHERE s.nspname = create_tables.schema) THEN
+        RAISE EXCEPTION 'schema "%" does not exist', create_tables.schema
+            USING ERRCODE = 'invalid_schema_name',
+                HINT = format('Create it with CREATE SCHEMA %I.', create_tables.schema);
+    END IF;
     -- code of tables runs as whoever sends: it must be nobody's who could not
     -- do all that this role can anyway (whether a member may be so by SET ROLE
     -- is a question of its own from 16 on)

@@ -397,7 +397,8 @@ recover_claim(Run *run, uint64 row, TimestampTz due, int64 gone_at)
 		if (num_senders == 0 || phones[i] == NULL)
 			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
 							errmsg("a claim of job %lld has no %s", (long long) run->job_id,
-								   num_senders == 0 ? "sender" : "phone")));
+								   num_senders == 0 ? "sender" : "phone"),
+							errhint("Load all of the extension's tables from the same dump.")));
 	}
 	claim = create_claim(run, count);
 	claim->number = spi_int32(row, 1);

@@ -539,7 +539,8 @@ check_not_recorded(const Claim *claim)
 						errmsg("recipients of job %lld have an outcome and are still to be claimed",
 							   (long long) claim->run->job_id),
 						errdetail("Some of the extension's tables were loaded from a dump, and"
-								  " others were not.")));
+								  " others were not."),
+						errhint("Load all of them from the same dump.")));
 }
 
 void

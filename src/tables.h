@@ -146,4 +146,12 @@ extern uint64 tables_report_end(AppTables *tables, int64 job_id, int progress, D
 /* Merges counts into the job's data, unless somebody has it locked. */
 extern void tables_report_if_free(const AppTables *tables, int64 job_id, Datum counts);
 
+/*
+ * Writes an error of a run that goes on, with its counts; or, where that is
+ * NULL, takes back the one it was told, if it has that still.  False where
+ * somebody has the job locked, or it is gone.
+ */
+extern bool tables_report_trouble(const AppTables *tables, int64 job_id, Datum counts,
+								  const char *error, const char *told);
+
 #endif /* SENDCAMPAIGN_TABLES_H */
