@@ -591,6 +591,7 @@ tell_at_once(Run *run)
 	PG_TRY();
 	{
 		begin_transaction();
+		(void) notification_queue_usage(); /* it may be full, and have been read */
 		tell_trouble(run);
 		commit_transaction();
 		keep_notice(run);

@@ -97,5 +97,5 @@ SKIP: {
 $listener->close;
 wait_for_no_worker($node);
 $node->stop;
-is(worker_errors($node), '', 'no worker met an error');
+is(worker_errors($node) =~ s{^.*NOTIFY queue is.*\n?}{}mgr, '', 'no worker met an error');
 done_testing();
