@@ -13,7 +13,6 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "campaign.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -30,7 +29,6 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
-#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(send_campaign);
@@ -113,22 +111,6 @@ check_job(const AppTables *tables, int64 job_id)
 				 tables->schema)));
 }
 
-/*
- * What is wrong with the campaign's text or list now is so when it is sent,
- * too: the caller is told at once, in the words of preview().  All that this
- * transaction, and this statement, have done is seen.
- */
-static void
-check_text(AppTables *tables, int64 campaign_id)
-{
-	Campaign campaign = {.id = campaign_id, .tables = tables};
-
-	CommandCounterIncrement();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	campaign_read(&campaign);
-	PopActiveSnapshot();
-}
-
 /* False where the job, or the campaign's run, is there already. */
 static bool
 insert_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid role)
@@ -183,7 +165,7 @@ fail_new_job_has_run(const AppTables *tables, int64 job_id)
 
 /* A failed run goes on where it stopped. */
 static void
-requeue_failed_run(AppTables *tables, int64 campaign_id, int64 id, int64 job_id, Oid role)
+requeue_failed_run(const AppTables *tables, int64 campaign_id, int64 id, int64 job_id, Oid role)
 {
 	Oid	  types[] = {INT8OID, TEXTOID, OIDOID};
 	Datum values[] = {Int64GetDatum(id), CStringGetTextDatum(GetUserNameFromId(role, false)),
@@ -195,18 +177,15 @@ requeue_failed_run(AppTables *tables, int64 campaign_id, int64 id, int64 job_id,
 			" WHERE id = $1 AND state = 'failed' AND NOT EXISTS"
 			"  (SELECT FROM sendcampaign.run_data o WHERE o.campaign_id = run_data.campaign_id"
 			"   AND o.schema = run_data.schema AND o.test_phone IS NULL"
-			"   AND o.state IN ('queued', 'running', 'paused')) RETURNING total IS NULL",
+			"   AND o.state IN ('queued', 'running', 'paused'))",
 			3, types, values, NULL) == 0)
 		fail_campaign_is_sending(campaign_id);
-	/* one that has begun may have messages in doubt, which its own text tells */
-	if (spi_bool(0, 1))
-		check_text(tables, campaign_id);
 	tables_reopen_job(tables, job_id);
 }
 
 /* The run exists: go on, do nothing, or refuse.  True where it goes on. */
 static bool
-meet_existing_run(AppTables *tables, int64 campaign_id, int64 job_id, Oid role, Oid caller)
+meet_existing_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid role, Oid caller)
 {
 	Oid	  types[] = {INT8OID, TEXTOID};
 	Datum values[] = {Int64GetDatum(job_id), CStringGetTextDatum(tables->schema)};
@@ -236,16 +215,14 @@ meet_existing_run(AppTables *tables, int64 campaign_id, int64 job_id, Oid role, 
 
 /* Whether the job has a run already, or the campaign is being sent, shows here. */
 static bool
-queue_run(AppTables *tables, int64 campaign_id, int64 job_id, bool job_is_new, Oid role, Oid caller)
+queue_run(const AppTables *tables, int64 campaign_id, int64 job_id, bool job_is_new, Oid role,
+		  Oid caller)
 {
 	Oid	  types[] = {INT8OID, TEXTOID};
 	Datum values[] = {Int64GetDatum(job_id), CStringGetTextDatum(tables->schema)};
 
 	if (insert_run(tables, campaign_id, job_id, role))
-	{
-		check_text(tables, campaign_id);
 		return true;
-	}
 	if (job_is_new && own_query("SELECT FROM sendcampaign.run_data"
 								" WHERE job_id = $1 AND schema = $2::name",
 								2, types, values, NULL) > 0)

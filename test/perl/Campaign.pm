@@ -13,7 +13,7 @@ use Test::More;
 use Time::HiRes ();
 
 our @EXPORT = qw(new_cluster install_extension create_campaign wait_for_run wait_for_no_worker
-  poll run_row start_campaign start_refused_campaign wait_for_flight worker_pids worker_is_gone worker_errors sent_once
+  poll run_row start_campaign wait_for_flight worker_pids worker_is_gone worker_errors sent_once
   hold_campaign set_and_reload change_conf
   send_companion poll_in_company lose_commits run_of group_of sent_with sql_error clone_database kill_worker wait_until_up);
 
@@ -220,25 +220,6 @@ sub start_campaign
 	my $job = $arg{job} // 'NULL';
 	return $node->safe_psql($arg{db} || 'postgres',
 		"SET ROLE $role; SELECT send_campaign($campaign, $job)");
-}
-
-# The same for a campaign whose text send_campaign() refuses: it is put right for
-# the call and then, in the same transaction, is as it was.  So it is the run
-# that finds it.  Option columns: those that have the text.
-sub start_refused_campaign
-{
-	my ($node, $campaign, %arg) = @_;
-	my @columns = @{ $arg{columns} || ['data'] };
-	my $good = join ', ', map { $_ eq 'data' ? q{data = '{"message": "Hello"}'} : $_ eq 'message' ? q{message = 'Hello'} : "$_ = NULL" } @columns;
-	my $columns = join ', ', @columns;
-	return $node->safe_psql($arg{db} || 'postgres', qq{BEGIN;
-		CREATE TEMP TABLE was ON COMMIT DROP AS SELECT $columns FROM ac_campaigns WHERE id = $campaign;
-		UPDATE ac_campaigns SET $good WHERE id = $campaign;
-		SET LOCAL ROLE app;
-		SELECT send_campaign($campaign);
-		RESET ROLE;
-		UPDATE ac_campaigns SET ($columns) = (SELECT $columns FROM was) WHERE id = $campaign;
-		COMMIT});
 }
 
 # Waits until the local Twilio has so many requests in hand.

@@ -174,7 +174,7 @@ like($long[0], qr/^<.*1600/, '100 kB of text: refused');
 is($long[1], 'short', 'the others are sent');
 is($long[2], 'é' x 1600, '1,600 characters are sent');
 like($long[3], qr/^<.*1600/, '1,601 are not');
-my $job = start_refused_campaign($node, personal("{{a}}$long", [ map { { a => $_ } } 1 .. 600 ]));
+my $job = start_campaign($node, personal("{{a}}$long", [ map { { a => $_ } } 1 .. 600 ]));
 my $run = wait_for_run($node, $job);
 is($run->{state}, 'failed', '100 kB for all of them: the run fails before anything is sent');
 like($run->{error}, qr/has more than 16000 characters/, 'and says why');
