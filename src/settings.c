@@ -121,12 +121,6 @@ define_lookups(void)
 		&sendcampaign_resend_lost, true, PGC_USERSET, 0, NULL, NULL, NULL);
 }
 
-bool
-rate_is_valid(double rate)
-{
-	return rate == 0 || (rate >= MIN_RATE && rate <= MAX_RATE);
-}
-
 static bool
 check_rate(double *newval, void **extra, GucSource source)
 {

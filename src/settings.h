@@ -30,7 +30,11 @@ extern char	 *sendcampaign_max_failures;	  /* see failures.c */
 #define MIN_RATE 0.01
 #define MAX_RATE 100000
 
-extern bool rate_is_valid(double rate);
+static inline bool
+rate_is_valid(double rate)
+{
+	return rate == 0 || (rate >= MIN_RATE && rate <= MAX_RATE);
+}
 
 /* sendcampaign.lookup_timeout, or what goes for it where it is not set; in s. */
 extern double lookup_timeout(void);

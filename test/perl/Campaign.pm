@@ -160,10 +160,9 @@ sub send_companion
 	my ($node, $twilio, $db) = @_;
 	my $campaign = $companion{ $node->name . " $db" } ||= create_campaign($node, db => $db, users => 1,
 		message => 'Companion', phone => $LocalTwilio::COMPANION);
-	my $token = $twilio->{token} // $LocalTwilio::TOKEN;
-	$node->safe_psql($db, qq{SET log_statement = 'none';
-		UPDATE groups SET configuration = configuration || '{"twilioAuthToken": "$token"}'
-		WHERE id = ${\ group_of($campaign)} AND configuration->>'twilioAuthToken' <> '$token'});
+	$node->safe_psql($db, qq{UPDATE groups SET configuration = configuration || '{"twilioAuthToken": "$twilio->{token}"}'
+		WHERE id = ${\ group_of($campaign)} AND configuration->>'twilioAuthToken' <> '$twilio->{token}'})
+	  if defined $twilio->{token};
 	$twilio->{has_companion} = 1;
 	$twilio->set('to-fault' => "$LocalTwilio::COMPANION=spared");
 	# it may be under way still
