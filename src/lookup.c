@@ -274,12 +274,6 @@ look_at(void *arg, const ListedMessage *listed)
 	candidate->why = why;
 }
 
-static pg_time_t
-run_start(const Run *run)
-{
-	return timestamptz_to_time_t(run->started_at ? run->started_at : run->queued_at);
-}
-
 /* The time of the claim by Twilio's clock. */
 static void
 set_since(Lookup *lookup, const HttpResponse *response)

@@ -299,6 +299,20 @@ link_of_run(uint64 row, int64 list_user_id)
 	return read_campaign_of_run(&campaign, row, 1) ? campaign_link(&campaign, list_user_id) : NULL;
 }
 
+/* Has any of the runs read made this link, or one that has it in it? */
+static bool
+has_link_of_runs(const Message *message, uint64 count)
+{
+	for (uint64 i = 0; i < count; i++)
+	{
+		char *link = link_of_run(i, message->list_user_id);
+
+		if (link && has_link(link, message->link))
+			return true;
+	}
+	return false;
+}
+
 /*
  * One with the same link, or with one that has it as a part, whatever its text;
  * a test has that, too.  Either names the same campaign and list user.
@@ -318,14 +332,7 @@ has_link_in_doubt(const Message *message)
 							 " AND octet_length(r.base_url) <= " MAX_BYTES HAS_UNKNOWN_SID,
 							 5, types, values, NULL);
 
-	for (uint64 i = 0; i < count; i++)
-	{
-		char *link = link_of_run(i, message->list_user_id);
-
-		if (link && has_link(link, message->link))
-			return true;
-	}
-	return false;
+	return has_link_of_runs(message, count);
 }
 
 /* Can the run in this row have sent the text?  Texts are not kept, but what they are made of. */
@@ -387,4 +394,21 @@ bool
 has_twin_in_tables(const Message *message, const Elsewhere *elsewhere)
 {
 	return message->link ? has_link_in_doubt(message) : has_text_in_doubt(message, elsewhere);
+}
+
+bool
+has_twin_since(const Message *message, pg_time_t since)
+{
+	Oid	   types[] = {INT8OID, INT8OID, TIMESTAMPTZOID};
+	Datum  values[] = {Int64GetDatum(message->claim->run->id),
+					   Int64GetDatum(message->claim->run->campaign.id),
+					   TimestampTzGetDatum(time_t_to_timestamptz(since))};
+	uint64 count = own_query("SELECT campaign_id, message, base_url FROM sendcampaign.run_data"
+							 " WHERE campaign_id = $2 AND id <> $1"
+							 " AND (finished_at IS NULL OR finished_at > $3)"
+							 " AND octet_length(message) <= " MAX_BYTES
+							 " AND octet_length(base_url) <= " MAX_BYTES,
+							 3, types, values, NULL);
+
+	return has_link_of_runs(message, count);
 }

@@ -60,4 +60,10 @@ extern bool has_twin_elsewhere(const Message *message, const Elsewhere *elsewher
 /* Or one whose outcome says that nobody knows, or that a person has settled?  Likewise. */
 extern bool has_twin_in_tables(const Message *message, const Elsewhere *elsewhere);
 
+/*
+ * Commits were lost: has another run that was not over then the same link?
+ * What Twilio's list has since may be its message.  Likewise.
+ */
+extern bool has_twin_since(const Message *message, pg_time_t since);
+
 #endif /* SENDCAMPAIGN_TWIN_H */
