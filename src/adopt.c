@@ -72,9 +72,10 @@ ids_of_runs(void)
 #define RUN_COLUMNS                                                                                    \
 	"SELECT id, job_id, campaign_id, schema::text, list_id, message, base_url,"                        \
 	" total IS NOT NULL, state = 'queued', history IS DISTINCT FROM $1 OR NOT " IS_CONTINUOUS          \
-	"  OR EXISTS (SELECT FROM sendcampaign.batch b WHERE b.run_id = r.id AND b.xmin <> b.written_in)," \
+	"  OR EXISTS (SELECT FROM sendcampaign.batch b WHERE b.run_id = r.id AND b.xmin <> b.written_in)"  \
+	"  OR EXISTS (SELECT FROM sendcampaign.claim c WHERE c.run_id = r.id AND c.xmin <> c.written_in)," \
 	" read_back, started_at, test_phone, state = 'cancelled', queued_at, written_in = '0'::xid,"       \
-	" CASE WHEN state IN ('queued', 'running') THEN error END"                                         \
+	" may_overlap, CASE WHEN state IN ('queued', 'running') THEN error END"                            \
 	" FROM sendcampaign.run_data r"
 
 /*
@@ -156,7 +157,8 @@ create_run(uint64 row, QueuedRun *queued)
 	run->cancelled = queued->cancelled = spi_bool(row, 14);
 	run->queued_at = spi_timestamptz(row, 15);
 	queued->loaded = spi_bool(row, 16);
-	recall_notice(run, spi_string(row, 17));
+	run->may_overlap = spi_bool(row, 17);
+	recall_notice(run, spi_string(row, 18));
 	/* if it cannot be taken up, it has not been since then */
 	run->claiming.since = run->queued_at;
 	reset_verdicts(run);
@@ -246,6 +248,7 @@ begin_run(Run *run)
 	store_beginning(run, store_recipients_in_little_memory(run));
 	if (!run->lost_history)
 		return;
+	expect_overlaps(run);
 	refresh_group(run);
 	begin_reading_back(run);
 }

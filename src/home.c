@@ -70,6 +70,18 @@ cluster_history(void)
 	return psprintf("%u/%08X", GetWALInsertionTimeLine(), hash);
 }
 
+void
+accept_loaded_rows(int64 run_id)
+{
+	Oid	  type = INT8OID;
+	Datum value = Int64GetDatum(run_id);
+
+	(void) own_query("UPDATE sendcampaign.batch SET written_in = DEFAULT WHERE run_id = $1", 1,
+					 &type, &value, NULL);
+	(void) own_query("UPDATE sendcampaign.claim SET written_in = DEFAULT WHERE run_id = $1", 1,
+					 &type, &value, NULL);
+}
+
 /* sendcampaign.current_xid() returns xid: the default of written_in */
 Datum
 sendcampaign_current_xid(PG_FUNCTION_ARGS)

@@ -81,6 +81,7 @@ typedef struct Run
 	bool			lost_history; /* commits may have been lost since it was written */
 	struct History *history;	  /* being read back, see history.c; else NULL */
 	bool			read_back;	  /* there may be witnesses of what was sent */
+	bool			may_overlap;  /* recipients may be in several batches and claims */
 	bool			tentative;	  /* adopted in the transaction now open */
 	bool			finished;	  /* its end is in the tables */
 	bool			paused;		  /* so it is in the tables, as are the two below */
