@@ -102,7 +102,7 @@ reopen_run(const LockedRun *run, int64 count)
 static void
 reopen_job(AppTables *tables, const LockedRun *run)
 {
-	Oid			role = run->role;
+	Oid			role = run->acting;
 	ActingScope scope;
 
 	if (!act_for_run(tables, &role, &scope))

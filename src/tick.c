@@ -490,6 +490,7 @@ after_abort(void)
 {
 	dlist_mutable_iter iter;
 
+	worker.has_ticked = false; /* a new name of the role may be undone */
 	dlist_foreach_modify (iter, &worker.runs)
 	{
 		Run *run = dlist_container(Run, node, iter.cur);

@@ -40,12 +40,14 @@ wait_for_no_worker($node);
 # Two roles swap their names in mid-run, and both are called upon.
 $twilio->set(reset => 1);
 my @campaigns = map { create_campaign($node, users => 400) } 1 .. 2;
+$twilio->set(hold => 1);
 my @jobs = (start_campaign($node, $campaigns[0]), start_campaign($node, $campaigns[1], role => 'boss'));
 wait_for_flight($twilio, 30);
 $node->safe_psql('postgres', q{
 	ALTER ROLE app RENAME TO other; ALTER ROLE boss RENAME TO app; ALTER ROLE other RENAME TO boss;
 	SELECT sendcampaign.wake();
 });
+$twilio->set(hold => 0);
 # runs are queued under both names while the others are under way
 push @campaigns, map { $node->safe_psql('postgres', qq{
 	WITH l AS (INSERT INTO ac_lists (group_id) SELECT max(id) FROM groups RETURNING id),
