@@ -39,6 +39,7 @@
 #include "own.h"
 #include "request.h"
 #include "settings.h"
+#include "twin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -60,6 +61,9 @@
 /* Both clocks are cut to the second, and ours may have been set meanwhile. */
 #define CLOCK_SLACK 2
 
+#define OF_ANOTHER_RUN                                                                             \
+	"Twilio's list has one that may be another run's, whose outcome is not known yet"
+
 #define NOT_PROVEN                                                                                 \
 	"Twilio's list does not have it, and has not shown any message that was sent after it"
 
@@ -79,6 +83,7 @@ typedef struct Lookup
 	char		 *url;		  /* of the page under way */
 	bool		  is_proof;	  /* the list was known to be fresh when this began */
 	bool		  waiting;	  /* for a later message to be shown */
+	bool		  has_twin;	  /* it waits for what becomes of another one */
 	int			  pause;	  /* until the next look-up then, in ms */
 	TimestampTz	  give_up_at; /* likewise */
 	pg_time_t	  claimed;	  /* by the clock of Twilio's answers; 0: not known */
@@ -186,7 +191,7 @@ start_lookup(Message *message)
 		return false;
 	if (lookup->pages == 0)
 		lookup->is_proof = list_is_fresh(account, message->link != NULL, message->gone_at);
-	lookup->waiting = false;
+	lookup->waiting = lookup->has_twin = false;
 	dlist_delete(&message->node);
 	message->claim->run->num_agenda--;
 	message->state = MESSAGE_LOOKING_UP;
@@ -367,9 +372,9 @@ start_over(Message *message, TimestampTz due)
 	message_wait(message, MESSAGE_IN_DOUBT, due);
 }
 
-/* The list may lag; what was sent later tells whether it still does. */
-static void
-wait_for_later_message(Message *message)
+/* Looks again after a growing pause; false where it is left in doubt. */
+static bool
+keep_looking(Message *message, const char *why)
 {
 	Lookup	   *lookup = message->lookup;
 	TimestampTz now = GetCurrentTimestamp();
@@ -378,13 +383,30 @@ wait_for_later_message(Message *message)
 		lookup->give_up_at = now + to_us(lookup_timeout());
 	if (now >= lookup->give_up_at || message->claim->run->cancelled)
 	{
-		leave_in_doubt(message, NOT_PROVEN);
-		return;
+		leave_in_doubt(message, why);
+		return false;
 	}
 	lookup->pause = lookup->pause ? 2 * lookup->pause : FIRST_PAUSE;
-	lookup->waiting = true;
 	start_over(message, Min(TimestampTzPlusMilliseconds(now, lookup->pause), lookup->give_up_at));
+	return true;
+}
+
+/* The list may lag; what was sent later tells whether it still does. */
+static void
+wait_for_later_message(Message *message)
+{
+	if (!keep_looking(message, NOT_PROVEN))
+		return;
+	message->lookup->waiting = true;
 	want_freshness(message->claim->run->account, message->link != NULL, message->gone_at);
+}
+
+/* What is found may be another run's, which will be known when that has its outcome. */
+static void
+wait_for_twin(Message *message)
+{
+	if (keep_looking(message, OF_ANOTHER_RUN))
+		message->lookup->has_twin = true;
 }
 
 /* Once more: it was not taken. */
@@ -482,8 +504,15 @@ follow_control_answer(struct Control *control, const HttpResponse *response)
 	}
 }
 
+/* Likewise, for what becomes of another run's message? */
+static bool
+waits_for_twin(const Message *message)
+{
+	return message->state == MESSAGE_IN_DOUBT && message->lookup && message->lookup->has_twin;
+}
+
 bool
-only_later_messages_are_waited_for(Run *run)
+only_others_are_waited_for(Run *run)
 {
 	dlist_iter iter;
 
@@ -493,7 +522,10 @@ only_later_messages_are_waited_for(Run *run)
 
 		for (int i = 0; i < claim->num_messages; i++)
 		{
-			if (claim->messages[i].state != MESSAGE_RECORDED && !is_waiting(&claim->messages[i]))
+			const Message *message = &claim->messages[i];
+
+			if (message->state != MESSAGE_RECORDED && !is_waiting(message) &&
+				!waits_for_twin(message))
 				return false;
 		}
 	}
@@ -636,102 +668,6 @@ drop_known_candidates(Lookup *lookup, KnownSids known)
 	lookup->num_candidates = kept;
 }
 
-/* What another message says of one that has the same phone, and the same link or text. */
-typedef enum Twin
-{
-	TWIN_NONE,
-	TWIN_UNDER_WAY, /* what is found may be its, as will be seen */
-	TWIN_IN_DOUBT	/* nobody can tell whose it is */
-} Twin;
-
-static Twin
-twin_by_state(const Message *other)
-{
-	switch (other->state)
-	{
-		case MESSAGE_SENDING:
-			return TWIN_UNDER_WAY;
-		case MESSAGE_IN_DOUBT:
-		case MESSAGE_LOOKUP_READY:
-		case MESSAGE_LOOKING_UP:
-			return TWIN_IN_DOUBT;
-		case MESSAGE_DONE:
-		case MESSAGE_LOCKED: /* its outcome waits for a lock */
-			return other->outcome == OUTCOME_SENT ? TWIN_UNDER_WAY
-				   : other->outcome == OUTCOME_FOUND || other->outcome == OUTCOME_IN_DOUBT
-					   ? TWIN_IN_DOUBT
-					   : TWIN_NONE;
-		default:
-			return TWIN_NONE;
-	}
-}
-
-/*
- * Can what is found be either of the two?  Links may be the same where texts
- * are not: schemas number their campaigns and list users alike.
- */
-static bool
-are_twins(const Message *a, const Message *b)
-{
-	if (a == b || a->phone == NULL || b->phone == NULL || strcmp(a->phone, b->phone) != 0)
-		return false;
-	if (a->link && b->link && strcmp(a->link, b->link) == 0)
-		return true;
-	return a->text && b->text && strcmp(a->text, b->text) == 0;
-}
-
-static Twin
-find_twin_in_claim(const Claim *claim, const Message *message)
-{
-	Twin twin = TWIN_NONE;
-
-	for (int i = 0; i < claim->num_messages; i++)
-	{
-		const Message *other = &claim->messages[i];
-
-		if (are_twins(other, message))
-			twin = Max(twin, twin_by_state(other));
-	}
-	return twin;
-}
-
-static Twin
-find_twin(const Message *message)
-{
-	Twin	   twin = TWIN_NONE;
-	dlist_iter run;
-	dlist_iter claim;
-
-	dlist_foreach (run, &worker.runs)
-	{
-		dlist_foreach (claim, &dlist_container(Run, node, run.cur)->claims)
-			twin = Max(twin, find_twin_in_claim(dlist_container(Claim, node, claim.cur), message));
-	}
-	return twin;
-}
-
-/*
- * Has another message with this text to this phone been left in doubt?  With a
- * link, that is one to the same recipient: a test has the same link.
- */
-static bool
-has_twin_in_tables(const Message *message)
-{
-	const Campaign *campaign = &message->claim->run->campaign;
-	Oid				types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID, BOOLOID, INT8OID};
-	Datum			values[] = {
-				  Int64GetDatum(message->claim->run->id), Int64GetDatum(message->list_user_id),
-				  CStringGetTextDatum(message->phone),	  CStringGetTextDatum(campaign->message),
-				  BoolGetDatum(message->link != NULL),	  Int64GetDatum(campaign->id)};
-
-	return own_query(
-			   "SELECT FROM sendcampaign.run_data r JOIN sendcampaign.message_data m ON m.run_id = r.id"
-			   " WHERE r.in_doubt > 0 AND r.message = $4 AND m.phone = $3"
-			   " AND m.status = 'in_doubt' AND (r.id, m.list_user_id) <> ($1, $2)"
-			   " AND (NOT $5 OR (r.campaign_id = $6 AND m.list_user_id = $2))",
-			   6, types, values, NULL) > 0;
-}
-
 /* The one that it surely is; NULL for none, or for several. */
 static const Candidate *
 the_candidate(const Lookup *lookup, int *num_certain)
@@ -750,7 +686,7 @@ the_candidate(const Lookup *lookup, int *num_certain)
 }
 
 static void
-settle_lookup(Message *message, KnownSids of_any_message)
+settle_lookup(Message *message, const ClaimedElsewhere *elsewhere, KnownSids of_any_message)
 {
 	Lookup			*lookup = message->lookup;
 	Twin			 twin = find_twin(message);
@@ -765,6 +701,8 @@ settle_lookup(Message *message, KnownSids of_any_message)
 		not_found(message);
 	else if (twin == TWIN_UNDER_WAY)
 		return; /* see again when that one is recorded */
+	else if (has_twin_elsewhere(message, elsewhere))
+		wait_for_twin(message);
 	else if (num_certain == 0)
 		leave_in_doubt(message, lookup->candidates[0].why);
 	else if (found == NULL || twin == TWIN_IN_DOUBT || has_twin_in_tables(message))
@@ -783,6 +721,7 @@ settle_lookup(Message *message, KnownSids of_any_message)
 void
 settle_lookups(Run *run)
 {
+	ClaimedElsewhere   elsewhere = read_claimed_elsewhere(run); /* before what is known */
 	KnownSids		   known = known_of_any_message(run);
 	dlist_mutable_iter iter;
 
@@ -791,6 +730,6 @@ settle_lookups(Run *run)
 		Message *message = dlist_container(Message, node, iter.cur);
 
 		if (message->outcome == OUTCOME_FOUND)
-			settle_lookup(message, known);
+			settle_lookup(message, &elsewhere, known);
 	}
 }

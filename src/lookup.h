@@ -33,8 +33,8 @@ extern void take_lookup_answer(Message *message, const HttpResponse *response);
 struct Control;
 extern void follow_control_answer(struct Control *control, const HttpResponse *response);
 
-/* Have all that are open been looked up in vain, with no later message to go by? */
-extern bool only_later_messages_are_waited_for(Run *run);
+/* Do all that are open wait for what becomes of other messages? */
+extern bool only_others_are_waited_for(Run *run);
 
 /* Can Twilio's list tell whether this is the text? */
 extern bool is_comparable(const char *text);

@@ -420,7 +420,7 @@ is_through(Run *run)
 		return true;
 	if (run->stop_durable)
 		return run->open == 0 || run->account == NULL || run->history || run->not_answered ||
-			   only_later_messages_are_waited_for(run);
+			   only_others_are_waited_for(run);
 	if (run->paused)
 		return run->stop_reason == NULL && !has_to_put_away(run);
 	return !sendcampaign_enabled && run->open == 0 && (run->stop_reason == NULL || run->cancelled);
