@@ -91,8 +91,10 @@ set_and_reload($node, 'sendcampaign.lookup_timeout', '3s');
 	is($twilio->stats->{accepted}, 1, '... which is what Twilio has taken');
 }
 
-# The other one is the same role's, of a run that is paused: in no memory.
+# The other one is the same role's, of a run that is paused: in no memory.  Jobs
+# of other schemas have the same numbers.
 sub status_of { return sql("SELECT coalesce((SELECT status FROM sendcampaign.message WHERE schema = 'public' AND job_id = $_[0]), 'none')"); }
+sub wait_for_outcome { my $job = shift; poll(sub { sql("SELECT finished_at IS NOT NULL FROM sendcampaign.run WHERE id = " . run_of($job)) eq 't' }) or diag('no end'); return status_of($job); }
 {
 	my ($first, $second) = map { create_campaign($node, users => 1, message => 'The same', base_url => undef) } 1 .. 2;
 	$twilio->set(reset => 1, 'fault:drop-after' => '#1');
@@ -101,34 +103,23 @@ sub status_of { return sql("SELECT coalesce((SELECT status FROM sendcampaign.mes
 	sql("SET ROLE app; SELECT sendcampaign.pause($paused)");
 	wait_for_no_worker($node);
 	is(sql('SELECT count(*) FROM sendcampaign.claim'), 1, 'a paused run: its message is in doubt');
-	$twilio->set(reset => 0, 'fault:drop-before' => '#1');
+	$twilio->set('fault:drop-before' => '#1');
 	my $job = start_campaign($node, $second);
-	wait_for_run($node, $job, alone => 1);
-	is(status_of($job), 'in_doubt', '... which is not taken for the other run\'s');
+	is(wait_for_outcome($job), 'in_doubt', '... which is not taken for the other run\'s');
 	is($twilio->stats->{accepted}, 1, '... and Twilio has taken one');
 	sql("SET ROLE app; SELECT sendcampaign.cancel($paused)");
-	wait_for_run($node, $paused, alone => 1);
+	wait_for_outcome($paused);
 }
 
-# The other one has been left in doubt, and then the campaign's text was changed.
-sub leave_in_doubt
+# The other one has the same link, and has been left in doubt before the
+# campaign's text was changed.
 {
-	my ($campaign) = @_;
+	my $campaign = create_campaign($node, users => 1, message => 'Before', phone => '+15550009876');
 	$twilio->set(reset => 1, 'list-lag' => 600000, 'fault:drop-after' => '#1');
-	my $job = start_campaign($node, $campaign);
-	wait_for_run($node, $job, alone => 1);
-	is(status_of($job), 'in_doubt', 'left in doubt, as the list lags');
+	is(wait_for_outcome(start_campaign($node, $campaign)), 'in_doubt', 'left in doubt, as the list lags');
+	sql(q{UPDATE ac_campaigns SET data = data || '{"message": "After"}' WHERE id = } . $campaign);
 	$twilio->set('list-lag' => 0, 'fault:drop-before' => '#1');
-}
-for my $case ([ 'the same link', 'Before', 'After', 'https://example.org/survey' ], [ 'the same text', 'Hi {{name|there}}', 'Hi there', undef ])
-{
-	my ($name, $before, $after, $base_url) = @$case;
-	my $campaign = create_campaign($node, users => 1, message => $before, base_url => $base_url, phone => '+15550009876');
-	leave_in_doubt($campaign);
-	sql("UPDATE ac_campaigns SET data = data || jsonb_build_object('message', '$after') WHERE id = $campaign");
-	my $job = start_campaign($node, $campaign);
-	wait_for_run($node, $job, alone => 1);
-	is(status_of($job), 'in_doubt', "$name, and the text was changed: what is found may be the earlier one");
+	is(wait_for_outcome(start_campaign($node, $campaign)), 'in_doubt', '... and the text was changed: what is found may be the earlier one');
 	is($twilio->stats->{accepted}, 1, '... which is what Twilio has taken');
 }
 $node->stop;
