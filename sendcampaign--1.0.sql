@@ -60,6 +60,7 @@ CREATE TABLE sendcampaign.run_data (
     history text,
     written_in xid NOT NULL DEFAULT sendcampaign.current_xid(),
     read_back boolean NOT NULL DEFAULT false,
+    may_overlap boolean NOT NULL DEFAULT false,
     next_at timestamptz,
     test_phone text,
     paused_from text CHECK (paused_from IN ('queued', 'running')),
@@ -72,6 +73,7 @@ COMMENT ON COLUMN sendcampaign.run_data.database IS 'Database in which the run w
 COMMENT ON COLUMN sendcampaign.run_data.history IS 'Timeline, and backup restored, under which the run was queued or read back; under another one, what was sent is read back from Twilio first';
 COMMENT ON COLUMN sendcampaign.run_data.written_in IS 'Transaction that wrote the row; where xmin is another one, the row comes from a dump or a copy, and what was sent is read back from Twilio first';
 COMMENT ON COLUMN sendcampaign.run_data.read_back IS 'Whether that has been done; what was found is in sendcampaign.witness';
+COMMENT ON COLUMN sendcampaign.run_data.may_overlap IS 'Whether recipients may be in several of its batches and claims, or have a message already, as rows of it were loaded or commits lost; they are compared when they are claimed';
 COMMENT ON COLUMN sendcampaign.run_data.paused_from IS 'State to which resume() returns the run; null where it was paused because it may have been sent without being known here, and resume() insists';
 CREATE TRIGGER keep_xid BEFORE INSERT OR UPDATE ON sendcampaign.run_data
     FOR EACH ROW EXECUTE FUNCTION sendcampaign.keep_xid();
@@ -137,6 +139,7 @@ CREATE TABLE sendcampaign.claim (
     claimed_at timestamptz NOT NULL,
     twilio_time bigint NOT NULL,
     texts text[],
+    written_in xid NOT NULL DEFAULT sendcampaign.current_xid(),
     PRIMARY KEY (run_id, number)
 );
 -- they live for a second: not worth compressing
@@ -144,6 +147,9 @@ ALTER TABLE sendcampaign.claim ALTER list_user_ids SET STORAGE EXTERNAL,
     ALTER phones SET STORAGE EXTERNAL, ALTER texts SET STORAGE EXTERNAL;
 COMMENT ON TABLE sendcampaign.claim IS
 'Recipients to whom a message may be on its way; those without an outcome when the worker ends are in doubt';
+COMMENT ON COLUMN sendcampaign.claim.written_in IS 'As in sendcampaign.run_data';
+CREATE TRIGGER keep_xid BEFORE INSERT OR UPDATE ON sendcampaign.claim
+    FOR EACH ROW EXECUTE FUNCTION sendcampaign.keep_xid();
 
 CREATE TABLE sendcampaign.witness (
     run_id bigint NOT NULL,
@@ -544,6 +550,16 @@ DECLARE
     missing record;
     foreign_table record;
 BEGIN
+    IF create_tables.schema IS NULL THEN
+        RAISE EXCEPTION 'schema must not be null'
+            USING ERRCODE = 'null_value_not_allowed',
+                HINT = 'Leave it out for the schema "public".';
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_namespace s WHERE s.nspname = create_tables.schema) THEN
+        RAISE EXCEPTION 'schema "%" does not exist', create_tables.schema
+            USING ERRCODE = 'invalid_schema_name',
+                HINT = format('Create it with CREATE SCHEMA %I.', create_tables.schema);
+    END IF;
     -- code of tables runs as whoever sends: it must be nobody's who could not
     -- do all that this role can anyway (whether a member may be so by SET ROLE
     -- is a question of its own from 16 on)

@@ -24,6 +24,7 @@
 #include "own.h"
 #include "record.h"
 #include "start.h"
+#include "trouble.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -71,8 +72,10 @@ ids_of_runs(void)
 #define RUN_COLUMNS                                                                                    \
 	"SELECT id, job_id, campaign_id, schema::text, list_id, message, base_url,"                        \
 	" total IS NOT NULL, state = 'queued', history IS DISTINCT FROM $1 OR NOT " IS_CONTINUOUS          \
-	"  OR EXISTS (SELECT FROM sendcampaign.batch b WHERE b.run_id = r.id AND b.xmin <> b.written_in)," \
-	" read_back, started_at, test_phone, state = 'cancelled', queued_at, written_in = '0'::xid"        \
+	"  OR EXISTS (SELECT FROM sendcampaign.batch b WHERE b.run_id = r.id AND b.xmin <> b.written_in)"  \
+	"  OR EXISTS (SELECT FROM sendcampaign.claim c WHERE c.run_id = r.id AND c.xmin <> c.written_in)," \
+	" read_back, started_at, test_phone, state = 'cancelled', queued_at, written_in = '0'::xid,"       \
+	" may_overlap, CASE WHEN state IN ('queued', 'running') THEN error END"                            \
 	" FROM sendcampaign.run_data r"
 
 /*
@@ -154,6 +157,10 @@ create_run(uint64 row, QueuedRun *queued)
 	run->cancelled = queued->cancelled = spi_bool(row, 14);
 	run->queued_at = spi_timestamptz(row, 15);
 	queued->loaded = spi_bool(row, 16);
+	run->may_overlap = spi_bool(row, 17);
+	recall_notice(run, spi_string(row, 18));
+	/* if it cannot be taken up, it has not been since then */
+	run->claiming.since = run->queued_at;
 	reset_verdicts(run);
 	dlist_init(&run->claims);
 	dlist_init(&run->queues);
@@ -241,6 +248,7 @@ begin_run(Run *run)
 	store_beginning(run, store_recipients_in_little_memory(run));
 	if (!run->lost_history)
 		return;
+	expect_overlaps(run);
 	refresh_group(run);
 	begin_reading_back(run);
 }
@@ -338,8 +346,13 @@ adopt(Run *run, const QueuedRun *queued)
 	add_to_worker(run);
 	if (queued->cancelled)
 		adopt_cancelled(run);
-	else if (!guarded(function, run, &run->claiming) && run->stop_reason == NULL)
+	else if (guarded(function, run, &run->claiming))
+		end_back_off(&run->claiming);
+	else if (run->stop_reason == NULL)
+	{
+		tell_trouble(run);
 		free_run(run); /* it is in the queue still */
+	}
 }
 
 int
@@ -390,8 +403,10 @@ pause_strangers(void)
 		if (!queued[i].loaded)
 			(void) guarded(open_tables, runs[i], &runs[i]->reporting);
 		pause_run(runs[i],
-				  "this is not the cluster and database in which the run was queued; it may have"
-				  " been sent there",
+				  reason_text("this is not the cluster and database in which the run was queued",
+							  "It may have been sent there.",
+							  "If it is to go on here, and nowhere else, call"
+							  " sendcampaign.resume()."),
 				  true);
 	}
 }

@@ -61,6 +61,12 @@ forget_all(void)
 	next_try = 0;
 }
 
+double
+notification_queue_usage(void)
+{
+	return DatumGetFloat8(OidFunctionCall0(F_PG_NOTIFICATION_QUEUE_USAGE));
+}
+
 static void
 notify_all(void)
 {
@@ -68,6 +74,8 @@ notify_all(void)
 
 	settle_settings();
 	StartTransactionCommand();
+	if (failures > 0)
+		(void) notification_queue_usage(); /* it may have been read meanwhile */
 	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_LOCAL, true, 0, false);
 	foreach (lc, pending)
@@ -119,6 +127,6 @@ announce(TimestampTz now)
 void
 announce_at_commit(const char *payload)
 {
-	if (DatumGetFloat8(OidFunctionCall0(F_PG_NOTIFICATION_QUEUE_USAGE)) < NEARLY_FULL)
+	if (notification_queue_usage() < NEARLY_FULL)
 		Async_Notify(CHANNEL, payload);
 }

@@ -21,6 +21,13 @@ extern void announce_later(const char *payload);
 /* Sends what is to be sent now; between transactions.  Never throws. */
 extern void announce(TimestampTz now);
 
+/*
+ * PostgreSQL lets go of notifications that all have read when somebody notifies,
+ * which nobody can do while the queue is full, or when it is asked for the
+ * queue's usage, as here.
+ */
+extern double notification_queue_usage(void);
+
 /* Is there anything left to be sent?  Given up after some seconds. */
 extern bool announcements_are_left(void);
 

@@ -262,6 +262,34 @@ take_batch(Run *run, Batch *batch)
 }
 
 void
+expect_overlaps(Run *run)
+{
+	Oid	  type = INT8OID;
+	Datum value = Int64GetDatum(run->id);
+
+	(void) own_query("UPDATE sendcampaign.run_data SET may_overlap = true WHERE id = $1", 1, &type,
+					 &value, NULL);
+	run->may_overlap = true;
+}
+
+ArrayType *
+leave_out_known(const Run *run, ArrayType *ids)
+{
+	static OwnStatement statement = {
+		"SELECT coalesce(array_agg(DISTINCT u.id), '{}') FROM unnest($2) u(id)"
+		" WHERE u.id IS NOT NULL AND NOT EXISTS (SELECT FROM sendcampaign.message_data m"
+		"  WHERE m.run_id = $1 AND m.list_user_id = u.id)"
+		" AND NOT EXISTS (SELECT FROM sendcampaign.claim c"
+		"  WHERE c.run_id = $1 AND u.id = ANY (c.list_user_ids))",
+		2,
+		{INT8OID, INT8ARRAYOID}};
+	Datum values[] = {Int64GetDatum(run->id), PointerGetDatum(ids)};
+
+	(void) own_execute(&statement, values, NULL);
+	return array_of_current_row(1);
+}
+
+void
 put_back(Run *run, const Batch *batch, Datum *ids, int count)
 {
 	store_batch(run, batch->number, make_array(ids, NULL, count, INT8OID), batch->twins);

@@ -50,6 +50,17 @@ extern int64 store_first_recipient(Run *run);
  */
 extern bool take_batch(Run *run, Batch *batch);
 
+/*
+ * Recipients of the run may be in several of its batches and claims, or have an
+ * outcome already: its rows were loaded, or commits lost.  From now on, in this
+ * worker and later ones, each batch is compared with the others when it is
+ * claimed.
+ */
+extern void expect_overlaps(Run *run);
+
+/* Those of the ids (bigint[]) that are in no claim and have no outcome; palloc'd, ascending. */
+extern ArrayType *leave_out_known(const Run *run, ArrayType *ids);
+
 /* Puts these back into the batch, which is the next one then. */
 extern void put_back(Run *run, const Batch *batch, Datum *ids, int count);
 

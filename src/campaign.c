@@ -8,7 +8,9 @@
 #include "postgres.h"
 
 #include "campaign.h"
+#include "columns.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "own.h"
 #include "render.h"
@@ -102,7 +104,32 @@ check_keys(const Campaign *campaign)
 	if (template_num_keys(campaign->template) > MAX_KEYS)
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 						errmsg("the message of campaign %lld has more than %d different keys",
-							   (long long) campaign->id, MAX_KEYS)));
+							   (long long) campaign->id, MAX_KEYS),
+						errhint("Use fewer placeholders in it.")));
+}
+
+void
+fail_campaign_is_gone(const AppTables *tables, int64 campaign_id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NO_DATA_FOUND),
+			 errmsg("campaign %lld no longer exists", (long long) campaign_id),
+			 errhint("Check that it is in \"%s.ac_campaigns\" and that role \"%s\" may see it.",
+					 tables->schema, GetUserNameFromId(GetUserId(), false))));
+}
+
+pg_noreturn static void fail_no_message(const Campaign *campaign);
+
+static void
+fail_no_message(const Campaign *campaign)
+{
+	const char *column = column_for(campaign->tables->campaigns, "message");
+
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("campaign %lld has no message", (long long) campaign->id),
+					column ? errhint("Write its text into the column \"%s\".", column)
+						   : errhint("Write its text into the column \"data\", as the value of the"
+									 " key \"message\".")));
 }
 
 void
@@ -113,15 +140,15 @@ campaign_read(Campaign *campaign)
 	MemoryContext context = CurrentMemoryContext;
 
 	if (!tables_read_campaign(campaign->tables, campaign->id))
-		ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND),
-						errmsg("campaign %lld no longer exists", (long long) campaign->id)));
+		fail_campaign_is_gone(campaign->tables, campaign->id);
 	if (spi_isnull(0, 3))
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("campaign %lld has no list", (long long) campaign->id)));
+						errmsg("campaign %lld has no list", (long long) campaign->id),
+						errhint("Set its \"ac_list_id\" to the id of a row in \"%s.ac_lists\".",
+								campaign->tables->schema)));
 	message = spi_string(0, 1);
 	if (message == NULL || message[strspn(message, " \t\r\n")] == '\0')
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("campaign %lld has no message", (long long) campaign->id)));
+		fail_no_message(campaign);
 	MemoryContextSwitchTo(context); /* SPI leaves us in its own */
 	campaign->list_id = spi_int64(0, 3);
 	base_url = spi_string(0, 2);

@@ -29,6 +29,9 @@ typedef struct Campaign
 	bool		 zone_told;	 /* of a zone that nobody knows, people have been told */
 } Campaign;
 
+/* Throws: it is not there, or not for this role. */
+pg_noreturn extern void fail_campaign_is_gone(const AppTables *tables, int64 campaign_id);
+
 /* Reads its list and message. */
 extern void campaign_read(Campaign *campaign);
 

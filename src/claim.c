@@ -30,6 +30,13 @@
 /* Where senders have a rate, a claim is what they send in so many seconds. */
 #define CLAIM_SECONDS 2
 
+/*
+ * Of claims that were loaded, no more recipients are believed to have been
+ * under way, and no more bytes of phones and texts to be in one.
+ */
+#define MAX_LOADED_CLAIMED 100000
+#define MAX_CLAIM_BYTES	   (16 * 1024 * 1024)
+
 static Claim *
 create_claim(Run *run, int count)
 {
@@ -270,6 +277,8 @@ claim_batch(Run *run)
 		return;
 	if (!run->group_is_new)
 		refresh_group(run);
+	if (run->may_overlap)
+		batch.ids = leave_out_known(run, batch.ids);
 	recipients = read_recipients(&run->campaign, batch.ids, GetCurrentTimestamp(), &count);
 	if (run->campaign.test_phone == NULL)
 		skip_twins_of_run(run->id, recipients, count, batch.twins);
@@ -391,14 +400,6 @@ recover_claim(Run *run, uint64 row, TimestampTz due, int64 gone_at)
 	phones = spi_nullable_strings(row, 3, &count);
 	texts = spi_nullable_strings(row, 8, &count);
 	senders = spi_strings(row, 5, &num_senders);
-	for (int i = 0; i < count; i++)
-	{
-		/* the owner of the database may have loaded it */
-		if (num_senders == 0 || phones[i] == NULL)
-			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-							errmsg("a claim of job %lld has no %s", (long long) run->job_id,
-								   num_senders == 0 ? "sender" : "phone")));
-	}
 	claim = create_claim(run, count);
 	claim->number = spi_int32(row, 1);
 	run->last_claim = Max(run->last_claim, claim->number);
@@ -414,6 +415,52 @@ recover_claim(Run *run, uint64 row, TimestampTz due, int64 gone_at)
 		claim->messages[i].gone_at = gone_at;
 		message_wait(&claim->messages[i], MESSAGE_IN_DOUBT, due);
 	}
+}
+
+/*
+ * A claim that was loaded, from a dump perhaps, is taken for one only where
+ * it is such as the extension makes them.
+ */
+#define IS_POSSIBLE_CLAIM                                                                               \
+	"(CASE WHEN number > 0 AND number < 1000000000 AND array_ndims(list_user_ids) = 1"                  \
+	" AND array_ndims(phones) = 1 AND array_ndims(senders) = 1"                                         \
+	" AND cardinality(list_user_ids) <= $3 AND cardinality(phones) = cardinality(list_user_ids)"        \
+	" AND cardinality(senders) <= $4"                                                                   \
+	" AND (texts IS NULL OR cardinality(texts) = cardinality(list_user_ids))"                           \
+	" AND pg_column_size(phones) + coalesce(pg_column_size(texts), 0) <= $5"                            \
+	" THEN array_position(list_user_ids, NULL) IS NULL AND array_position(phones, NULL) IS NULL"        \
+	"  AND array_position(senders, NULL) IS NULL"                                                       \
+	"  AND cardinality(list_user_ids) = (SELECT count(DISTINCT u.id) FROM unnest(list_user_ids) u(id))" \
+	" ELSE false END)"
+
+/*
+ * A recipient has one claim: one that the extension wrote here goes before
+ * those that were loaded, and the lower number before the higher one.  Of the
+ * loaded ones, no more are kept than a worker can have had under way.
+ */
+void
+drop_impossible_claims(int64 run_id, int64 job_id)
+{
+	static const char *const sql =
+		"WITH c AS MATERIALIZED (SELECT number, list_user_ids AS ids, xmin = written_in AS ours,"
+		"   sum(cardinality(list_user_ids)) OVER (ORDER BY xmin = written_in DESC, number) AS total"
+		"  FROM sendcampaign.claim WHERE run_id = $1 AND (xmin = written_in OR " IS_POSSIBLE_CLAIM
+		")),"
+		" owner AS (SELECT DISTINCT ON (u.id) u.id, c.number FROM c, unnest(c.ids) u(id)"
+		"  WHERE c.ours OR c.total <= $2 ORDER BY u.id, c.ours DESC, c.number),"
+		" good AS (SELECT c.number FROM c WHERE c.ours OR (c.total <= $2 AND NOT EXISTS"
+		"  (SELECT FROM unnest(c.ids) u(id) JOIN owner o ON o.id = u.id WHERE o.number <> c.number)))"
+		" DELETE FROM sendcampaign.claim WHERE run_id = $1 AND number NOT IN (TABLE good)";
+	Oid	   types[] = {INT8OID, INT8OID, INT4OID, INT4OID, INT4OID};
+	Datum  values[] = {Int64GetDatum(run_id), Int64GetDatum(MAX_LOADED_CLAIMED),
+					   Int32GetDatum(BATCH_SIZE), Int32GetDatum(MAX_SENDERS),
+					   Int32GetDatum(MAX_CLAIM_BYTES)};
+	uint64 count = own_query(sql, 5, types, values, NULL);
+
+	if (count > 0)
+		ereport(LOG, (errmsg("sendcampaign: job %lld: " UINT64_FORMAT
+							 " claims that were loaded cannot be its own and are not used",
+							 (long long) job_id, count)));
 }
 
 void
@@ -433,6 +480,11 @@ recover_claims(Run *run)
 			  to_us(sendcampaign_lookup_delay);
 	due = TimestampTzPlusMilliseconds(
 		GetCurrentTimestamp(), to_ms(sendcampaign_request_timeout + sendcampaign_lookup_delay));
+	if (run->lost_history)
+	{
+		expect_overlaps(run);
+		drop_impossible_claims(run->id, run->job_id);
+	}
 	count = own_query(
 		"SELECT c.number, array_agg(u.id ORDER BY u.id), array_agg(u.phone ORDER BY u.id),"
 		" c.account, c.senders, c.claimed_at, c.twilio_time, array_agg(u.text ORDER BY u.id)"

@@ -34,6 +34,12 @@ extern void drop_tentative_claims(Run *run);
  */
 extern void recover_claims(Run *run);
 
+/*
+ * Deletes those of a run's claims that were loaded, as from a dump, and that
+ * the extension cannot have made.  With SPI connected; throws.
+ */
+extern void drop_impossible_claims(int64 run_id, int64 job_id);
+
 /* Takes a claim's messages, none of them with HTTP, out of all lists; frees it. */
 extern void drop_claim(Claim *claim);
 

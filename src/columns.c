@@ -85,7 +85,9 @@ get_names(Oid table, char **schema, char **name)
 	*schema = *name ? get_namespace_name(get_rel_namespace(table)) : NULL;
 	if (*schema == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-						errmsg("a table of the application has been dropped")));
+						errmsg("a table of the application has been dropped"),
+						errhint("Create it again; sendcampaign.create_tables() creates those that"
+								" are missing.")));
 }
 
 char *
@@ -341,17 +343,26 @@ count_clause(Oid list_users)
 					column_type(list_users, "data") == JSONOID ? "::pg_catalog.json" : "");
 }
 
-/* Counts go into the job's data, beside what the application keeps there. */
+/*
+ * Counts go into the job's data, beside what the application keeps there;
+ * but not into what cannot be changed without being read.
+ */
 char *
 data_clause(Oid jobs, int parameter)
 {
+	char *merged;
+
 	if (!has_column(jobs, "data"))
 		return pstrdup("");
-	return psprintf(", data = (CASE WHEN pg_catalog.jsonb_typeof(j.data::pg_catalog.jsonb)"
-					" OPERATOR(pg_catalog.=) 'object' THEN"
-					" j.data::pg_catalog.jsonb OPERATOR(pg_catalog.-) 'nextAt'::pg_catalog.text"
-					" ELSE '{}'::pg_catalog.jsonb END OPERATOR(pg_catalog.||) $%d)%s",
-					parameter, column_type(jobs, "data") == JSONOID ? "::pg_catalog.json" : "");
+	merged = psprintf("(CASE WHEN pg_catalog.jsonb_typeof(j.data::pg_catalog.jsonb)"
+					  " OPERATOR(pg_catalog.=) 'object' THEN"
+					  " j.data::pg_catalog.jsonb OPERATOR(pg_catalog.-) 'nextAt'::pg_catalog.text"
+					  " ELSE '{}'::pg_catalog.jsonb END OPERATOR(pg_catalog.||) $%d)",
+					  parameter);
+	if (column_type(jobs, "data") != JSONOID)
+		return psprintf(", data = %s", merged);
+	return psprintf(", data = CASE WHEN %s THEN %s::pg_catalog.json ELSE j.data END",
+					readable_json("j.data"), merged);
 }
 
 static bool
@@ -408,11 +419,28 @@ touch_clause(Oid table)
 	return buf.data;
 }
 
+/*
+ * No character has more than four bytes.  What is too long is not cut: that
+ * throws where a byte is part of no character.
+ */
 char *
-beginning_of(const char *value, int most)
+value_or_too_long(const char *value, int most)
 {
-	/* no character has more than four bytes; left() throws where one is none */
 	return psprintf("CASE WHEN pg_catalog.octet_length(%s) OPERATOR(pg_catalog.>) %d"
-					" THEN pg_catalog.left(%s, %d) ELSE %s END",
-					value, 4 * most, value, most + 1, value);
+					" THEN pg_catalog.rpad('(longer than %d bytes)', %d, ' ') ELSE %s END",
+					value, 4 * most, 4 * most, most + 1, value);
+}
+
+#define ESCAPES "pg_catalog.strpos(%1$s::pg_catalog.text, E'\\\\u') OPERATOR(pg_catalog.>) 0"
+
+/* No zero, and each half of a surrogate pair with the other. */
+#define GOOD_ESCAPES                                                                               \
+	"%1$s::pg_catalog.text OPERATOR(pg_catalog.~) E'^(?:[^\\\\\\\\]|\\\\\\\\[^u]"                  \
+	"|\\\\\\\\u(?!0000|[dD][89a-fA-F])"                                                            \
+	"|\\\\\\\\u[dD][89abAB][0-9a-fA-F]{2}\\\\\\\\u[dD][c-fC-F][0-9a-fA-F]{2})*$'"
+
+char *
+readable_json(const char *json)
+{
+	return psprintf("CASE WHEN " ESCAPES " THEN " GOOD_ESCAPES " ELSE true END", json);
 }

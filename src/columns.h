@@ -40,9 +40,15 @@ extern char *text_expression(Oid table, const char *alias, const char *key);
 
 /*
  * All of it, in up to four bytes for each of so many characters; where it has
- * more bytes, its first characters, and one more than there may be.
+ * more bytes, words for that, in one more character than there may be.
  */
-extern char *beginning_of(const char *value, int most);
+extern char *value_or_too_long(const char *value, int most);
+
+/*
+ * Is this, of type json, what ->> does not throw for?  "json" takes escapes
+ * that stand for no character.
+ */
+extern char *readable_json(const char *json);
 
 /* The text that a key of a json or jsonb expression has. */
 extern char *json_value(const char *json, const char *key);

@@ -22,6 +22,11 @@
 #include "utils/memutils.h"
 #include "utils/wait_event.h"
 
+/* PostgreSQL 18 has this, in place of an attribute behind the declaration. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn __attribute__((noreturn))
+#endif
+
 /* A set that lives as long as the process. */
 static inline WaitEventSet *
 compat_create_wait_event_set(int nevents)

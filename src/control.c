@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "claim.h"
 #include "compat.h"
 #include "control.h"
 #include "finish.h"
@@ -278,11 +279,11 @@ write_resumed(LockedRun *run)
 					   " WHERE id = $1 AND paused_from IS NOT NULL",
 					   1, types, values, NULL) == 0)
 	{
+		drop_impossible_claims(run->id, run->job_id);
 		(void) own_query("UPDATE sendcampaign.run_data SET" STATE_RESUMED ", history = $2,"
-						 " written_in = DEFAULT WHERE id = $1",
+						 " written_in = DEFAULT, may_overlap = true WHERE id = $1",
 						 2, types, values, NULL);
-		(void) own_query("UPDATE sendcampaign.batch SET written_in = DEFAULT WHERE run_id = $1", 1,
-						 types, values, NULL);
+		accept_loaded_rows(run->id);
 	}
 
 	/* quiet hours may have been changed: they are judged anew */

@@ -104,7 +104,8 @@ write_job_end(Run *run)
 		tables_has_job(run->campaign.tables, run->job_id))
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("background job %lld could not be updated", (long long) run->job_id),
-						errdetail("A trigger, a rule or a policy suppresses the update.")));
+						errdetail("A trigger, a rule or a policy suppresses the update."),
+						errhint("Have it let the update pass.")));
 }
 
 /* In the application's tables; with careful, an error there is the run's. */
@@ -128,7 +129,7 @@ report_progress(Run *run, bool careful)
 	report.counts = job_data(&counts, counts.state, 0);
 	report.progress = progress_of(&counts);
 	if (in_application(write_progress, run, &run->reporting, careful))
-		run->reporting.failures = 0;
+		end_back_off(&run->reporting);
 }
 
 /* "21211 invalid 'To' number (2), 21614 ...", of the messages of one status. */
@@ -310,6 +311,8 @@ is_in_state(const RunCounts *counts, const char *state)
 	return strcmp(counts->state, state) == 0;
 }
 
+#define DO_NOT_ADD_UP "internal error: the outcomes do not add up to the number of recipients"
+
 static bool
 counts_add_up(const RunCounts *counts)
 {
@@ -326,7 +329,7 @@ finish_run(Run *run, bool careful)
 	else if (!is_in_state(&counts, "running") && !is_in_state(&counts, "queued"))
 		return;
 	else if (!counts_add_up(&counts))
-		run_stop(run, "internal error: the outcomes do not add up to the number of recipients");
+		run_stop(run, DO_NOT_ADD_UP);
 	else
 		run->finished = write_end(run, &counts, "completed", summary_of_completed(run, &counts),
 								  true, careful);
@@ -336,19 +339,11 @@ finish_run(Run *run, bool careful)
 static char *
 why_cancelled(Run *run, const RunCounts *counts)
 {
-	StringInfoData buf;
-	const char	  *rest = summary(run, counts);
+	const char *rest = summary(run, counts);
 
-	initStringInfo(&buf);
-	appendStringInfoString(&buf, counts->error ? counts->error : "cancelled");
-	if (run->stop_reason)
-		appendStringInfo(&buf, "; %s", run->stop_reason);
 	if (!counts_add_up(counts))
-		appendStringInfoString(
-			&buf, "; internal error: the outcomes do not add up to the number of recipients");
-	if (rest)
-		appendStringInfo(&buf, "; %s", rest);
-	return buf.data;
+		rest = reason_text(DO_NOT_ADD_UP, rest, NULL);
+	return reason_text(counts->error ? counts->error : "cancelled", run->stop_reason, rest);
 }
 
 void
@@ -395,6 +390,18 @@ report_state(AppTables *tables, int64 id, int64 job_id)
 
 	if (read_counts(&run, &counts))
 		tables_report_if_free(tables, job_id, job_data(&counts, counts.state, 0));
+}
+
+bool
+report_trouble(Run *run, const char *error, const char *told)
+{
+	AppTables *tables = run->campaign.tables;
+	RunCounts  counts;
+
+	if (tables == NULL || run->campaign.test_phone || !read_counts(run, &counts))
+		return true;
+	return tables_report_trouble(tables, run->job_id, job_data(&counts, counts.state, 0), error,
+								 told);
 }
 
 void
@@ -504,8 +511,11 @@ pause_halted(Run *run, bool careful)
 					 "%d of %d messages failed, more than sendcampaign.max_failures allows (%s)",
 					 run->num_failures, run->num_verdicts, sendcampaign_max_failures);
 	append_reasons(&buf, run, "failed", run->verdicts_since);
-	appendStringInfoString(&buf, "; look at sendcampaign.message, then resume, or cancel");
-	(void) write_pause(run, buf.data, "running", careful);
+	(void) write_pause(run,
+					   reason_text(buf.data, NULL,
+								   "Look at sendcampaign.message, then call"
+								   " sendcampaign.resume() or sendcampaign.cancel()."),
+					   "running", careful);
 }
 
 void

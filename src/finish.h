@@ -56,6 +56,13 @@ extern void report_reopened(AppTables *tables, int64 id, int64 job_id);
  */
 extern void report_state(AppTables *tables, int64 id, int64 job_id);
 
+/*
+ * Tells the job what the run waits for, with its state and counts; or, where
+ * error is NULL, that it does no more, if the job still says what it was told.
+ * False where somebody has the job locked.  Throws.
+ */
+extern bool report_trouble(Run *run, const char *error, const char *told);
+
 /* After sendcampaign.settle(): the counts and summary of a run that has ended. */
 extern void report_settled(AppTables *tables, int64 id, int64 job_id);
 

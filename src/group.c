@@ -11,9 +11,9 @@
  */
 #include "postgres.h"
 
-#include <math.h>
-
+#include "campaign.h"
 #include "group.h"
+#include "miscadmin.h"
 #include "own.h"
 #include "phone.h"
 #include "settings.h"
@@ -61,14 +61,29 @@ trim(char *value)
 	return value[0] ? value : NULL;
 }
 
+/* The keys of those columns, for people. */
+static const char *const keys[] = {
+	[ACCOUNT_SID] = "twilioAccountSid",
+	[AUTH_TOKEN] = "twilioAuthToken",
+	[API_KEY_SID] = "twilioApiKeySid",
+	[API_KEY_SECRET] = "twilioApiKeySecret",
+	[NUMBERS] = "twilioFromSmsNumber",
+	[MESSAGING_SERVICE_SID] = "twilioMessagingServiceSid",
+	[MESSAGES_PER_SECOND] = "twilioMessagesPerSecond",
+	[QUIET_FROM] = "quietHours",
+	[QUIET_TO] = "quietHours",
+	[TIME_ZONE] = "timeZone",
+};
+
 /* What it says is kept as long as the worker lives. */
 static void
-check_length(const char *value)
+check_length(const char *value, int column)
 {
 	if (value && strlen(value) > MAX_LENGTH)
-		ereport(ERROR, (errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
-						errmsg("the group's configuration has a value of more than %d bytes",
-							   MAX_LENGTH)));
+		ereport(ERROR,
+				(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
+				 errmsg("the group's configuration has a value of more than %d bytes", MAX_LENGTH),
+				 errhint("Shorten its \"%s\".", keys[column])));
 }
 
 static char *
@@ -76,7 +91,7 @@ trimmed(int column)
 {
 	char *value = trim(spi_string(0, column));
 
-	check_length(value);
+	check_length(value, column);
 	return value;
 }
 
@@ -85,7 +100,9 @@ missing_configuration(int64 list_id, const char *what)
 {
 	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					errmsg("the group's configuration has no %s", what),
-					errdetail("The group is that of list %lld.", (long long) list_id)));
+					errdetail("The group is that of list %lld.", (long long) list_id),
+					errhint("Add what is missing to the group's \"private_access_configuration\" or"
+							" \"configuration\", and see that the role that sends may read it.")));
 }
 
 static void
@@ -103,20 +120,32 @@ check_not_deleted(int column, const char *what, int64 id)
 	if (spi_bool(0, column))
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("%s %lld is deleted", what, (long long) id),
-						errdetail("It is marked as such in the application's table.")));
+						errdetail("It is marked as such in the application's table."),
+						errhint("Take that mark away if the campaign is to be sent.")));
 }
 
 static void
-check_existence(int64 campaign_id, int64 list_id)
+check_existence(const AppTables *tables, int64 campaign_id, int64 list_id)
 {
 	if (!spi_bool(0, CAMPAIGN_EXISTS))
-		ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND),
-						errmsg("campaign %lld no longer exists", (long long) campaign_id)));
+		fail_campaign_is_gone(tables, campaign_id);
 	if (!spi_bool(0, LIST_EXISTS))
-		ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND),
-						errmsg("list %lld does not exist", (long long) list_id)));
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_DATA_FOUND),
+				 errmsg("list %lld does not exist", (long long) list_id),
+				 errdetail("It is that of campaign %lld.", (long long) campaign_id),
+				 errhint("Check that it is in \"%s.ac_lists\" and that role \"%s\" may see it.",
+						 tables->schema, GetUserNameFromId(GetUserId(), false))));
 	check_not_deleted(CAMPAIGN_DELETED, "campaign", campaign_id);
 	check_not_deleted(LIST_DELETED, "list", list_id);
+	if (spi_isnull(0, GROUP_ID))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_NO_DATA_FOUND), errmsg("list %lld has no group", (long long) list_id),
+			 errdetail("Its \"group_id\" names no row of \"%s.groups\" that role \"%s\" may see.",
+					   tables->schema, GetUserNameFromId(GetUserId(), false)),
+			 errhint("Set it to the id of the group whose configuration has the Twilio"
+					 " account.")));
 	check_not_deleted(GROUP_DELETED, "group", spi_int64(0, GROUP_ID));
 }
 
@@ -158,7 +187,7 @@ read_senders(GroupConfig *group, int64 list_id)
 		char *name = trim(names[i]);
 		char *e164 = name ? normalize_phone(name) : NULL;
 
-		check_length(name);
+		check_length(name, NUMBERS);
 		if (name)
 			group->senders[group->num_senders++] = e164 ? e164 : name;
 	}
@@ -178,11 +207,16 @@ read_rate(GroupConfig *group)
 	group->rate = sendcampaign_messages_per_second;
 	if (text == NULL)
 		return;
+	errno = 0;
 	group->rate = strtod(text, &end);
-	if (*end != '\0' || isnan(group->rate) || group->rate < 0 || isinf(group->rate))
-		wrong_configuration("twilioMessagesPerSecond", text, "a number",
-							"Set it to the segments that each of its senders may send in a"
-							" second, or to 0 for no limit.");
+	/* it takes 1e-400 for 0, and numbers in hexadecimal as well */
+	if (errno != 0 || text[strspn(text, "0123456789.+-eE")] != '\0' || *end != '\0' ||
+		!rate_is_valid(group->rate))
+		wrong_configuration(
+			"twilioMessagesPerSecond", text,
+			"0, nor a number from " CppAsString2(MIN_RATE) " to " CppAsString2(MAX_RATE),
+			"Set it to the segments that each of its senders may send in a"
+			" second, or to 0 for no limit.");
 }
 
 #define QUIET_HOURS_HINT "Write it as {\"from\": \"21:00\", \"to\": \"08:00\"}."
@@ -278,15 +312,31 @@ read_time_zone(GroupConfig *group)
 							"See pg_timezone_names for those that there are.");
 }
 
+/* A time that is none is PostgreSQL's to find; it does not know whose it is. */
+static void
+explain_send_until(void *campaign_id)
+{
+	int code = geterrcode();
+
+	if (code == ERRCODE_INVALID_DATETIME_FORMAT || code == ERRCODE_DATETIME_FIELD_OVERFLOW ||
+		code == ERRCODE_INVALID_PARAMETER_VALUE)
+		errhint("Write \"sendUntil\" of campaign %lld as a date and a time with its zone, such as"
+				" 2027-01-31 20:00+01.",
+				(long long) *(int64 *) campaign_id);
+}
+
 GroupConfig *
 read_group(AppTables *tables, int64 campaign_id, int64 list_id)
 {
-	GroupConfig	 *group = palloc0(sizeof(GroupConfig));
-	MemoryContext context = CurrentMemoryContext;
+	GroupConfig			*group = palloc0(sizeof(GroupConfig));
+	MemoryContext		 context = CurrentMemoryContext;
+	ErrorContextCallback explain = {error_context_stack, explain_send_until, &campaign_id};
 
+	error_context_stack = &explain;
 	tables_read_group(tables, campaign_id, list_id);
+	error_context_stack = explain.previous;
 	MemoryContextSwitchTo(context); /* SPI leaves us in its own */
-	check_existence(campaign_id, list_id);
+	check_existence(tables, campaign_id, list_id);
 	group->id = spi_int64(0, GROUP_ID);
 	read_account(group, list_id);
 	read_senders(group, list_id);

@@ -9,7 +9,9 @@
 
 #include "access/xact.h"
 #include "guard.h"
+#include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
+#include "trouble.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
@@ -37,33 +39,87 @@ error_may_pass(int sqlerrcode)
 void
 back_off(Run *run, Backoff *backoff, const char *reason)
 {
-	if (backoff->failures == 0)
+	TimestampTz now = GetCurrentTimestamp();
+
+	backoff->passed = false;
+	if (backoff->since == 0)
+		backoff->since = now;
+	if (TimestampDifferenceExceeds(backoff->since, now, PATIENCE_MS))
+		set_trouble(run, reason);
+	/* a run that cannot be taken up is one that has not failed before, each time */
+	if (backoff->failures == 0 && run->notice == NULL)
 		ereport(LOG, (errmsg("sendcampaign: job %lld waits for the database: %s",
 							 (long long) run->job_id, reason)));
-	backoff->until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+	backoff->until = TimestampTzPlusMilliseconds(now,
 												 100 + backoff_delay(Min(backoff->failures, 2)));
 	backoff->failures++;
 }
 
-static char *
-clip(const char *text)
+void
+end_back_off(Backoff *backoff)
+{
+	backoff->passed = true;
+}
+
+void
+settle_back_off(Backoff *backoff, bool committed)
+{
+	if (committed && backoff->passed)
+	{
+		backoff->failures = 0;
+		backoff->since = 0;
+	}
+	backoff->passed = false;
+}
+
+static void
+append_clipped(StringInfo buf, const char *text)
 {
 	int length = (int) strlen(text);
 
 	if (length <= MAX_ERROR)
-		return pstrdup(text);
-	return psprintf("%.*s...", pg_mbcliplen(text, length, MAX_ERROR), text);
+		appendStringInfoString(buf, text);
+	else
+		appendStringInfo(buf, "%.*s...", pg_mbcliplen(text, length, MAX_ERROR), text);
+}
+
+/* A statement in SQL, as hints are, ends with a semicolon. */
+static void
+end_sentence(StringInfo buf)
+{
+	if (buf->len > 0 && strchr(".!?;", buf->data[buf->len - 1]) == NULL)
+		appendStringInfoChar(buf, '.');
+}
+
+static void
+append_sentence(StringInfo buf, const char *text)
+{
+	if (text == NULL || text[0] == '\0')
+		return;
+	end_sentence(buf);
+	if (buf->len > 0)
+		appendStringInfoChar(buf, ' ');
+	append_clipped(buf, text);
+	end_sentence(buf);
+}
+
+char *
+reason_text(const char *message, const char *detail, const char *hint)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	append_clipped(&buf, message);
+	append_sentence(&buf, detail);
+	append_sentence(&buf, hint);
+	return buf.data;
 }
 
 char *
 error_text(const ErrorData *error)
 {
-	if (error->message == NULL)
-		return pstrdup("missing error text");
-	if (error->detail == NULL && error->hint == NULL)
-		return clip(error->message);
-	return psprintf("%s (%s%s%s)", clip(error->message), error->detail ? clip(error->detail) : "",
-					error->detail && error->hint ? " " : "", error->hint ? clip(error->hint) : "");
+	return reason_text(error->message ? error->message : "missing error text", error->detail,
+					   error->hint);
 }
 
 ErrorData *

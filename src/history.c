@@ -364,8 +364,7 @@ adopt_history(Run *run)
 	(void) own_query("UPDATE sendcampaign.run_data SET history = $2, read_back = true,"
 					 " written_in = DEFAULT WHERE id = $1",
 					 2, types, values, NULL);
-	(void) own_query("UPDATE sendcampaign.batch SET written_in = DEFAULT WHERE run_id = $1", 1,
-					 types, values, NULL);
+	accept_loaded_rows(run->id);
 }
 
 void
@@ -517,31 +516,6 @@ recognize(Message *message, bool has_link)
 			"Twilio's list has a message with this text to this number, and it cannot be told whether it was this recipient's");
 }
 
-/*
- * Whose outcome is in the tables must not be claimed: only where some of them
- * have come from a dump and others have not can that be.
- */
-static void
-check_not_recorded(const Claim *claim)
-{
-	static OwnStatement statement = {"SELECT FROM sendcampaign.message_data"
-									 " WHERE run_id = $1 AND list_user_id = ANY ($2) LIMIT 1",
-									 2,
-									 {INT8OID, INT8ARRAYOID}};
-	Datum			   *ids = palloc(claim->num_messages * sizeof(Datum));
-	Datum				values[] = {Int64GetDatum(claim->run->id), 0};
-
-	for (int i = 0; i < claim->num_messages; i++)
-		ids[i] = Int64GetDatum(claim->messages[i].list_user_id);
-	values[1] = make_array(ids, NULL, claim->num_messages, INT8OID);
-	if (own_execute(&statement, values, NULL) > 0)
-		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-						errmsg("recipients of job %lld have an outcome and are still to be claimed",
-							   (long long) claim->run->job_id),
-						errdetail("Some of the extension's tables were loaded from a dump, and"
-								  " others were not.")));
-}
-
 void
 recognize_sent(Claim *claim)
 {
@@ -550,7 +524,6 @@ recognize_sent(Claim *claim)
 
 	if (!run->read_back)
 		return;
-	check_not_recorded(claim);
 	for (int i = 0; i < claim->num_messages; i++)
 	{
 		if (claim->messages[i].state == MESSAGE_READY)

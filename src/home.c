@@ -70,6 +70,18 @@ cluster_history(void)
 	return psprintf("%u/%08X", GetWALInsertionTimeLine(), hash);
 }
 
+void
+accept_loaded_rows(int64 run_id)
+{
+	Oid	  type = INT8OID;
+	Datum value = Int64GetDatum(run_id);
+
+	(void) own_query("UPDATE sendcampaign.batch SET written_in = DEFAULT WHERE run_id = $1", 1,
+					 &type, &value, NULL);
+	(void) own_query("UPDATE sendcampaign.claim SET written_in = DEFAULT WHERE run_id = $1", 1,
+					 &type, &value, NULL);
+}
+
 /* sendcampaign.current_xid() returns xid: the default of written_in */
 Datum
 sendcampaign_current_xid(PG_FUNCTION_ARGS)
@@ -121,13 +133,15 @@ sendcampaign_keep_xid(PG_FUNCTION_ARGS)
 		!TRIGGER_FIRED_FOR_ROW(data->tg_event) || TRIGGER_FIRED_BY_DELETE(data->tg_event))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 						errmsg("sendcampaign.keep_xid() was not called by a trigger before INSERT"
-							   " or UPDATE for each row")));
+							   " or UPDATE for each row"),
+						errhint("It is for the extension's own tables.")));
 	tuple = TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newtuple : data->tg_trigtuple;
 	column = SPI_fnumber(data->tg_relation->rd_att, "written_in");
 	if (column <= 0 || SPI_gettypeid(data->tg_relation->rd_att, column) != XIDOID)
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 						errmsg("table \"%s\" has no column \"written_in\" of type xid",
-							   RelationGetRelationName(data->tg_relation))));
+							   RelationGetRelationName(data->tg_relation)),
+						errhint("sendcampaign.keep_xid() is for the extension's own tables.")));
 	value = TransactionIdGetDatum(next_written_in(data, column));
 	return PointerGetDatum(
 		heap_modify_tuple_by_cols(tuple, data->tg_relation->rd_att, 1, &column, &value, &isnull));

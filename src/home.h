@@ -9,7 +9,7 @@
 #define SENDCAMPAIGN_HOME_H
 
 /*
- * As SQL, of a row of sendcampaign.run_data or sendcampaign.batch: has nobody
+ * As SQL, of a row of a table with written_in: has nobody
  * but the extension written it, here?  Not where it comes from a dump, from
  * another cluster or from a copy of the table.
  */
@@ -31,5 +31,11 @@ extern Datum system_identifier(void);
  * that was restored.  Palloc'd.
  */
 extern char *cluster_history(void);
+
+/*
+ * The run's batches and claims are the extension's own from now on, wherever
+ * they come from.  With SPI connected; throws.
+ */
+extern void accept_loaded_rows(int64 run_id);
 
 #endif /* SENDCAMPAIGN_HOME_H */

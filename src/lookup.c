@@ -33,6 +33,7 @@
 
 #include "catalog/pg_type.h"
 #include "freshness.h"
+#include "guard.h"
 #include "listing.h"
 #include "lookup.h"
 #include "mb/pg_wchar.h"
@@ -311,7 +312,8 @@ lookup_refused(Message *message, int delay)
 
 	if (run->account == message->account)
 	{
-		run_stop(run, "Twilio refuses the account: 20003 authentication failed in a look-up");
+		run_stop(run, reason_text("Twilio refuses the account: 20003 authentication failed",
+								  "It was asked which messages it has.", MEND_ACCOUNT_HINT));
 		run->not_answered = true;
 	}
 	look_up_again(message, delay);

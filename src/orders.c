@@ -26,6 +26,7 @@
 #include "orders.h"
 #include "own.h"
 #include "settings.h"
+#include "trouble.h"
 #include "utils/builtins.h"
 
 /* Batches skipped in one statement. */
@@ -54,7 +55,7 @@ follow_order(Run *run, const char *state)
 		run->recording.until = run->claiming.until = 0;
 	if (run->paused && !paused)
 	{
-		run->notice = NULL; /* the tables have it no more */
+		recall_notice(run, NULL); /* the tables have it no more */
 		run->next_at = 0;
 		reset_verdicts(run);
 	}
@@ -133,7 +134,7 @@ give_up_doubt(Run *run)
 {
 	give_up_history(run);
 	if (run->account == NULL || run->not_answered)
-		give_up_lookups(run, run->stop_reason ? run->stop_reason : "it cannot be looked up");
+		give_up_lookups(run, run->stop_reason ? "the run had failed" : "it cannot be looked up");
 }
 
 uint64
@@ -159,7 +160,7 @@ wind_up_without_worker(Oid role, const char *reason)
 		"  WHERE NOT EXISTS (SELECT FROM sendcampaign.message_data o"
 		"   WHERE o.run_id = c.run_id AND o.list_user_id = u.id)"
 		"  RETURNING run_id, status)"
-		" UPDATE sendcampaign.run_data SET finished_at = now(), error = concat_ws('; ', error, $2),"
+		" UPDATE sendcampaign.run_data SET finished_at = now(), error = concat_ws('. ', error, $2),"
 		"  skipped = skipped + (SELECT count(*) FROM m"
 		"   WHERE m.run_id = run_data.id AND m.status = 'skipped'),"
 		"  in_doubt = in_doubt + (SELECT count(*) FROM m"

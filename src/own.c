@@ -51,7 +51,8 @@ extension_owner(void)
 	table_close(rel, AccessShareLock);
 	if (!OidIsValid(owner))
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
-						errmsg("extension \"sendcampaign\" does not exist")));
+						errmsg("extension \"sendcampaign\" does not exist"),
+						errhint("Create it with CREATE EXTENSION sendcampaign.")));
 	return owner;
 }
 

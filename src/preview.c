@@ -306,7 +306,9 @@ check_first(void *arg, Datum ids, Twins twins, int count)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("there is no test message: %s", recipient->reason),
 						errdetail("It would be that of list user %lld, the first one of the list.",
-								  (long long) recipient->list_user_id)));
+								  (long long) recipient->list_user_id),
+						errhint("Change that list user; sendcampaign.preview() shows what each one"
+								" would get.")));
 	test->has_recipient = true;
 	return false;
 }

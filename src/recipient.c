@@ -9,6 +9,7 @@
 
 #include "catalog/pg_type.h"
 #include "compat.h"
+#include "guard.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "opt_out.h"
@@ -210,23 +211,84 @@ skip_expired(const Campaign *campaign, Recipient *recipients, int count, Timesta
 		recipient_skip(&recipients[i], SKIP_EXPIRED, "expired: it was to be sent before");
 }
 
+/* Some recipients that are to be read at once. */
+typedef struct Reading
+{
+	Campaign   *campaign;
+	Datum	   *ids;
+	Recipient  *recipients;
+	int			count;
+	TimestampTz now;
+} Reading;
+
+static void
+read_at_once(void *arg)
+{
+	Reading		 *reading = arg;
+	Campaign	 *campaign = reading->campaign;
+	MemoryContext context = CurrentMemoryContext;
+
+	tables_read_recipients(campaign->tables,
+						   make_array(reading->ids, NULL, reading->count, INT8OID), reading->count,
+						   campaign->list_id);
+	MemoryContextSwitchTo(context); /* SPI leaves us in its own */
+	for (int i = 0; i < reading->count; i++)
+	{
+		Recipient *recipient = &reading->recipients[i];
+
+		memset(recipient, 0, sizeof(Recipient));
+		fill_recipient(campaign, recipient, i);
+		if (recipient->skip == NOT_SKIPPED && campaign->test_phone == NULL)
+			set_times(campaign, recipient, i, reading->now);
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+/* Is it an error about some value, and not about the statement or the table? */
+static bool
+is_about_value(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_UNTRANSLATABLE_CHARACTER ||
+		   error->sqlerrcode == ERRCODE_CHARACTER_NOT_IN_REPERTOIRE ||
+		   error->sqlerrcode == ERRCODE_INVALID_TEXT_REPRESENTATION ||
+		   error->sqlerrcode == ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE;
+}
+
+/* One after the other: whose values they are is skipped. */
+static void
+read_one_by_one(const Reading *all)
+{
+	for (int i = 0; i < all->count; i++)
+	{
+		Reading	   one = {all->campaign, all->ids + i, all->recipients + i, 1, all->now};
+		ErrorData *error = attempt(read_at_once, &one);
+
+		if (error == NULL)
+			continue;
+		if (!is_about_value(error))
+			ReThrowError(error);
+		*one.recipients = (Recipient){.list_user_id = DatumGetInt64(all->ids[i])};
+		recipient_skip(one.recipients, SKIP_NO_VALUE,
+					   psprintf("the list user cannot be read: %s", error_text(error)));
+	}
+}
+
 Recipient *
 read_recipients(Campaign *campaign, ArrayType *ids, TimestampTz now, int *count)
 {
-	Recipient	 *recipients;
-	MemoryContext context = CurrentMemoryContext;
+	Reading	   reading = {.campaign = campaign, .now = now};
+	Recipient *recipients;
+	ErrorData *error;
 
-	*count = ArrayGetNItems(ARR_NDIM(ids), ARR_DIMS(ids));
-	tables_read_recipients(campaign->tables, PointerGetDatum(ids), *count, campaign->list_id);
-	MemoryContextSwitchTo(context); /* SPI leaves us in its own */
-	recipients = palloc0(Max(*count, 1) * sizeof(Recipient));
-	for (int i = 0; i < *count; i++)
-	{
-		fill_recipient(campaign, &recipients[i], i);
-		if (recipients[i].skip == NOT_SKIPPED && campaign->test_phone == NULL)
-			set_times(campaign, &recipients[i], i, now);
-	}
-	SPI_freetuptable(SPI_tuptable);
+	deconstruct_array(ids, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &reading.ids,
+					  NULL, count);
+	reading.count = *count;
+	recipients = reading.recipients = palloc0(Max(*count, 1) * sizeof(Recipient));
+	error = attempt(read_at_once, &reading);
+	if (error && !is_about_value(error))
+		ReThrowError(error);
+	if (error)
+		read_one_by_one(&reading);
 	skip_opted_out(campaign, recipients, *count);
 	if (campaign->test_phone == NULL)
 		skip_expired(campaign, recipients, *count, now);

@@ -134,7 +134,8 @@ mark_uncounted(int64 run_id, Datum ids)
 static void
 record_later(Message *message)
 {
-	Run *run = message->claim->run;
+	Run		   *run = message->claim->run;
+	TimestampTz now = GetCurrentTimestamp();
 
 	if (!run->locks_told)
 		ereport(
@@ -143,9 +144,15 @@ record_later(Message *message)
 				"sendcampaign: job %lld: list users are locked by others, their outcomes are recorded later",
 				(long long) run->job_id)));
 	run->locks_told = true;
-	message->was_locked = true;
-	message_wait(message, MESSAGE_LOCKED,
-				 TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOCKED_DELAY_MS));
+	if (message->locked_since == 0)
+		message->locked_since = now;
+	else if (!message->long_locked &&
+			 TimestampDifferenceExceeds(message->locked_since, now, PATIENCE_MS))
+	{
+		message->long_locked = true;
+		run->num_long_locked++;
+	}
+	message_wait(message, MESSAGE_LOCKED, TimestampTzPlusMilliseconds(now, LOCKED_DELAY_MS));
 }
 
 static Datum ids_left_out;
@@ -434,7 +441,7 @@ count_what_was_sent(Run *run, bool careful)
 		count_sent(run);
 	else if (!guarded(count_sent_carefully, run, &run->recording))
 		return run->recording.failures > failures ? COUNT_LATER : NOT_COUNTED;
-	run->recording.failures = 0;
+	end_back_off(&run->recording);
 	return COUNTED;
 }
 
@@ -446,7 +453,7 @@ needs_care(const Run *run)
 		return true;
 	for (int i = 0; i < num_recording; i++)
 	{
-		if (recording[i]->was_locked)
+		if (recording[i]->locked_since != 0)
 			return true;
 	}
 	return false;
@@ -561,6 +568,7 @@ forget_list(Run *run, dlist_head *list)
 
 		dlist_delete(&message->node);
 		run->open--;
+		run->num_long_locked -= message->long_locked ? 1 : 0;
 		if (--message->claim->open == 0)
 			free_claim(message->claim);
 	}
@@ -594,54 +602,6 @@ void
 unrecord_skips(Run *run)
 {
 	unrecord_list(&run->recorded_skips);
-}
-
-static void
-write_notice(Run *run, const char *notice)
-{
-	static OwnStatement statement = {
-		"UPDATE sendcampaign.run_data SET error = $2 WHERE id = $1 AND state = 'running'",
-		2,
-		{INT8OID, TEXTOID}};
-	Datum values[] = {Int64GetDatum(run->id), optional_text(notice)};
-
-	(void) own_execute(&statement, values, notice ? "  " : " n");
-}
-
-void
-note_trouble(Run *run, const char *reason)
-{
-	write_notice(run, psprintf("the database does not let it go on: %s; trying again", reason));
-	run->troubled = true;
-}
-
-/* It has gone on. */
-static void
-clear_trouble(Run *run)
-{
-	if (!run->troubled || run->stop_reason)
-		return;
-	write_notice(run, NULL);
-	run->trouble_cleared = true;
-}
-
-void
-record_notice(Run *run)
-{
-	const char *trouble = run->account ? run->account->trouble : NULL;
-	char *notice = trouble ? psprintf("Twilio cannot be reached: %s; trying again", trouble) : NULL;
-
-	clear_trouble(run);
-	if (!run_may_send(run) || (notice == NULL && run->notice == NULL) ||
-		(notice && run->notice && strcmp(notice, run->notice) == 0))
-		return;
-	write_notice(run, notice);
-	ereport(LOG, (notice ? errmsg("sendcampaign: job %lld: %s", (long long) run->job_id, notice)
-						 : errmsg("sendcampaign: job %lld: Twilio can be reached again",
-								  (long long) run->job_id)));
-	if (run->notice)
-		pfree(run->notice);
-	run->notice = notice ? MemoryContextStrdup(run->context, notice) : NULL;
 }
 
 void

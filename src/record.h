@@ -37,9 +37,6 @@ extern void unrecord(Run *run);
 /* The same for what was recorded with claims. */
 extern void unrecord_skips(Run *run);
 
-/* Writes what keeps the run from going on, if that has changed. */
-extern void record_notice(Run *run);
-
 /*
  * The extension is gone, and with it its tables: sentCount and the job's
  * error are what can still be recorded.
@@ -58,8 +55,5 @@ extern void unrecord_skipped(Claim *claim);
  * are those of the run that they are about, and not of the commit.
  */
 extern void fire_deferred_triggers(void);
-
-/* Has sendcampaign.run.error say what it waits for, until it goes on. */
-extern void note_trouble(Run *run, const char *reason);
 
 #endif /* SENDCAMPAIGN_RECORD_H */

@@ -55,7 +55,9 @@ typedef struct SendQueue
 typedef struct Backoff
 {
 	int			failures;
+	TimestampTz since; /* the first of them, or 0 */
 	TimestampTz until;
+	bool		passed; /* in the transaction now open it has succeeded */
 } Backoff;
 
 typedef struct Run
@@ -79,6 +81,7 @@ typedef struct Run
 	bool			lost_history; /* commits may have been lost since it was written */
 	struct History *history;	  /* being read back, see history.c; else NULL */
 	bool			read_back;	  /* there may be witnesses of what was sent */
+	bool			may_overlap;  /* recipients may be in several batches and claims */
 	bool			tentative;	  /* adopted in the transaction now open */
 	bool			finished;	  /* its end is in the tables */
 	bool			paused;		  /* so it is in the tables, as are the two below */
@@ -109,17 +112,22 @@ typedef struct Run
 	bool			any_sent;
 	bool			uncounted; /* some rows have not taken their sentCount */
 
-	Backoff claiming;
-	Backoff recording;
-	Backoff reporting;		 /* of the job's progress */
-	char   *stop_reason;	 /* the run fails with this, or NULL */
-	bool	stop_recorded;	 /* that is in the tables */
-	bool	stop_durable;	 /* and committed */
-	bool	unrecordable;	 /* its outcomes, for an error that will not pass */
-	char   *announcement;	 /* to be notified once this is committed, or NULL */
-	bool	troubled;		 /* its error says that the database does not let it go on */
-	bool	trouble_cleared; /* in the transaction now open */
-	char   *notice;			 /* what sendcampaign.run.error shows meanwhile */
+	Backoff		claiming;
+	Backoff		recording;
+	Backoff		reporting;		 /* of the job's progress */
+	char	   *stop_reason;	 /* the run fails with this, or NULL */
+	bool		stop_recorded;	 /* that is in the tables */
+	bool		stop_durable;	 /* and committed */
+	bool		unrecordable;	 /* its outcomes, for an error that will not pass */
+	char	   *announcement;	 /* to be notified once this is committed, or NULL */
+	int			num_long_locked; /* messages whose list users are */
+	char	   *trouble;		 /* the error for which it has been waiting, or NULL */
+	char	   *notice;			 /* what sendcampaign.run.error shows meanwhile, or NULL */
+	char	   *job_notice;		 /* what the job's does */
+	bool		notice_written;	 /* in the transaction now open */
+	bool		notice_lost;	 /* that was undone: it is to be written again */
+	bool		job_notice_lost; /* likewise */
+	TimestampTz tell_job_at;	 /* it could not be told, and may be tried again then */
 } Run;
 
 /* Recipients of one batch, whose ids are in sendcampaign.claim. */
@@ -184,11 +192,12 @@ typedef struct Message
 	SendQueue		*queue;	  /* of its sender; NULL where it is skipped */
 	Account			*account; /* of the request under way */
 	int64			 list_user_id;
-	char			*phone;		 /* E.164; or as it was, when skipped for it */
-	char			*text;		 /* UTF-8 */
-	char			*link;		 /* the tracking link in it, or NULL */
-	TimestampTz		 until;		 /* it is to leave before; 0: whenever */
-	bool			 was_locked; /* its list user, when it was to be recorded */
+	char			*phone;		   /* E.164; or as it was, when skipped for it */
+	char			*text;		   /* UTF-8 */
+	char			*link;		   /* the tracking link in it, or NULL */
+	TimestampTz		 until;		   /* it is to leave before; 0: whenever */
+	TimestampTz		 locked_since; /* its list user, when it was to be recorded; or 0 */
+	bool			 long_locked;  /* for so long that people are told */
 	int				 attempts;
 	int64			 left_at;  /* the newest request, monotonic us */
 	bool			 doubtful; /* Twilio may have taken it */

@@ -14,6 +14,7 @@
 #include "classify.h"
 #include "failures.h"
 #include "freshness.h"
+#include "guard.h"
 #include "history.h"
 #include "lookup.h"
 #include "request.h"
@@ -234,8 +235,11 @@ failed(Message *message, const Verdict *verdict)
 	count_verdict(run, true);
 	if (verdict->kind == VERDICT_TEXT_FAILED && !run->any_sent &&
 		!template_is_personal(run->campaign.template) && ++run->text_failures >= MAX_TEXT_FAILURES)
-		run_stop(run, psprintf("Twilio refuses the text: %d %s", verdict->error_code,
-							   verdict->error_message));
+		run_stop(run, reason_text(psprintf("Twilio refuses the text: %d %s", verdict->error_code,
+										   verdict->error_message),
+								  psprintf("It was refused for the first %d recipients.",
+										   MAX_TEXT_FAILURES),
+								  "Change the campaign's message, and " SEND_AGAIN "."));
 }
 
 static bool
@@ -292,8 +296,9 @@ refused_for_all(Message *message, const Verdict *verdict)
 		message_ready(message);
 		return;
 	}
-	run_stop(run, psprintf("Twilio refuses the account or sender: %d %s", verdict->error_code,
-						   verdict->error_message));
+	run_stop(run, reason_text(psprintf("Twilio refuses the account or sender: %d %s",
+									   verdict->error_code, verdict->error_message),
+							  NULL, MEND_ACCOUNT_HINT));
 	message_done(message, OUTCOME_RELEASED);
 }
 

@@ -33,9 +33,6 @@
 /* More slots than that share a rate out no better. */
 #define MAX_SLOTS 4096
 
-/* One segment in eleven days. */
-#define MIN_RATE 0.000001
-
 static dlist_head senders = DLIST_STATIC_INIT(senders);
 
 int64
@@ -93,8 +90,6 @@ choose_sender(char *const *names, int count, const char *phone)
 void
 sender_set_rate(Sender *sender, double rate)
 {
-	if (rate > 0)
-		rate = Max(rate, MIN_RATE);
 	if (rate == sender->rate)
 		return;
 	if (sender->slots)

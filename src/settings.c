@@ -121,6 +121,27 @@ define_lookups(void)
 		&sendcampaign_resend_lost, true, PGC_USERSET, 0, NULL, NULL, NULL);
 }
 
+static bool
+check_rate(double *newval, void **extra, GucSource source)
+{
+	if (rate_is_valid(*newval))
+		return true;
+
+	/*
+	 * PostgreSQL takes any value for a setting whose library is not loaded,
+	 * and would go on with the default, no limit, for one that is refused.
+	 */
+	if (source < PGC_S_INTERACTIVE)
+	{
+		*newval = MIN_RATE;
+		return true;
+	}
+	GUC_check_errdetail("It is 0, for no limit, or a number from %s to %s.", CppAsString2(MIN_RATE),
+						CppAsString2(MAX_RATE));
+	GUC_check_errhint("To send nothing, set \"sendcampaign.enabled\" to off, or pause the run.");
+	return false;
+}
+
 static void
 define_limits(void)
 {
@@ -130,7 +151,8 @@ define_limits(void)
 	DefineCustomRealVariable(
 		"sendcampaign.messages_per_second", "Segments a second that one sender may send.",
 		"0: as fast as the account takes them.  A group's \"twilioMessagesPerSecond\" goes first.",
-		&sendcampaign_messages_per_second, 0.0, 0.0, 100000.0, PGC_USERSET, 0, NULL, NULL, NULL);
+		&sendcampaign_messages_per_second, 0.0, 0.0, MAX_RATE, PGC_USERSET, 0, check_rate, NULL,
+		NULL);
 	DefineCustomRealVariable("sendcampaign.request_timeout",
 							 "Time after which a request without an answer is given up.",
 							 "Twilio's own limit is about 30 s.", &sendcampaign_request_timeout,

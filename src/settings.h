@@ -23,6 +23,19 @@ extern int	  sendcampaign_max_attempts;
 extern int	  sendcampaign_launcher_interval; /* s */
 extern char	 *sendcampaign_max_failures;	  /* see failures.c */
 
+/*
+ * Segments a second that a sender may be held to, one in 100 s at least: less
+ * would have a run stand still, and be nobody's wish.
+ */
+#define MIN_RATE 0.01
+#define MAX_RATE 100000
+
+static inline bool
+rate_is_valid(double rate)
+{
+	return rate == 0 || (rate >= MIN_RATE && rate <= MAX_RATE);
+}
+
 /* sendcampaign.lookup_timeout, or what goes for it where it is not set; in s. */
 extern double lookup_timeout(void);
 

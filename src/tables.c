@@ -19,7 +19,6 @@
 #include "catalog/pg_type.h"
 #include "check.h"
 #include "columns.h"
-#include "compat.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "own.h"
@@ -214,24 +213,33 @@ check_code(const AppTables *tables)
 	check_code_once(oids, NUM_TABLES, tables->schema);
 	if (!names_are_the_same(tables))
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-						errmsg("a table of the application has been dropped or renamed")));
+						errmsg("a table of the application has been dropped or renamed"),
+						errhint("Call the function again, which then looks for the tables by their"
+								" names.")));
 }
 
 /* Runs a statement that is used once, for so many rows; returns how many. */
 static uint64
-query(const AppTables *tables, const char *sql, int nargs, Oid *types, Datum *values, long limit)
+query_with_nulls(const AppTables *tables, const char *sql, int nargs, Oid *types, Datum *values,
+				 const char *nulls, long limit)
 {
 	int result;
 
 	check_code(tables);
-	result = SPI_execute_with_args(sql, nargs, types, values, NULL, false, limit);
+	result = SPI_execute_with_args(sql, nargs, types, values, nulls, false, limit);
 
 	if (result < 0)
 		elog(ERROR, "could not execute: %s", SPI_result_code_string(result));
 	return SPI_processed;
 }
 
-static void fail_id_is_not_unique(Oid table, int64 id) pg_attribute_noreturn();
+static uint64
+query(const AppTables *tables, const char *sql, int nargs, Oid *types, Datum *values, long limit)
+{
+	return query_with_nulls(tables, sql, nargs, types, values, NULL, limit);
+}
+
+pg_noreturn static void fail_id_is_not_unique(Oid table, int64 id);
 
 /* What is asked for by its id must be there once. */
 static void
@@ -372,7 +380,9 @@ tables_create_job(const AppTables *tables)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("could not create a background job"),
 						errdetail("The INSERT on table \"%s\" was suppressed by a trigger or rule.",
-								  get_rel_name(tables->jobs))));
+								  get_rel_name(tables->jobs)),
+						errhint("Have it let the INSERT pass, or insert a job yourself and pass"
+								" its id.")));
 	return spi_int64(0, 1);
 }
 
@@ -489,6 +499,17 @@ tables_open_list(const AppTables *tables, int64 list_id)
 		1, &type, &value, NULL, true, CURSOR_OPT_NO_SCROLL);
 }
 
+/* As value_expression; NULL where it is in data that cannot be read. */
+static char *
+value_if_readable(Oid list_users, const char *key)
+{
+	char *value = value_expression(list_users, "u", key);
+
+	if (column_for(list_users, key) || column_type(list_users, "data") != JSONOID)
+		return value;
+	return psprintf("CASE WHEN %s THEN %s END", readable_json("u.data"), value);
+}
+
 Portal
 tables_open_phones(const AppTables *tables, int64 list_id)
 {
@@ -500,7 +521,7 @@ tables_open_phones(const AppTables *tables, int64 list_id)
 		NULL,
 		psprintf("SELECT u.id::pg_catalog.int8, %s FROM %s u"
 				 " WHERE u.ac_list_id OPERATOR(pg_catalog.=) $1 AND NOT %s",
-				 beginning_of(value_expression(tables->list_users, "u", "sms"), MAX_PHONE),
+				 value_or_too_long(value_if_readable(tables->list_users, "sms"), MAX_PHONE),
 				 table_name(tables->list_users), deleted_expression(tables->list_users, "u")),
 		1, &type, &value, NULL, true, CURSOR_OPT_NO_SCROLL);
 }
@@ -530,9 +551,18 @@ values_expression(const AppTables *tables)
 	foreach (cell, tables->keys)
 		appendStringInfo(
 			&values, "%s%s", cell == list_head(tables->keys) ? "" : ", ",
-			beginning_of(text_expression(tables->list_users, "u", lfirst(cell)), MAX_VALUE));
+			value_or_too_long(text_expression(tables->list_users, "u", lfirst(cell)), MAX_VALUE));
 	appendStringInfoString(&values, "]::pg_catalog.text[]");
 	return values.data;
+}
+
+/* What cannot be written when a message has been sent is read before. */
+static const char *
+count_check(Oid list_users)
+{
+	if (count_column(list_users) || column_type(list_users, "data") != JSONOID)
+		return "";
+	return ", u.data::pg_catalog.jsonb IS NULL";
 }
 
 static SPIPlanPtr
@@ -544,16 +574,17 @@ recipients_plan(AppTables *tables)
 	if (tables->read_recipients == NULL)
 		tables->read_recipients = prepare(
 			tables,
-			psprintf("SELECT r.n, r.id, u.id IS NOT NULL,"
-					 " CASE WHEN u.id IS NULL THEN EXISTS (SELECT FROM %s o"
-					 "  WHERE o.id OPERATOR(pg_catalog.=) r.id) ELSE true END, %s, %s, %s, %s"
-					 " FROM pg_catalog.unnest($1) WITH ORDINALITY r(id, n)"
-					 " LEFT JOIN %s u ON u.id OPERATOR(pg_catalog.=) r.id AND %s ORDER BY r.n",
-					 name, deleted_expression(tables->list_users, "u"),
-					 beginning_of(value_expression(tables->list_users, "u", "sms"), MAX_PHONE),
-					 beginning_of(value_expression(tables->list_users, "u", "timeZone"), MAX_PHONE),
-					 values_expression(tables), name,
-					 in_list_condition(tables->list_users, "u", 2)),
+			psprintf(
+				"SELECT r.n, r.id, u.id IS NOT NULL,"
+				" CASE WHEN u.id IS NULL THEN EXISTS (SELECT FROM %s o"
+				"  WHERE o.id OPERATOR(pg_catalog.=) r.id) ELSE true END, %s, %s, %s, %s%s"
+				" FROM pg_catalog.unnest($1) WITH ORDINALITY r(id, n)"
+				" LEFT JOIN %s u ON u.id OPERATOR(pg_catalog.=) r.id AND %s ORDER BY r.n",
+				name, deleted_expression(tables->list_users, "u"),
+				value_or_too_long(value_expression(tables->list_users, "u", "sms"), MAX_PHONE),
+				value_or_too_long(value_if_readable(tables->list_users, "timeZone"), MAX_PHONE),
+				values_expression(tables), count_check(tables->list_users), name,
+				in_list_condition(tables->list_users, "u", 2)),
 			2, types);
 	return tables->read_recipients;
 }
@@ -698,6 +729,27 @@ tables_lock_all(const AppTables *tables, Datum ids, int64 list_id)
 						  table_name(tables->list_users),
 						  same_user_condition(tables->list_users, "u", 2)),
 				 2, types, values, 0);
+}
+
+bool
+tables_report_trouble(const AppTables *tables, int64 job_id, Datum counts, const char *error,
+					  const char *told)
+{
+	Datum values[] = {Int64GetDatum(job_id), (Datum) 0, counts, optional_text(error),
+					  optional_text(told)};
+	Oid	  types[] = {INT8OID, INT4OID, JSONBOID, TEXTOID, TEXTOID};
+	char  nulls[] = {' ', ' ', ' ', error ? ' ' : 'n', told ? ' ' : 'n', '\0'};
+	char *name = table_name(tables->jobs);
+
+	return query_with_nulls(
+			   tables,
+			   psprintf("UPDATE %s j SET error = CASE WHEN $4 IS NOT NULL"
+						"  OR j.error::pg_catalog.text OPERATOR(pg_catalog.=) $5 THEN $4"
+						"  ELSE j.error END%s%s WHERE j.id OPERATOR(pg_catalog.=)"
+						" (SELECT o.id FROM %s o WHERE o.id OPERATOR(pg_catalog.=) $1"
+						"  FOR NO KEY UPDATE SKIP LOCKED)",
+						name, data_clause(tables->jobs, 3), touch_clause(tables->jobs), name),
+			   5, types, values, nulls, 2) > 0;
 }
 
 /* An UPDATE of the job must not have changed another row as well. */

@@ -10,6 +10,7 @@
 #ifndef SENDCAMPAIGN_TABLES_H
 #define SENDCAMPAIGN_TABLES_H
 
+#include "compat.h"
 #include "executor/spi.h"
 
 /*
@@ -92,7 +93,7 @@ extern Portal tables_open_list(const AppTables *tables, int64 list_id);
 extern Portal tables_open_phones(const AppTables *tables, int64 list_id);
 
 /* Throws: the table has two list users with this id. */
-extern void tables_fail_twice(const AppTables *tables, int64 list_user_id) pg_attribute_noreturn();
+pg_noreturn extern void tables_fail_twice(const AppTables *tables, int64 list_user_id);
 
 /*
  * The keys (char *) of list users whose values tables_read_recipients is to
@@ -144,5 +145,13 @@ extern uint64 tables_report_end(AppTables *tables, int64 job_id, int progress, D
 
 /* Merges counts into the job's data, unless somebody has it locked. */
 extern void tables_report_if_free(const AppTables *tables, int64 job_id, Datum counts);
+
+/*
+ * Writes an error of a run that goes on, with its counts; or, where that is
+ * NULL, takes back the one it was told, if it has that still.  False where
+ * somebody has the job locked, or it is gone.
+ */
+extern bool tables_report_trouble(const AppTables *tables, int64 job_id, Datum counts,
+								  const char *error, const char *told);
 
 #endif /* SENDCAMPAIGN_TABLES_H */

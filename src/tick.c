@@ -33,6 +33,7 @@
 #include "start.h"
 #include "storage/proc.h"
 #include "tick.h"
+#include "trouble.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -134,7 +135,7 @@ claim_for(Run *run)
 		wind_up(run);
 	else
 		claim_batch(run);
-	run->claiming.failures = 0;
+	end_back_off(&run->claiming);
 }
 
 /* Of one run only, where one is given. */
@@ -175,9 +176,7 @@ forget_attempt(Run *run)
 {
 	unrecord(run);
 	unstore_history(run);
-	run->notice = NULL;
 	run->announcement = NULL;
-	run->trouble_cleared = false;
 	run->finished = false;
 	run->asleep = false;
 	run->unrecordable = false;
@@ -190,7 +189,6 @@ static void
 record_run(Run *run, bool careful)
 {
 	store_history(run);
-	record_notice(run);
 	if (!run_may_send(run) || !sendcampaign_enabled)
 		release_unsent(run);
 	if (run->cancelled)
@@ -230,9 +228,11 @@ end_run(Run *run, bool careful)
 	else if (why_history_cannot_be_read(run))
 		pause_run(
 			run,
-			psprintf(
-				"commits may have been lost, and what was sent cannot be read back from Twilio: %s",
-				why_history_cannot_be_read(run)),
+			reason_text(
+				psprintf(
+					"commits may have been lost, and what was sent cannot be read back from Twilio: %s",
+					why_history_cannot_be_read(run)),
+				NULL, "When that has been mended, call sendcampaign.resume()."),
 			careful);
 	else if (run->stop_reason && !run->stop_recorded)
 		fail_run(run, careful);
@@ -278,6 +278,23 @@ fail_unrecordable(Run *run)
 	run->unrecordable = guarded(fail_carefully, run, &run->recording);
 }
 
+static void
+record_one(Run *run, bool careful)
+{
+	int failures = run->recording.failures;
+
+	if (!careful)
+		record_and_end(run);
+	else if (!guarded(record_and_end_carefully, run, &run->recording))
+	{
+		forget_attempt(run);
+		fail_unrecordable(run);
+		return;
+	}
+	if (run->recording.failures == failures)
+		end_back_off(&run->recording);
+}
+
 /* True where a run has ended.  Of one run only, where one is given. */
 static bool
 record_all(const Run *only, bool careful)
@@ -294,17 +311,25 @@ record_all(const Run *only, bool careful)
 			run->unrecordable || (only && run != only))
 			continue;
 		settle_after_triggers();
-		if (!careful)
-			record_and_end(run);
-		else if (!guarded(record_and_end_carefully, run, &run->recording))
-		{
-			forget_attempt(run);
-			fail_unrecordable(run);
-		}
+		record_one(run, careful);
 		ended |= run->stop_recorded || run->finished;
 	}
 	last_record = now;
 	return ended;
+}
+
+static void
+tell_all(const Run *only)
+{
+	dlist_iter iter;
+
+	dlist_foreach (iter, &worker.runs)
+	{
+		Run *run = dlist_container(Run, node, iter.cur);
+
+		if (only == NULL || run == only)
+			tell_trouble(run);
+	}
 }
 
 /* The role may be renamed, now or before we came; its runs are its runs all the same. */
@@ -378,6 +403,7 @@ tick(Run *only, bool careful)
 	if (next_look != 0)
 		ended = record_all(only, careful);
 	follow_orders(); /* we may have waited for a caller's lock */
+	tell_all(only);
 	last_look = next_look;
 	choose_durability(claimed, ended);
 	commit_transaction();
@@ -427,6 +453,14 @@ is_through(Run *run)
 }
 
 static void
+settle_back_offs(Run *run, bool committed)
+{
+	settle_back_off(&run->claiming, committed);
+	settle_back_off(&run->recording, committed);
+	settle_back_off(&run->reporting, committed);
+}
+
+static void
 after_commit(void)
 {
 	dlist_mutable_iter iter;
@@ -441,8 +475,8 @@ after_commit(void)
 		if (run->announcement)
 			announce_later(run->announcement);
 		run->announcement = NULL;
-		run->troubled &= !run->trouble_cleared;
-		run->trouble_cleared = false;
+		settle_back_offs(run, true);
+		keep_notice(run);
 		keep_claims(run);
 		keep_history(run);
 		forget_recorded(run);
@@ -461,6 +495,8 @@ after_abort(void)
 		Run *run = dlist_container(Run, node, iter.cur);
 
 		forget_attempt(run);
+		settle_back_offs(run, false);
+		forget_notice(run);
 		unrecord_skips(run);
 		drop_tentative_claims(run);
 		run->exhausted = false;
@@ -548,24 +584,24 @@ find_run(int64 id)
 
 /* People see why it stands still; where even that fails, the log has it. */
 static void
-tell_trouble(Run *run, const char *reason)
+tell_at_once(Run *run)
 {
 	MemoryContext context = CurrentMemoryContext;
 
-	if (run->troubled)
-		return;
 	PG_TRY();
 	{
 		begin_transaction();
-		note_trouble(run, reason);
+		(void) notification_queue_usage(); /* it may be full, and have been read */
+		tell_trouble(run);
 		commit_transaction();
+		keep_notice(run);
 	}
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(context);
 		FlushErrorState();
 		AbortCurrentTransaction();
-		run->troubled = false;
+		forget_notice(run);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
@@ -600,7 +636,7 @@ tick_one_by_one(ErrorData **error)
 			continue;
 		back_off(run, &run->recording, error_text(*error));
 		run->claiming.until = Max(run->claiming.until, run->recording.until);
-		tell_trouble(run, error_text(*error));
+		tell_at_once(run);
 	}
 	return found;
 }

@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
 #include "own.h"
 #include "render.h"
 #include "twin.h"
@@ -84,13 +85,33 @@ find_twin(const Message *message)
 	return twin;
 }
 
-/* What a run of the tables sends: its message and base URL are columns from this one on. */
-static void
+/* Claims may have been loaded: no more of them are read, nor longer texts. */
+#define MAX_CLAIMED "10000"
+#define MAX_LENGTH	"16000"
+
+/* In SQL_ASCII, the owner of the database may have loaded any bytes. */
+static bool
+is_text(const char *value)
+{
+	return value == NULL || GetDatabaseEncoding() != PG_SQL_ASCII || is_utf8(value);
+}
+
+/*
+ * What a run of the tables sends: its message and base URL are columns from
+ * this one on.  False where they are no text.
+ */
+static bool
 read_campaign_of_run(Campaign *campaign, uint64 row, int column)
 {
+	char *message = spi_string(row, column + 1);
+	char *base_url = spi_string(row, column + 2);
+
 	memset(campaign, 0, sizeof(Campaign));
+	if (!is_text(message) || !is_text(base_url))
+		return false;
 	campaign->id = spi_int64(row, column);
-	campaign_set_message(campaign, spi_string(row, column + 1), spi_string(row, column + 2));
+	campaign_set_message(campaign, message, base_url);
+	return true;
 }
 
 /* The runs that this worker has in memory. */
@@ -135,7 +156,8 @@ read_claimed_message(Message *message, uint64 row)
 	Campaign campaign;
 	char	*text = spi_string(row, 4);
 
-	read_campaign_of_run(&campaign, row, 5);
+	if (!is_text(text) || !read_campaign_of_run(&campaign, row, 5))
+		return;
 	message->list_user_id = spi_int64(row, 3);
 	message->phone = spi_string(row, 2);
 	message->link = campaign_link(&campaign, message->list_user_id);
@@ -151,8 +173,11 @@ read_claimed_elsewhere(Run *run)
 		" FROM sendcampaign.claim c JOIN sendcampaign.run_data r ON r.id = c.run_id"
 		" CROSS JOIN LATERAL unnest(c.list_user_ids, c.phones, c.texts) u(id, phone, text)"
 		" WHERE c.run_id <> ALL ($1) AND u.phone = ANY ($2) AND u.id IS NOT NULL"
-		" AND r.message IS NOT NULL AND NOT EXISTS (SELECT FROM sendcampaign.message_data m"
-		"  WHERE m.run_id = c.run_id AND m.list_user_id = u.id)";
+		" AND length(r.message) <= " MAX_LENGTH
+		" AND length(coalesce(r.base_url, '')) <= " MAX_LENGTH
+		" AND length(coalesce(u.text, '')) <= " MAX_LENGTH
+		" AND NOT EXISTS (SELECT FROM sendcampaign.message_data m"
+		"  WHERE m.run_id = c.run_id AND m.list_user_id = u.id) LIMIT " MAX_CLAIMED;
 	ClaimedElsewhere elsewhere = {0};
 	Datum			 phones = phones_found(run);
 	Oid				 types[] = {INT8ARRAYOID, TEXTARRAYOID};
@@ -209,7 +234,8 @@ can_have_sent(uint64 row, const char *text)
 	Campaign campaign;
 	int64	 list_user_id;
 
-	read_campaign_of_run(&campaign, row, 2);
+	if (!read_campaign_of_run(&campaign, row, 2))
+		return false;
 	return campaign.link_form ? link_next(campaign.link_form, &text, &list_user_id)
 							  : template_matches(campaign.template, text);
 }
@@ -219,8 +245,9 @@ static Datum
 runs_of_text(const char *text, int *count)
 {
 	uint64 num_runs = own_query(
-		"SELECT id, campaign_id, message, base_url"
-		" FROM sendcampaign.run_data WHERE in_doubt > 0 AND message IS NOT NULL",
+		"SELECT id, campaign_id, message, base_url FROM sendcampaign.run_data"
+		" WHERE in_doubt > 0 AND length(message) <= " MAX_LENGTH
+		" AND length(coalesce(base_url, '')) <= " MAX_LENGTH,
 		0, NULL, NULL, NULL);
 	Datum *ids = palloc(Max(num_runs, 1) * sizeof(Datum));
 

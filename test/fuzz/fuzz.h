@@ -21,7 +21,7 @@ extern int fuzz_encoding;
 
 /* Ends the process with the promise that was broken. */
 #define promise(condition) ((condition) ? (void) 0 : broken(#condition, __FILE__, __LINE__))
-extern void broken(const char *promise, const char *file, int line) pg_attribute_noreturn();
+extern void broken(const char *promise, const char *file, int line) __attribute__((noreturn));
 
 /* The input's parts, which FUZZ_SEPARATOR parts; NULL for those beyond its end. */
 #define FUZZ_SEPARATOR '\x1f'

@@ -7,9 +7,11 @@
 
 #include <math.h>
 
+#include "../../src/campaign.h"
 #include "../../src/group.h"
 #include "../../src/own.h"
 #include "../../src/settings.h"
+#include "miscadmin.h"
 #include "pgtime.h"
 
 #define MAX_NUMBERS 4
@@ -97,6 +99,24 @@ pg_tzset(const char *name)
 	return strchr(name, '!') ? NULL : (pg_tz *) &zone;
 }
 
+void
+fail_campaign_is_gone(const AppTables *tables, int64 campaign_id)
+{
+	ereport(ERROR, (errmsg("campaign %lld no longer exists", (long long) campaign_id)));
+}
+
+Oid
+GetUserId(void)
+{
+	return 10;
+}
+
+char *
+GetUserNameFromId(Oid role, bool noerr)
+{
+	return pstrdup("role");
+}
+
 static void
 check(const GroupConfig *group)
 {
@@ -113,7 +133,9 @@ check(const GroupConfig *group)
 void
 fuzz_one(const char *data, size_t size)
 {
+	AppTables tables = {.schema = "public"};
+
 	input = data;
 	input_size = size;
-	check(read_group(NULL, 1, 1));
+	check(read_group(&tables, 1, 1));
 }

@@ -20,6 +20,17 @@ our @EXPORT = qw(new_cluster install_extension create_campaign wait_for_run wait
 # The local Twilio of a node, or of one of its databases; companions there.
 my (%twilio_of, %companion);
 
+# What a test waits for and does not see is a fault, whatever it tests afterwards.
+{
+	no warnings 'redefine';
+	my $poll_query_until = \&PostgreSQL::Test::Cluster::poll_query_until;
+	*PostgreSQL::Test::Cluster::poll_query_until = sub {
+		my $seen = $poll_query_until->(@_);
+		fail("waited for: $_[2]") if !$seen;
+		return $seen;
+	};
+}
+
 # A running cluster that sends to this local Twilio; conf => lines to add.
 sub new_cluster
 {
@@ -149,6 +160,9 @@ sub send_companion
 	my ($node, $twilio, $db) = @_;
 	my $campaign = $companion{ $node->name . " $db" } ||= create_campaign($node, db => $db, users => 1,
 		message => 'Companion', phone => $LocalTwilio::COMPANION);
+	$node->safe_psql($db, qq{UPDATE groups SET configuration = configuration || '{"twilioAuthToken": "$twilio->{token}"}'
+		WHERE id = ${\ group_of($campaign)} AND configuration->>'twilioAuthToken' <> '$twilio->{token}'})
+	  if defined $twilio->{token};
 	$twilio->{has_companion} = 1;
 	$twilio->set('to-fault' => "$LocalTwilio::COMPANION=spared");
 	# it may be under way still

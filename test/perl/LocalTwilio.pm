@@ -77,6 +77,7 @@ sub set
 	my @pairs;
 	while (my ($name, $value) = splice @settings, 0, 2)
 	{
+		$self->{token} = $value =~ s/.*?://r if $name eq 'account';
 		push @pairs, join '=', map { s/([^A-Za-z0-9_.:-])/sprintf '%%%02X', ord $1/ger } $name, $value;
 	}
 	return $self->control('/set?' . join '&', @pairs);

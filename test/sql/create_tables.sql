@@ -30,9 +30,11 @@ WHERE table_schema = 'Other Schema' GROUP BY table_name ORDER BY table_name COLL
 INSERT INTO "Other Schema".ac_background_jobs DEFAULT VALUES RETURNING id, progress, error, data, internal_data;
 
 -- what cannot be
-\set VERBOSITY terse
+\set SHOW_CONTEXT never
 SELECT sendcampaign.create_tables('nowhere');
+SELECT sendcampaign.create_tables('No "where"');
 SELECT sendcampaign.create_tables(NULL);
+\set VERBOSITY terse
 CREATE ROLE regress_sendcampaign;
 GRANT EXECUTE ON ALL ROUTINES IN SCHEMA sendcampaign TO regress_sendcampaign;
 GRANT USAGE ON SCHEMA sendcampaign TO regress_sendcampaign;

@@ -57,18 +57,19 @@ is($twilio->count_by_phone->{'+15558888888'}, 1, 'sent to the new number');
 my %reason = (
 	ac_campaigns => "campaign %d no longer exists",
 	ac_lists => "list %d does not exist",
-	groups => qq{the group's configuration has no "twilioAccountSid"});
+	groups => 'list %d has no group');
 for my $table (sort keys %reason)
 {
 	($campaign, $job) = start_held(3000);
 	my $list = $node->safe_psql('postgres', "SELECT ac_list_id FROM ac_campaigns WHERE id = $campaign");
 	my $group = $node->safe_psql('postgres', "SELECT group_id FROM ac_lists WHERE id = $list");
 	my $id = { ac_campaigns => $campaign, ac_lists => $list, groups => $group }->{$table};
+	my $named = $table eq 'groups' ? $list : $id;
 	$node->safe_psql('postgres', "CREATE TABLE saved AS SELECT * FROM $table WHERE id = $id; DELETE FROM $table WHERE id = $id");
 	$twilio->set(hold => 0);
 	my $run = wait_for_run($node, $job);
 	is($run->{state}, 'failed', "$table deleted: the run fails");
-	like($run->{error}, qr/^\Q@{[sprintf $reason{$table}, $id]}\E/, 'with the reason');
+	like($run->{error}, qr/^\Q@{[sprintf $reason{$table}, $named]}\E/, 'with the reason');
 	is($node->safe_psql('postgres', "SELECT error FROM ac_background_jobs WHERE id = $job"), $run->{error},
 		'which the job has as well');
 	is($run->{sent}, scalar(() = $twilio->ledger), 'what was sent is counted');

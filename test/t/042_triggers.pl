@@ -32,7 +32,7 @@ for my $kind (sort keys %trigger)
 	my $other_job = start_campaign($node, $other);
 	my $run = wait_for_run($node, $job);
 	is($run->{state}, 'failed', "$kind: the run has failed");
-	like($run->{error}, qr/no update today \(It is Sunday\.\)/, 'with the error of the trigger');
+	like($run->{error}, qr/^no update today\. It is Sunday\.$/, 'with the error of the trigger');
 	is($node->safe_psql('postgres', "SELECT error FROM ac_background_jobs WHERE id = $job"), $run->{error},
 		'which the job has as well');
 	wait_for_no_worker($node);

@@ -40,8 +40,8 @@ sub goes_on
 $campaign = create_campaign($node, users => 10);
 $job = $node->safe_psql('postgres', qq{SET ROLE app; BEGIN; SELECT send_campaign($campaign);
 	PREPARE TRANSACTION 'later'});
-$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity
-	WHERE backend_type = 'sendcampaign worker' AND wait_event = 'transactionid'});
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity
+	WHERE backend_type = 'sendcampaign worker' AND wait_event_type = 'Extension'}), 'a worker waits');
 terminated_soon('waits for a prepared transaction');
 $node->safe_psql('postgres', q{SET ROLE app; COMMIT PREPARED 'later'});
 is(scalar(() = $twilio->ledger), 0, 'nothing was sent before the commit');

@@ -17,7 +17,7 @@ my $node = new_cluster('failed_record', $twilio, conf => qq{
 	sendcampaign.lookup_delay = 0
 	sendcampaign.max_concurrency = 10
 });
-my $campaign = create_campaign($node, users => 4000);
+my $campaign = create_campaign($node, users => 6000);
 
 my $job = start_campaign($node, $campaign);
 my @workers;
@@ -26,6 +26,8 @@ for my $table (qw(batch claim message_data))
 	my $offset = -s $node->logfile;
 	my $accepted = $twilio->stats->{accepted};
 	ok(poll(sub { $twilio->stats->{accepted} >= $accepted + 200 }), "$table: the run is on");
+	my $sent = run_row($node, $job)->{sent};
+	ok(poll(sub { run_row($node, $job)->{sent} > $sent }), "$table: and recorded");
 	my $session = Session->open($node);
 	$session->query("BEGIN; LOCK TABLE sendcampaign.$table IN ACCESS EXCLUSIVE MODE");
 	$node->wait_for_log(qr{could not record or claim messages|waits for the database}, $offset);

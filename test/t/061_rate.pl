@@ -94,7 +94,7 @@ $campaign = create_campaign($node, users => 1);
 $node->safe_psql('postgres', "UPDATE ac_lists SET group_id = $group");
 my $run = wait_for_run($node, start_campaign($node, $campaign));
 is($run->{state}, 'failed', 'a rate that is no number fails the run');
-like($run->{error}, qr/"twilioMessagesPerSecond" is not a number/, 'and says so');
+like($run->{error}, qr/"twilioMessagesPerSecond" is not 0, nor a number/, 'and says so');
 is(worker_errors($node), '', 'no worker complained');
 
 $node->stop;

@@ -169,7 +169,7 @@ $node->poll_query_until('postgres', "SELECT finished_at IS NOT NULL FROM sendcam
 $run = run_row($node, $job);
 is($run->{state}, 'cancelled', "without the application's tables it ends");
 is($run->{sent} + $run->{skipped} + $run->{in_doubt}, 300, 'and the counts add up');
-like($run->{error}, qr/^cancelled by app; table "public.groups" does not exist/, 'with the reason');
+like($run->{error}, qr/^cancelled by app\. table "public.groups" does not exist/, 'with the reason');
 $node->safe_psql('postgres', 'ALTER TABLE gone RENAME TO groups');
 
 # a role that no worker can work for
@@ -183,7 +183,7 @@ $node->safe_psql('postgres', 'DROP OWNED BY leaver; DROP ROLE leaver');
 $node->safe_psql('postgres', "SELECT sendcampaign.cancel($job); SELECT sendcampaign.wake()");
 $run = run_row($node, $job);
 is($run->{sent} + $run->{skipped} + $run->{in_doubt}, 300, 'the role is gone: the counts add up');
-like($run->{error}, qr/^cancelled by \w+; role "leaver" does not exist/, 'with the reason');
+like($run->{error}, qr/^cancelled by \w+\. role "leaver" does not exist/, 'with the reason');
 
 $node->stop;
 done_testing();

@@ -36,7 +36,7 @@ sub start_bad
 
 my ($campaign, $job) = start_bad('30%, 100', fault => 'code:21211');
 my $run = wait_for_run($node, $job, state => 'paused');
-like($run->{error}, qr/^1\d\d of 1\d\d messages failed, more than sendcampaign.max_failures allows \(30%, 100\): 21211 invalid 'To' number \(\d+\); look at sendcampaign.message, then resume, or cancel$/,
+like($run->{error}, qr/^1\d\d of 1\d\d messages failed, more than sendcampaign.max_failures allows \(30%, 100\): 21211 invalid 'To' number \(\d+\)\. Look at sendcampaign\.message, then call sendcampaign\.resume\(\) or sendcampaign\.cancel\(\)\.$/,
 	'all fail: it pauses');
 ok(worker_is_gone($node, 20), 'and leaves the worker');
 $run = run_row($node, $job);

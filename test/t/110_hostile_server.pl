@@ -192,10 +192,18 @@ sub messages { my ($db, $what) = @_; return sql($db, "SELECT $what FROM sendcamp
 sub first_ten { return [ map { substr $_, 0, 200 } @_[0 .. ($#_ > 9 ? 9 : $#_)] ]; }
 
 # The most memory that one of the workers took, until all runs have ended.
+# A message that is sent later, now and then, shows what is not in the list.
 my $peak = 0;
+my $looks = 0;
+my $later = 15559990001;
 my %left = %server;
 delete $left{late};
 poll(sub {
+	if (++$looks % 100 == 0 && $left{postgres})
+	{
+		sql('postgres', "SELECT sendcampaign.send_test($campaign{postgres}, '+$later')");
+		$later += $usual + 1;
+	}
 	for my $now (map { memory($_) } worker_pids($node)) { $peak = $now if $now > $peak; }
 	for my $db (keys %left) { delete $left{$db} if sql($db, "SELECT state IN ('completed', 'failed') FROM sendcampaign.run WHERE job_id = $job{$db}") eq 't'; }
 	return !%left;

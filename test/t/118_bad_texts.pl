@@ -57,9 +57,11 @@ for my $case (@bad)
 		qr/: "\Q$excerpt\E"\./, qr/\{\{key\}\} or \{\{key\|default\}\}; write \{\{"\{\{"\}\} and \{\{"\}\}"\}\}/);
 }
 
-# It goes on where it stopped, once the text is put right.
+# It goes on where it stopped, once the text is put right, and not before.
 my $campaign = create_campaign($node, users => 2, message => 'Hi {{sms}');
 my $job = is_refused('put right', $campaign, qr/no placeholder/, qr/\{\{sms\}/, qr/placeholder/);
+start_campaign($node, $campaign, job => $job);
+is(wait_for_run($node, $job)->{state}, 'failed', 'as it was: it fails again');
 $node->safe_psql('postgres', qq{UPDATE ac_campaigns SET data = data || '{"message": "Hi {{sms}}"}' WHERE id = $campaign});
 start_campaign($node, $campaign, job => $job);
 sent_once($node, $twilio, $campaign, $job, 'put right', total => 2);

@@ -31,7 +31,7 @@ sub fails
 	my ($name, $db, $campaign, $table, $id) = @_;
 	my $run = wait_for_run($node, start_campaign($node, $campaign, db => $db), db => $db);
 	is($run->{state}, 'failed', "$name: the run fails");
-	like($run->{error}, qr/^id $id is in table "public\.$table" more than once \(.*primary key or a unique index on "id"/,
+	like($run->{error}, qr/^id $id is in table "public\.$table" more than once\. .*primary key or a unique index on "id"/,
 		'... naming table and id, and how to mend it');
 	is(sent_with($twilio, "$db "), 0, '... with nothing sent');
 }

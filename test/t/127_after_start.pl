@@ -109,7 +109,7 @@ sub set_senders
 ($db, $campaign) = new_database(300, '');
 set_senders(100_000);
 $run = wait_for_run($node, start_campaign($node, $campaign, db => $db), db => $db);
-like("$run->{state}: $run->{error}", qr/^failed: the group's "twilioFromSmsNumber" has more than 1000 numbers \(.*messaging service/, '100,000 senders: refused');
+like("$run->{state}: $run->{error}", qr/^failed: the group's "twilioFromSmsNumber" has more than 1000 numbers\. .*messaging service/, '100,000 senders: refused');
 set_senders(1000);
 $run = wait_for_run($node, start_campaign($node, $campaign, db => $db), db => $db);
 is("$run->{state} $run->{sent} $run->{failed}", 'completed 300 0', '1,000 senders: sent');

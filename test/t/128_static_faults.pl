@@ -84,7 +84,7 @@ for (@faults)
 	$job =~ s/\D.*//s;
 	my $run = wait_for_run($node, $job, db => $db);
 	is($run->{state}, 'failed', "$name, after the call: the run fails");
-	my ($first) = split / \(/, $run->{error};
+	my ($first) = split /\. /, $run->{error};
 	like($first, $message, '... naming table and column');
 }
 is(scalar(() = $twilio->ledger), 0, 'nothing was sent');

@@ -40,7 +40,7 @@ for ([ 'groups', 'group', 'deleted = true', 'deleted = false' ], [ 'ac_lists', '
 	sql("UPDATE $table SET $delete WHERE id = $campaign");
 	$job = start_campaign($node, $campaign);
 	my $run = wait_for_run($node, $job);
-	like("$run->{state}: $run->{error}", qr/^failed: $what $campaign is deleted \(/, "a deleted $what: the run fails");
+	like("$run->{state}: $run->{error}", qr/^failed: $what $campaign is deleted\. /, "a deleted $what: the run fails");
 	is(sent_with($twilio, "of a $what"), 0, '... with nothing sent');
 	like(sql_error($node, "SET ROLE app; SELECT sendcampaign.estimate($campaign)")->{message}, qr/^$what $campaign is deleted$/, '... and estimate() says so');
 	sql("UPDATE $table SET $restore WHERE id = $campaign");

@@ -48,7 +48,7 @@ sub none_can_notify
 
 	my $noisy = noisy_campaign("Noisy, $name");
 	my $noisy_job = start_campaign($node, $noisy);
-	ok(poll(sub { (run_row($node, $noisy_job)->{error} // '') =~ /\Q$error\E.*trying again/ }, 30),
+	ok(poll(sub { (run_row($node, $noisy_job)->{error} // '') =~ /^trying again, as the database has raised an error: .*\Q$error\E/ }, 30),
 		"$name: where a trigger notifies, the run says what it waits for") or diag explain run_row($node, $noisy_job);
 	my $other = create_campaign($node, users => 5, message => "Beside, $name");
 	my $other_job = start_campaign($node, $other);
@@ -97,5 +97,5 @@ SKIP: {
 $listener->close;
 wait_for_no_worker($node);
 $node->stop;
-is(worker_errors($node), '', 'no worker met an error');
+is(worker_errors($node) =~ s{^.*NOTIFY queue is.*\n?}{}mgr, '', 'no worker met an error');
 done_testing();

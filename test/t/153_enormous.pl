@@ -33,7 +33,8 @@ for my $key ('message', 'baseUrl')
 }
 my $campaign = create_campaign($node, users => 3, message => join '', map { sprintf "{{%x}}", $_ } 1 .. 2001);
 my $job = start_campaign($node, $campaign);
-is(wait_for_run($node, $job)->{error}, "the message of campaign $campaign has more than 2000 different keys", 'as are too many keys');
+is(wait_for_run($node, $job)->{error}, "the message of campaign $campaign has more than 2000 different keys. Use fewer placeholders in it.",
+	'as are too many keys');
 
 # Of recipients
 $campaign = create_campaign($node, users => 8, message => 'Dear {{name|friend}},');
@@ -63,7 +64,7 @@ is(sql("SET ROLE app; SELECT string_agg(coalesce(skipped, '-'), '; ') FROM sendc
 $campaign = create_campaign($node, users => 2);
 sql(qq{UPDATE groups SET configuration = configuration || jsonb_build_object('twilioAuthToken', $long) WHERE id = ${\ group_of($campaign)}});
 $job = start_campaign($node, $campaign);
-is(wait_for_run($node, $job)->{error}, "the group's configuration has a value of more than 1000 bytes", 'a token of 30 MB');
+is(wait_for_run($node, $job)->{error}, q{the group's configuration has a value of more than 1000 bytes. Shorten its "twilioAuthToken".}, 'a token of 30 MB');
 
 # What a trigger raises
 sql(q{SET ROLE app;
@@ -78,7 +79,7 @@ $job = start_campaign($node, $campaign);
 $other_job = start_campaign($node, $other);
 ended($job);
 like(state_of($job), qr/^failed/, 'an error of 100 MB: the run fails');
-like(error_of($job), qr/^(äöü )+.*\.\.\. \((0123456789)+\.\.\.\)$/, 'with what it begins with');
+like(error_of($job), qr/^(äöü )+.*\.\.\. (0123456789)+\.\.\.$/, 'with what it begins with');
 sent_once($node, $twilio, $other, $other_job, 'beside an error of 100 MB', total => 3);
 cmp_ok(sql("SELECT max(length(error)) FROM sendcampaign.run"), '<', 2100, 'no more is kept');
 

@@ -92,7 +92,7 @@ for my $left ("SET exit_on_error = on", "SET row_security = off", "SET lock_time
 	$twilio->set(hold => 0);
 	ok(ended($_), "$left: ended") for @jobs;
 	sent_once($node, $twilio, $leaves, $jobs[0], "$left, itself", total => 3);
-	is(run_row($node, $jobs[1])->{error} =~ s/ \(.*//r, 'no update today', "$left: a run that fails has its own reason");
+	is(run_row($node, $jobs[1])->{error} =~ s/\. .*//r, 'no update today', "$left: a run that fails has its own reason");
 	sent_once($node, $twilio, $good, $jobs[2], "$left, another run", total => 3);
 }
 
