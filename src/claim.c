@@ -463,6 +463,20 @@ drop_impossible_claims(int64 run_id, int64 job_id)
 							 (long long) job_id, count)));
 }
 
+/* Claims all of whose outcomes are there were about to be deleted. */
+static void
+delete_finished_claims(const Run *run)
+{
+	Oid	  type = INT8OID;
+	Datum value = Int64GetDatum(run->id);
+
+	(void) own_query("DELETE FROM sendcampaign.claim c WHERE c.run_id = $1 AND NOT EXISTS"
+					 " (SELECT FROM unnest(c.list_user_ids) u(id) WHERE NOT EXISTS"
+					 "  (SELECT FROM sendcampaign.message_data m"
+					 "   WHERE m.run_id = c.run_id AND m.list_user_id = u.id))",
+					 1, &type, &value, NULL);
+}
+
 void
 recover_claims(Run *run)
 {
@@ -502,13 +516,7 @@ recover_claims(Run *run)
 			(errmsg(
 				"sendcampaign: job %lld: looking up %d messages that an earlier worker left in doubt",
 				(long long) run->job_id, run->open)));
-
-	/* a claim all of whose outcomes are there was about to be deleted */
-	(void) own_query("DELETE FROM sendcampaign.claim c WHERE c.run_id = $1 AND NOT EXISTS"
-					 " (SELECT FROM unnest(c.list_user_ids) u(id) WHERE NOT EXISTS"
-					 "  (SELECT FROM sendcampaign.message_data m"
-					 "   WHERE m.run_id = c.run_id AND m.list_user_id = u.id))",
-					 1, &type, &value, NULL);
+	delete_finished_claims(run);
 }
 
 /* With so many messages ready, none need be claimed. */

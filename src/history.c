@@ -36,6 +36,7 @@
 #include "own.h"
 #include "request.h"
 #include "settings.h"
+#include "twin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
@@ -93,8 +94,7 @@ begin_reading_back(Run *run)
 	history->page_context = AllocSetContextCreate(run->context, "sendcampaign history",
 												  ALLOCSET_DEFAULT_SIZES);
 	history->link_form = run->campaign.link_form;
-	history->since = timestamptz_to_time_t(run->started_at ? run->started_at : run->queued_at) -
-					 TIME_SLACK;
+	history->since = run_start(run) - TIME_SLACK;
 	initStringInfo(&url);
 	append_messages_url(&url, run->account->sid);
 	append_history_query(&url);
@@ -437,28 +437,34 @@ give_up_history(Run *run)
 	run_count_doubt(run, -1);
 }
 
-/* The witness, if there is one; in SPI_tuptable: its sid, segments, count, to this phone, surely this one? */
+/*
+ * The witness, if there is one; in SPI_tuptable: its sid, segments, count, to
+ * this phone, surely this one, with this text?
+ */
 static bool
 find_witness(const Message *message, bool has_link)
 {
 	static OwnStatement by_link = {
-		"SELECT sid, segments, 1::int8, phone = $3, certain FROM sendcampaign.witness"
-		" WHERE run_id = $1 AND list_user_id = $2"
-		" ORDER BY phone = $3 AND certain DESC, phone = $3 DESC, sid LIMIT 1",
-		3,
-		{INT8OID, INT8OID, TEXTOID}};
+		"SELECT sid, segments, 1::int8, phone = $3, certain, text_hash = $4"
+		" FROM sendcampaign.witness WHERE run_id = $1 AND list_user_id = $2"
+		" ORDER BY phone = $3 AND certain DESC, phone = $3 DESC, text_hash = $4 DESC, sid LIMIT 1",
+		4,
+		{INT8OID, INT8OID, TEXTOID, INT8OID}};
 	static OwnStatement by_phone = {
-		"SELECT min(sid), min(segments), count(*), true, bool_and(text_hash = $3)"
-		" FROM sendcampaign.witness WHERE run_id = $1 AND phone = $2",
+		"SELECT min(sid), min(segments), count(*), true, bool_and(text_hash = $3),"
+		" bool_and(text_hash = $3) FROM sendcampaign.witness WHERE run_id = $1 AND phone = $2",
 		3,
 		{INT8OID, TEXTOID, INT8OID}};
-	Datum values[] = {Int64GetDatum(message->claim->run->id),
-					  has_link ? Int64GetDatum(message->list_user_id)
-							   : CStringGetTextDatum(message->phone),
-					  has_link ? CStringGetTextDatum(message->phone)
-							   : Int64GetDatum(hash_of_text(message->text))};
+	Datum id = Int64GetDatum(message->claim->run->id);
+	Datum list_user_id = Int64GetDatum(message->list_user_id);
+	Datum phone = CStringGetTextDatum(message->phone);
+	Datum hash = Int64GetDatum(hash_of_text(message->text));
 
-	return own_execute(has_link ? &by_link : &by_phone, values, NULL) > 0 && spi_int64(0, 3) > 0;
+	if (has_link)
+		(void) own_execute(&by_link, (Datum[]){id, list_user_id, phone, hash}, NULL);
+	else
+		(void) own_execute(&by_phone, (Datum[]){id, phone, hash}, NULL);
+	return SPI_processed > 0 && spi_int64(0, 3) > 0;
 }
 
 /* A witness speaks for one recipient only; false where it has spoken before. */
@@ -493,6 +499,7 @@ recognize(Message *message, bool has_link)
 {
 	bool same_phone;
 	bool same_text;
+	bool twin;
 
 	if (!find_witness(message, has_link))
 	{
@@ -502,6 +509,7 @@ recognize(Message *message, bool has_link)
 	}
 	same_phone = spi_bool(0, 4);
 	same_text = spi_bool(0, 5);
+	twin = has_link && !spi_bool(0, 6);
 	message->attempts = 1;
 	if (has_link || spi_int64(0, 3) == 1)
 	{
@@ -514,6 +522,9 @@ recognize(Message *message, bool has_link)
 	else if (!same_text && has_link)
 		leave_in_doubt(message,
 					   "Twilio's list has a message with its link and another recipient's");
+	else if (twin && has_twin_since(message, run_start(message->claim->run) - TIME_SLACK))
+		leave_in_doubt(message, "Twilio's list has a message with its link and another text,"
+								" which may be another run's");
 	else if (!same_text)
 		leave_in_doubt(message, "Twilio's list has a text to this number that it may be");
 	else if (message->sid == NULL || (!has_link && !take_witness(message)))

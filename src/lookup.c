@@ -274,12 +274,6 @@ look_at(void *arg, const ListedMessage *listed)
 	candidate->why = why;
 }
 
-static pg_time_t
-run_start(const Run *run)
-{
-	return timestamptz_to_time_t(run->started_at ? run->started_at : run->queued_at);
-}
-
 /* The time of the claim by Twilio's clock. */
 static void
 set_since(Lookup *lookup, const HttpResponse *response)
@@ -688,7 +682,7 @@ the_candidate(const Lookup *lookup, int *num_certain)
 }
 
 static void
-settle_lookup(Message *message, const ClaimedElsewhere *elsewhere, KnownSids of_any_message)
+settle_lookup(Message *message, const Elsewhere *elsewhere, KnownSids of_any_message)
 {
 	Lookup			*lookup = message->lookup;
 	Twin			 twin = find_twin(message);
@@ -707,7 +701,7 @@ settle_lookup(Message *message, const ClaimedElsewhere *elsewhere, KnownSids of_
 		wait_for_twin(message);
 	else if (num_certain == 0)
 		leave_in_doubt(message, lookup->candidates[0].why);
-	else if (found == NULL || twin == TWIN_IN_DOUBT || has_twin_in_tables(message))
+	else if (found == NULL || twin == TWIN_IN_DOUBT || has_twin_in_tables(message, elsewhere))
 		leave_in_doubt(message, "Twilio's list has several messages that it can be");
 	else
 	{
@@ -723,7 +717,7 @@ settle_lookup(Message *message, const ClaimedElsewhere *elsewhere, KnownSids of_
 void
 settle_lookups(Run *run)
 {
-	ClaimedElsewhere   elsewhere = read_claimed_elsewhere(run); /* before what is known */
+	Elsewhere		   elsewhere = read_elsewhere(run); /* before what is known */
 	KnownSids		   known = known_of_any_message(run);
 	dlist_mutable_iter iter;
 

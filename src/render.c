@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/namespace.h"
 #include "mb/pg_wchar.h"
 #include "render.h"
 
@@ -20,4 +21,26 @@ bool
 is_utf8(const char *text)
 {
 	return pg_verify_mbstr(PG_UTF8, text, strlen(text), true);
+}
+
+bool
+is_convertible(const char *text)
+{
+	int	  encoding = GetDatabaseEncoding();
+	int	  length = strlen(text);
+	int	  size = length * MAX_CONVERSION_GROWTH + 1;
+	Oid	  conversion;
+	char *converted;
+
+	if (encoding == PG_UTF8)
+		return true;
+	if (encoding == PG_SQL_ASCII)
+		return is_utf8(text);
+	conversion = FindDefaultConversionProc(encoding, PG_UTF8);
+	if (!OidIsValid(conversion))
+		return false;
+	converted = palloc(size);
+	return pg_do_encoding_conversion_buf(conversion, encoding, PG_UTF8,
+										 (unsigned char *) unconstify(char *, text), length,
+										 (unsigned char *) converted, size, true) == length;
 }

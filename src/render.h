@@ -17,4 +17,7 @@ extern char *to_utf8(char *text);
 /* Is it UTF-8 that PostgreSQL would take? */
 extern bool is_utf8(const char *text);
 
+/* Would to_utf8() not throw?  In a transaction. */
+extern bool is_convertible(const char *text);
+
 #endif /* SENDCAMPAIGN_RENDER_H */

@@ -306,6 +306,13 @@ message_is_unsent(const Message *message)
 			(message->state == MESSAGE_IN_DOUBT || message->state == MESSAGE_LOOKUP_READY));
 }
 
+/* Nothing of it was sent before. */
+static inline pg_time_t
+run_start(const Run *run)
+{
+	return timestamptz_to_time_t(run->started_at ? run->started_at : run->queued_at);
+}
+
 /* Has the run fail with this reason; the first one counts. */
 extern void run_stop(Run *run, const char *reason);
 

@@ -58,12 +58,13 @@ sub recorded
 }
 
 $twilio->{has_companion} = 1;
-for my $case ([ 'the same link', 'east', 'From east', 'west', 'From west', 'https://example.org' ],
-	[ 'the same text without a link', 'north', 'Hi Ann', 'south', 'Hi {{name}}', undef ])
+for my $case ([ 'the same link', 'east', 'From east', 'https://example.org', 'west', 'From west', 'https://example.org' ],
+	[ 'the same text without a link', 'north', 'Hi Ann', undef, 'south', 'Hi {{name}}', undef ],
+	[ 'a link that has the other one in it', 'above', 'From above', 'https://example.org/page', 'below', 'From below', 'https://example.org/page#top' ])
 {
-	my ($name, $first, $first_text, $second, $second_text, $base_url) = @$case;
-	make_tenant($first, $first_text, $base_url);
-	make_tenant($second, $second_text, $base_url);
+	my ($name, $first, $first_text, $first_url, $second, $second_text, $second_url) = @$case;
+	make_tenant($first, $first_text, $first_url);
+	make_tenant($second, $second_text, $second_url);
 	my $lock_session = lose_first($first, $second);
 	is(state_of($first), 'running 0 0', "$name: whose it is is not known yet");
 	$lock_session->quit;
@@ -75,6 +76,48 @@ for my $case ([ 'the same link', 'east', 'From east', 'west', 'From west', 'http
 	}
 	is($twilio->stats->{accepted}, 2, "$name: Twilio has taken both");
 	is(recorded($first, $second), '2|0|2', "$name: both are recorded as sent, each with its SID");
+}
+
+# What the owner of the database has loaded, or another role has sent to the
+# same phone by an account of its own, hides nothing and stops nobody.
+sub load_claim
+{
+	my ($job, $message, $account, $ids, $phones, $texts) = @_;
+	sql(qq{WITH r AS (INSERT INTO sendcampaign.run_data (schema, job_id, campaign_id, role, role_oid, database, state, message, base_url, started_at, total)
+			SELECT 'elsewhere', $job, $job, 'app', 'app'::regrole, oid, 'paused', $message, 'https://example.net/crowd', now(), 1
+			FROM pg_database WHERE datname = current_database() RETURNING id)
+		INSERT INTO sendcampaign.claim (run_id, number, list_user_ids, phones, account, senders, claimed_at, twilio_time, texts)
+		SELECT id, 1, $ids, $phones, $account, '{}', now(), 0, $texts FROM r});
+}
+sub unload_claims { sql(q{DELETE FROM sendcampaign.claim USING sendcampaign.run_data r WHERE run_id = r.id AND r.schema = 'elsewhere'; DELETE FROM sendcampaign.run_data WHERE schema = 'elsewhere'}); }
+make_tenant($_, "From $_", 'https://example.net/crowd') for qw(dawn dusk);
+{
+	load_claim(1, "'Hi'", "'AC00000000000000000000000000000009'", 'array(SELECT generate_series(1, 20000)::bigint)', "array_fill('+15550001234'::text, '{20000}')", 'NULL');
+	my $lock_session = lose_first('dawn', 'dusk');
+	is(state_of('dawn'), 'running 0 0', 'many claims of another account: the other message is seen beside them');
+	$lock_session->quit;
+	for (1 .. 60)
+	{
+		last if poll(sub { state_of('dawn') =~ /completed/ && state_of('dusk') =~ /completed/ }, 1);
+		$node->psql('postgres', send_as('dawn', 2));
+	}
+	is(recorded('dawn', 'dusk'), '2|0|2', '... and both are recorded as sent, each with its SID');
+	unload_claims();
+}
+make_tenant('noon', 'From noon', 'https://example.net/noon');
+{
+	my $account = "'$LocalTwilio::ACCOUNT'";
+	my $job = 2;
+	load_claim($job++, $_->[0], $account, @$_[1 .. 3]) for
+		[ "repeat('{{', 4000)", "'{1,2}'", "'{+15550001234,+15550001234}'", 'NULL' ],
+		[ "repeat('{{x}}', 200000)", "'{1}'", "'{+15550001234}'", 'NULL' ],
+		[ "'Hi'", "'{{1,NULL},{3,4}}'", "'{+15550001234,+15550001234,NULL}'", "ARRAY['x', repeat('y', 1000000), NULL]" ],
+		[ "'Hi'", 'array(SELECT generate_series(1, 300000)::bigint)', "array_fill('+15550001234'::text, '{300000}')", 'NULL' ];
+	$twilio->set(reset => 1, 'fault:drop-after' => '#1', 'to-fault' => "$LocalTwilio::COMPANION=spared");
+	sql(send_as('noon', 1));
+	poll(sub { state_of('noon') =~ /completed/ });
+	is(state_of('noon'), 'completed 1 0', 'absurd claims, and others to the same phone: what is found is recorded as sent');
+	unload_claims();
 }
 
 # It does not become known in time.
@@ -115,10 +158,13 @@ for my $base_url ('https://example.com/back', undef)
 	is(recorded($first, $second), '2|0|2', "$name: both are recorded as sent, each with its SID");
 }
 
-# The other one is the same role's, of a run that is paused: in no memory.  Jobs
-# of other schemas have the same numbers.
+# The other one is the same role's, of a run that is paused: in no memory.
+sub wait_for_end
+{
+	my $job = shift;
+	ok(poll(sub { sql("SELECT finished_at IS NOT NULL FROM sendcampaign.run WHERE schema = 'public' AND job_id = $job") eq 't' }), "job $job has ended");
+}
 sub status_of { return sql("SELECT coalesce((SELECT status FROM sendcampaign.message WHERE schema = 'public' AND job_id = $_[0]), 'none')"); }
-sub wait_for_outcome { my $job = shift; poll(sub { sql("SELECT finished_at IS NOT NULL FROM sendcampaign.run WHERE id = " . run_of($job)) eq 't' }) or diag('no end'); return status_of($job); }
 {
 	my ($first, $second) = map { create_campaign($node, users => 1, message => 'The same', base_url => undef) } 1 .. 2;
 	$twilio->set(reset => 1, 'fault:drop-after' => '#1');
@@ -129,22 +175,62 @@ sub wait_for_outcome { my $job = shift; poll(sub { sql("SELECT finished_at IS NO
 	is(sql('SELECT count(*) FROM sendcampaign.claim'), 1, 'a paused run: its message is in doubt');
 	$twilio->set('fault:drop-before' => '#1');
 	my $job = start_campaign($node, $second);
-	is(wait_for_outcome($job), 'in_doubt', '... which is not taken for the other run\'s');
+	wait_for_end($job);
+	is(status_of($job), 'in_doubt', '... which is not taken for the other run\'s');
 	is($twilio->stats->{accepted}, 1, '... and Twilio has taken one');
 	sql("SET ROLE app; SELECT sendcampaign.cancel($paused)");
-	wait_for_outcome($paused);
+	wait_for_end($paused);
 }
 
-# The other one has the same link, and has been left in doubt before the
-# campaign's text was changed.
+sub settle
 {
-	my $campaign = create_campaign($node, users => 1, message => 'Before', phone => '+15550009876');
+	my $job = shift;
+	sql("SET ROLE app; SELECT sendcampaign.settle(m.job_id, m.list_user_id, true) FROM sendcampaign.message m WHERE m.schema = 'public' AND m.job_id = $job");
+	is(status_of($job), 'sent', 'settled by hand: it was sent, under a SID that nobody knows');
+}
+
+# The other one has been left in doubt, and then the campaign's text was changed.
+sub leave_in_doubt
+{
+	my ($campaign) = @_;
 	$twilio->set(reset => 1, 'list-lag' => 600000, 'fault:drop-after' => '#1');
-	is(wait_for_outcome(start_campaign($node, $campaign)), 'in_doubt', 'left in doubt, as the list lags');
-	sql(q{UPDATE ac_campaigns SET data = data || '{"message": "After"}' WHERE id = } . $campaign);
+	my $job = start_campaign($node, $campaign);
+	wait_for_end($job);
+	is(status_of($job), 'in_doubt', 'left in doubt, as the list lags');
 	$twilio->set('list-lag' => 0, 'fault:drop-before' => '#1');
-	is(wait_for_outcome(start_campaign($node, $campaign)), 'in_doubt', '... and the text was changed: what is found may be the earlier one');
+	return $job;
+}
+for my $case ([ 'the same link', 'Before', 'After', 'https://example.org/survey', 0 ],
+	[ 'the same link, settled by hand', 'Before', 'After', 'https://example.org/settled', 1 ])
+{
+	my ($name, $before, $after, $base_url, $settled) = @$case;
+	my $campaign = create_campaign($node, users => 1, message => $before, base_url => $base_url, phone => '+15550009876');
+	my $doubtful = leave_in_doubt($campaign);
+	settle($doubtful) if $settled;
+	sql("UPDATE ac_campaigns SET data = data || jsonb_build_object('message', '$after') WHERE id = $campaign");
+	my $job = start_campaign($node, $campaign);
+	wait_for_end($job);
+	is(status_of($job), 'in_doubt', "$name, and the text was changed: what is found may be the earlier one");
 	is($twilio->stats->{accepted}, 1, '... which is what Twilio has taken');
+}
+
+# The other one was sent later than the first one, whose run was paused then.
+for my $case ([ 'the same text', 'Ho Ann', 'Ho {{name|Ann}}', 0 ], [ 'the same text, settled by hand', 'Hey Ann', 'Hey {{name|Ann}}', 1 ])
+{
+	my ($name, $text, $template, $settled) = @$case;
+	my ($first, $second) = map { create_campaign($node, users => 1, message => $_, base_url => undef, phone => '+15550009877') } $text, $template;
+	$twilio->set(reset => 1, 'fault:drop-before' => '#1');
+	my $paused = start_campaign($node, $first);
+	poll(sub { $twilio->stats->{requests} == 1 });
+	sql("SET ROLE app; SELECT sendcampaign.pause($paused)");
+	wait_for_no_worker($node);
+	my $doubtful = leave_in_doubt($second);
+	settle($doubtful) if $settled;
+	$twilio->set('list-lag' => 0);
+	sql("SET ROLE app; SELECT sendcampaign.resume($paused)");
+	wait_for_end($paused);
+	is(status_of($paused), 'in_doubt', "$name: what is found is not taken for the paused run's");
+	like(sql("SELECT error_message FROM sendcampaign.message WHERE schema = 'public' AND job_id = $paused"), qr/several messages that it can be/, '... with the reason');
 }
 $node->stop;
 done_testing();
