@@ -321,7 +321,11 @@ witness_arrays(const History *history, Datum *arrays)
 		arrays[c] = make_array(columns[c], NULL, history->num_witnesses, types[c]);
 }
 
-/* A message that the tables know already is no witness of a lost one. */
+/*
+ * A message that the tables know already is no witness of a lost one.  Nor is
+ * one to a phone for which another run has a claim, as it may be that one's:
+ * its recipient is looked up instead.
+ */
 static void
 insert_witnesses(const Run *run)
 {
@@ -329,10 +333,12 @@ insert_witnesses(const Run *run)
 	"INSERT INTO sendcampaign.witness"                                                             \
 	" (run_id, sid, phone, list_user_id, segments, text_hash, certain)"                            \
 	" SELECT $1, u.* FROM unnest($2, $3, $4, $5, $6, $7)"                                          \
-	"  u(sid, phone, id, segments, text_hash, certain)"
+	"  u(sid, phone, id, segments, text_hash, certain)"                                            \
+	" WHERE u.phone NOT IN (SELECT o.phone FROM sendcampaign.claim c, unnest(c.phones) o(phone)"   \
+	"  WHERE c.run_id <> $1 AND o.phone IS NOT NULL)"
 	static OwnStatement with_link = {
 		INSERT_WITNESSES
-		" WHERE NOT EXISTS (SELECT FROM sendcampaign.message_data m JOIN sendcampaign.run_data r"
+		" AND NOT EXISTS (SELECT FROM sendcampaign.message_data m JOIN sendcampaign.run_data r"
 		"  ON r.id = m.run_id WHERE r.campaign_id = $8 AND m.list_user_id = u.id"
 		"  AND m.sid = u.sid)"
 		" ON CONFLICT DO NOTHING",
@@ -341,7 +347,7 @@ insert_witnesses(const Run *run)
 		 BOOLARRAYOID, INT8OID}};
 	/* no plan is kept: it is to hash the messages, and not to look for each SID */
 	static const char *const without_link = INSERT_WITNESSES
-		" WHERE NOT EXISTS (SELECT FROM sendcampaign.message_data m WHERE m.sid = u.sid)"
+		" AND NOT EXISTS (SELECT FROM sendcampaign.message_data m WHERE m.sid = u.sid)"
 		" ON CONFLICT DO NOTHING";
 	Datum values[8];
 

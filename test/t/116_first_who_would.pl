@@ -117,6 +117,19 @@ sub morning
 	is(sql("SELECT count(*) FROM sendcampaign.message WHERE job_id = $job AND status = 'sent'"), 1501, 'and the others have it');
 }
 
+{
+	# one is asleep, and has no name in the morning: who was a duplicate by then stays one
+	my $campaign = campaign_to([ \@a, \@a, [ '+15550000002', 'x' ] ]);
+	sql(night($campaign));
+	$twilio->set(reset => 1);
+	my $job = start_campaign($node, $campaign);
+	$node->poll_query_until('postgres', "SELECT next_at IS NOT NULL FROM sendcampaign.run WHERE job_id = $job");
+	is_deeply([ outcomes($job) ], ['duplicate'], 'asleep: the second one is a duplicate');
+	sql("UPDATE ac_list_users SET data = data - 'name' WHERE id = (SELECT min(id) FROM ac_list_users WHERE ac_list_id = " . list_of($campaign) . ')');
+	morning($campaign, $job);
+	is_deeply([ outcomes($job) ], [ 'no value', 'duplicate', 'sent' ], 'asleep, and the first one has no name in the morning: nobody of the phone has it');
+}
+
 # The one that was chosen is skipped after it was put back: the next one that is looked at has it.
 {
 	my $campaign = campaign_to([ \@a, (map { [ sprintf('+1558%07d', $_), 'x' ] } 1 .. 5000), \@a ]);
