@@ -237,10 +237,11 @@ sub worker_pids
 }
 
 # Is every worker gone within so many seconds?
+# Waits until no worker is left: so many seconds, and more on a busy machine.
 sub worker_is_gone
 {
 	my ($node, $seconds) = @_;
-	return poll(sub { !worker_pids($node) }, $seconds);
+	return poll(sub { !worker_pids($node) }, 45 + $seconds);
 }
 
 # Starts a campaign of so many users, with 20 requests held by the local
