@@ -306,11 +306,17 @@ message_is_unsent(const Message *message)
 			(message->state == MESSAGE_IN_DOUBT || message->state == MESSAGE_LOOKUP_READY));
 }
 
-/* Nothing of it was sent before. */
+/* Nothing of it was sent before, by our clock. */
+static inline TimestampTz
+run_began_at(const Run *run)
+{
+	return run->started_at ? run->started_at : run->queued_at;
+}
+
 static inline pg_time_t
 run_start(const Run *run)
 {
-	return timestamptz_to_time_t(run->started_at ? run->started_at : run->queued_at);
+	return timestamptz_to_time_t(run_began_at(run));
 }
 
 /* Has the run fail with this reason; the first one counts. */

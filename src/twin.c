@@ -211,11 +211,9 @@ read_claimed(Run *run, Elsewhere *elsewhere)
 static Datum
 found_since(const Message *message)
 {
-	const Run *run = message->claim->run;
+	const Claim *claim = message->claim;
 
-	return TimestampTzGetDatum(!message->suspect ? message->claim->claimed_at
-							   : run->started_at ? run->started_at
-												 : run->queued_at);
+	return TimestampTzGetDatum(message->suspect ? run_began_at(claim->run) : claim->claimed_at);
 }
 
 /* There is no index on phones: one pass over the messages serves all look-ups. */
@@ -226,8 +224,7 @@ read_unknown(Run *run, Elsewhere *elsewhere)
 		"SELECT m.run_id, m.list_user_id, m.phone FROM sendcampaign.message_data m"
 		" WHERE m.phone = ANY ($1)" HAS_UNKNOWN_SID " LIMIT $2";
 	Oid	  types[] = {TEXTARRAYOID, INT8OID, TIMESTAMPTZOID};
-	Datum values[] = {0, Int64GetDatum(MAX_ROWS),
-					  TimestampTzGetDatum(run->started_at ? run->started_at : run->queued_at)};
+	Datum values[] = {0, Int64GetDatum(MAX_ROWS), TimestampTzGetDatum(run_began_at(run))};
 	Datum accounts;
 
 	if (!found_by_run(run, true, &values[0], &accounts))
