@@ -15,7 +15,7 @@ use Time::HiRes ();
 our @EXPORT = qw(new_cluster install_extension create_campaign wait_for_run wait_for_no_worker
   poll run_row start_campaign wait_for_flight worker_pids worker_is_gone worker_errors sent_once
   hold_campaign set_and_reload change_conf
-  send_companion poll_in_company lose_commits run_of group_of sent_with sql_error clone_database kill_worker wait_until_up);
+  make_tenant send_companion poll_in_company lose_commits run_of group_of sent_with sql_error clone_database kill_worker wait_until_up);
 
 # The local Twilio of a node, or of one of its databases; companions there.
 my (%twilio_of, %companion);
@@ -150,6 +150,27 @@ sub run_row
 	my %run;
 	@run{qw(state total sent failed skipped in_doubt error)} = split /\|/, $row, 7;
 	return \%run;
+}
+
+# A schema with a campaign 1 to one phone, the same in all of them.  Options:
+# role (its owner, else one that is made with the schema's name), message,
+# base_url (undef for none).
+sub make_tenant
+{
+	my ($node, $schema, %arg) = @_;
+	my $role = $arg{role} // $schema;
+	my $message = $arg{message} // "From $schema";
+	my $base_url = exists $arg{base_url} ? $arg{base_url} : 'https://example.org';
+	my $url = defined $base_url ? "'$base_url'" : 'NULL';
+	$node->safe_psql('postgres', "CREATE ROLE $role LOGIN; GRANT USAGE ON SCHEMA sendcampaign TO $role") if !$arg{role};
+	$node->safe_psql('postgres', qq{CREATE SCHEMA $schema AUTHORIZATION $role; SET ROLE $role;
+		SELECT sendcampaign.create_tables('$schema');
+		SET search_path = $schema, public;
+		INSERT INTO groups (configuration) VALUES (jsonb_build_object('twilioAccountSid', '$LocalTwilio::ACCOUNT',
+			'twilioAuthToken', '$LocalTwilio::TOKEN', 'twilioFromSmsNumber', '$LocalTwilio::SENDER'));
+		INSERT INTO ac_lists (group_id) VALUES (1);
+		INSERT INTO ac_list_users (ac_list_id, data) VALUES (1, '{"sms": "+15550001234", "name": "Ann"}');
+		INSERT INTO ac_campaigns (ac_list_id, data) VALUES (1, jsonb_build_object('message', '$message', 'baseUrl', $url))});
 }
 
 # Something is sent later: one message of another campaign, to which no fault

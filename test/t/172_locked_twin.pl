@@ -35,19 +35,6 @@ sub lose_first
 	is(sql("SELECT count(DISTINCT sid) FROM sendcampaign.message_data m JOIN sendcampaign.run r ON r.id = m.run_id WHERE ($runs[0] OR $runs[1])"), 2, "$name: each with its SID");
 }
 
-# The schema of a tenant with one campaign to one phone, the same for all.
-sub make_tenant
-{
-	my ($tenant, $role) = @_;
-	sql(qq{CREATE SCHEMA $tenant AUTHORIZATION $role; SET ROLE $role;
-		SELECT sendcampaign.create_tables('$tenant');
-		SET search_path = $tenant, public;
-		INSERT INTO groups (configuration) VALUES (jsonb_build_object('twilioAccountSid', '$LocalTwilio::ACCOUNT',
-			'twilioAuthToken', '$LocalTwilio::TOKEN', 'twilioFromSmsNumber', '$LocalTwilio::SENDER'));
-		INSERT INTO ac_lists (group_id) VALUES (1);
-		INSERT INTO ac_list_users (ac_list_id, data) VALUES (1, '{"sms": "+15550001234"}');
-		INSERT INTO ac_campaigns (ac_list_id, data) VALUES (1, '{"message": "From $tenant", "baseUrl": "https://example.org"}')});
-}
 sub send_as { return "SET ROLE $_[1]; SET sendcampaign.schema = $_[0]; SELECT send_campaign(1)"; }
 
 # The same text to the same phone, without a link.
@@ -57,7 +44,7 @@ lose_first('same text', "SET ROLE app; SELECT send_campaign($same[0])", "SET ROL
 	map { "(campaign_id = $_ AND schema = 'public')" } @same);
 
 # Tenants whose campaigns have the same number and the same base URL.
-make_tenant($_, 'app') for qw(north south);
+make_tenant($node, $_, role => 'app') for qw(north south);
 lose_first('same link', send_as('north', 'app'), send_as('south', 'app'), 'SELECT FROM south.ac_list_users FOR UPDATE;',
 	"schema = 'north'", "schema = 'south'");
 $node->stop;

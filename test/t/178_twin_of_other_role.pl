@@ -15,22 +15,16 @@ my $node = new_cluster('twin_of_other_role', $twilio, conf => qq{
 });
 sub sql { my $sql = shift; return $node->safe_psql('postgres', $sql); }
 
-# The schema of a role, with a campaign 1 to one phone, the same for all, and a
-# campaign 2 to the companion, so that something is sent later.
-sub make_tenant
+# A tenant's campaign 1, and a campaign 2 to the companion, so that something is
+# sent later.
+sub make_two
 {
 	my ($tenant, $message, $base_url) = @_;
-	my $url = defined $base_url ? "'$base_url'" : 'NULL';
-	sql(qq{CREATE ROLE $tenant LOGIN; GRANT USAGE ON SCHEMA sendcampaign TO $tenant;
-		CREATE SCHEMA $tenant AUTHORIZATION $tenant; SET ROLE $tenant;
-		SELECT sendcampaign.create_tables('$tenant');
-		SET search_path = $tenant, public;
-		INSERT INTO groups (configuration) VALUES (jsonb_build_object('twilioAccountSid', '$LocalTwilio::ACCOUNT',
-			'twilioAuthToken', '$LocalTwilio::TOKEN', 'twilioFromSmsNumber', '$LocalTwilio::SENDER'));
-		INSERT INTO ac_lists (group_id) VALUES (1), (1);
-		INSERT INTO ac_list_users (ac_list_id, data) VALUES (1, '{"sms": "+15550001234", "name": "Ann"}'), (2, '{"sms": "$LocalTwilio::COMPANION"}');
-		INSERT INTO ac_campaigns (ac_list_id, data) VALUES (1, jsonb_build_object('message', '$message', 'baseUrl', $url)),
-			(2, jsonb_build_object('message', 'Later', 'baseUrl', $url))});
+	make_tenant($node, $tenant, message => $message, base_url => $base_url);
+	sql(qq{SET ROLE $tenant; SET search_path = $tenant, public;
+		INSERT INTO ac_lists (group_id) VALUES (1);
+		INSERT INTO ac_list_users (ac_list_id, data) VALUES (2, '{"sms": "$LocalTwilio::COMPANION"}');
+		INSERT INTO ac_campaigns (ac_list_id, data) SELECT 2, data || '{"message": "Later"}' FROM ac_campaigns});
 }
 sub send_as { my ($tenant, $campaign) = @_; return "SET ROLE $tenant; SET sendcampaign.schema = $tenant; SELECT send_campaign($campaign)"; }
 sub run_of_tenant { return "(SELECT id FROM sendcampaign.run WHERE schema = '$_[0]' AND campaign_id = 1)"; }
@@ -63,8 +57,8 @@ for my $case ([ 'the same link', 'east', 'From east', 'https://example.org', 'we
 	[ 'a link that has the other one in it', 'above', 'From above', 'https://example.org/page', 'below', 'From below', 'https://example.org/page#top' ])
 {
 	my ($name, $first, $first_text, $first_url, $second, $second_text, $second_url) = @$case;
-	make_tenant($first, $first_text, $first_url);
-	make_tenant($second, $second_text, $second_url);
+	make_two($first, $first_text, $first_url);
+	make_two($second, $second_text, $second_url);
 	my $lock_session = lose_first($first, $second);
 	is(state_of($first), 'running 0 0', "$name: whose it is is not known yet");
 	$lock_session->quit;
@@ -90,7 +84,7 @@ sub load_claim
 		SELECT id, 1, $ids, $phones, $account, '{}', now(), 0, $texts FROM r});
 }
 sub unload_claims { sql(q{DELETE FROM sendcampaign.claim USING sendcampaign.run_data r WHERE run_id = r.id AND r.schema = 'elsewhere'; DELETE FROM sendcampaign.run_data WHERE schema = 'elsewhere'}); }
-make_tenant($_, "From $_", 'https://example.net/crowd') for qw(dawn dusk);
+make_two($_, "From $_", 'https://example.net/crowd') for qw(dawn dusk);
 {
 	load_claim(1, "'Hi'", "'AC00000000000000000000000000000009'", 'array(SELECT generate_series(1, 20000)::bigint)', "array_fill('+15550001234'::text, '{20000}')", 'NULL');
 	my $lock_session = lose_first('dawn', 'dusk');
@@ -104,7 +98,7 @@ make_tenant($_, "From $_", 'https://example.net/crowd') for qw(dawn dusk);
 	is(recorded('dawn', 'dusk'), '2|0|2', '... and both are recorded as sent, each with its SID');
 	unload_claims();
 }
-make_tenant('noon', 'From noon', 'https://example.net/noon');
+make_two('noon', 'From noon', 'https://example.net/noon');
 {
 	my $account = "'$LocalTwilio::ACCOUNT'";
 	my $job = 2;
@@ -121,7 +115,7 @@ make_tenant('noon', 'From noon', 'https://example.net/noon');
 }
 
 # It does not become known in time.
-make_tenant($_, "From $_", 'https://example.com/late') for qw(spring autumn);
+make_two($_, "From $_", 'https://example.com/late') for qw(spring autumn);
 set_and_reload($node, 'sendcampaign.lookup_timeout', '3s');
 {
 	my $lock_session = lose_first('spring', 'autumn');
@@ -138,7 +132,7 @@ set_and_reload($node, 'sendcampaign.lookup_timeout', '3s');
 for my $base_url ('https://example.com/back', undef)
 {
 	my ($name, $first, $second) = defined $base_url ? ('read back, the same link', 'lake', 'river') : ('read back, the same text', 'wood', 'hill');
-	make_tenant($_, 'The same', $base_url) for $first, $second;
+	make_two($_, 'The same', $base_url) for $first, $second;
 	sql("UPDATE $first.groups SET configuration = configuration || jsonb_build_object('timeZone', 'UTC', 'quietHours', jsonb_build_object(
 		'from', to_char(now() AT TIME ZONE 'UTC' - interval '1 hour', 'HH24:MI'), 'to', to_char(now() AT TIME ZONE 'UTC' + interval '1 hour', 'HH24:MI')))");
 	$twilio->set(reset => 1);

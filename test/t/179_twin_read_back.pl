@@ -16,20 +16,6 @@ my $node = new_cluster('twin_read_back', $twilio, conf => qq{
 });
 sub sql { my $sql = shift; return $node->safe_psql('postgres', $sql); }
 
-# The schema of a role, with a campaign 1 to one phone, the same for all.
-sub make_tenant
-{
-	my ($tenant) = @_;
-	sql(qq{CREATE ROLE $tenant LOGIN; GRANT USAGE ON SCHEMA sendcampaign TO $tenant;
-		CREATE SCHEMA $tenant AUTHORIZATION $tenant; SET ROLE $tenant;
-		SELECT sendcampaign.create_tables('$tenant');
-		SET search_path = $tenant, public;
-		INSERT INTO groups (configuration) VALUES (jsonb_build_object('twilioAccountSid', '$LocalTwilio::ACCOUNT',
-			'twilioAuthToken', '$LocalTwilio::TOKEN', 'twilioFromSmsNumber', '$LocalTwilio::SENDER'));
-		INSERT INTO ac_lists (group_id) VALUES (1);
-		INSERT INTO ac_list_users (ac_list_id, data) VALUES (1, '{"sms": "+15550001234"}');
-		INSERT INTO ac_campaigns (ac_list_id, data) VALUES (1, '{"message": "From $tenant", "baseUrl": "https://example.org"}')});
-}
 sub send_as { return "SET ROLE $_[0]; SET sendcampaign.schema = $_[0]; SELECT send_campaign(1)"; }
 sub run_of_tenant { return "(SELECT id FROM sendcampaign.run WHERE schema = '$_[0]' AND campaign_id = 1)"; }
 sub state_of { return sql("SELECT state || ' ' || sent || ' ' || in_doubt FROM sendcampaign.run WHERE id = " . run_of_tenant(shift)); }
@@ -56,7 +42,7 @@ sub lose
 	poll(sub { !grep { state_of($_) !~ /completed/ } @tenants });
 }
 
-make_tenant($_) for qw(rain snow fog frost);
+make_tenant($node, $_) for qw(rain snow fog frost);
 $twilio->set(reset => 1, 'fault:code:21211' => '#1');
 send_and_wait('rain', 'completed 0 0');
 send_and_wait('snow', 'completed 1 0');
