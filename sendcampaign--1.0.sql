@@ -52,6 +52,7 @@ CREATE TABLE sendcampaign.run_data (
     finished_at timestamptz,
     error text,
     list_id bigint,
+    list_users oid,
     message text,
     base_url text,
     system_identifier numeric NOT NULL
@@ -68,6 +69,7 @@ CREATE TABLE sendcampaign.run_data (
 );
 COMMENT ON TABLE sendcampaign.run_data IS 'Runs, as the extension keeps them; people read sendcampaign.run';
 COMMENT ON COLUMN sendcampaign.run_data.role_oid IS 'The role itself, whatever it is named; its name counts only in another cluster';
+COMMENT ON COLUMN sendcampaign.run_data.list_users IS 'Table of the list users as of the start; the run does not go on by itself with another one of that name';
 COMMENT ON COLUMN sendcampaign.run_data.system_identifier IS 'Cluster in which the run was queued; it does not go on by itself in another one';
 COMMENT ON COLUMN sendcampaign.run_data.database IS 'Database in which the run was queued; likewise';
 COMMENT ON COLUMN sendcampaign.run_data.history IS 'Timeline, and backup restored, under which the run was queued or read back; under another one, what was sent is read back from Twilio first';

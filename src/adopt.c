@@ -66,16 +66,21 @@ ids_of_runs(void)
 	" AND (state = 'cancelled' OR NOT EXISTS (SELECT FROM sendcampaign.run_data o"                 \
 	"  JOIN sendcampaign.claim c ON c.run_id = o.id WHERE o.finished_at IS NULL"                   \
 	"  AND o.state <> 'paused' AND o.state = 'cancelled'"                                          \
-	"  AND o.campaign_id = r.campaign_id AND o.schema = r.schema))"
+	"  AND o.campaign_id = r.campaign_id AND o.schema = r.schema"                                  \
+	"  AND o.system_identifier = $3 AND o.database = $4 AND o.written_in <> '0'::xid))"
 
-/* What create_run() reads; $1 is the cluster's history. */
-#define RUN_COLUMNS                                                                                    \
-	"SELECT id, job_id, campaign_id, schema::text, list_id, message, base_url,"                        \
+/*
+ * What create_run() reads; $1 is the cluster's history.  Of a run that was
+ * loaded, nothing is read that may be of any length.
+ */
+#define RUN_COLUMNS(message, base_url, error)                                                          \
+	"SELECT id, job_id, campaign_id, schema::text, list_id, " message ", " base_url ","                \
 	" total IS NOT NULL, state = 'queued', history IS DISTINCT FROM $1 OR NOT " IS_CONTINUOUS          \
 	"  OR EXISTS (SELECT FROM sendcampaign.batch b WHERE b.run_id = r.id AND b.xmin <> b.written_in)"  \
 	"  OR EXISTS (SELECT FROM sendcampaign.claim c WHERE c.run_id = r.id AND c.xmin <> c.written_in)," \
-	" read_back, started_at, test_phone, state = 'cancelled', queued_at, written_in = '0'::xid,"       \
-	" may_overlap, CASE WHEN state IN ('queued', 'running') THEN error END"                            \
+	" read_back, started_at, left(test_phone, 100), state = 'cancelled', queued_at,"                   \
+	" written_in = '0'::xid, may_overlap,"                                                             \
+	" CASE WHEN state IN ('queued', 'running') THEN " error " END, list_users::int8"                   \
 	" FROM sendcampaign.run_data r"
 
 /*
@@ -85,23 +90,24 @@ ids_of_runs(void)
 static uint64
 read_queue(int limit)
 {
-	static OwnStatement statement = {RUN_COLUMNS " WHERE role_oid = $2 AND " IS_AT_HOME("$3", "$4")
-										 IS_WAITING " AND id <> ALL ($5)" NOT_CONFUSED
-													" ORDER BY queued_at, id LIMIT $6"
-													" FOR NO KEY UPDATE SKIP LOCKED",
-									 6,
-									 {TEXTOID, OIDOID, NUMERICOID, OIDOID, INT8ARRAYOID, INT8OID}};
-	Datum				values[] = {CStringGetTextDatum(cluster_history()),
-									ObjectIdGetDatum(worker.role),
-									system_identifier(),
-									ObjectIdGetDatum(MyDatabaseId),
-									ids_of_runs(),
-									Int64GetDatum(limit)};
+	static OwnStatement statement = {
+		RUN_COLUMNS("message", "base_url",
+					"error") " WHERE role_oid = $2 AND " IS_AT_HOME("$3", "$4") IS_WAITING
+		" AND id <> ALL ($5)" NOT_CONFUSED " ORDER BY queued_at, id LIMIT $6"
+		" FOR NO KEY UPDATE SKIP LOCKED",
+		6,
+		{TEXTOID, OIDOID, NUMERICOID, OIDOID, INT8ARRAYOID, INT8OID}};
+	Datum values[] = {CStringGetTextDatum(cluster_history()),
+					  ObjectIdGetDatum(worker.role),
+					  system_identifier(),
+					  ObjectIdGetDatum(MyDatabaseId),
+					  ids_of_runs(),
+					  Int64GetDatum(limit)};
 
 	return own_execute(&statement, values, NULL);
 }
 
-/* Likewise; in another cluster a role is known by its name only. */
+/* Likewise, some of them; in another cluster a role is known by its name only. */
 static uint64
 read_strangers(void)
 {
@@ -109,11 +115,13 @@ read_strangers(void)
 	Datum values[] = {CStringGetTextDatum(cluster_history()), CStringGetTextDatum(worker.role_name),
 					  system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
 
-	return own_query(RUN_COLUMNS
-					 " WHERE role = $2::name AND finished_at IS NULL"
-					 " AND state IN ('queued', 'running')"
-					 " AND NOT " IS_AT_HOME("$3", "$4") " FOR NO KEY UPDATE SKIP LOCKED",
-					 4, types, values, NULL);
+	return own_query(
+		RUN_COLUMNS("NULL::text", "NULL::text",
+					"NULL::text") " WHERE role = $2::name AND finished_at IS NULL"
+								  " AND state IN ('queued', 'running')"
+								  " AND NOT " IS_AT_HOME("$3", "$4") " LIMIT " CppAsString2(
+									  MAX_RUNS) " FOR NO KEY UPDATE SKIP LOCKED",
+		4, types, values, NULL);
 }
 
 bool
@@ -159,6 +167,7 @@ create_run(uint64 row, QueuedRun *queued)
 	queued->loaded = spi_bool(row, 16);
 	run->may_overlap = spi_bool(row, 17);
 	recall_notice(run, spi_string(row, 18));
+	run->list_users = (Oid) spi_int64(row, 19);
 	/* if it cannot be taken up, it has not been since then */
 	run->claiming.since = run->queued_at;
 	reset_verdicts(run);
@@ -209,16 +218,19 @@ read_campaign(Run *run)
 static void
 store_beginning(Run *run, int64 total)
 {
-	Oid	  types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID, INT8OID};
-	Datum values[] = {Int64GetDatum(run->id), Int64GetDatum(run->campaign.list_id),
+	Oid	  types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID, INT8OID, OIDOID};
+	Datum values[] = {Int64GetDatum(run->id),
+					  Int64GetDatum(run->campaign.list_id),
 					  CStringGetTextDatum(run->campaign.message),
-					  optional_text(run->campaign.base_url), Int64GetDatum(total)};
+					  optional_text(run->campaign.base_url),
+					  Int64GetDatum(total),
+					  ObjectIdGetDatum(run->campaign.tables->list_users)};
 
 	(void) own_query("UPDATE sendcampaign.run_data SET state = 'running', error = NULL,"
 					 " started_at = coalesce(started_at, clock_timestamp()),"
-					 " list_id = $2, message = $3, base_url = $4, total = coalesce(total, $5)"
-					 " WHERE id = $1",
-					 5, types, values, run->campaign.base_url ? NULL : "   n ");
+					 " list_id = $2, message = $3, base_url = $4, total = coalesce(total, $5),"
+					 " list_users = $6 WHERE id = $1",
+					 6, types, values, run->campaign.base_url ? NULL : "   n  ");
 }
 
 /* Sorting a million ids must not take more memory than sorting a thousand. */
@@ -275,10 +287,25 @@ wake_up(Run *run)
 					 1, &type, &value, NULL);
 }
 
+/* A table that was restored from a dump is another one, too. */
+static void
+use_list_users(Run *run)
+{
+	Oid	  types[] = {INT8OID, OIDOID};
+	Datum values[] = {Int64GetDatum(run->id), ObjectIdGetDatum(run->campaign.tables->list_users)};
+
+	if (OidIsValid(run->list_users) && !run->lost_history)
+		tables_check_list_users(run->campaign.tables, run->list_users);
+	else
+		(void) own_query("UPDATE sendcampaign.run_data SET list_users = $2 WHERE id = $1", 2, types,
+						 values, NULL);
+}
+
 static void
 resume_run(Run *run)
 {
 	open_tables(run);
+	use_list_users(run);
 	recall_text(run);
 	tables_plan(run->campaign.tables);
 	wake_up(run);
@@ -294,6 +321,7 @@ resume_run(Run *run)
 static void
 reread_run(Run *run)
 {
+	run->list_users = InvalidOid; /* somebody has decided to use what is there */
 	resume_run(run);
 	/* what is in doubt, or was sent before commits were lost, is known by its text */
 	if (run->open == 0 && !run->lost_history)
@@ -359,7 +387,7 @@ int
 adopt_runs(void)
 {
 	int		   before = worker.num_runs;
-	uint64	   count = read_queue(Min(MAX_ADOPTED, MAX_RUNS - before));
+	uint64	   count = read_queue(Max(0, Min(MAX_ADOPTED, MAX_RUNS - before)));
 	Run		 **runs = palloc(Max(count, 1) * sizeof(Run *));
 	QueuedRun *queued = palloc(Max(count, 1) * sizeof(QueuedRun));
 
@@ -377,7 +405,7 @@ adopt_runs(void)
 	return worker.num_runs - before;
 }
 
-void
+bool
 pause_strangers(void)
 {
 	uint64	   count = read_strangers();
@@ -409,4 +437,5 @@ pause_strangers(void)
 							  " sendcampaign.resume()."),
 				  true);
 	}
+	return count == MAX_RUNS;
 }

@@ -20,8 +20,9 @@ extern int adopt_runs(void);
 /*
  * Pauses the role's runs that are not at home, in this cluster and database:
  * a dump of them was restored, or they were copied.  In a transaction likewise.
+ * True where there may be more.
  */
-extern void pause_strangers(void);
+extern bool pause_strangers(void);
 
 /*
  * Of runs: is there something to do now?  Not for those whose recipients are

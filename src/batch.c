@@ -232,12 +232,12 @@ take_next(Run *run, Batch *batch)
 	return true;
 }
 
-/* No batch is due: is there one that will be? */
+/* No batch is due: is there one that will be?  Ours have numbers from 1 on. */
 static void
 look_ahead(Run *run)
 {
 	static OwnStatement statement = {
-		"SELECT min(due) FROM sendcampaign.batch WHERE run_id = $1", 1, {INT8OID}};
+		"SELECT min(due) FROM sendcampaign.batch WHERE run_id = $1 AND number > 0", 1, {INT8OID}};
 	Datum value = Int64GetDatum(run->id);
 
 	(void) own_execute(&statement, &value, NULL);

@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "announce.h"
 #include "catalog/pg_type.h"
 #include "claim.h"
 #include "compat.h"
@@ -19,6 +20,7 @@
 #include "guard.h"
 #include "home.h"
 #include "miscadmin.h"
+#include "orders.h"
 #include "own.h"
 #include "record.h"
 #include "queue.h"
@@ -50,37 +52,33 @@ is_for_caller(Oid role)
 	return superuser() || (OidIsValid(role) && compat_can_act_as(GetUserId(), role));
 }
 
+#define ROLE	ROLE_HERE("$3", "$4")
+#define AT_HOME IS_AT_HOME("$3", "$4")
+
 void
 lock_run(int64 job_id, LockedRun *run)
 {
-	Oid	  types[] = {INT8OID, TEXTOID};
-	Datum values[] = {Int64GetDatum(job_id), CStringGetTextDatum(sendcampaign_schema)};
-	bool  loaded;
+	Oid	  types[] = {INT8OID, TEXTOID, NUMERICOID, OIDOID};
+	Datum values[] = {Int64GetDatum(job_id), CStringGetTextDatum(sendcampaign_schema),
+					  system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
 
-	if (own_query("SELECT state, schema::text, role_oid::int8, total IS NOT NULL,"
-				  " test_phone IS NOT NULL, id, written_in = '0'::xid FROM sendcampaign.run_data"
+	if (own_query("SELECT state, schema::text, (" ROLE ")::int8, total IS NOT NULL,"
+				  " test_phone IS NOT NULL, id, " AT_HOME " FROM sendcampaign.run_data"
 				  " WHERE job_id = $1 AND schema = $2::name FOR UPDATE",
-				  2, types, values, NULL) == 0)
+				  4, types, values, NULL) == 0)
 		fail_no_run(job_id);
 	*run = (LockedRun){.id = spi_int64(0, 6),
 					   .job_id = job_id,
 					   .role = (Oid) spi_int64(0, 3),
+					   .at_home = spi_bool(0, 7),
 					   .state = spi_string(0, 1),
 					   .schema = spi_string(0, 2),
 					   .begun = spi_bool(0, 4),
 					   .is_test = spi_bool(0, 5)};
-	loaded = spi_bool(0, 7);
 	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(run->role)))
 		run->role = InvalidOid;
 	if (!is_for_caller(run->role))
 		fail_no_run(job_id);
-
-	/*
-	 * The owner of the database may have loaded the row, and have named
-	 * anybody as its role: a superuser does not run code of the tables with
-	 * that role's rights.
-	 */
-	run->acting = loaded && superuser() ? InvalidOid : run->role;
 }
 
 void
@@ -152,8 +150,8 @@ sendcampaign_settle(PG_FUNCTION_ARGS)
 	lock_run(PG_GETARG_INT64(0), &run);
 	tables = tables_open(run.schema);
 	settle_message(&run, list_user_id, sent);
-	role = run.acting;
-	told = act_for_run(tables, &role, &scope);
+	role = run.role;
+	told = act_for_run(tables, &role, run.at_home, &scope);
 	if (told && sent && !run.is_test) /* a test is counted nowhere */
 		count_settled(tables, &run, list_user_id);
 	report_settled(told ? tables : NULL, run.id, run.job_id);
@@ -183,10 +181,10 @@ write_state_to_job(void *arg)
 {
 	const LockedRun *run = arg;
 	AppTables		*tables = tables_open(run->schema);
-	Oid				 role = run->acting;
+	Oid				 role = run->role;
 	ActingScope		 scope;
 
-	if (act_for_run(tables, &role, &scope))
+	if (act_for_run(tables, &role, run->at_home, &scope))
 		report_state(tables, run->id, run->job_id);
 	act_as_caller(role, &scope);
 	tables_close(tables);
@@ -234,20 +232,37 @@ sendcampaign_pause(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Is the run in the cluster and database in which it was queued? */
-static bool
-is_at_home(const LockedRun *run)
-{
-	Oid	  types[] = {INT8OID, NUMERICOID, OIDOID};
-	Datum values[] = {Int64GetDatum(run->id), system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
-
-	return own_query("SELECT FROM sendcampaign.run_data WHERE id = $1 AND " IS_AT_HOME("$2", "$3"),
-					 3, types, values, NULL) > 0;
-}
-
 #define STATE_RESUMED                                                                              \
-	" error = NULL, next_at = NULL,"                                                               \
+	" error = NULL, next_at = NULL, list_users = NULL,"                                            \
 	" state = CASE WHEN total IS NULL THEN 'queued' ELSE 'running' END"
+
+/*
+ * Nobody but the role itself decides that it uses these tables: what was loaded
+ * may name any role, and tables with code that waits for it.
+ */
+static void
+check_may_bring_home(const LockedRun *run)
+{
+	AppTables *tables;
+	char	  *foreign;
+
+	if (!OidIsValid(run->role) || run->role == GetUserId())
+		return;
+	tables = tables_open(run->schema);
+	foreign = tables_find_foreign_code(tables, run->role);
+	tables_close(tables);
+	if (foreign)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("the run of background job %lld was not queued here, and role \"%s\" has not"
+					" chosen to use the tables in schema \"%s\"",
+					(long long) run->job_id, GetUserNameFromId(run->role, false), run->schema),
+			 errdetail("%s, whose code would run with the rights of that role.", foreign),
+			 errhint("If it is to go on here, have role \"%s\" itself call"
+					 " sendcampaign.resume(%lld).",
+					 GetUserNameFromId(run->role, false), (long long) run->job_id)));
+}
 
 /*
  * A run that was restored elsewhere belongs here from now on.  What its old
@@ -281,8 +296,11 @@ write_resumed(LockedRun *run)
 	Oid	  types[] = {INT8OID, TEXTOID};
 	Datum values[] = {Int64GetDatum(run->id), CStringGetTextDatum(cluster_history())};
 
-	if (!is_at_home(run))
+	if (!run->at_home)
+	{
+		check_may_bring_home(run);
 		bring_home(run);
+	}
 	else if (own_query("UPDATE sendcampaign.run_data SET error = NULL, next_at = NULL,"
 					   " state = paused_from, paused_from = NULL"
 					   " WHERE id = $1 AND paused_from IS NOT NULL",
@@ -325,15 +343,27 @@ static void
 cancel_in_queue(const LockedRun *run)
 {
 	AppTables  *tables = tables_open(run->schema);
-	Oid			role = run->acting;
+	Oid			role = run->role;
 	bool		told;
 	ActingScope scope;
 
 	write_state(run, "paused_from = NULL, total = 0", "cancelled");
-	told = act_for_run(tables, &role, &scope);
+	told = act_for_run(tables, &role, run->at_home, &scope);
 	end_cancelled_in_queue(told ? tables : NULL, run->id, run->job_id);
 	act_as_caller(role, &scope);
 	tables_close(tables);
+}
+
+/* No worker takes up one that was not queued here: it ends here, too. */
+static void
+cancel_stranger(LockedRun *run)
+{
+	write_state(run, "paused_from = NULL", "cancelled");
+	if (wind_up_run_without_worker(
+			run->id, "It was not queued in this cluster and database, where nothing is looked up") >
+		0)
+		announce_at_commit(spi_string(0, 1));
+	tell_job(run);
 }
 
 /* sendcampaign.cancel(job_id bigint) */
@@ -349,6 +379,8 @@ sendcampaign_cancel(PG_FUNCTION_ARGS)
 		fail_in_state(&run, "Only a queued, running or paused run can be cancelled.");
 	if (!run.begun)
 		cancel_in_queue(&run);
+	else if (!run.at_home)
+		cancel_stranger(&run);
 	else
 	{
 		write_state(&run, "paused_from = NULL", "cancelled");

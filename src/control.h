@@ -15,8 +15,8 @@ typedef struct LockedRun
 {
 	int64 id;
 	int64 job_id;
-	Oid	  role;	  /* invalid where it was dropped */
-	Oid	  acting; /* whose rights its job is told with, likewise */
+	Oid	  role;	   /* invalid where it was dropped */
+	bool  at_home; /* queued here; else loaded, from a dump perhaps */
 	char *state;
 	char *schema;
 	bool  begun;   /* its recipients are fixed */

@@ -23,6 +23,17 @@
 #define IS_AT_HOME(system, database_)                                                              \
 	"(system_identifier = " system " AND database = " database_ " AND written_in <> '0'::xid)"
 
+/*
+ * Likewise: the role whose run it is.  In another cluster an OID may be
+ * anybody's, and what was loaded says what it likes: a role is known by its
+ * name there, and the OID counts for nothing.  Null where there is none.
+ */
+#define ROLE_HERE(system, database_)                                                               \
+	"CASE WHEN " IS_AT_HOME(                                                                       \
+		system,                                                                                    \
+		database_) " THEN role_oid"                                                                \
+				   " ELSE (SELECT named.oid FROM pg_roles named WHERE named.rolname = role) END"
+
 /* The cluster's system identifier as a numeric, palloc'd. */
 extern Datum system_identifier(void);
 

@@ -110,7 +110,9 @@ wind_up(Run *run)
 		"  RETURNING list_user_ids),"
 		" m AS (INSERT INTO sendcampaign.message_data (run_id, list_user_id, status, error_message)"
 		"  SELECT $1, u.id, 'skipped', 'cancelled' FROM b, unnest(b.list_user_ids) u(id)"
-		"  RETURNING 1)"
+		"  WHERE u.id IS NOT NULL AND NOT EXISTS (SELECT FROM sendcampaign.claim c"
+		"   WHERE c.run_id = $1 AND u.id = ANY (c.list_user_ids))"
+		"  ON CONFLICT DO NOTHING RETURNING 1)"
 		" UPDATE sendcampaign.run_data SET skipped = skipped + (SELECT count(*) FROM m)"
 		" WHERE id = $1 AND EXISTS (SELECT FROM b)",
 		2,
@@ -137,34 +139,46 @@ give_up_doubt(Run *run)
 		give_up_lookups(run, run->stop_reason ? "the run had failed" : "it cannot be looked up");
 }
 
+/*
+ * Ends cancelled runs, all of a role ($1) or one (likewise), with a reason
+ * ($2).  Rows that were loaded may name a recipient twice, or none.
+ */
+#define WIND_UP(condition)                                                                         \
+	"WITH r AS (SELECT id FROM sendcampaign.run_data WHERE " condition                             \
+	"  AND finished_at IS NULL AND state = 'cancelled' FOR NO KEY UPDATE SKIP LOCKED),"            \
+	" b AS (DELETE FROM sendcampaign.batch USING r WHERE batch.run_id = r.id"                      \
+	"  RETURNING batch.run_id, list_user_ids),"                                                    \
+	" c AS (DELETE FROM sendcampaign.claim USING r WHERE claim.run_id = r.id"                      \
+	"  RETURNING claim.run_id, list_user_ids, phones),"                                            \
+	" m AS (INSERT INTO sendcampaign.message_data"                                                 \
+	"   (run_id, list_user_id, phone, status, error_message, attempts)"                            \
+	"  SELECT c.run_id, u.id, u.phone, 'in_doubt',"                                                \
+	"   'the worker ended before Twilio''s answer; ' || $2, 1"                                     \
+	"  FROM c, unnest(c.list_user_ids, c.phones) u(id, phone) WHERE u.id IS NOT NULL"              \
+	"  UNION ALL SELECT b.run_id, u.id, NULL, 'skipped', 'cancelled', 0"                           \
+	"  FROM b, unnest(b.list_user_ids) u(id) WHERE u.id IS NOT NULL"                               \
+	"  ON CONFLICT DO NOTHING RETURNING run_id, status)"                                           \
+	" UPDATE sendcampaign.run_data SET finished_at = now(), error = concat_ws('. ', error, $2),"   \
+	"  skipped = skipped + (SELECT count(*) FROM m"                                                \
+	"   WHERE m.run_id = run_data.id AND m.status = 'skipped'),"                                   \
+	"  in_doubt = in_doubt + (SELECT count(*) FROM m"                                              \
+	"   WHERE m.run_id = run_data.id AND m.status = 'in_doubt')"                                   \
+	" FROM r WHERE run_data.id = r.id RETURNING " ANNOUNCEMENT
+
 uint64
 wind_up_without_worker(Oid role, const char *reason)
 {
 	Oid	  types[] = {OIDOID, TEXTOID};
 	Datum values[] = {ObjectIdGetDatum(role), CStringGetTextDatum(reason)};
 
-	return own_query(
-		"WITH r AS (SELECT id FROM sendcampaign.run_data WHERE role_oid = $1"
-		"  AND finished_at IS NULL AND state = 'cancelled' FOR NO KEY UPDATE SKIP LOCKED),"
-		" b AS (DELETE FROM sendcampaign.batch USING r WHERE batch.run_id = r.id"
-		"  RETURNING batch.run_id, list_user_ids),"
-		" c AS (DELETE FROM sendcampaign.claim USING r WHERE claim.run_id = r.id"
-		"  RETURNING claim.run_id, list_user_ids, phones),"
-		" m AS (INSERT INTO sendcampaign.message_data"
-		"   (run_id, list_user_id, phone, status, error_message, attempts)"
-		"  SELECT b.run_id, u.id, NULL, 'skipped', 'cancelled', 0"
-		"  FROM b, unnest(b.list_user_ids) u(id)"
-		"  UNION ALL SELECT c.run_id, u.id, u.phone, 'in_doubt',"
-		"   'the worker ended before Twilio''s answer; ' || $2, 1"
-		"  FROM c, unnest(c.list_user_ids, c.phones) u(id, phone)"
-		"  WHERE NOT EXISTS (SELECT FROM sendcampaign.message_data o"
-		"   WHERE o.run_id = c.run_id AND o.list_user_id = u.id)"
-		"  RETURNING run_id, status)"
-		" UPDATE sendcampaign.run_data SET finished_at = now(), error = concat_ws('. ', error, $2),"
-		"  skipped = skipped + (SELECT count(*) FROM m"
-		"   WHERE m.run_id = run_data.id AND m.status = 'skipped'),"
-		"  in_doubt = in_doubt + (SELECT count(*) FROM m"
-		"   WHERE m.run_id = run_data.id AND m.status = 'in_doubt')"
-		" FROM r WHERE run_data.id = r.id RETURNING " ANNOUNCEMENT,
-		2, types, values, NULL);
+	return own_query(WIND_UP("role_oid = $1"), 2, types, values, NULL);
+}
+
+uint64
+wind_up_run_without_worker(int64 id, const char *reason)
+{
+	Oid	  types[] = {INT8OID, TEXTOID};
+	Datum values[] = {Int64GetDatum(id), CStringGetTextDatum(reason)};
+
+	return own_query(WIND_UP("id = $1"), 2, types, values, NULL);
 }

@@ -37,4 +37,7 @@ extern void give_up_doubt(Run *run);
  */
 extern uint64 wind_up_without_worker(Oid role, const char *reason);
 
+/* Likewise, one run that no worker here takes up. */
+extern uint64 wind_up_run_without_worker(int64 id, const char *reason);
+
 #endif /* SENDCAMPAIGN_ORDERS_H */

@@ -187,14 +187,17 @@ requeue_failed_run(const AppTables *tables, int64 campaign_id, int64 id, int64 j
 static bool
 meet_existing_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid role, Oid caller)
 {
-	Oid	  types[] = {INT8OID, TEXTOID};
-	Datum values[] = {Int64GetDatum(job_id), CStringGetTextDatum(tables->schema)};
+	Oid	  types[] = {INT8OID, TEXTOID, NUMERICOID, OIDOID};
+	Datum values[] = {Int64GetDatum(job_id), CStringGetTextDatum(tables->schema),
+					  system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
 	char *state;
 	int64 id;
 
-	if (own_query("SELECT campaign_id, state, id, role_oid::int8 FROM sendcampaign.run_data"
-				  " WHERE job_id = $1 AND schema = $2::name",
-				  2, types, values, NULL) == 0)
+	if (own_query(
+			"SELECT campaign_id, state, id, (" ROLE_HERE(
+				"$3", "$4") ")::int8"
+							" FROM sendcampaign.run_data WHERE job_id = $1 AND schema = $2::name",
+			4, types, values, NULL) == 0)
 		fail_campaign_is_sending(campaign_id);
 	if (spi_int64(0, 1) != campaign_id)
 		fail_job_is_taken(job_id);
@@ -256,23 +259,29 @@ act_as_caller(Oid role, const ActingScope *scope)
 }
 
 bool
-act_for_run(const AppTables *tables, Oid *role, ActingScope *scope)
+act_for_run(const AppTables *tables, Oid *role, bool at_home, ActingScope *scope)
 {
-	char *foreign;
+	bool  chosen = at_home && OidIsValid(*role);
+	char *foreign = NULL;
 
+	if (!at_home && superuser() && OidIsValid(*role) && tables_find_foreign_code(tables, *role))
+		*role = InvalidOid;
 	if (!OidIsValid(*role))
 		*role = owner_of_list_users(tables);
-	foreign = superuser_arg(*role) ? tables_find_foreign_code(tables, *role) : NULL;
+	if (superuser_arg(*role) || (!chosen && *role != GetUserId()))
+		foreign = tables_find_foreign_code(tables, *role);
 	if (foreign == NULL)
 	{
 		act_as(*role, scope);
 		return true;
 	}
-	ereport(WARNING,
-			(errmsg("the application's tables in schema \"%s\" are not told", tables->schema),
-			 errdetail("They would be used with the rights of role \"%s\", a superuser, but %s.",
-					   GetUserNameFromId(*role, false), foreign),
-			 errhint("Update the background job, and sentCount of the list user, by hand.")));
+	ereport(
+		WARNING,
+		(errmsg("the application's tables in schema \"%s\" are not told", tables->schema),
+		 errdetail("They would be used with the rights of role \"%s\"%s, but %s.",
+				   GetUserNameFromId(*role, false),
+				   superuser_arg(*role) ? ", a superuser" : ", which has not chosen them", foreign),
+		 errhint("Update the background job, and sentCount of the list user, by hand.")));
 	*role = scope->caller = GetUserId();
 	return false;
 }

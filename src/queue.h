@@ -33,12 +33,13 @@ extern void act_as(Oid role, ActingScope *scope);
 extern void act_as_caller(Oid role, const ActingScope *scope);
 
 /*
- * As act_as, for what a run is to be told by somebody else.  Where its role is
- * gone (invalid), as the owner of the list users; *role is who it is then.
- * False, with a warning, where that is a superuser who would run code of
- * others: the tables are to be left alone.
+ * As act_as, for what a run is to be told by somebody else.  *role is who it
+ * is then: where the run's role is gone (invalid), or has not chosen these
+ * tables itself, as the run was not queued here, the owner of the list users.
+ * False, with a warning, where that would run code of others: the tables are to
+ * be left alone.
  */
-extern bool act_for_run(const AppTables *tables, Oid *role, ActingScope *scope);
+extern bool act_for_run(const AppTables *tables, Oid *role, bool at_home, ActingScope *scope);
 
 /*
  * The tables that the caller's sendcampaign.schema names, and the role with

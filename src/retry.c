@@ -102,10 +102,10 @@ reopen_run(const LockedRun *run, int64 count)
 static void
 reopen_job(AppTables *tables, const LockedRun *run)
 {
-	Oid			role = run->acting;
+	Oid			role = run->role;
 	ActingScope scope;
 
-	if (!act_for_run(tables, &role, &scope))
+	if (!act_for_run(tables, &role, run->at_home, &scope))
 		return;
 	report_reopened(tables, run->id, run->job_id);
 	act_as_caller(role, &scope);

@@ -67,6 +67,7 @@ typedef struct Run
 	int64			id;
 	int64			job_id; /* unique in its schema only */
 	char		   *schema;
+	Oid				list_users;	   /* the table as of the start, where that is known */
 	Campaign		campaign;	   /* its group as of the newest claim */
 	MemoryContext	group_context; /* of the group */
 	bool			group_is_new;  /* read in this transaction */
@@ -224,6 +225,7 @@ typedef struct Worker
 	int			 in_flight;
 	int			 num_doubtful;	 /* of all runs */
 	bool		 has_ticked;	 /* what is done once is done */
+	bool		 strangers_left; /* and what is not all done at once, is not */
 	void (*serve_network)(void); /* see below */
 	bool	  leaving;			 /* send nothing more, record and go */
 	pg_time_t twilio_offset;	 /* Twilio's clock minus ours, s */

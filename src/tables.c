@@ -590,11 +590,28 @@ recipients_plan(AppTables *tables)
 }
 
 void
+tables_check_list_users(const AppTables *tables, Oid list_users)
+{
+	Oid now = get_relname_relid("ac_list_users", get_namespace_oid(tables->schema, true));
+
+	if (now != list_users)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("\"%s.ac_list_users\" is another table than the one that the run began with",
+					tables->schema),
+			 errdetail("Its list users may be other people."),
+			 errhint("If the run is to go on with that table, call send_campaign() with the same"
+					 " campaign and job.")));
+}
+
+void
 tables_read_recipients(AppTables *tables, Datum ids, int count, int64 list_id)
 {
 	Datum  values[] = {ids, Int64GetDatum(list_id)};
 	uint64 rows = execute(tables, recipients_plan(tables), values, NULL, count + 1);
 
+	tables_check_list_users(tables, tables->list_users); /* statements have names */
 	for (uint64 i = 0; i < rows; i++)
 	{
 		if (spi_int64(i, 1) != i + 1)
@@ -678,6 +695,7 @@ tables_count_sent(AppTables *tables, Datum *ids, int count, int64 list_id)
 	Datum *left = palloc(count * sizeof(Datum));
 	int	   num_left = 0;
 
+	tables_check_list_users(tables, tables->list_users);
 	for (int i = 0; i < count; i++)
 	{
 		if (bsearch(&ids[i], found, counted, sizeof(Datum), compare_ids) == NULL)

@@ -108,6 +108,12 @@ extern void tables_want_keys(AppTables *tables, List *keys);
 extern void tables_plan(AppTables *tables);
 
 /*
+ * Throws where the table of the list users is not, or no more, this one: the
+ * ids of another table are other people's.
+ */
+extern void tables_check_list_users(const AppTables *tables, Oid list_users);
+
+/*
  * A row for each of so many ids (bigint[]), in their order: its place bigint,
  * id bigint, in the list bool, exists bool, deleted bool, phone text, time
  * zone text, and the values of the keys, text[].  Throws where the list has

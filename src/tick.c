@@ -387,14 +387,15 @@ tick(Run *only, bool careful)
 	if (!is_extension_there())
 	{
 		extension_gone = worker.num_runs > 0;
+		worker.strangers_left = false;
 		commit_transaction();
 		return;
 	}
 	if (careful)
 		fire_deferred_triggers();
 	follow_name();
-	if (!worker.has_ticked)
-		pause_strangers();
+	if (!worker.has_ticked || worker.strangers_left)
+		worker.strangers_left = pause_strangers();
 	if (only == NULL && !worker.leaving && sendcampaign_enabled && adopt_runs() > 0)
 		next_look = 0; /* there may be more, and outcomes to be recorded */
 	follow_orders();
@@ -404,7 +405,7 @@ tick(Run *only, bool careful)
 		ended = record_all(only, careful);
 	follow_orders(); /* we may have waited for a caller's lock */
 	tell_all(only);
-	last_look = next_look;
+	last_look = worker.strangers_left ? 0 : next_look;
 	choose_durability(claimed, ended);
 	commit_transaction();
 }

@@ -14,6 +14,7 @@
 #include "compat.h"
 #include "control.h"
 #include "fmgr.h"
+#include "home.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "own.h"
@@ -55,14 +56,17 @@ static bool
 has_ended(int64 job_id, char **state)
 {
 	MemoryContext context = CurrentMemoryContext;
-	Oid			  types[] = {INT8OID, TEXTOID};
-	Datum		  values[] = {Int64GetDatum(job_id), CStringGetTextDatum(sendcampaign_schema)};
+	Oid			  types[] = {INT8OID, TEXTOID, NUMERICOID, OIDOID};
+	Datum		  values[] = {Int64GetDatum(job_id), CStringGetTextDatum(sendcampaign_schema),
+							  system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
 	bool		  ended;
 
 	spi_check(SPI_connect_ext(SPI_OPT_NONATOMIC), SPI_OK_CONNECT, "SPI_connect_ext");
-	if (own_query("SELECT state, role_oid::int8, finished_at IS NOT NULL FROM sendcampaign.run_data"
-				  " WHERE job_id = $1 AND schema = $2::name",
-				  2, types, values, NULL) == 0 ||
+	if (own_query(
+			"SELECT state, (" ROLE_HERE(
+				"$3", "$4") ")::int8, finished_at IS NOT NULL"
+							" FROM sendcampaign.run_data WHERE job_id = $1 AND schema = $2::name",
+			4, types, values, NULL) == 0 ||
 		!is_for_caller((Oid) spi_int64(0, 2)))
 		fail_no_run(job_id);
 	*state = MemoryContextStrdup(context, spi_string(0, 1));

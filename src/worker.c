@@ -177,7 +177,7 @@ leave_if_idle(void)
 	bool		prepared;
 	bool		queued;
 
-	if (worker.num_runs > 0 || announcements_are_left())
+	if (worker.num_runs > 0 || worker.strangers_left || announcements_are_left())
 		return;
 	if (!prepare_to_leave(worker.role))
 	{

@@ -105,7 +105,9 @@ for my $name (sort keys %rows)
 	my ($run, $id, $message) = begin();
 	sql(load($id, $rows{$name}));
 	end_worker();
-	note(go_on($run, $id));
+	my $end = go_on($run, $id);
+	note($end);
+	like($end, qr/^completed, $users sent/, "$name: the run ends") if $name =~ /never due/;
 	my $sent = check_once($name, $message);
 	is($sent, $users, "$name: all have it") if $name =~ /claim with|two claims|claim of those/;
 }
