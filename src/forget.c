@@ -9,6 +9,7 @@
 
 #include "catalog/pg_type.h"
 #include "fmgr.h"
+#include "home.h"
 #include "miscadmin.h"
 #include "own.h"
 #include "queue.h"
@@ -18,15 +19,19 @@
 PG_FUNCTION_INFO_V1(sendcampaign_forget);
 PG_FUNCTION_INFO_V1(sendcampaign_forget_recipient);
 
-/* Runs that the caller ($1, a superuser if $2) may see; for all below. */
-#define IS_FOR_CALLER " ($2 OR pg_has_role($1, run_data.role_oid, 'MEMBER')) "
+/*
+ * Runs of the caller ($1, a superuser if $2), in this cluster ($4) and database
+ * ($5); for all below.
+ */
+#define IS_FOR_CALLER " ($2 OR pg_has_role($1, (" ROLE_HERE("$4", "$5") "), 'MEMBER')) "
 
 /* sendcampaign.forget(before timestamptz) returns bigint */
 Datum
 sendcampaign_forget(PG_FUNCTION_ARGS)
 {
-	Oid	  types[] = {OIDOID, BOOLOID, TIMESTAMPTZOID};
-	Datum values[] = {ObjectIdGetDatum(GetUserId()), BoolGetDatum(superuser()), PG_GETARG_DATUM(0)};
+	Oid	  types[] = {OIDOID, BOOLOID, TIMESTAMPTZOID, NUMERICOID, OIDOID};
+	Datum values[] = {ObjectIdGetDatum(GetUserId()), BoolGetDatum(superuser()), PG_GETARG_DATUM(0),
+					  system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
 	int64 count;
 
 	check_writable("sendcampaign.forget()");
@@ -40,7 +45,7 @@ sendcampaign_forget(PG_FUNCTION_ARGS)
 		" t AS (DELETE FROM sendcampaign.chosen USING r WHERE chosen.run_id = r.id),"
 		" c AS (DELETE FROM sendcampaign.claim USING r WHERE claim.run_id = r.id)"
 		" SELECT count(*) FROM r",
-		3, types, values, NULL);
+		5, types, values, NULL);
 	count = spi_int64(0, 1);
 	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");
 	PG_RETURN_INT64(count);
@@ -98,15 +103,15 @@ static void
 check_is_not_needed(Oid *types, Datum *values)
 {
 	if (own_query(
-			"SELECT run_data.job_id FROM sendcampaign.claim c JOIN sendcampaign.run_data ON id = c.run_id"
-			" WHERE c.phones && $3 AND" IS_FOR_CALLER "LIMIT 1",
-			3, types, values, NULL) > 0)
+			"SELECT job_id FROM sendcampaign.run_data WHERE EXISTS (SELECT FROM sendcampaign.claim c"
+			" WHERE c.run_id = id AND c.phones && $3) AND" IS_FOR_CALLER "LIMIT 1",
+			5, types, values, NULL) > 0)
 		fail_number_is_needed("A message of job %lld to it may be under way.");
 	if (own_query(
 			"SELECT run_data.job_id FROM sendcampaign.witness w JOIN sendcampaign.run_data ON id = w.run_id"
 			" WHERE w.phone = ANY ($3) AND (run_data.finished_at IS NULL OR run_data.state = 'failed')"
 			" AND" IS_FOR_CALLER "LIMIT 1",
-			3, types, values, NULL) > 0)
+			5, types, values, NULL) > 0)
 		fail_number_is_needed("That a message of job %lld to it was sent is known by it only.");
 }
 
@@ -114,8 +119,9 @@ check_is_not_needed(Oid *types, Datum *values)
 Datum
 sendcampaign_forget_recipient(PG_FUNCTION_ARGS)
 {
-	Oid	  types[] = {OIDOID, BOOLOID, TEXTARRAYOID};
-	Datum values[] = {ObjectIdGetDatum(GetUserId()), BoolGetDatum(superuser()), 0};
+	Oid	  types[] = {OIDOID, BOOLOID, TEXTARRAYOID, NUMERICOID, OIDOID};
+	Datum values[] = {ObjectIdGetDatum(GetUserId()), BoolGetDatum(superuser()), 0,
+					  system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
 	int64 count;
 
 	check_writable("sendcampaign.forget_recipient()");
@@ -126,14 +132,14 @@ sendcampaign_forget_recipient(PG_FUNCTION_ARGS)
 		"UPDATE sendcampaign.message_data SET phone = NULL, sid = NULL, error_message = NULL"
 		" FROM sendcampaign.run_data WHERE run_data.id = message_data.run_id"
 		" AND message_data.phone = ANY ($3) AND" IS_FOR_CALLER,
-		3, types, values, NULL);
+		5, types, values, NULL);
 	(void) own_query("UPDATE sendcampaign.run_data SET test_phone = ''"
 					 " WHERE test_phone = ANY ($3) AND finished_at IS NOT NULL AND" IS_FOR_CALLER,
-					 3, types, values, NULL);
+					 5, types, values, NULL);
 	(void) own_query("DELETE FROM sendcampaign.witness USING sendcampaign.run_data"
 					 " WHERE run_data.id = witness.run_id"
 					 " AND witness.phone = ANY ($3) AND" IS_FOR_CALLER,
-					 3, types, values, NULL);
+					 5, types, values, NULL);
 	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");
 	PG_RETURN_INT64(count);
 }

@@ -122,6 +122,13 @@ ok(poll(sub { sql("SELECT state FROM sendcampaign.run WHERE job_id = $real AND s
 	'a cancelled run that was loaded does not hold up another one');
 wait_for_no_worker($node);
 
+# forget() knows the role by its name, too
+$id = load(role => q{'app'}, role_oid => q{'owner'::regrole}, state => q{'completed'}, finished_at => q{now() - interval '1 day'}, %begun);
+is(sql('SET ROLE owner; SELECT sendcampaign.forget(now())'), 0, q{forget(): a run that names another role's OID is not the owner's});
+is(sql("SELECT count(*) FROM sendcampaign.run_data WHERE id = $id"), 1, 'it is kept');
+cmp_ok(sql('SET ROLE app; SELECT sendcampaign.forget(now())'), '>', 0, 'forget(): it is that of the role with the name');
+is(sql("SELECT count(*) FROM sendcampaign.run_data WHERE id = $id"), 0, 'it is gone');
+
 # many runs: all are paused, some at a time
 sql(q{SET ROLE owner; INSERT INTO sendcampaign.run_data (schema, job_id, campaign_id, role, role_oid, database, history)
 	SELECT 'evil', 100000 + i, 100000 + i, 'app', 'app'::regrole, oid, '0/0' FROM pg_database, generate_series(1, 500) i WHERE datname = 'one'});
