@@ -3,17 +3,17 @@
 -- complain if script is sourced in psql, rather than via CREATE EXTENSION
 \echo Use "CREATE EXTENSION sendcampaign" to load this file. \quit
 
--- names and operators below are PostgreSQL's own, whoever may create others
+-- names and operators below are PostgreSQL's own, even if others create theirs
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
 CREATE SCHEMA sendcampaign;
 COMMENT ON SCHEMA sendcampaign IS
-'SMS campaigns: runs, messages, and what to do with them';
+'SMS campaigns: runs, messages, and functions to manage them';
 
 /*
  * Tables.  The worker writes them, as the extension's owner, and people read
- * them through the views below.  The owner of the database may read them and
- * load them, so that a database can be dumped and restored by its owner.
+ * them through the views below.  The owner of the database may read and load
+ * them, and can therefore dump and restore the database.
  */
 
 CREATE FUNCTION sendcampaign.current_xid()
@@ -21,17 +21,17 @@ RETURNS xid
 AS 'MODULE_PATHNAME', 'sendcampaign_current_xid'
 LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION sendcampaign.current_xid() IS
-'The current transaction or subtransaction, as the system column xmin will show it';
+'ID of the current transaction or subtransaction, as the system column xmin will show it';
 
 CREATE FUNCTION sendcampaign.keep_xid()
 RETURNS trigger
 AS 'MODULE_PATHNAME', 'sendcampaign_keep_xid'
 LANGUAGE C;
 COMMENT ON FUNCTION sendcampaign.keep_xid() IS
-'Keeps written_in equal to xmin as long as a row is written by the extension only';
+'Keeps written_in equal to xmin as long as only the extension writes the row';
 
 CREATE SEQUENCE sendcampaign.run_id AS bigint;
-COMMENT ON SEQUENCE sendcampaign.run_id IS 'Numbers of runs';
+COMMENT ON SEQUENCE sendcampaign.run_id IS 'Generates the ids of runs';
 
 CREATE TABLE sendcampaign.run_data (
     id bigint PRIMARY KEY DEFAULT pg_catalog.nextval('sendcampaign.run_id'),
@@ -67,16 +67,16 @@ CREATE TABLE sendcampaign.run_data (
     paused_from text CHECK (paused_from IN ('queued', 'running')),
     UNIQUE (job_id, schema)
 );
-COMMENT ON TABLE sendcampaign.run_data IS 'Runs, as the extension keeps them; people read sendcampaign.run';
-COMMENT ON COLUMN sendcampaign.run_data.role_oid IS 'The role itself, whatever it is named; its name counts only in another cluster';
-COMMENT ON COLUMN sendcampaign.run_data.list_users IS 'Table of the list users as of the start; the run does not go on by itself with another one of that name';
-COMMENT ON COLUMN sendcampaign.run_data.system_identifier IS 'Cluster in which the run was queued; it does not go on by itself in another one';
-COMMENT ON COLUMN sendcampaign.run_data.database IS 'Database in which the run was queued; likewise';
-COMMENT ON COLUMN sendcampaign.run_data.history IS 'Timeline, and backup restored, under which the run was queued or read back; under another one, what was sent is read back from Twilio first';
-COMMENT ON COLUMN sendcampaign.run_data.written_in IS 'Transaction that wrote the row; where xmin is another one, the row comes from a dump or a copy, and what was sent is read back from Twilio first';
-COMMENT ON COLUMN sendcampaign.run_data.read_back IS 'Whether that has been done; what was found is in sendcampaign.witness';
-COMMENT ON COLUMN sendcampaign.run_data.may_overlap IS 'Whether recipients may be in several of its batches and claims, or have a message already, as rows of it were loaded or commits lost; they are compared when they are claimed';
-COMMENT ON COLUMN sendcampaign.run_data.paused_from IS 'State to which resume() returns the run; null where it was paused because it may have been sent without being known here, and resume() insists';
+COMMENT ON TABLE sendcampaign.run_data IS 'Runs, as the extension stores them; to read them, use sendcampaign.run';
+COMMENT ON COLUMN sendcampaign.run_data.role_oid IS 'OID of the role, which identifies it even if it is renamed; in another cluster, its name does';
+COMMENT ON COLUMN sendcampaign.run_data.list_users IS 'OID of the list users'' table when the run started; the run does not continue by itself with another table of the same name';
+COMMENT ON COLUMN sendcampaign.run_data.system_identifier IS 'Cluster in which the run was queued; it does not continue by itself in another one';
+COMMENT ON COLUMN sendcampaign.run_data.database IS 'Database in which the run was queued; it does not continue by itself in another one';
+COMMENT ON COLUMN sendcampaign.run_data.history IS 'Timeline, and restored backup if any, under which the run was queued or last read back; under another one, what was sent is read back from Twilio first';
+COMMENT ON COLUMN sendcampaign.run_data.written_in IS 'Transaction that wrote the row; if xmin is a different one, the row comes from a dump or a copy, and what was sent is read back from Twilio first';
+COMMENT ON COLUMN sendcampaign.run_data.read_back IS 'Whether what was sent has been read back from Twilio; what was found is in sendcampaign.witness';
+COMMENT ON COLUMN sendcampaign.run_data.may_overlap IS 'Whether recipients may be in several batches and claims of the run, or already have a message, because rows of it were loaded or commits were lost; recipients are then checked for this when they are claimed';
+COMMENT ON COLUMN sendcampaign.run_data.paused_from IS 'State to which resume() returns a paused run; null if it was paused because messages may have been sent that are not known here, which resume() overrides';
 CREATE TRIGGER keep_xid BEFORE INSERT OR UPDATE ON sendcampaign.run_data
     FOR EACH ROW EXECUTE FUNCTION sendcampaign.keep_xid();
 
@@ -101,8 +101,8 @@ CREATE TABLE sendcampaign.message_data (
     updated_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     PRIMARY KEY (run_id, list_user_id)
 );
-COMMENT ON TABLE sendcampaign.message_data IS 'Messages, as the extension keeps them; people read sendcampaign.message';
-COMMENT ON COLUMN sendcampaign.message_data.counted IS 'False where the message was sent and sentCount could not be increased, because the application raised an error; made up for when the run goes on';
+COMMENT ON TABLE sendcampaign.message_data IS 'Messages, as the extension stores them; to read them, use sendcampaign.message';
+COMMENT ON COLUMN sendcampaign.message_data.counted IS 'False if the message was sent but sentCount could not be increased, because the application raised an error or suppressed the UPDATE; this is made up for when the run continues';
 
 CREATE TABLE sendcampaign.batch (
     run_id bigint NOT NULL,
@@ -115,9 +115,9 @@ CREATE TABLE sendcampaign.batch (
     PRIMARY KEY (run_id, number)
 );
 COMMENT ON TABLE sendcampaign.batch IS 'Recipients of a run that are still to be claimed, many per row';
-COMMENT ON COLUMN sendcampaign.batch.twins IS 'Those of them whose phone other list users have, too';
-COMMENT ON COLUMN sendcampaign.batch.firsts IS 'For each of the twins, the first list user with that phone';
-COMMENT ON COLUMN sendcampaign.batch.due IS 'When their quiet hours end; null where they may be claimed at once';
+COMMENT ON COLUMN sendcampaign.batch.twins IS 'The recipients among them who share a phone number with other list users';
+COMMENT ON COLUMN sendcampaign.batch.firsts IS 'For each of the twins, the first list user with that phone number';
+COMMENT ON COLUMN sendcampaign.batch.due IS 'When the recipients'' quiet hours end; null if they may be claimed at once';
 COMMENT ON COLUMN sendcampaign.batch.written_in IS 'As in sendcampaign.run_data';
 CREATE TRIGGER keep_xid BEFORE INSERT OR UPDATE ON sendcampaign.batch
     FOR EACH ROW EXECUTE FUNCTION sendcampaign.keep_xid();
@@ -129,7 +129,7 @@ CREATE TABLE sendcampaign.chosen (
     PRIMARY KEY (run_id, first_id)
 );
 COMMENT ON TABLE sendcampaign.chosen IS
-'For list users with the same phone, known by the first of them: the one who gets the message';
+'For list users who share a phone number, identified by the first of them: the one who gets the message';
 
 CREATE TABLE sendcampaign.claim (
     run_id bigint NOT NULL,
@@ -144,11 +144,11 @@ CREATE TABLE sendcampaign.claim (
     written_in xid NOT NULL DEFAULT sendcampaign.current_xid(),
     PRIMARY KEY (run_id, number)
 );
--- they live for a second: not worth compressing
+-- claims live for a second: not worth compressing
 ALTER TABLE sendcampaign.claim ALTER list_user_ids SET STORAGE EXTERNAL,
     ALTER phones SET STORAGE EXTERNAL, ALTER texts SET STORAGE EXTERNAL;
 COMMENT ON TABLE sendcampaign.claim IS
-'Recipients to whom a message may be on its way; those without an outcome when the worker ends are in doubt';
+'Recipients to whom a message may be on its way; those who have no outcome when the worker ends are in doubt';
 COMMENT ON COLUMN sendcampaign.claim.written_in IS 'As in sendcampaign.run_data';
 CREATE TRIGGER keep_xid BEFORE INSERT OR UPDATE ON sendcampaign.claim
     FOR EACH ROW EXECUTE FUNCTION sendcampaign.keep_xid();
@@ -166,8 +166,8 @@ CREATE TABLE sendcampaign.witness (
 CREATE INDEX witness_list_user ON sendcampaign.witness (run_id, list_user_id);
 CREATE INDEX witness_phone ON sendcampaign.witness (run_id, phone);
 COMMENT ON TABLE sendcampaign.witness IS
-'Messages of a run that Twilio has, read back after commits may have been lost; list_user_id is 0 where the text does not tell';
-COMMENT ON COLUMN sendcampaign.witness.certain IS 'False where the text has the links of several list users';
+'Messages of a run that Twilio has, read back after commits may have been lost; list_user_id is 0 if the text does not identify the list user';
+COMMENT ON COLUMN sendcampaign.witness.certain IS 'False if the text has the links of several list users';
 
 CREATE TABLE sendcampaign.opt_out_data (
     phone text NOT NULL,
@@ -181,13 +181,13 @@ CREATE TABLE sendcampaign.opt_out_data (
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     UNIQUE NULLS NOT DISTINCT (phone, schema, group_id, role_oid)
 );
-COMMENT ON TABLE sendcampaign.opt_out_data IS 'Opt-outs, as the extension keeps them; people read sendcampaign.opt_out. Each role has rows of its own, and a phone has opted out as long as there is one';
-COMMENT ON COLUMN sendcampaign.opt_out_data.role_oid IS 'The role itself, whatever it is named; its name counts only in another cluster';
+COMMENT ON TABLE sendcampaign.opt_out_data IS 'Opt-outs, as the extension stores them; to read them, use sendcampaign.opt_out. Each role has rows of its own, and a phone number is opted out as long as there is one';
+COMMENT ON COLUMN sendcampaign.opt_out_data.role_oid IS 'OID of the role, which identifies it even if it is renamed; in another cluster, its name does';
 COMMENT ON COLUMN sendcampaign.opt_out_data.system_identifier IS 'Cluster in which the row was written';
 
 CREATE SEQUENCE sendcampaign.test_job_id AS bigint INCREMENT -1 MAXVALUE -1 START -1;
 COMMENT ON SEQUENCE sendcampaign.test_job_id IS
-'Test messages have runs with negative job numbers: no background job stands for them';
+'Generates the negative job numbers of test messages, which have no background job';
 
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.run_data', '');
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.message_data', '');
@@ -206,9 +206,10 @@ GRANT SELECT, INSERT ON sendcampaign.run_data, sendcampaign.message_data, sendca
 GRANT SELECT, UPDATE ON SEQUENCE sendcampaign.run_id, sendcampaign.test_job_id TO pg_database_owner;
 
 /*
- * What people look at.  A role sees what roles have sent that it is a member
- * of, and one with BYPASSRLS sees everything, as it would under policies.  In another cluster than the one where a run was queued, the OID of its
- * role says nothing.
+ * Views for people to read.  A role sees what it, and the roles that it is a
+ * member of, have sent; a role with BYPASSRLS sees everything, as it would
+ * under policies.  In a cluster other than the one where a run was queued, the
+ * OID of its role means nothing.
  */
 
 CREATE VIEW sendcampaign.run WITH (security_barrier = true) AS
@@ -224,58 +225,59 @@ WHERE (SELECT u.rolbypassrls FROM pg_catalog.pg_roles u WHERE u.rolname OPERATOR
            ELSE EXISTS (SELECT FROM pg_catalog.pg_roles p
                         WHERE p.rolname OPERATOR(pg_catalog.=) r.role
                           AND pg_catalog.pg_has_role(p.oid, 'MEMBER')) END;
-COMMENT ON VIEW sendcampaign.run IS 'One row for each background job that sends a campaign';
-COMMENT ON COLUMN sendcampaign.run.id IS 'The run''s own number';
+COMMENT ON VIEW sendcampaign.run IS 'One row per run: a background job that sends a campaign, or a test message';
+COMMENT ON COLUMN sendcampaign.run.id IS 'The run''s own id';
 COMMENT ON COLUMN sendcampaign.run.schema IS 'Schema of the application''s tables, as set when the run was queued';
-COMMENT ON COLUMN sendcampaign.run.job_id IS 'Background job, in the application''s table ac_background_jobs';
+COMMENT ON COLUMN sendcampaign.run.job_id IS 'Background job, in the application''s table ac_background_jobs; negative for a test message';
 COMMENT ON COLUMN sendcampaign.run.campaign_id IS 'Campaign, in the application''s table ac_campaigns';
 COMMENT ON COLUMN sendcampaign.run.role IS 'Role with whose rights the application''s tables are used';
 COMMENT ON COLUMN sendcampaign.run.state IS 'queued, running, paused, completed, failed or cancelled';
-COMMENT ON COLUMN sendcampaign.run.total IS 'Recipients, fixed when the run starts; null before';
-COMMENT ON COLUMN sendcampaign.run.sent IS 'Messages that Twilio took';
-COMMENT ON COLUMN sendcampaign.run.failed IS 'Messages that Twilio refused';
-COMMENT ON COLUMN sendcampaign.run.skipped IS 'Recipients to whom nothing was sent, for a reason given in sendcampaign.message';
-COMMENT ON COLUMN sendcampaign.run.in_doubt IS 'Messages of which nobody can tell whether Twilio took them';
+COMMENT ON COLUMN sendcampaign.run.total IS 'Number of recipients, fixed when the run starts; null before';
+COMMENT ON COLUMN sendcampaign.run.sent IS 'Messages that Twilio accepted';
+COMMENT ON COLUMN sendcampaign.run.failed IS 'Messages that Twilio did not accept';
+COMMENT ON COLUMN sendcampaign.run.skipped IS 'Recipients to whom nothing was sent; sendcampaign.message gives the reason for each';
+COMMENT ON COLUMN sendcampaign.run.in_doubt IS 'Messages for which it cannot be determined whether Twilio accepted them';
 COMMENT ON COLUMN sendcampaign.run.queued_at IS 'When send_campaign() was called';
-COMMENT ON COLUMN sendcampaign.run.started_at IS 'When a worker first took it up';
-COMMENT ON COLUMN sendcampaign.run.finished_at IS 'When it ended, in whatever way';
-COMMENT ON COLUMN sendcampaign.run.error IS 'Why it failed, is paused or cannot go on, or a summary of what failed';
-COMMENT ON COLUMN sendcampaign.run.list_id IS 'List, in the application''s table ac_lists, as of the start';
-COMMENT ON COLUMN sendcampaign.run.message IS 'Text, as of the start';
-COMMENT ON COLUMN sendcampaign.run.base_url IS 'URL that the tracking link is made of, as of the start';
+COMMENT ON COLUMN sendcampaign.run.started_at IS 'When a worker first started on it';
+COMMENT ON COLUMN sendcampaign.run.finished_at IS 'When it ended, whether completed, failed or cancelled';
+COMMENT ON COLUMN sendcampaign.run.error IS 'Why it failed, is paused or cannot continue, or a summary of the messages that failed';
+COMMENT ON COLUMN sendcampaign.run.list_id IS 'List, in the application''s table ac_lists, when the run started';
+COMMENT ON COLUMN sendcampaign.run.message IS 'Text when the run started';
+COMMENT ON COLUMN sendcampaign.run.base_url IS 'URL from which the tracking link is made, when the run started';
 COMMENT ON COLUMN sendcampaign.run.system_identifier IS 'Cluster in which it was queued';
 COMMENT ON COLUMN sendcampaign.run.database IS 'Database in which it was queued';
-COMMENT ON COLUMN sendcampaign.run.history IS 'Timeline, and backup restored, under which it was queued or read back';
+COMMENT ON COLUMN sendcampaign.run.history IS 'Timeline, and restored backup if any, under which it was queued or last read back';
 COMMENT ON COLUMN sendcampaign.run.read_back IS 'Whether what was sent has been read back from Twilio after commits may have been lost';
-COMMENT ON COLUMN sendcampaign.run.next_at IS 'Where all recipients that are left are in their quiet hours: when the first of these end';
-COMMENT ON COLUMN sendcampaign.run.test_phone IS 'Set by send_test(): one message goes there, and is counted nowhere else';
-COMMENT ON COLUMN sendcampaign.run.paused_from IS 'State to which resume() returns it';
+COMMENT ON COLUMN sendcampaign.run.next_at IS 'If all remaining recipients are in their quiet hours: when the first of these end';
+COMMENT ON COLUMN sendcampaign.run.test_phone IS 'For a run of send_test(): the phone number that its one message goes to; it is not counted anywhere else';
+COMMENT ON COLUMN sendcampaign.run.paused_from IS 'State to which resume() returns it if it was paused; null if resume() would override a doubt about what was sent';
 COMMENT ON COLUMN sendcampaign.run.role_oid IS 'OID of that role';
 
 CREATE VIEW sendcampaign.message WITH (security_barrier = true) AS
 SELECT r.schema, r.job_id, m.list_user_id, m.phone, m.status, m.sid, m.error_code,
        m.error_message, m.segments, m.attempts, m.counted, m.created_at, m.updated_at, m.run_id
 FROM sendcampaign.run r JOIN sendcampaign.message_data m ON m.run_id OPERATOR(pg_catalog.=) r.id;
-COMMENT ON VIEW sendcampaign.message IS 'One row for each recipient of a run with an outcome';
+COMMENT ON VIEW sendcampaign.message IS 'One row per recipient of a run who has an outcome';
 COMMENT ON COLUMN sendcampaign.message.schema IS 'Schema of the application''s tables';
 COMMENT ON COLUMN sendcampaign.message.job_id IS 'Background job of the run';
 COMMENT ON COLUMN sendcampaign.message.list_user_id IS 'Recipient, in the application''s table ac_list_users';
-COMMENT ON COLUMN sendcampaign.message.phone IS 'Number in E.164 form; as it was in the list where it was skipped';
+COMMENT ON COLUMN sendcampaign.message.phone IS 'Phone number in E.164 form, or as it was in the list if the recipient was skipped before it was converted';
 COMMENT ON COLUMN sendcampaign.message.status IS 'sent, failed, skipped or in_doubt';
 COMMENT ON COLUMN sendcampaign.message.sid IS 'Twilio''s identifier of the message';
-COMMENT ON COLUMN sendcampaign.message.error_code IS 'Twilio''s error code, or the HTTP status where there was none';
+COMMENT ON COLUMN sendcampaign.message.error_code IS 'Twilio''s error code, or the HTTP status if there was none';
 COMMENT ON COLUMN sendcampaign.message.error_message IS 'Why it failed, was skipped or is in doubt';
-COMMENT ON COLUMN sendcampaign.message.segments IS 'Segments that Twilio counted; null while it does not know';
-COMMENT ON COLUMN sendcampaign.message.attempts IS 'Requests made';
-COMMENT ON COLUMN sendcampaign.message.counted IS 'False where it was sent and sentCount could not be increased, because the application raised an error';
+COMMENT ON COLUMN sendcampaign.message.segments IS 'Number of segments that Twilio counted; null as long as Twilio does not know it';
+COMMENT ON COLUMN sendcampaign.message.attempts IS 'Number of requests made';
+COMMENT ON COLUMN sendcampaign.message.counted IS 'False if it was sent but sentCount could not be increased, because the application raised an error or suppressed the UPDATE';
 COMMENT ON COLUMN sendcampaign.message.created_at IS 'When the outcome was first recorded';
 COMMENT ON COLUMN sendcampaign.message.updated_at IS 'When it was last recorded';
 COMMENT ON COLUMN sendcampaign.message.run_id IS 'Run, in sendcampaign.run';
 
--- Whom they stop, and who has written them down, sees them.  No code of the
--- application runs for it: a table of groups counts where the role may read
--- all of its rows.  The right to INSERT means that a role may opt out phones of
--- all groups; nobody inserts through the view, as it does not have role_oid.
+-- An opt-out is visible to those whose messages it stops, and to those who
+-- entered it.  No code of the application runs for this: a table of groups
+-- counts if the role may read all of its rows.  The right to INSERT means that
+-- a role may opt phone numbers out of all groups; nobody can actually insert
+-- through the view, because it lacks role_oid.
 CREATE VIEW sendcampaign.opt_out WITH (security_barrier = true) AS
 SELECT o.phone, o.schema, o.group_id, o.reason, o.role, o.created_at
 FROM sendcampaign.opt_out_data o
@@ -298,16 +300,16 @@ WHERE (SELECT u.rolbypassrls FROM pg_catalog.pg_roles u WHERE u.rolname OPERATOR
            ELSE EXISTS (SELECT FROM pg_catalog.pg_roles p
                         WHERE p.rolname OPERATOR(pg_catalog.=) o.role
                           AND pg_catalog.pg_has_role(p.oid, 'MEMBER')) END;
-COMMENT ON VIEW sendcampaign.opt_out IS 'Phones that get no more messages: of one group, or at all';
-COMMENT ON COLUMN sendcampaign.opt_out.phone IS 'Number in E.164 form';
-COMMENT ON COLUMN sendcampaign.opt_out.schema IS 'Schema of the application''s tables that the group is in; null for all';
-COMMENT ON COLUMN sendcampaign.opt_out.group_id IS 'Group whose messages are not wanted; null for all';
-COMMENT ON COLUMN sendcampaign.opt_out.reason IS 'What was said, or Twilio''s error';
-COMMENT ON COLUMN sendcampaign.opt_out.role IS 'By whom it was written down';
-COMMENT ON COLUMN sendcampaign.opt_out.created_at IS 'When it was written down';
+COMMENT ON VIEW sendcampaign.opt_out IS 'Phone numbers that get no more messages, from one group or from any';
+COMMENT ON COLUMN sendcampaign.opt_out.phone IS 'Phone number in E.164 form';
+COMMENT ON COLUMN sendcampaign.opt_out.schema IS 'Schema of the group''s table; null if it applies to all groups';
+COMMENT ON COLUMN sendcampaign.opt_out.group_id IS 'Group whose messages are not wanted; null for all groups';
+COMMENT ON COLUMN sendcampaign.opt_out.reason IS 'Reason given to opt_out(), or Twilio''s error';
+COMMENT ON COLUMN sendcampaign.opt_out.role IS 'Role that entered it';
+COMMENT ON COLUMN sendcampaign.opt_out.created_at IS 'When it was entered';
 
--- The bar has block characters where the encoding has them; "+ 0 * p.filled"
--- keeps chr() from being evaluated where it has not.
+-- The bar is made of block characters if the encoding has them; "+ 0 * p.filled"
+-- keeps chr() from being evaluated if it does not.
 CREATE VIEW sendcampaign.progress WITH (security_barrier = true) AS
 SELECT p.job_id,
        p.campaign_id,
@@ -343,13 +345,13 @@ FROM (SELECT s.*, pg_catalog.floor(greatest(0, least(1, s.share)) * 20)::integer
             FROM sendcampaign.run r) s) p
 ORDER BY p.job_id DESC;
 COMMENT ON VIEW sendcampaign.progress IS
-'Runs for people to look at, newest first; reads well under \watch';
+'Progress of runs for people to read, newest first; made for \watch';
 
 GRANT SELECT ON sendcampaign.run, sendcampaign.message, sendcampaign.opt_out,
     sendcampaign.progress TO PUBLIC;
 
 /*
- * What people call.
+ * Functions for people to call.
  */
 
 CREATE FUNCTION @extschema@.send_campaign(campaign_id bigint, job_id bigint DEFAULT NULL)
@@ -357,12 +359,12 @@ RETURNS bigint
 AS 'MODULE_PATHNAME', 'send_campaign'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.send_campaign(bigint, bigint) IS
-'Queues a campaign; it is sent once the transaction commits. Returns the background job, which is created where none is given';
+'Queues a campaign, which is sent once the transaction commits. Returns the id of the background job, which is created if none is given';
 
 /*
- * PostgreSQL prefers a function that fits the arguments of a call exactly: of
- * somebody else's send_campaign(integer) and ours, send_campaign(1) would be
- * theirs. So the name is reserved in this schema.
+ * PostgreSQL prefers a function that matches the arguments of a call exactly:
+ * send_campaign(1) would call somebody else's send_campaign(integer) rather
+ * than ours.  So the name is reserved in this schema.
  */
 CREATE FUNCTION sendcampaign.keep_name()
 RETURNS event_trigger
@@ -394,7 +396,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION sendcampaign.keep_name() IS
-'Nobody but a superuser creates another send_campaign() beside that of the extension';
+'Ensures that only a superuser can create another send_campaign() in the schema of the extension''s own';
 
 DO $$
 BEGIN
@@ -418,63 +420,63 @@ CREATE EVENT TRIGGER sendcampaign_keep_name ON ddl_command_end
                  'CREATE TYPE', 'ALTER DOMAIN', 'ALTER TYPE')
     EXECUTE FUNCTION sendcampaign.keep_name();
 COMMENT ON EVENT TRIGGER sendcampaign_keep_name IS
-'Nobody but a superuser creates another send_campaign() beside that of the extension';
+'Ensures that only a superuser can create another send_campaign() in the schema of the extension''s own';
 
 CREATE FUNCTION sendcampaign.wake()
 RETURNS integer
 AS 'MODULE_PATHNAME', 'sendcampaign_wake'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION sendcampaign.wake() IS
-'Has unfinished runs go on; returns the number of workers that were started or woken';
+'Makes unfinished runs continue; returns the number of workers that were started or woken';
 
 CREATE FUNCTION sendcampaign.settle(job_id bigint, list_user_id bigint, sent boolean)
 RETURNS void
 AS 'MODULE_PATHNAME', 'sendcampaign_settle'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION sendcampaign.settle(bigint, bigint, boolean) IS
-'Settles a message in doubt by hand: it was sent, or it was not';
+'Settles by hand whether a message in doubt was sent';
 
 CREATE FUNCTION sendcampaign.pause(job_id bigint)
 RETURNS void
 AS 'MODULE_PATHNAME', 'sendcampaign_pause'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION sendcampaign.pause(bigint) IS
-'Pauses a run: from the commit on nothing more is sent, until it is resumed';
+'Pauses a run: once this is committed, nothing more is sent until it is resumed';
 
 CREATE FUNCTION sendcampaign.cancel(job_id bigint)
 RETURNS void
 AS 'MODULE_PATHNAME', 'sendcampaign_cancel'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION sendcampaign.cancel(bigint) IS
-'Cancels a run: from the commit on nothing more is sent, and those to whom nothing was sent are skipped';
+'Cancels a run: once this is committed, nothing more is sent, and the recipients to whom nothing was sent are skipped';
 
 CREATE FUNCTION sendcampaign.resume(job_id bigint)
 RETURNS void
 AS 'MODULE_PATHNAME', 'sendcampaign_resume'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION sendcampaign.resume(bigint) IS
-'Has a paused run go on where it stopped';
+'Resumes a paused run where it stopped';
 
 CREATE FUNCTION sendcampaign.opt_out(phone text, group_id bigint DEFAULT NULL, reason text DEFAULT NULL)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'sendcampaign_opt_out'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION sendcampaign.opt_out(text, bigint, text) IS
-'A phone gets no more messages, of one group that the role may see, or of all, which takes the right to INSERT on sendcampaign.opt_out; false where the role has written that down already';
+'Opts a phone number out of the messages of one group that the role may see, or of all groups, which requires the right to INSERT on sendcampaign.opt_out; returns false if the role has entered this already';
 
 CREATE FUNCTION sendcampaign.opt_in(phone text, group_id bigint DEFAULT NULL)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'sendcampaign_opt_in'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION sendcampaign.opt_in(text, bigint) IS
-'Takes back what the role, or a role that it is a member of, has written down of a phone, for one group or for all; false where that is nothing';
+'Removes the opt-outs that the role, or a role that it is a member of, has entered for a phone number: those for one group or, without a group, all of them; returns false if there were none';
 
 CREATE FUNCTION sendcampaign.opt_outs(group_id bigint)
 RETURNS TABLE (phone text, "all" boolean, reason text, role name, created_at timestamptz)
 AS 'MODULE_PATHNAME', 'sendcampaign_opt_outs'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION sendcampaign.opt_outs(bigint) IS
-'Phones that get no messages of a group that the role may see, whoever has written them down; "all": nor of any other';
+'Phone numbers that get no messages from a group that the role may see, whoever entered them; "all" is true if they get none from any group';
 
 CREATE FUNCTION sendcampaign.preview(campaign_id bigint, "limit" bigint DEFAULT 10)
 RETURNS TABLE (list_user_id bigint, phone text, sender text, text text, encoding text,
@@ -482,7 +484,7 @@ RETURNS TABLE (list_user_id bigint, phone text, sender text, text text, encoding
 AS 'MODULE_PATHNAME', 'sendcampaign_preview'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION sendcampaign.preview(bigint, bigint) IS
-'What the first recipients of a campaign would get now, and why some would get nothing; sends nothing';
+'Shows what the first recipients of a campaign would get now, and why some would get nothing; sends nothing';
 
 CREATE FUNCTION sendcampaign.estimate(campaign_id bigint, price_per_segment numeric DEFAULT NULL,
     OUT recipients bigint, OUT messages bigint, OUT deferred bigint, OUT duplicates bigint,
@@ -494,48 +496,48 @@ RETURNS record
 AS 'MODULE_PATHNAME', 'sendcampaign_estimate'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION sendcampaign.estimate(bigint, numeric) IS
-'What a campaign would come to if it were sent now: messages, segments, cost, time; sends nothing';
+'Shows what a campaign would amount to if it were sent now: messages, segments, cost, time; sends nothing';
 
 CREATE FUNCTION sendcampaign.send_test(campaign_id bigint, phone text)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'sendcampaign_send_test'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION sendcampaign.send_test(bigint, text) IS
-'Sends the first recipient''s message to a phone of the author''s; returns the number of its run, which is negative';
+'Sends the first recipient''s message to a phone number of your own; returns the job number of the test, which is negative';
 
 CREATE FUNCTION sendcampaign.retry_failed(job_id bigint)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'sendcampaign_retry_failed'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION sendcampaign.retry_failed(bigint) IS
-'Sends once more those failed messages of a completed run that Twilio did not refuse for good; returns how many';
+'Retries the failed messages of a completed run that Twilio did not refuse for good; returns how many';
 
 CREATE PROCEDURE sendcampaign.wait(job_id bigint, timeout interval DEFAULT NULL)
 AS 'MODULE_PATHNAME', 'sendcampaign_wait'
 LANGUAGE C;
 COMMENT ON PROCEDURE sendcampaign.wait(bigint, interval) IS
-'Returns when a run has ended; an error if that takes longer than the time-out';
+'Returns when a run has ended; raises an error if that takes longer than the timeout';
 
 CREATE FUNCTION sendcampaign.forget(before timestamptz)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'sendcampaign_forget'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION sendcampaign.forget(timestamptz) IS
-'Deletes runs that ended before a time, with their messages; returns how many. A job whose run is forgotten can be sent again';
+'Deletes the runs that ended before a given time, with their messages; returns how many. A job whose run has been deleted can be sent again';
 
 CREATE FUNCTION sendcampaign.forget_recipient(phone text)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'sendcampaign_forget_recipient'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION sendcampaign.forget_recipient(text) IS
-'Erases a phone number from messages, and what belongs to it; returns how many rows. What was counted stays';
+'Erases a phone number from messages, with Twilio''s SIDs and error texts; returns the number of messages. Counts are kept';
 
 CREATE FUNCTION sendcampaign.segments(
     message text, OUT encoding text, OUT units integer, OUT segments integer)
 AS 'MODULE_PATHNAME', 'sendcampaign_segments'
 LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION sendcampaign.segments(text) IS
-'What a text costs: the segments it is sent in, its GSM-7 septets or UTF-16 units, and which of the two';
+'What a text costs: its encoding, its length in GSM-7 septets or UTF-16 units, and the segments it is sent in';
 
 CREATE FUNCTION sendcampaign.version()
 RETURNS text
@@ -562,9 +564,9 @@ BEGIN
             USING ERRCODE = 'invalid_schema_name',
                 HINT = format('Create it with CREATE SCHEMA %I.', create_tables.schema);
     END IF;
-    -- code of tables runs as whoever sends: it must be nobody's who could not
-    -- do all that this role can anyway (whether a member may be so by SET ROLE
-    -- is a question of its own from 16 on)
+    -- code of tables runs as whoever sends: it must not belong to anybody who
+    -- could not do everything that this role can anyway (from 16 on, whether a
+    -- member may use SET ROLE is a question of its own)
     SELECT c.relname AS name, o.rolname AS owner, me.rolname AS caller INTO foreign_table
     FROM pg_class c
     JOIN pg_namespace s ON s.oid = c.relnamespace
@@ -614,7 +616,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION sendcampaign.create_tables(name) IS
-'Creates those of the application''s tables that a schema does not have';
+'Creates the application''s tables that are missing in a schema';
 
 -- nobody calls anything until it is granted
 REVOKE ALL ON FUNCTION @extschema@.send_campaign(bigint, bigint) FROM PUBLIC;
