@@ -47,7 +47,7 @@
 
 #define MAX_PAGES	   20
 #define MAX_PAGE_BYTES (16 * 1024 * 1024)
-#define MAX_TRIES	   5
+#define MIN_TRIES	   5 /* that fail, however long they take */
 #define MAX_CANDIDATES 16
 
 /* Look-ups of one that waits for a later message: the first pause, in ms. */
@@ -86,7 +86,7 @@ typedef struct Lookup
 	bool		  waiting;	  /* for a later message to be shown */
 	bool		  has_twin;	  /* it waits for what becomes of another one */
 	int			  pause;	  /* until the next look-up then, in ms */
-	TimestampTz	  give_up_at; /* likewise */
+	TimestampTz	  give_up_at; /* where that, or an error, lasts; or 0 */
 	pg_time_t	  claimed;	  /* by the clock of Twilio's answers; 0: not known */
 	pg_time_t	  since;	  /* what is older by the list's dates is not the one */
 	Message		 *message;
@@ -313,6 +313,18 @@ lookup_refused(Message *message, int delay)
 	look_up_again(message, delay);
 }
 
+/* Has the message been looked up for as long as it may be? */
+static bool
+time_is_up(Message *message)
+{
+	Lookup	   *lookup = message->lookup;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (lookup->give_up_at == 0)
+		lookup->give_up_at = now + to_us(lookup_timeout());
+	return now >= lookup->give_up_at || message->claim->run->cancelled;
+}
+
 /* Try again later, or give up. */
 static void
 lookup_failed(Message *message, const HttpResponse *response, const char *why)
@@ -333,10 +345,13 @@ lookup_failed(Message *message, const HttpResponse *response, const char *why)
 		account_unreachable(message->account, why);
 		look_up_again(message, delay);
 	}
-	else if (hopeless || ++lookup->tries >= MAX_TRIES)
+	else if (hopeless || (time_is_up(message) && lookup->tries + 1 >= MIN_TRIES))
 		leave_in_doubt(message, psprintf("its look-up failed: %s", why));
 	else
+	{
+		lookup->tries++;
 		look_up_again(message, delay);
+	}
 }
 
 /*
@@ -373,17 +388,16 @@ static bool
 keep_looking(Message *message, const char *why)
 {
 	Lookup	   *lookup = message->lookup;
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz due;
 
-	if (lookup->give_up_at == 0)
-		lookup->give_up_at = now + to_us(lookup_timeout());
-	if (now >= lookup->give_up_at || message->claim->run->cancelled)
+	if (time_is_up(message))
 	{
 		leave_in_doubt(message, why);
 		return false;
 	}
 	lookup->pause = lookup->pause ? 2 * lookup->pause : FIRST_PAUSE;
-	start_over(message, Min(TimestampTzPlusMilliseconds(now, lookup->pause), lookup->give_up_at));
+	due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), lookup->pause);
+	start_over(message, Min(due, lookup->give_up_at));
 	return true;
 }
 

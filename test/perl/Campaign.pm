@@ -341,6 +341,9 @@ sub sent_once
 	my $job_row = $node->safe_psql($db, "SELECT progress FROM ac_background_jobs WHERE id = $job");
 
 	diag("$name: $run->{state}: $run->{error}") if $run->{state} ne 'completed';
+	diag("$name: in doubt: " . $node->safe_psql($db,
+			"SELECT string_agg(DISTINCT error_message, '; ') FROM sendcampaign.message WHERE job_id = $job AND status = 'in_doubt'"))
+	  if $run->{in_doubt} > 0;
 	delete $run->{error};
 	is_deeply($run, { state => 'completed', total => $total, sent => $total - $failed - $skipped,
 			failed => $failed, skipped => $skipped, in_doubt => 0 }, "$name: the run is complete");

@@ -20,6 +20,7 @@ my $node = new_cluster('no_answer', LocalTwilio->start, conf => qq{
 	max_worker_processes = 20
 	sendcampaign.request_timeout = '1s'
 	sendcampaign.lookup_delay = 0
+	sendcampaign.lookup_timeout = '1s'
 	fsync = off
 });
 my $campaign = create_campaign($node, users => 20);
@@ -32,6 +33,17 @@ for my $fault (sort keys %error)
 	clone_database($node, $db, $twilio);
 	$job{$fault} = start_campaign($node, $campaign, db => $db);
 }
+# One that fails for longer than a few tries take, but not for lookup_timeout.
+$twilio{passes} = LocalTwilio->start;
+$twilio{passes}->set('fault:list-500' => 100, 'fault:drop-after' => '#1', 'fault:drop-before' => '#2');
+clone_database($node, 'passes', $twilio{passes});
+$node->safe_psql('postgres', q{ALTER DATABASE passes SET sendcampaign.lookup_timeout = '600s'});
+my $passes = start_campaign($node, $campaign, db => 'passes');
+ok(poll(sub { $twilio{passes}->stats->{lists} >= 14 }, 180), 'a list that fails is asked for again');
+$twilio{passes}->set('fault:list-500' => 0);
+sent_once($node, $twilio{passes}, $campaign, $passes, 'a list that fails for a while', db => 'passes');
+$twilio{passes}->stop;
+
 for my $fault (sort keys %error)
 {
 	my $db = $fault =~ tr/-/_/r;
