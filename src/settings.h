@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * settings.h
- *	  The settings sendcampaign.*; docs/operations.md tells what each does.
+ *	  The settings sendcampaign.*; docs/reference.md says what each does.
  *
  *-------------------------------------------------------------------------
  */
