@@ -19,7 +19,7 @@ bare_http() {
 bare_sql() {
     local list
     list=$(sql "SELECT ac_list_id FROM ac_campaigns WHERE id = $(create_campaign "$messages")")
-    run_job psql -X -v list="$list" -f "$root/bench/floor_sql.sql" >"$work/out"
+    run_job psql -X -v list="$list" -f "$work/sendcampaign/bench/floor_sql.sql" >"$work/out"
     remember "$1" "$2" sql $(cat "$work/out")
 }
 
@@ -63,7 +63,7 @@ show cpu 'The CPU time of that, in microseconds a message' "
 SELECT server, round(median(http_cpu_us)::numeric, 1) AS bare_http_us,
        round(median(sql_cpu_us)::numeric, 1) AS bare_sql_us,
        round(median(extension_cpu_us)::numeric, 1) AS worker_us,
-       round(median((http_cpu_us + sql_cpu_us) / extension_cpu_us)::numeric, 3) AS ratio
+       round(median((http_cpu_us + sql_cpu_us) / nullif(extension_cpu_us, 0))::numeric, 3) AS ratio
 FROM rounds GROUP BY server ORDER BY server DESC"
 
 show wall 'The whole of a run, from the commit of send_campaign() to that of its end' "

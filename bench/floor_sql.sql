@@ -19,7 +19,7 @@ SET enable_hashjoin = off;
 SET enable_mergejoin = off;
 SET jit = off;
 
-CREATE TABLE IF NOT EXISTS public.floor_message (LIKE sendcampaign.message INCLUDING ALL);
+CREATE TABLE IF NOT EXISTS public.floor_message (LIKE sendcampaign.message_data INCLUDING ALL);
 
 CREATE TEMP TABLE outcomes (
     n integer PRIMARY KEY,
@@ -41,7 +41,7 @@ RETURNS double precision
 LANGUAGE sql
 AS $$ SELECT split_part(pg_read_file('/proc/self/schedstat'), ' ', 1)::double precision / 1e9 $$;
 
-CREATE PROCEDURE pg_temp.record(job bigint, INOUT messages bigint, INOUT seconds double precision,
+CREATE PROCEDURE pg_temp.record(run bigint, INOUT messages bigint, INOUT seconds double precision,
     INOUT cpu_seconds double precision)
 LANGUAGE plpgsql
 AS $$
@@ -70,9 +70,9 @@ BEGIN
             updated_at = pg_catalog.now()
         WHERE id = ANY (_ids);
         GET DIAGNOSTICS updated = ROW_COUNT;
-        INSERT INTO public.floor_message (job_id, list_user_id, phone, status, sid,
+        INSERT INTO public.floor_message (run_id, list_user_id, phone, status, sid,
             error_code, error_message, segments, attempts, counted)
-        SELECT job, u.*, true OR u.status <> 'sent'
+        SELECT run, u.*, true OR u.status <> 'sent'
         FROM unnest(_ids, _phones, _statuses, _sids, _codes, _errors, _segments, _attempts)
             u(id, phone, status, sid, code, message, segments, attempts);
         GET DIAGNOSTICS inserted = ROW_COUNT;

@@ -12,7 +12,7 @@ create_opt_outs() {
         SELECT '+1555' || lpad(n::text, 7, '0') || '5', CASE WHEN n % 2 = 0 THEN 'public'::name END,
                CASE WHEN n % 2 = 0 THEN (SELECT max(id) FROM groups) END, 'app', 'app'::regrole
         FROM generate_series(1, $messages) n"
-    sql 'VACUUM ANALYZE sendcampaign.opt_out'
+    sql 'VACUUM ANALYZE sendcampaign.opt_out_data'
     sql 'CHECKPOINT'
 }
 
@@ -22,7 +22,7 @@ measure() {
     send_to plain
     sql 'TRUNCATE groups, ac_lists, ac_campaigns, ac_list_users, ac_background_jobs,
         sendcampaign.run_data, sendcampaign.message_data, sendcampaign.batch, sendcampaign.claim,
-        sendcampaign.opt_out'
+        sendcampaign.opt_out_data'
     campaign=$(create_campaign "$messages")
     [ "$1" = without ] || create_opt_outs
     send "$1" "$campaign"

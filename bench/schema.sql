@@ -49,12 +49,13 @@ SELECT r.job_id, r.campaign_id, c.what, r.total, c.call_ms,
        bench.seconds(r.finished_at - r.started_at) AS run_s,
        r.total / bench.seconds(r.finished_at - r.started_at) AS messages_per_s,
        pg_xact_commit_timestamp(c.xmin) AS committed_at,
-       bench.seconds(pg_xact_commit_timestamp(r.xmin) - pg_xact_commit_timestamp(c.xmin))
+       bench.seconds(pg_xact_commit_timestamp(d.xmin) - pg_xact_commit_timestamp(c.xmin))
            AS commit_to_completed_s,
        w.cpu_s, w.rss_anon_kb, w.wal_bytes
 FROM bench.call c
 JOIN sendcampaign.run r USING (job_id)
-LEFT JOIN bench.worker w USING (job_id);
+LEFT JOIN bench.worker w USING (job_id)
+JOIN sendcampaign.run_data d ON d.id = r.id;
 
 /* As floor_http.c has it, too. */
 CREATE FUNCTION bench.create_campaign(recipients integer)

@@ -14,7 +14,7 @@ remember_tables() {
     sql "INSERT INTO left_behind
         SELECT $1, relname, n_dead_tup, pg_table_size(relid), pg_indexes_size(relid)
         FROM pg_stat_user_tables
-        WHERE relid IN ('ac_list_users'::regclass, 'sendcampaign.message'::regclass,
+        WHERE relid IN ('ac_list_users'::regclass, 'sendcampaign.message_data'::regclass,
             'sendcampaign.claim'::regclass, 'sendcampaign.batch'::regclass)"
 }
 

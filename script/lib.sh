@@ -31,13 +31,14 @@ as_root() {
     if [ "$EUID" = 0 ]; then
         "$@"
     else
-        command -v sudo >/dev/null || die "to be run as root, or with sudo installed: $*"
         sudo "$@"
     fi
 }
 
 apt() { as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 UCF_FORCE_CONFFOLD=1 \
     apt-get -y -q -o DPkg::Lock::Timeout=300 "$@"; }
+
+can_be_root() { [ "$EUID" = 0 ] || command -v sudo >/dev/null; }
 
 # need PACKAGE SIGN: SIGN is a command, or a file name pattern, that shows it is there
 need() {
@@ -57,7 +58,7 @@ find_postgres() {
     fi
     pg_version=$(newest_installed)
     [ -n "$pg_version" ] || pg_version=$(newest_in_apt)
-    if [ -z "$pg_version" ]; then
+    if [ -z "$pg_version" ] && can_be_root; then
         quietly 'Updating the list of packages' apt update
         updated=yes
         pg_version=$(newest_in_apt)
@@ -165,6 +166,11 @@ install_packages() {
 install_missing() {
     local package
     [ ${#missing[@]} -gt 0 ] || [ ${#optional[@]} -gt 0 ] || return 0
+    if ! can_be_root; then
+        [ ${#missing[@]} = 0 ] || die "To be installed, as root or with sudo: ${missing[*]}"
+        echo "Not installed, and so their tests are skipped: ${optional[*]}"
+        return 0
+    fi
     [ -n "${updated:-}" ] || quietly 'Updating the list of packages' apt update
     for package in "${optional[@]}"; do
         if apt-cache show "$package" >/dev/null 2>&1; then
@@ -227,15 +233,15 @@ trap 'echo; exit 130' INT
 trap 'exit 143' TERM HUP
 
 # Below the first of these in which the user can run a program. The paths of
-# sockets in it have to be short.
+# sockets in it have to be short, and make takes no blanks in it.
 make_work_directory() {
     local parent
     for parent in "${TMPDIR:-}" /tmp /var/tmp; do
-        [[ $parent == /* && ${#parent} -le 50 ]] || continue
+        [[ $parent == /* && $parent != *[^[:alnum:]/._+-]* && ${#parent} -le 50 ]] || continue
         ! can_work_in "$parent" || break
     done
     [ -n "$work" ] || die "No program can be run in ${TMPDIR:+$TMPDIR, }/tmp or /var/tmp (are they mounted noexec?). \
-TMPDIR may name another directory, whose path has no more than 50 characters."
+TMPDIR may name another directory, whose path has no more than 50 characters, and no blanks."
     # neither the caller's settings for PostgreSQL nor his language
     unset "${!PG@}" "${!LC_@}" LANGUAGE
     export LANG=C.UTF-8 TMPDIR=$work

@@ -136,7 +136,9 @@ fail_campaign_is_sending(int64 campaign_id)
 	ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
 					errmsg("campaign %lld is being sent already", (long long) campaign_id),
 					errdetail("A run of it under another background job has not ended."),
-					errhint("Wait until that run has ended; see sendcampaign.progress.")));
+					errhint("Wait until that run has ended, or if it is paused, call"
+							" sendcampaign.resume() or sendcampaign.cancel(); see"
+							" sendcampaign.progress.")));
 }
 
 static void
@@ -210,9 +212,12 @@ meet_existing_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid 
 		requeue_failed_run(tables, campaign_id, id, job_id, role);
 		return true;
 	}
-	ereport(NOTICE, (errmsg("campaign %lld is %s already for background job %lld",
-							(long long) campaign_id, state, (long long) job_id),
-					 errdetail("Nothing is sent a second time.")));
+	ereport(NOTICE,
+			(errmsg("campaign %lld is %s already for background job %lld", (long long) campaign_id,
+					state, (long long) job_id),
+			 errdetail("Nothing is sent a second time."),
+			 strcmp(state, "paused") == 0 ? errhint("Call sendcampaign.resume() to have it go on.")
+										  : 0));
 	return false;
 }
 

@@ -3,6 +3,7 @@
 # files that is of no use.
 use strict;
 use warnings;
+use File::Temp;
 use FindBin;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -74,6 +75,9 @@ scripts_work('a checkout without write bits', '/tmp', '/tmp');
 scripts_work('TMPDIR', '/var/tmp', '/var/tmp');
 scripts_work('TMPDIR that is not there', "/nonexistent", '(?:/var)?/tmp');
 scripts_work('TMPDIR with a path that is too long for sockets', "/var/tmp/" . './' x 30, '(?:/var)?/tmp');
+my $blanks = File::Temp->newdir('with blanks XXXX', DIR => '/tmp');
+chmod 0777, "$blanks";
+scripts_work('TMPDIR with blanks, which make cannot work in', "$blanks", '(?:/var)?/tmp');
 system_or_bail('chmod', '-R', 'u+w', $checkout);
 
 # A server that is not complete
@@ -88,4 +92,16 @@ refuses("$copy/nothing", qr/PG_CONFIG: there is no program $copy\/nothing/, 'PG_
 append_to_file("$copy/incomplete", "#!/bin/sh\ncase \$1 in --version) echo PostgreSQL 15.1 ;; *) echo $copy/nowhere ;; esac\n");
 chmod 0755, "$copy/incomplete";
 refuses("$copy/incomplete", qr/is of a PostgreSQL without its server: $copy\/nowhere\/postgres is missing/, 'PG_CONFIG of what is no server');
+
+# What scripts refuse to begin with, and say how it is to be mended
+sub script_refuses
+{
+	my ($name, $reason, @command) = @_;
+	my ($ok, $output) = run_in('/', @command);
+	ok(!$ok && $output =~ $reason, $name) or diag($output);
+}
+script_refuses('packages are missing, and nobody can install them', qr/^To be installed, as root or with sudo: nothing-such nor-this$/m,
+	'bash', '-euc', '. "$0/script/lib.sh"; can_be_root() { false; }; missing=(nothing-such nor-this); install_missing', $root);
+script_refuses('a target of fuzzing that does not exist', qr/^no target is named nothing; there are: .*\bphone\b/m, "$root/script/fuzz", 'nothing');
+script_refuses('a time that is none', qr/^SECONDS is a whole number$/m, 'env', 'SECONDS=soon', "$root/script/fuzz");
 done_testing();

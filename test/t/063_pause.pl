@@ -53,6 +53,10 @@ is(sent_of($campaign), $sent, 'and nothing more is sent');
 is($node->safe_psql('postgres', 'SELECT sendcampaign.wake()'), 0, 'wake() does not wake it');
 my $error = sql_error($node, "SET ROLE app; SELECT send_campaign($campaign)");
 is($error->{sqlstate}, '55006', 'it keeps other jobs from sending the campaign');
+like($error->{hint}, qr/if it is paused, call sendcampaign\.resume\(\) or sendcampaign\.cancel\(\)/, 'until somebody decides');
+my (undef, undef, $notice) = $node->psql('postgres', "SET ROLE app; SELECT send_campaign($campaign, $job)");
+like($notice, qr/NOTICE:  campaign $campaign is paused already.*^HINT:  Call sendcampaign\.resume\(\) to have it go on\.$/ms,
+	'and its own job does not go on by being called');
 
 $error = call('pause', $job);
 is("$error->{sqlstate} $error->{message}", "55000 the run of background job $job is paused", 'not paused twice');
