@@ -97,12 +97,16 @@ CREATE TABLE sendcampaign.message_data (
     segments integer,
     attempts integer NOT NULL DEFAULT 0,
     counted boolean NOT NULL DEFAULT true,
+    written_in xid NOT NULL DEFAULT sendcampaign.current_xid(),
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     updated_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     PRIMARY KEY (run_id, list_user_id)
 );
 COMMENT ON TABLE sendcampaign.message_data IS 'Messages, as the extension stores them; to read them, use sendcampaign.message';
 COMMENT ON COLUMN sendcampaign.message_data.counted IS 'False if the message was sent but sentCount could not be increased, because the application raised an error or suppressed the UPDATE; this is made up for when the run continues';
+COMMENT ON COLUMN sendcampaign.message_data.written_in IS 'As in sendcampaign.run_data; a loaded row proves neither that nothing was sent nor whose its SID is';
+CREATE TRIGGER keep_xid BEFORE INSERT OR UPDATE ON sendcampaign.message_data
+    FOR EACH ROW EXECUTE FUNCTION sendcampaign.keep_xid();
 
 CREATE TABLE sendcampaign.batch (
     run_id bigint NOT NULL,
@@ -161,6 +165,7 @@ CREATE TABLE sendcampaign.witness (
     segments integer NOT NULL,
     text_hash bigint NOT NULL,
     certain boolean NOT NULL DEFAULT true,
+    withheld boolean NOT NULL DEFAULT false,
     PRIMARY KEY (run_id, sid, list_user_id)
 );
 CREATE INDEX witness_list_user ON sendcampaign.witness (run_id, list_user_id);
@@ -168,6 +173,7 @@ CREATE INDEX witness_phone ON sendcampaign.witness (run_id, phone);
 COMMENT ON TABLE sendcampaign.witness IS
 'Messages of a run that Twilio has, read back after commits may have been lost; list_user_id is 0 if the text does not identify the list user';
 COMMENT ON COLUMN sendcampaign.witness.certain IS 'False if the text has the links of several list users';
+COMMENT ON COLUMN sendcampaign.witness.withheld IS 'True if another run had a message without an outcome to that phone number, which may be this one: the recipient is looked up';
 
 CREATE TABLE sendcampaign.opt_out_data (
     phone text NOT NULL,

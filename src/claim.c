@@ -436,7 +436,8 @@ recover_claim(Run *run, uint64 row, TimestampTz due, int64 gone_at)
 /*
  * A recipient has one claim: one that the extension wrote here goes before
  * those that were loaded, and the lower number before the higher one.  Of the
- * loaded ones, no more are kept than a worker can have had under way.
+ * loaded ones, no more are kept than a worker can have had under way, and none
+ * with a recipient who is in a batch, and so has not been claimed.
  */
 void
 drop_impossible_claims(int64 run_id, int64 job_id)
@@ -448,7 +449,11 @@ drop_impossible_claims(int64 run_id, int64 job_id)
 		")),"
 		" owner AS (SELECT DISTINCT ON (u.id) u.id, c.number FROM c, unnest(c.ids) u(id)"
 		"  WHERE c.ours OR c.total <= $2 ORDER BY u.id, c.ours DESC, c.number),"
-		" good AS (SELECT c.number FROM c WHERE c.ours OR (c.total <= $2 AND NOT EXISTS"
+		" unclaimed AS (SELECT c.number FROM c CROSS JOIN unnest(c.ids) u(id)"
+		"  JOIN (SELECT i.id FROM sendcampaign.batch b, unnest(b.list_user_ids) i(id)"
+		"   WHERE b.run_id = $1) i ON i.id = u.id WHERE NOT c.ours AND c.total <= $2),"
+		" good AS (SELECT c.number FROM c WHERE c.ours OR (c.total <= $2"
+		"  AND c.number NOT IN (TABLE unclaimed) AND NOT EXISTS"
 		"  (SELECT FROM unnest(c.ids) u(id) JOIN owner o ON o.id = u.id WHERE o.number <> c.number)))"
 		" DELETE FROM sendcampaign.claim WHERE run_id = $1 AND number NOT IN (TABLE good)";
 	Oid	   types[] = {INT8OID, INT8OID, INT4OID, INT4OID, INT4OID};

@@ -322,32 +322,32 @@ witness_arrays(const History *history, Datum *arrays)
 }
 
 /*
- * A message that the tables know already is no witness of a lost one.  Nor is
- * one to a phone for which another run has a claim, as it may be that one's:
- * its recipient is looked up instead.
+ * A message that the tables know already is no witness of a lost one.  One to
+ * a phone for which another run has a claim is withheld, as it may be that
+ * one's: its recipient is looked up instead.
  */
 static void
 insert_witnesses(const Run *run)
 {
 #define INSERT_WITNESSES                                                                           \
 	"INSERT INTO sendcampaign.witness"                                                             \
-	" (run_id, sid, phone, list_user_id, segments, text_hash, certain)"                            \
-	" SELECT $1, u.* FROM unnest($2, $3, $4, $5, $6, $7)"                                          \
-	"  u(sid, phone, id, segments, text_hash, certain)"                                            \
-	" WHERE u.phone NOT IN (SELECT o.phone FROM sendcampaign.claim c, unnest(c.phones) o(phone)"   \
-	"  WHERE c.run_id <> $1 AND o.phone IS NOT NULL)"
+	" (run_id, sid, phone, list_user_id, segments, text_hash, certain, withheld)"                  \
+	" SELECT $1, u.*, u.phone IN (SELECT o.phone FROM sendcampaign.claim c,"                       \
+	"  unnest(c.phones) o(phone) WHERE c.run_id <> $1 AND o.phone IS NOT NULL)"                    \
+	" FROM unnest($2, $3, $4, $5, $6, $7) u(sid, phone, id, segments, text_hash, certain)"
 	static OwnStatement with_link = {
 		INSERT_WITNESSES
-		" AND NOT EXISTS (SELECT FROM sendcampaign.message_data m JOIN sendcampaign.run_data r"
+		" WHERE NOT EXISTS (SELECT FROM sendcampaign.message_data m JOIN sendcampaign.run_data r"
 		"  ON r.id = m.run_id WHERE r.campaign_id = $8 AND m.list_user_id = u.id"
-		"  AND m.sid = u.sid)"
+		"  AND m.sid = u.sid AND m.status <> 'skipped')"
 		" ON CONFLICT DO NOTHING",
 		8,
 		{INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID,
 		 BOOLARRAYOID, INT8OID}};
 	/* no plan is kept: it is to hash the messages, and not to look for each SID */
 	static const char *const without_link = INSERT_WITNESSES
-		" AND NOT EXISTS (SELECT FROM sendcampaign.message_data m WHERE m.sid = u.sid)"
+		" WHERE NOT EXISTS (SELECT FROM sendcampaign.message_data m WHERE m.sid = u.sid"
+		"  AND m.status <> 'skipped')"
 		" ON CONFLICT DO NOTHING";
 	Datum values[8];
 
@@ -447,12 +447,13 @@ find_witness(const Message *message, bool has_link)
 	static OwnStatement by_link = {
 		"SELECT sid, segments, 1::int8, phone = $3, certain, text_hash = $4"
 		" FROM sendcampaign.witness WHERE run_id = $1 AND list_user_id = $2"
-		" ORDER BY phone = $3 AND certain DESC, phone = $3 DESC, text_hash = $4 DESC, sid LIMIT 1",
+		" AND NOT withheld ORDER BY phone = $3 AND certain DESC, phone = $3 DESC, text_hash = $4 DESC, sid LIMIT 1",
 		4,
 		{INT8OID, INT8OID, TEXTOID, INT8OID}};
 	static OwnStatement by_phone = {
 		"SELECT min(sid), min(segments), count(*), true, bool_and(text_hash = $3),"
-		" bool_and(text_hash = $3) FROM sendcampaign.witness WHERE run_id = $1 AND phone = $2",
+		" bool_and(text_hash = $3) FROM sendcampaign.witness WHERE run_id = $1 AND phone = $2"
+		" AND NOT withheld",
 		3,
 		{INT8OID, TEXTOID, INT8OID}};
 	Datum id = Int64GetDatum(message->claim->run->id);
@@ -465,6 +466,21 @@ find_witness(const Message *message, bool has_link)
 	else
 		(void) own_execute(&by_phone, (Datum[]){id, phone, hash}, NULL);
 	return SPI_processed > 0 && spi_int64(0, 3) > 0;
+}
+
+/* Has the list one that may be its, or another run's? */
+static bool
+has_withheld_witness(const Message *message)
+{
+	static OwnStatement statement = {
+		"SELECT FROM sendcampaign.witness WHERE run_id = $1 AND withheld"
+		" AND (list_user_id = $2 OR (list_user_id = 0 AND phone = $3)) LIMIT 1",
+		3,
+		{INT8OID, INT8OID, TEXTOID}};
+	Datum values[] = {Int64GetDatum(message->claim->run->id), Int64GetDatum(message->list_user_id),
+					  CStringGetTextDatum(message->phone)};
+
+	return own_execute(&statement, values, NULL) > 0;
 }
 
 /* A witness speaks for one recipient only; false where it has spoken before. */
@@ -503,7 +519,7 @@ recognize(Message *message, bool has_link)
 
 	if (!find_witness(message, has_link))
 	{
-		if (!message->claim->run->cancelled)
+		if (!message->claim->run->cancelled || has_withheld_witness(message))
 			suspect(message);
 		return;
 	}

@@ -70,14 +70,37 @@ cluster_history(void)
 	return psprintf("%u/%08X", GetWALInsertionTimeLine(), hash);
 }
 
+/*
+ * A recipient is in one batch.  Which others have the same phone is known to
+ * those that the extension wrote, and to those that say it of the recipient:
+ * they go before the others.  The rest of a loaded one is the extension's then.
+ */
+static void
+drop_double_recipients(int64 run_id)
+{
+	static const char *const sql =
+		"WITH b AS MATERIALIZED (SELECT number, list_user_ids AS ids, twins, xmin = written_in AS ours"
+		"  FROM sendcampaign.batch WHERE run_id = $1),"
+		" one AS (SELECT DISTINCT ON (u.id) u.id, b.number FROM b, unnest(b.ids) u(id)"
+		"  WHERE u.id IS NOT NULL ORDER BY u.id, b.ours DESC,"
+		"  coalesce(u.id = ANY (b.twins), false) DESC, b.number),"
+		" good AS (SELECT number, array_agg(id ORDER BY id) AS ids FROM one GROUP BY number)"
+		" UPDATE sendcampaign.batch t SET list_user_ids = coalesce(good.ids, '{}'),"
+		"  written_in = DEFAULT FROM b LEFT JOIN good USING (number)"
+		" WHERE t.run_id = $1 AND t.number = b.number AND NOT b.ours";
+	Oid	  type = INT8OID;
+	Datum value = Int64GetDatum(run_id);
+
+	(void) own_query(sql, 1, &type, &value, NULL);
+}
+
 void
 accept_loaded_rows(int64 run_id)
 {
 	Oid	  type = INT8OID;
 	Datum value = Int64GetDatum(run_id);
 
-	(void) own_query("UPDATE sendcampaign.batch SET written_in = DEFAULT WHERE run_id = $1", 1,
-					 &type, &value, NULL);
+	drop_double_recipients(run_id);
 	(void) own_query("UPDATE sendcampaign.claim SET written_in = DEFAULT WHERE run_id = $1", 1,
 					 &type, &value, NULL);
 }
@@ -102,13 +125,11 @@ written_in(HeapTuple tuple, TupleDesc descriptor, int column)
  * the database who loads a dump, does not make it the extension's.
  */
 static TransactionId
-next_written_in(const TriggerData *data, int column)
+next_written_in(const TriggerData *data, int column, TransactionId wanted)
 {
 	TransactionId current = GetCurrentTransactionId();
 	TupleDesc	  descriptor = data->tg_relation->rd_att;
 	bool		  is_update = TRIGGER_FIRED_BY_UPDATE(data->tg_event);
-	TransactionId wanted = written_in(is_update ? data->tg_newtuple : data->tg_trigtuple,
-									  descriptor, column);
 	TransactionId old;
 
 	if (!superuser_arg(GetUserId())) /* as the extension's owner is */
@@ -123,11 +144,13 @@ next_written_in(const TriggerData *data, int column)
 Datum
 sendcampaign_keep_xid(PG_FUNCTION_ARGS)
 {
-	TriggerData *data = (TriggerData *) fcinfo->context;
-	HeapTuple	 tuple;
-	Datum		 value;
-	int			 column;
-	bool		 isnull = false;
+	TriggerData	 *data = (TriggerData *) fcinfo->context;
+	HeapTuple	  tuple;
+	TransactionId wanted;
+	TransactionId next;
+	Datum		  value;
+	int			  column;
+	bool		  isnull = false;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(data->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(data->tg_event) || TRIGGER_FIRED_BY_DELETE(data->tg_event))
@@ -142,7 +165,11 @@ sendcampaign_keep_xid(PG_FUNCTION_ARGS)
 						errmsg("table \"%s\" has no column \"written_in\" of type xid",
 							   RelationGetRelationName(data->tg_relation)),
 						errhint("sendcampaign.keep_xid() is for the extension's own tables.")));
-	value = TransactionIdGetDatum(next_written_in(data, column));
+	wanted = written_in(tuple, data->tg_relation->rd_att, column);
+	next = next_written_in(data, column, wanted);
+	if (next == wanted)
+		return PointerGetDatum(tuple);
+	value = TransactionIdGetDatum(next);
 	return PointerGetDatum(
 		heap_modify_tuple_by_cols(tuple, data->tg_relation->rd_att, 1, &column, &value, &isnull));
 }

@@ -65,6 +65,8 @@
 #define OF_ANOTHER_RUN                                                                             \
 	"Twilio's list has one that may be another run's, whose outcome is not known yet"
 
+#define LOADED "Twilio's list has one whose SID a message has that was loaded into the tables"
+
 #define NOT_PROVEN                                                                                 \
 	"Twilio's list does not have it, and has not shown any message that was sent after it"
 
@@ -426,7 +428,12 @@ send_again(Message *message)
 	Run *run = message->claim->run;
 
 	forget_lookup(message);
-	if (message->attempts >= sendcampaign_max_attempts)
+	if (message->suspect && run->cancelled)
+	{
+		message->error_message = message_strdup(message, "cancelled");
+		message_done(message, OUTCOME_SKIPPED);
+	}
+	else if (message->attempts >= sendcampaign_max_attempts)
 	{
 		message->error_message = message_strdup(
 			message, psprintf("given up after %d attempts: %s", message->attempts,
@@ -595,20 +602,28 @@ can_be_any_message(const Message *message)
 }
 
 /* SIDs that messages in the tables have, sorted. */
+typedef struct KnownSid
+{
+	char *sid;	  /* first, for compare_strings */
+	bool  loaded; /* by the word of rows only that were loaded */
+} KnownSid;
+
 typedef struct KnownSids
 {
-	char **sids;
-	int	   count;
+	KnownSid *sids;
+	int		  count;
 } KnownSids;
+
+#define SELECT_KNOWN "SELECT m.sid, bool_and(m.xmin <> m.written_in)"
 
 static KnownSids
 known_sids(uint64 count)
 {
-	KnownSids known = {palloc(Max(count, 1) * sizeof(char *)), (int) count};
+	KnownSids known = {palloc(Max(count, 1) * sizeof(KnownSid)), (int) count};
 
 	for (int i = 0; i < known.count; i++)
-		known.sids[i] = spi_string(i, 1);
-	qsort(known.sids, known.count, sizeof(char *), compare_strings);
+		known.sids[i] = (KnownSid){spi_string(i, 1), spi_bool(i, 2)};
+	qsort(known.sids, known.count, sizeof(KnownSid), compare_strings);
 	return known;
 }
 
@@ -621,11 +636,11 @@ known_with_link(const Lookup *lookup)
 	Datum		   values[] = {Int64GetDatum(message->claim->run->campaign.id),
 							   Int64GetDatum(message->list_user_id)};
 
-	return known_sids(
-		own_query("SELECT m.sid FROM sendcampaign.run_data r JOIN sendcampaign.message_data m"
-				  " ON m.run_id = r.id AND m.list_user_id = $2"
-				  " WHERE r.campaign_id = $1 AND m.sid IS NOT NULL",
-				  2, types, values, NULL));
+	return known_sids(own_query(SELECT_KNOWN
+								" FROM sendcampaign.run_data r JOIN sendcampaign.message_data m"
+								" ON m.run_id = r.id AND m.list_user_id = $2"
+								" WHERE r.campaign_id = $1 AND m.sid IS NOT NULL GROUP BY m.sid",
+								2, types, values, NULL));
 }
 
 /*
@@ -658,12 +673,16 @@ known_of_any_message(Run *run)
 	foreach (cell, sids)
 		strings[foreach_current_index(cell)] = lfirst(cell);
 	value = make_text_array(strings, list_length(sids));
-	return known_sids(own_query("SELECT m.sid FROM sendcampaign.message_data m"
-								" WHERE m.sid = ANY ($1)",
+	return known_sids(own_query(SELECT_KNOWN " FROM sendcampaign.message_data m"
+											 " WHERE m.sid = ANY ($1) GROUP BY m.sid",
 								1, &type, &value, NULL));
 }
 
-/* What another message is known by is not the one in doubt. */
+/*
+ * What another message is known by is not the one in doubt.  That a row has
+ * been loaded is no proof that its message is that one: whoever may load rows
+ * could have others sent to again.
+ */
 static void
 drop_known_candidates(Lookup *lookup, KnownSids known)
 {
@@ -671,9 +690,16 @@ drop_known_candidates(Lookup *lookup, KnownSids known)
 
 	for (int i = 0; i < lookup->num_candidates; i++)
 	{
-		if (known.count == 0 || bsearch(&lookup->candidates[i].sid, known.sids, known.count,
-										sizeof(char *), compare_strings) == NULL)
-			lookup->candidates[kept++] = lookup->candidates[i];
+		Candidate		candidate = lookup->candidates[i];
+		const KnownSid *sid = known.count == 0 ? NULL
+											   : bsearch(&candidate.sid, known.sids, known.count,
+														 sizeof(KnownSid), compare_strings);
+
+		if (sid && !sid->loaded)
+			continue;
+		if (sid)
+			candidate.why = LOADED;
+		lookup->candidates[kept++] = candidate;
 	}
 	lookup->num_candidates = kept;
 }

@@ -296,7 +296,8 @@ skip_twins(ChosenTwins chosen, Recipient *recipients, int count, Twins twins)
 
 /*
  * What was sent before commits were lost may have gone to another one than
- * would be chosen now.
+ * would be chosen now.  That the chosen one was skipped is no proof where the
+ * row was loaded, unless Twilio's list, read back since, has nothing of it.
  */
 static void
 choose(Datum *values)
@@ -304,13 +305,18 @@ choose(Datum *values)
 	static OwnStatement statement = {
 		"INSERT INTO sendcampaign.chosen AS c (run_id, first_id, list_user_id)"
 		" SELECT $1, u.first, coalesce(min((SELECT w.list_user_id FROM sendcampaign.witness w"
-		"  WHERE w.run_id = $1 AND w.phone = u.phone AND w.list_user_id <> 0"
+		"  WHERE w.run_id = $1 AND w.phone = u.phone AND w.list_user_id <> 0 AND NOT w.withheld"
 		"  ORDER BY w.list_user_id = ANY ($3) DESC, w.list_user_id LIMIT 1)), min(u.id))"
 		" FROM unnest($2, $3, $4) u(first, id, phone)"
 		" GROUP BY u.first"
 		" ON CONFLICT (run_id, first_id) DO UPDATE SET list_user_id = excluded.list_user_id"
 		" WHERE EXISTS (SELECT FROM sendcampaign.message_data m WHERE m.run_id = c.run_id"
-		"  AND m.list_user_id = c.list_user_id AND m.status = 'skipped')",
+		"  AND m.list_user_id = c.list_user_id AND m.status = 'skipped'"
+		"  AND (m.xmin = m.written_in OR (EXISTS (SELECT FROM sendcampaign.run_data r"
+		"    WHERE r.id = $1 AND r.read_back)"
+		"   AND NOT EXISTS (SELECT FROM sendcampaign.witness w WHERE w.run_id = $1"
+		"    AND (w.list_user_id = c.list_user_id OR (w.list_user_id = 0"
+		"     AND w.phone = ($4)[array_position($2, c.first_id)]))))))",
 		4,
 		{INT8OID, INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID}};
 

@@ -299,12 +299,15 @@ run_may_send(const Run *run)
 	return run->stop_reason == NULL && !run->paused && !run->cancelled && !run->halted;
 }
 
-/* Has nothing of it left, since this worker has it? */
+/*
+ * Has nothing of it left, since this worker has it?  What may have left before
+ * is looked up all the same where the run is cancelled: nobody else will.
+ */
 static inline bool
 message_is_unsent(const Message *message)
 {
 	return message->state == MESSAGE_READY || message->state == MESSAGE_WAITING ||
-		   (message->suspect &&
+		   (message->suspect && !message->claim->run->cancelled &&
 			(message->state == MESSAGE_IN_DOUBT || message->state == MESSAGE_LOOKUP_READY));
 }
 
