@@ -23,7 +23,8 @@ PG_FUNCTION_INFO_V1(sendcampaign_forget_recipient);
  * Runs of the caller ($1, a superuser if $2), in this cluster ($4) and database
  * ($5); for all below.
  */
-#define IS_FOR_CALLER " ($2 OR pg_has_role($1, (" ROLE_HERE("$4", "$5") "), 'MEMBER')) "
+#define IS_FOR_CALLER  " ($2 OR pg_has_role($1, (" ROLE_HERE("$4", "$5") "), 'MEMBER')) "
+#define RUNS_OF_CALLER "(SELECT * FROM sendcampaign.run_data WHERE" IS_FOR_CALLER ") r"
 
 /* sendcampaign.forget(before timestamptz) returns bigint */
 Datum
@@ -102,16 +103,14 @@ fail_number_is_needed(const char *detail)
 static void
 check_is_not_needed(Oid *types, Datum *values)
 {
-	if (own_query(
-			"SELECT job_id FROM sendcampaign.run_data WHERE EXISTS (SELECT FROM sendcampaign.claim c"
-			" WHERE c.run_id = id AND c.phones && $3) AND" IS_FOR_CALLER "LIMIT 1",
-			5, types, values, NULL) > 0)
+	if (own_query("SELECT r.job_id FROM " RUNS_OF_CALLER
+				  " JOIN sendcampaign.claim c ON c.run_id = r.id WHERE c.phones && $3 LIMIT 1",
+				  5, types, values, NULL) > 0)
 		fail_number_is_needed("A message of job %lld to it may be under way.");
-	if (own_query(
-			"SELECT run_data.job_id FROM sendcampaign.witness w JOIN sendcampaign.run_data ON id = w.run_id"
-			" WHERE w.phone = ANY ($3) AND (run_data.finished_at IS NULL OR run_data.state = 'failed')"
-			" AND" IS_FOR_CALLER "LIMIT 1",
-			5, types, values, NULL) > 0)
+	if (own_query("SELECT r.job_id FROM " RUNS_OF_CALLER
+				  " JOIN sendcampaign.witness w ON w.run_id = r.id WHERE w.phone = ANY ($3)"
+				  " AND (r.finished_at IS NULL OR r.state = 'failed') LIMIT 1",
+				  5, types, values, NULL) > 0)
 		fail_number_is_needed("That a message of job %lld to it was sent is known by it only.");
 }
 
@@ -130,15 +129,14 @@ sendcampaign_forget_recipient(PG_FUNCTION_ARGS)
 	check_is_not_needed(types, values);
 	count = (int64) own_query(
 		"UPDATE sendcampaign.message_data SET phone = NULL, sid = NULL, error_message = NULL"
-		" FROM sendcampaign.run_data WHERE run_data.id = message_data.run_id"
-		" AND message_data.phone = ANY ($3) AND" IS_FOR_CALLER,
+		" FROM " RUNS_OF_CALLER " WHERE r.id = message_data.run_id"
+		" AND message_data.phone = ANY ($3)",
 		5, types, values, NULL);
 	(void) own_query("UPDATE sendcampaign.run_data SET test_phone = ''"
 					 " WHERE test_phone = ANY ($3) AND finished_at IS NOT NULL AND" IS_FOR_CALLER,
 					 5, types, values, NULL);
-	(void) own_query("DELETE FROM sendcampaign.witness USING sendcampaign.run_data"
-					 " WHERE run_data.id = witness.run_id"
-					 " AND witness.phone = ANY ($3) AND" IS_FOR_CALLER,
+	(void) own_query("DELETE FROM sendcampaign.witness USING " RUNS_OF_CALLER
+					 " WHERE r.id = witness.run_id AND witness.phone = ANY ($3)",
 					 5, types, values, NULL);
 	spi_check(SPI_finish(), SPI_OK_FINISH, "SPI_finish");
 	PG_RETURN_INT64(count);
