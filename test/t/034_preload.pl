@@ -73,13 +73,17 @@ $node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_act
 	WHERE backend_type LIKE 'sendcampaign%'});
 all_go_on('terminated', @runs);
 
-# Switched off, the launcher starts nothing; switched on, it does.
+# Switched off, the launcher starts nothing; switched on, it does.  What is held
+# must not be in doubt, which nobody could resolve while nothing is sent.
+change_conf($node, "sendcampaign.request_timeout = '60s'");
 @runs = start_held();
 change_conf($node, 'sendcampaign.enabled = off');
 $twilio->set(hold => 0);
 ok(worker_is_gone($node, 20), 'switched off, the workers end');
 change_conf($node, 'sendcampaign.enabled = on');
 all_go_on('switched on again', @runs);
+
+change_conf($node, "sendcampaign.request_timeout = '500ms'");
 
 # Switched off in one database, runs of the other go on.
 @runs = start_held();
