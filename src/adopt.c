@@ -248,6 +248,24 @@ store_recipients_in_little_memory(Run *run)
 }
 
 /*
+ * What has rewritten the list, or put another table in its place, leaves it
+ * empty for those whose snapshot is older: it is read with one that is newer
+ * than our locks.
+ */
+static int64
+store_recipients_as_locked(Run *run)
+{
+	int64 total;
+
+	tables_plan(run->campaign.tables);
+	tables_check_not_replaced(run->campaign.tables);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	total = store_recipients_in_little_memory(run);
+	PopActiveSnapshot();
+	return total;
+}
+
+/*
  * What was sent before commits were lost, under a beginning of this run that
  * nobody knows of any more, is read back as for a run that goes on.
  */
@@ -256,8 +274,7 @@ begin_run(Run *run)
 {
 	open_tables(run);
 	read_campaign(run);
-	tables_plan(run->campaign.tables);
-	store_beginning(run, store_recipients_in_little_memory(run));
+	store_beginning(run, store_recipients_as_locked(run));
 	if (!run->lost_history)
 		return;
 	expect_overlaps(run);
@@ -329,7 +346,10 @@ reread_run(Run *run)
 	store_beginning(run, 0);
 }
 
-/* What settling a cancelled run's doubt needs. */
+/*
+ * What settling a cancelled run's doubt needs.  Nobody has decided to use
+ * another table of list users: what is found is recorded, and not counted there.
+ */
 static void
 open_cancelled(Run *run)
 {
@@ -338,6 +358,8 @@ open_cancelled(Run *run)
 		refresh_group(run);
 	if (run->lost_history)
 		begin_reading_back(run);
+	else
+		run->campaign.tables->only_in = run->list_users;
 	count_uncounted(run);
 }
 

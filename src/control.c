@@ -97,6 +97,20 @@ is_in_state(const LockedRun *run, const char *a, const char *b, const char *c)
 		   (c && strcmp(run->state, c) == 0);
 }
 
+/*
+ * What was read back after lost commits is not its message, as a person has
+ * decided.  Where that is tried again, Twilio's list is asked all the same.
+ */
+static void
+forget_witnesses(const LockedRun *run, int64 list_user_id)
+{
+	Oid	  types[] = {INT8OID, INT8OID};
+	Datum values[] = {Int64GetDatum(run->id), Int64GetDatum(list_user_id)};
+
+	(void) own_query("DELETE FROM sendcampaign.witness WHERE run_id = $1 AND list_user_id = $2", 2,
+					 types, values, NULL);
+}
+
 static void
 settle_message(const LockedRun *run, int64 list_user_id, bool sent)
 {
@@ -111,11 +125,27 @@ settle_message(const LockedRun *run, int64 list_user_id, bool sent)
 						errmsg("the message of job %lld to list user %lld is not in doubt",
 							   (long long) run->job_id, (long long) list_user_id),
 						errhint("Those that are have status 'in_doubt' in sendcampaign.message.")));
+	if (!sent)
+		forget_witnesses(run, list_user_id);
 	(void) own_query(
 		sent
 			? "UPDATE sendcampaign.run_data SET in_doubt = in_doubt - 1, sent = sent + 1 WHERE id = $1"
 			: "UPDATE sendcampaign.run_data SET in_doubt = in_doubt - 1, failed = failed + 1 WHERE id = $1",
 		1, types, values, NULL);
+}
+
+/* Its list user may be somebody else by now. */
+static void
+count_nowhere(const LockedRun *run, int64 list_user_id)
+{
+	Datum id = Int64GetDatum(list_user_id);
+
+	(void) mark_uncounted(run->id, make_array(&id, NULL, 1, INT8OID));
+	ereport(
+		NOTICE,
+		(errmsg("sentCount of list user %lld is not added", (long long) list_user_id),
+		 errdetail("\"%s.ac_list_users\" is another table than the one that the run began with.",
+				   run->schema)));
 }
 
 static void
@@ -124,10 +154,14 @@ count_settled(AppTables *tables, const LockedRun *run, int64 list_user_id)
 	Oid	  type = INT8OID;
 	Datum value = Int64GetDatum(run->id);
 	Datum id = Int64GetDatum(list_user_id);
+	Oid	  began_with;
 
-	(void) own_query("SELECT list_id FROM sendcampaign.run_data WHERE id = $1", 1, &type, &value,
-					 NULL);
-	if (mark_uncounted(run->id, tables_count_sent(tables, &id, 1, spi_int64(0, 1))))
+	(void) own_query("SELECT list_id, list_users::int8 FROM sendcampaign.run_data WHERE id = $1", 1,
+					 &type, &value, NULL);
+	began_with = (Oid) spi_int64(0, 2);
+	if (OidIsValid(began_with) && began_with != tables->list_users)
+		count_nowhere(run, list_user_id);
+	else if (mark_uncounted(run->id, tables_count_sent(tables, &id, 1, spi_int64(0, 1))))
 		ereport(NOTICE,
 				(errmsg("sentCount of list user %lld could not be added", (long long) list_user_id),
 				 errdetail("The UPDATE was suppressed by a trigger, a rule or a policy.")));

@@ -65,6 +65,9 @@
 #define OF_ANOTHER_RUN                                                                             \
 	"Twilio's list has one that may be another run's, whose outcome is not known yet"
 
+#define FOUND_WHEN_CANCELLED                                                                       \
+	"Twilio's list has one that it may be, and the run was cancelled before that was known"
+
 #define LOADED "Twilio's list has one whose SID a message has that was loaded into the tables"
 
 #define NOT_PROVEN                                                                                 \
@@ -116,6 +119,12 @@ suspect(Message *message)
 	message->gone_at = 0;
 	message->error_message = message_strdup(message, "commits were lost that may have told of it");
 	message_wait(message, MESSAGE_IN_DOUBT, GetCurrentTimestamp());
+}
+
+bool
+may_be_of_lost_past(const Message *message)
+{
+	return message->suspect || (message->claim->recovered && message->claim->run->read_back);
 }
 
 static Lookup *
@@ -178,6 +187,32 @@ give_up_lookups(Run *run, const char *why)
 }
 
 bool
+may_be_found(const Message *message)
+{
+	return (message->state == MESSAGE_IN_DOUBT || message->state == MESSAGE_LOOKUP_READY) &&
+		   message->lookup && (message->lookup->has_twin || message->lookup->num_candidates > 0);
+}
+
+void
+give_up_found(Run *run)
+{
+	dlist_iter iter;
+
+	dlist_foreach (iter, &run->claims)
+	{
+		Claim *claim = dlist_container(Claim, node, iter.cur);
+
+		for (int i = 0; i < claim->num_messages; i++)
+		{
+			Message *message = &claim->messages[i];
+
+			if (message->suspect && may_be_found(message))
+				leave_in_doubt(message, FOUND_WHEN_CANCELLED);
+		}
+	}
+}
+
+bool
 start_lookup(Message *message)
 {
 	Account *account = message->claim->run->account;
@@ -215,10 +250,19 @@ has_link(const char *body, const char *link)
 	return false;
 }
 
+/* Its date tells, by the clock of Twilio's answers; without one, nothing does. */
+static bool
+is_before_claim(const Lookup *lookup, const ListedMessage *listed)
+{
+	return listed->created > 0 && listed->created < lookup->claimed;
+}
+
 /*
  * The link names campaign and recipient, whatever Twilio made of the sender;
  * without one, the sender has to be the same.  What the list does not show as
  * it was sent may be the one, too, as long as no other message has its SID.
+ * Nor does a link tell of which run it is: that of an earlier one may have been
+ * forgotten.
  */
 static bool
 is_candidate(const Lookup *lookup, const ListedMessage *listed, const char **why)
@@ -240,6 +284,8 @@ is_candidate(const Lookup *lookup, const ListedMessage *listed, const char **why
 	else if (match == LINK_MISSING && message->link && listed->to && listed->body &&
 			 is_link_rewritten(listed, message->text, message->link))
 		*why = LINKS_REWRITTEN;
+	else if (match != LINK_MISSING && is_before_claim(lookup, listed))
+		*why = "Twilio's list has its link with a date before it was claimed";
 	if (match != LINK_MISSING || *why != NULL)
 		return true;
 	if (message->link || listed->to == NULL || listed->body == NULL ||
@@ -247,7 +293,7 @@ is_candidate(const Lookup *lookup, const ListedMessage *listed, const char **why
 		return false;
 	if (!is_from_sender(listed, message->queue->sender->name))
 		*why = "Twilio's list has its text from another sender";
-	else if (listed->created > 0 && listed->created < lookup->claimed)
+	else if (is_before_claim(lookup, listed))
 		*why = "Twilio's list has its text with a date before it was claimed";
 	return true;
 }
@@ -282,7 +328,7 @@ set_since(Lookup *lookup, const HttpResponse *response)
 {
 	Claim *claim = lookup->message->claim;
 
-	if (lookup->message->suspect)
+	if (may_be_of_lost_past(lookup->message))
 		lookup->since = run_start(claim->run) - TIME_SLACK;
 	else if (claim->twilio_time > 0)
 		lookup->claimed = claim->twilio_time - CLOCK_SLACK;

@@ -20,8 +20,23 @@ extern void doubt(Message *message, const char *reason);
  */
 extern void suspect(Message *message);
 
+/*
+ * May it have been sent before commits were lost?  One that an earlier worker
+ * has left may have been suspect.
+ */
+extern bool may_be_of_lost_past(const Message *message);
+
 /* Leaves in doubt, for this reason, what is not being looked up just now. */
 extern void give_up_lookups(Run *run, const char *why);
+
+/*
+ * Has a look-up found what may be it, of which more is to be known?  Then it is
+ * not taken for one that has not left, whatever becomes of its run.
+ */
+extern bool may_be_found(const Message *message);
+
+/* Leaves such ones in doubt, of a run that is cancelled. */
+extern void give_up_found(Run *run);
 
 /* Starts the look-up of a message in doubt; false where HTTP has no room. */
 extern bool start_lookup(Message *message);

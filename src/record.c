@@ -372,6 +372,16 @@ take_released_out_of_claims(Run *run)
 		(void) own_execute(&statement, values, NULL);
 }
 
+/* Those that this transaction has recorded when it claimed them. */
+static void
+add_recorded_skips(Run *run, int change)
+{
+	dlist_iter iter;
+
+	dlist_foreach (iter, &run->recorded_skips)
+		dlist_container(Message, node, iter.cur)->claim->open += change;
+}
+
 /* Deletes the claims of which nothing is left to be recorded after this. */
 static void
 delete_claims(Run *run)
@@ -384,6 +394,7 @@ delete_claims(Run *run)
 	int	   count = 0;
 	Datum  values[2];
 
+	add_recorded_skips(run, -1);
 	for (int i = 0; i < num_recording; i++)
 	{
 		Claim *claim = recording[i]->claim;
@@ -393,6 +404,7 @@ delete_claims(Run *run)
 	}
 	for (int i = 0; i < num_recording; i++)
 		recording[i]->claim->open++; /* until it is durable */
+	add_recorded_skips(run, 1);
 	if (count == 0)
 		return;
 	values[0] = Int64GetDatum(run->id);

@@ -473,6 +473,8 @@ release_unsent(Run *run)
 {
 	dlist_iter iter;
 
+	if (run->cancelled)
+		give_up_found(run);
 	dlist_foreach (iter, &run->claims)
 	{
 		Claim *claim = dlist_container(Claim, node, iter.cur);
@@ -481,7 +483,7 @@ release_unsent(Run *run)
 		{
 			Message *message = &claim->messages[i];
 
-			if (message_is_unsent(message))
+			if (message_is_unsent(message) && !may_be_found(message))
 				message_done(message, OUTCOME_RELEASED);
 		}
 	}

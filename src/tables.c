@@ -606,6 +606,18 @@ tables_check_list_users(const AppTables *tables, Oid list_users)
 }
 
 void
+tables_check_not_replaced(const AppTables *tables)
+{
+	Oid now = get_relname_relid("ac_list_users", get_namespace_oid(tables->schema, true));
+
+	if (now != tables->list_users)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("\"%s.ac_list_users\" was replaced while the run began", tables->schema),
+				 errhint("It is tried again with the table that has that name now.")));
+}
+
+void
 tables_read_recipients(AppTables *tables, Datum ids, int count, int64 list_id)
 {
 	Datum  values[] = {ids, Int64GetDatum(list_id)};
@@ -695,7 +707,8 @@ tables_count_sent(AppTables *tables, Datum *ids, int count, int64 list_id)
 	Datum *left = palloc(count * sizeof(Datum));
 	int	   num_left = 0;
 
-	tables_check_list_users(tables, tables->list_users);
+	tables_check_list_users(tables,
+							OidIsValid(tables->only_in) ? tables->only_in : tables->list_users);
 	for (int i = 0; i < count; i++)
 	{
 		if (bsearch(&ids[i], found, counted, sizeof(Datum), compare_ids) == NULL)

@@ -35,7 +35,8 @@ typedef struct AppTables
 	Oid			campaigns;
 	Oid			list_users;
 	Oid			jobs;
-	List	   *keys; /* char *, of personal texts */
+	Oid			only_in; /* sentCount is added in this table of list users; or 0 */
+	List	   *keys;	 /* char *, of personal texts */
 	SPIPlanPtr	read_group;
 	SPIPlanPtr	read_recipients;
 	SPIPlanPtr	count_sent;
@@ -106,6 +107,9 @@ extern void tables_want_keys(AppTables *tables, List *keys);
  * before anything is sent.
  */
 extern void tables_plan(AppTables *tables);
+
+/* Throws an error that may pass where another table has got its name since. */
+extern void tables_check_not_replaced(const AppTables *tables);
 
 /*
  * Throws where the table of the list users is not, or no more, this one: the

@@ -422,8 +422,10 @@ has_to_put_away(Run *run)
 
 		for (int i = 0; i < claim->num_messages; i++)
 		{
-			if (message_is_unsent(&claim->messages[i]) ||
-				claim->messages[i].state == MESSAGE_LOCKED)
+			const Message *message = &claim->messages[i];
+
+			if ((message_is_unsent(message) && !may_be_found(message)) ||
+				message->state == MESSAGE_LOCKED)
 				return true;
 		}
 	}

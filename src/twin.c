@@ -213,7 +213,8 @@ found_since(const Message *message)
 {
 	const Claim *claim = message->claim;
 
-	return TimestampTzGetDatum(message->suspect ? run_began_at(claim->run) : claim->claimed_at);
+	return TimestampTzGetDatum(may_be_of_lost_past(message) ? run_began_at(claim->run)
+															: claim->claimed_at);
 }
 
 /* There is no index on phones: one pass over the messages serves all look-ups. */
