@@ -201,8 +201,16 @@ run_job() {
     job=$!
     set +m
     wait "$job" || status=$?
-    job=
+    end_job
     return $status
+}
+
+# What has been started in it may be left, as when one of several tests bails out.
+end_job() {
+    kill -TERM -- "-$job" 2>/dev/null || true
+    wait "$job" 2>/dev/null || true
+    while kill -0 -- "-$job" 2>/dev/null; do sleep 0.1; done
+    job=
 }
 
 # Ends all that runs in the temporary directory, and removes it.
@@ -215,10 +223,7 @@ clean_up() {
         rm "$log"
     fi
     restore_default_conf
-    if [ -n "$job" ]; then
-        kill -TERM -- "-$job" 2>/dev/null || true
-        wait "$job" 2>/dev/null || true
-    fi
+    [ -z "$job" ] || end_job
     [ -n "$work" ] || return 0
     while IFS= read -r file; do
         pid=$(head -n 1 "$file" 2>/dev/null) || continue
