@@ -367,6 +367,7 @@ open_cancelled(Run *run)
 static void
 adopt_cancelled(Run *run)
 {
+	run->taken_up = true;
 	if (run->campaign.message)
 		recall_text(run);
 	if (guarded(recover_claims, run, &run->claiming))
@@ -397,7 +398,10 @@ adopt(Run *run, const QueuedRun *queued)
 	if (queued->cancelled)
 		adopt_cancelled(run);
 	else if (guarded(function, run, &run->claiming))
+	{
+		run->taken_up = true;
 		end_back_off(&run->claiming);
+	}
 	else if (run->stop_reason == NULL)
 	{
 		tell_trouble(run);

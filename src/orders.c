@@ -65,8 +65,12 @@ follow_order(Run *run, const char *state)
 		run_stop(run, "it has been stopped");
 		run->stop_recorded = run->stop_durable = true;
 	}
-	/* called again, by whatever role: it goes on from what is in the tables */
-	run->superseded = run->stop_durable && state && strcmp(state, "queued") == 0;
+	/*
+	 * Called again, by whatever role, it goes on from what is in the tables;
+	 * so does what could not be taken up, as its claims may not be in memory.
+	 */
+	run->superseded = (run->stop_durable && state && strcmp(state, "queued") == 0) ||
+					  (cancelled && !run->taken_up);
 	run->forgotten = state == NULL;
 	run->paused = paused;
 	run->cancelled = cancelled;
@@ -97,7 +101,7 @@ bool
 wants_wind_up(const Run *run, TimestampTz now)
 {
 	return !worker.leaving && sendcampaign_enabled && !run->exhausted && !run->finished &&
-		   run->history == NULL && run->claiming.until <= now;
+		   !run->superseded && run->history == NULL && run->claiming.until <= now;
 }
 
 void

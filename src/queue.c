@@ -165,7 +165,7 @@ fail_new_job_has_run(const AppTables *tables, int64 job_id)
 			 errhint("Set the table's sequence to a number beyond those in sendcampaign.run.")));
 }
 
-/* A failed run goes on where it stopped. */
+/* A failed run goes on where it stopped; a test does beside the campaign's own. */
 static void
 requeue_failed_run(const AppTables *tables, int64 campaign_id, int64 id, int64 job_id, Oid role)
 {
@@ -176,13 +176,15 @@ requeue_failed_run(const AppTables *tables, int64 campaign_id, int64 id, int64 j
 	if (own_query(
 			"UPDATE sendcampaign.run_data SET state = 'queued', role = $2::name,"
 			" role_oid = $3, finished_at = NULL, error = NULL, next_at = NULL"
-			" WHERE id = $1 AND state = 'failed' AND NOT EXISTS"
+			" WHERE id = $1 AND state = 'failed' AND (test_phone IS NOT NULL OR NOT EXISTS"
 			"  (SELECT FROM sendcampaign.run_data o WHERE o.campaign_id = run_data.campaign_id"
 			"   AND o.schema = run_data.schema AND o.test_phone IS NULL"
-			"   AND o.state IN ('queued', 'running', 'paused'))",
+			"   AND o.state IN ('queued', 'running', 'paused')))"
+			" RETURNING test_phone IS NOT NULL",
 			3, types, values, NULL) == 0)
 		fail_campaign_is_sending(campaign_id);
-	tables_reopen_job(tables, job_id);
+	if (!spi_bool(0, 1))
+		tables_reopen_job(tables, job_id);
 }
 
 /* The run exists: go on, do nothing, or refuse.  True where it goes on. */
@@ -221,6 +223,23 @@ meet_existing_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid 
 	return false;
 }
 
+/* A test of the caller's, which has no job? */
+static bool
+is_test_of(Oid caller, const AppTables *tables, int64 job_id)
+{
+	Oid	  types[] = {INT8OID, TEXTOID, NUMERICOID, OIDOID};
+	Datum values[] = {Int64GetDatum(job_id), CStringGetTextDatum(tables->schema),
+					  system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
+
+	if (own_query(
+			"SELECT (" ROLE_HERE(
+				"$3", "$4") ")::int8 FROM sendcampaign.run_data"
+							" WHERE job_id = $1 AND schema = $2::name AND test_phone IS NOT NULL",
+			4, types, values, NULL) == 0)
+		return false;
+	return superuser_arg(caller) || is_member_of_role(caller, (Oid) spi_int64(0, 1));
+}
+
 /* Whether the job has a run already, or the campaign is being sent, shows here. */
 static bool
 queue_run(const AppTables *tables, int64 campaign_id, int64 job_id, bool job_is_new, Oid role,
@@ -236,6 +255,16 @@ queue_run(const AppTables *tables, int64 campaign_id, int64 job_id, bool job_is_
 								2, types, values, NULL) > 0)
 		fail_new_job_has_run(tables, job_id);
 	return meet_existing_run(tables, campaign_id, job_id, role, caller);
+}
+
+/* The same for a job that the caller names; the number of a test will do. */
+static bool
+queue_for_job(const AppTables *tables, int64 campaign_id, int64 job_id, Oid role, Oid caller)
+{
+	if (job_id < 0 && is_test_of(caller, tables, job_id))
+		return meet_existing_run(tables, campaign_id, job_id, role, caller);
+	check_job(tables, job_id);
+	return queue_run(tables, campaign_id, job_id, false, role, caller);
 }
 
 void
@@ -335,14 +364,9 @@ send_campaign(PG_FUNCTION_ARGS)
 	act_as(role, &scope);
 	check_campaign(tables, campaign_id);
 
-	if (create_job)
-		job_id = tables_create_job(tables);
-	else
-	{
-		job_id = PG_GETARG_INT64(1);
-		check_job(tables, job_id);
-	}
-	if (queue_run(tables, campaign_id, job_id, create_job, role, scope.caller))
+	job_id = create_job ? tables_create_job(tables) : PG_GETARG_INT64(1);
+	if (create_job ? queue_run(tables, campaign_id, job_id, true, role, scope.caller)
+				   : queue_for_job(tables, campaign_id, job_id, role, scope.caller))
 		start_worker_at_commit(role);
 	act_as_caller(role, &scope);
 	if (!sendcampaign_enabled)

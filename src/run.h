@@ -88,7 +88,8 @@ typedef struct Run
 	bool			paused;		  /* so it is in the tables, as are the two below */
 	bool			cancelled;	  /* what is left is to be skipped */
 	bool			forgotten;	  /* its row is gone */
-	bool			superseded;	  /* it had failed, and is queued again, for whomever */
+	bool			taken_up;	  /* what its adoption reads is in memory */
+	bool			superseded;	  /* what is in the tables counts: it is to be adopted anew */
 	bool			halted;		  /* too many have failed: it is to be paused */
 	int				num_verdicts; /* outcomes by Twilio, see failures.c */
 	int				num_failures; /* of them for recipient or text */

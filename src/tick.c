@@ -191,7 +191,7 @@ record_run(Run *run, bool careful)
 	store_history(run);
 	if (!run_may_send(run) || !sendcampaign_enabled)
 		release_unsent(run);
-	if (run->cancelled)
+	if (run->cancelled && !run->superseded)
 		give_up_doubt(run);
 	settle_lookups(run);
 	if (run->num_done > 0)
@@ -218,7 +218,7 @@ count_recorded(Run *run)
 static void
 end_run(Run *run, bool careful)
 {
-	if (run->finished || worker.leaving)
+	if (run->finished || run->superseded || worker.leaving)
 		return;
 	if (run->cancelled)
 	{
