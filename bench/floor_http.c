@@ -7,7 +7,7 @@
  *	  floor_http URL USER:PASSWORD REQUESTS IN_FLIGHT [CA_FILE]
  *
  * The requests, the options of the handles and the event loop are those of
- * src/http.c; the answers are read and thrown away.  Prints the number of
+ * src/twilio/http.c; the answers are read and thrown away.  Prints the number of
  * requests, the seconds they took, and the seconds of CPU time.
  *
  *-------------------------------------------------------------------------

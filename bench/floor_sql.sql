@@ -1,7 +1,7 @@
 /*
  * floor_sql.sql
  *		How fast can PostgreSQL record the outcomes of a list's messages, where
- *		nothing else is done?  The INSERT is that of src/record.c, the UPDATE
+ *		nothing else is done?  The INSERT is that of src/worker/record.c, the UPDATE
  *		and the settings for its plan are those of src/tables.c; a thousand at
  *		once, and a commit for each thousand, as the worker's that also claims.
  *

@@ -8,11 +8,11 @@
 #include "postgres.h"
 
 #include "fmgr.h"
-#include "launcher.h"
 #include "miscadmin.h"
 #include "settings.h"
-#include "start.h"
 #include "utils/builtins.h"
+#include "worker/launcher.h"
+#include "worker/start.h"
 
 PG_MODULE_MAGIC;
 

@@ -13,9 +13,8 @@
 #include <limits.h>
 
 #include "compat.h"
-#include "failures.h"
-#include "http.h"
 #include "settings.h"
+#include "twilio/http.h"
 #include "utils/guc.h"
 
 /*
@@ -39,6 +38,8 @@ bool   sendcampaign_resend_lost;
 int	   sendcampaign_max_attempts;
 int	   sendcampaign_launcher_interval;
 char  *sendcampaign_max_failures;
+
+FailureLimit sendcampaign_failure_limit;
 
 double
 lookup_timeout(void)
@@ -77,12 +78,24 @@ define_addresses(void)
 static bool
 check_max_failures(char **newval, void **extra, GucSource source)
 {
-	if (max_failures_is_valid(*newval))
+	FailureLimit *limit = compat_guc_malloc(sizeof(FailureLimit));
+
+	if (limit && read_failure_limit(*newval, limit))
+	{
+		*extra = limit;
 		return true;
+	}
+	compat_guc_free(limit);
 	GUC_check_errdetail(
 		"It is a share, a number of messages, or both: \"30%%\", \"100\" or \"30%%, 100\".");
 	GUC_check_errhint("Empty, a run never pauses itself for that.");
 	return false;
+}
+
+static void
+assign_max_failures(const char *newval, void *extra)
+{
+	sendcampaign_failure_limit = *(FailureLimit *) extra;
 }
 
 static void
@@ -92,7 +105,8 @@ define_trouble(void)
 		"sendcampaign.max_failures",
 		"Messages that may fail for their recipient or text, before the run pauses itself.",
 		"More than a share of those that Twilio has answered, and at least so many; empty: no limit.",
-		&sendcampaign_max_failures, "30%, 100", PGC_USERSET, 0, check_max_failures, NULL, NULL);
+		&sendcampaign_max_failures, "30%, 100", PGC_USERSET, 0, check_max_failures,
+		assign_max_failures, NULL);
 	DefineCustomIntVariable("sendcampaign.max_attempts",
 							"Times a message is tried while Twilio asks to try again later.", NULL,
 							&sendcampaign_max_attempts, 10, 1, 1000, PGC_USERSET, 0, NULL, NULL,

@@ -8,6 +8,8 @@
 #ifndef SENDCAMPAIGN_SETTINGS_H
 #define SENDCAMPAIGN_SETTINGS_H
 
+#include "campaign/failure_limit.h"
+
 extern bool	  sendcampaign_enabled;
 extern char	 *sendcampaign_api_url;
 extern char	 *sendcampaign_ca_file;
@@ -21,7 +23,9 @@ extern double sendcampaign_lookup_timeout;
 extern bool	  sendcampaign_resend_lost;
 extern int	  sendcampaign_max_attempts;
 extern int	  sendcampaign_launcher_interval; /* s */
-extern char	 *sendcampaign_max_failures;	  /* see failures.c */
+extern char	 *sendcampaign_max_failures;	  /* as it was written */
+
+extern FailureLimit sendcampaign_failure_limit;
 
 /*
  * Segments a second that a sender may be held to, one in 100 s at least: less

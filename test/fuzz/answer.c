@@ -4,7 +4,7 @@
  */
 #include "fuzz.h"
 
-#include "../../src/classify.h"
+#include "../../src/twilio/classify.h"
 #include "mb/pg_wchar.h"
 
 static const int statuses[] = {200, 201, 204, 301, 400, 401, 404, 408, 409, 429, 500, 503, 0, 999};

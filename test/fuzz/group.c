@@ -7,9 +7,9 @@
 
 #include <math.h>
 
-#include "../../src/campaign.h"
-#include "../../src/group.h"
-#include "../../src/own.h"
+#include "../../src/campaign/campaign.h"
+#include "../../src/campaign/group.h"
+#include "../../src/database/own_tables.h"
 #include "../../src/settings.h"
 #include "miscadmin.h"
 #include "pgtime.h"
@@ -21,72 +21,54 @@ double sendcampaign_messages_per_second = 0;
 static const char *input;
 static size_t	   input_size;
 
-void
-tables_read_group(AppTables *tables, int64 campaign_id, int64 list_id)
+static char *
+part(int column)
 {
+	if (column < input_size && (input[column / 6] >> column % 6) & 1)
+		return NULL;
+	return fuzz_part(input, input_size, column);
 }
 
-bool
-spi_isnull(uint64 row, int column)
+static int64
+number(int column)
 {
-	return column < input_size && (input[column / 6] >> column % 6) & 1;
-}
-
-char *
-spi_string(uint64 row, int column)
-{
-	return spi_isnull(row, column) ? NULL : fuzz_part(input, input_size, column);
-}
-
-bool
-spi_bool(uint64 row, int column)
-{
-	return spi_string(row, column) != NULL;
-}
-
-int64
-spi_int64(uint64 row, int column)
-{
-	char *text = spi_string(row, column);
+	char *text = part(column);
 
 	return text ? atoll(text) : 0;
 }
 
-TimestampTz
-spi_timestamptz(uint64 row, int column)
+/* Parts of a part, by commas; "-" is none. */
+static char **
+numbers(char *text, int *count)
 {
-	return spi_int64(row, column);
-}
-
-/* Parts of a part, by commas; "-" is a null. */
-char **
-spi_nullable_strings(uint64 row, int column, int *count)
-{
-	char  *text = spi_string(row, column);
 	char **strings = palloc(MAX_NUMBERS * sizeof(char *));
 
-	for (*count = 0; text && *count < MAX_NUMBERS; (*count)++)
+	*count = 0;
+	for (int i = 0; text && i < MAX_NUMBERS; i++)
 	{
 		char *string = strsep(&text, ",");
 
-		strings[*count] = strcmp(string, "-") == 0 ? NULL : string;
+		if (strcmp(string, "-") != 0)
+			strings[(*count)++] = string;
 	}
 	return strings;
 }
 
-char **
-spi_strings(uint64 row, int column, int *count)
+void
+tables_read_group(AppTables *tables, int64 campaign_id, int64 list_id, GroupRow *row)
 {
-	int	   all;
-	char **strings = spi_nullable_strings(row, column, &all);
-
-	*count = 0;
-	for (int i = 0; i < all; i++)
-	{
-		if (strings[i])
-			strings[(*count)++] = strings[i];
-	}
-	return strings;
+	*row = (GroupRow){.campaign_exists = part(1) != NULL,
+					  .campaign_deleted = part(2) != NULL,
+					  .list_exists = part(3) != NULL,
+					  .list_deleted = part(4) != NULL,
+					  .group_exists = part(5) != NULL,
+					  .group_deleted = part(6) != NULL,
+					  .group_id = number(5),
+					  .has_end = part(17) != NULL,
+					  .send_until = number(17)};
+	for (int key = 0; key < NUM_GROUP_KEYS; key++)
+		row->values[key] = key == NUMBERS ? NULL : part(7 + key);
+	row->numbers = numbers(part(7 + NUMBERS), &row->num_numbers);
 }
 
 /* A server would look into the time zone database. */
@@ -100,7 +82,7 @@ pg_tzset(const char *name)
 }
 
 void
-fail_campaign_is_gone(const AppTables *tables, int64 campaign_id)
+tables_fail_no_campaign(const AppTables *tables, int64 campaign_id)
 {
 	ereport(ERROR, (errmsg("campaign %lld no longer exists", (long long) campaign_id)));
 }

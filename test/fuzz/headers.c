@@ -6,7 +6,7 @@
 
 #include <time.h>
 
-#include "../../src/answer_headers.h"
+#include "../../src/twilio/answer_headers.h"
 
 static void
 check(const AnswerHeaders *headers)

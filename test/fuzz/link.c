@@ -8,7 +8,7 @@
 #include <ctype.h>
 #include <stdio.h>
 
-#include "../../src/link.h"
+#include "../../src/campaign/link.h"
 
 /* What is found is what would have been made. */
 static void

@@ -6,8 +6,8 @@
 
 #include <curl/curl.h>
 
-#include "../../src/listing.h"
-#include "../../src/request.h"
+#include "../../src/twilio/listing.h"
+#include "../../src/twilio/request.h"
 #include "../../src/settings.h"
 
 char *sendcampaign_api_url = "https://api.twilio.com";

@@ -3,11 +3,13 @@
  *		The setting sendcampaign.max_failures: whatever is taken as valid has
  *		to work.
  */
-#include "../../src/failures.c"
+#include <math.h>
+
+#include "../../src/worker/failures.c"
 
 #include "fuzz.h"
 
-char *sendcampaign_max_failures;
+FailureLimit sendcampaign_failure_limit;
 
 TimestampTz
 GetCurrentTimestamp(void)
@@ -21,12 +23,11 @@ fuzz_one(const char *data, size_t size)
 	FailureLimit limit;
 	Run			 run = {0};
 
-	promise(max_failures_is_valid(data) == read_limit(data, &limit));
-	if (!max_failures_is_valid(data))
+	if (!read_failure_limit(data, &limit))
 		return;
 	promise(limit.share == -1 || (limit.share >= 0 && limit.share <= 100));
 	promise(limit.number == -1 || (limit.number >= 0 && limit.number == floor(limit.number)));
-	sendcampaign_max_failures = unconstify(char *, data);
+	sendcampaign_failure_limit = limit;
 	count_verdict(&run, false);
 	promise(!run.halted);
 	count_verdict(&run, true);

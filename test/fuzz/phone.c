@@ -4,7 +4,7 @@
  */
 #include "fuzz.h"
 
-#include "../../src/phone.h"
+#include "../../src/campaign/phone.h"
 #include "mb/pg_wchar.h"
 
 static bool

@@ -5,7 +5,7 @@
  */
 #include "fuzz.h"
 
-#include "../../src/segments.h"
+#include "../../src/campaign/segments.h"
 #include "mb/pg_wchar.h"
 
 extern int twilio_segments(const char *text, size_t length); /* oracle.c */

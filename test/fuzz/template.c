@@ -4,7 +4,7 @@
  */
 #include "fuzz.h"
 
-#include "../../src/template.h"
+#include "../../src/campaign/template.h"
 
 #define MAX_VALUES 8
 

@@ -7,8 +7,9 @@
 
 #include <curl/curl.h>
 
-#include "../../src/http.h"
-#include "../../src/request.h"
+#include "../../src/twilio/http.h"
+#include "../../src/twilio/http_date.h"
+#include "../../src/twilio/request.h"
 #include "../../src/settings.h"
 
 char *sendcampaign_api_url = "https://api.twilio.com/";

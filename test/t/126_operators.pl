@@ -146,7 +146,7 @@ isnt(unqualified($_), undef, "the check finds: $_")
 	q{SELECT a IS DISTINCT FROM b}, q{SELECT a BETWEEN 1 AND 2}, q{SELECT a LIKE 'b'}, q{SELECT a COLLATE "C"}, q{SELECT cast(a AS text)};
 
 # The same of what the sources have, as far as pieces show it
-for my $file (map { "$FindBin::RealBin/../../src/$_.c" } qw(tables columns))
+for my $file (map { "$FindBin::RealBin/../../src/database/$_.c" } qw(app_tables columns))
 {
 	my $sql = join ' ', slurp_file($file) =~ /"((?:[^"\\]|\\.)*)"/g;
 	$sql =~ s/OPERATOR\(pg_catalog\.[^)]+\)//g;

@@ -3,7 +3,7 @@
  *		The product asks only whether it is night now.  This lets a test ask
  *		for any time.
  */
-#include "../../../src/quiet.c"
+#include "../../../src/campaign/quiet.c"
 
 #include "fmgr.h"
 #include "utils/builtins.h"

@@ -1,0 +1,168 @@
+/*-------------------------------------------------------------------------
+ *
+ * caller.c
+ *	  Whose rights a call has, and whose the application's tables are used with.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "calls/caller.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "database/app_tables.h"
+#include "database/check.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "settings.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+#include "worker/start.h"
+
+static Oid
+owner_of_list_users(const AppTables *tables)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(tables->list_users));
+	Oid		  owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", tables->list_users);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+/* A superuser's call runs with the rights of the owner of the list users. */
+static Oid
+role_to_send_as(const AppTables *tables)
+{
+	return superuser() ? owner_of_list_users(tables) : GetUserId();
+}
+
+static void
+check_role(Oid role)
+{
+	char *hint;
+	char *reason = why_role_cannot_work(role, &hint);
+
+	if (reason)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("cannot send with the rights of role \"%s\"",
+							   GetUserNameFromId(role, false)),
+						errdetail("The worker connects as that role, but %s.", reason),
+						hint ? errhint("%s", hint) : 0));
+}
+
+AppTables *
+open_tables_of_caller(Oid *role)
+{
+	AppTables *tables = tables_open(sendcampaign_schema);
+
+	*role = role_to_send_as(tables);
+
+	/* whoever calls a function of others must not lead it to code of theirs */
+	if (schema_is_of_callers_choice() || superuser_arg(*role))
+		tables_check_trust(tables, *role);
+	return tables;
+}
+
+void
+check_sender(const AppTables *tables, Oid role, bool creates_job)
+{
+	tables_check_rights(tables, role, creates_job);
+	check_role(role);
+}
+
+void
+check_campaign(const AppTables *tables, int64 campaign_id)
+{
+	if (!tables_has_campaign(tables, campaign_id))
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_DATA_FOUND),
+				 errmsg("campaign %lld does not exist", (long long) campaign_id),
+				 errhint("Check that it is in \"%s.ac_campaigns\" and that your role may see it.",
+						 tables->schema)));
+}
+
+void
+fail_campaign_is_sending(int64 campaign_id)
+{
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
+					errmsg("campaign %lld is being sent already", (long long) campaign_id),
+					errdetail("A run of it under another background job has not ended."),
+					errhint("Wait until that run has ended, or if it is paused, call"
+							" sendcampaign.resume() or sendcampaign.cancel(); see"
+							" sendcampaign.progress.")));
+}
+
+void
+act_as(Oid role, ActingScope *scope)
+{
+	GetUserIdAndSecContext(&scope->caller, &scope->security);
+	if (role == scope->caller)
+		return;
+
+	/*
+	 * Deferred triggers would fire at the commit, as the caller: an error.
+	 * Settings that triggers change are the caller's again afterwards.
+	 */
+	scope->guc_level = NewGUCNestLevel();
+	SetUserIdAndSecContext(role, scope->security | SECURITY_LOCAL_USERID_CHANGE |
+									 SECURITY_RESTRICTED_OPERATION);
+}
+
+void
+act_as_caller(Oid role, const ActingScope *scope)
+{
+	if (role == scope->caller)
+		return;
+	AtEOXact_GUC(false, scope->guc_level);
+	SetUserIdAndSecContext(scope->caller, scope->security);
+}
+
+bool
+act_for_run(const AppTables *tables, Oid *role, bool at_home, ActingScope *scope)
+{
+	bool  chosen = at_home && OidIsValid(*role);
+	char *foreign = NULL;
+
+	if (!at_home && superuser() && OidIsValid(*role) && tables_find_foreign_code(tables, *role))
+		*role = InvalidOid;
+	if (!OidIsValid(*role))
+		*role = owner_of_list_users(tables);
+	if (superuser_arg(*role) || (!chosen && *role != GetUserId()))
+		foreign = tables_find_foreign_code(tables, *role);
+	if (foreign == NULL)
+	{
+		act_as(*role, scope);
+		return true;
+	}
+	ereport(
+		WARNING,
+		(errmsg("the application's tables in schema \"%s\" are not told", tables->schema),
+		 errdetail("They would be used with the rights of role \"%s\"%s, but %s.",
+				   GetUserNameFromId(*role, false),
+				   superuser_arg(*role) ? ", a superuser" : ", which has not chosen them", foreign),
+		 errhint("Update the background job, and sentCount of the list user, by hand.")));
+	*role = scope->caller = GetUserId();
+	return false;
+}
+
+void
+check_writable(const char *function)
+{
+	if (RecoveryInProgress())
+		ereport(ERROR, (errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+						errmsg("cannot execute %s during recovery", function),
+						errhint("Call it on the primary server.")));
+	if (XactReadOnly)
+		ereport(ERROR, (errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+						errmsg("cannot execute %s in a read-only transaction", function),
+						errhint("Call it in a transaction that is READ WRITE.")));
+}

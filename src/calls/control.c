@@ -1,0 +1,407 @@
+/*-------------------------------------------------------------------------
+ *
+ * control.c
+ *	  What a person does to a run: settle(), pause(), resume(), cancel().
+ *
+ * A run of a role that the caller is no member of is refused with the same
+ * words as one that does not exist.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "calls/caller.h"
+#include "calls/control.h"
+#include "catalog/pg_type.h"
+#include "compat.h"
+#include "database/app_tables.h"
+#include "database/attempt.h"
+#include "database/home.h"
+#include "database/own_tables.h"
+#include "database/run_table.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "settings.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/syscache.h"
+#include "worker/announce.h"
+#include "worker/finish.h"
+#include "worker/guard.h"
+#include "worker/job.h"
+#include "worker/record.h"
+#include "worker/recover.h"
+#include "worker/start.h"
+#include "worker/summary.h"
+
+PG_FUNCTION_INFO_V1(sendcampaign_settle);
+PG_FUNCTION_INFO_V1(sendcampaign_pause);
+PG_FUNCTION_INFO_V1(sendcampaign_resume);
+PG_FUNCTION_INFO_V1(sendcampaign_cancel);
+
+void
+fail_no_run(int64 job_id)
+{
+	ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND),
+					errmsg("there is no run of background job %lld", (long long) job_id),
+					errhint("See sendcampaign.run for those that your role may see.")));
+}
+
+bool
+is_for_caller(Oid role)
+{
+	return superuser() || (OidIsValid(role) && compat_can_act_as(GetUserId(), role));
+}
+
+#define ROLE	ROLE_HERE("$3", "$4")
+#define AT_HOME IS_AT_HOME("$3", "$4")
+
+void
+lock_run(int64 job_id, LockedRun *run)
+{
+	Oid	  types[] = {INT8OID, TEXTOID, NUMERICOID, OIDOID};
+	Datum values[] = {Int64GetDatum(job_id), CStringGetTextDatum(sendcampaign_schema),
+					  system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
+
+	if (own_query("SELECT state, schema::text, (" ROLE ")::int8, total IS NOT NULL,"
+				  " test_phone IS NOT NULL, id, " AT_HOME " FROM sendcampaign.run_data"
+				  " WHERE job_id = $1 AND schema = $2::name FOR UPDATE",
+				  4, types, values, NULL) == 0)
+		fail_no_run(job_id);
+	*run = (LockedRun){.id = spi_int64(0, 6),
+					   .job_id = job_id,
+					   .role = (Oid) spi_int64(0, 3),
+					   .at_home = spi_bool(0, 7),
+					   .state = spi_string(0, 1),
+					   .schema = spi_string(0, 2),
+					   .begun = spi_bool(0, 4),
+					   .is_test = spi_bool(0, 5)};
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(run->role)))
+		run->role = InvalidOid;
+	if (!is_for_caller(run->role))
+		fail_no_run(job_id);
+}
+
+void
+fail_in_state(const LockedRun *run, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the run of background job %lld is %s", (long long) run->job_id, run->state),
+			 errhint("%s", hint)));
+}
+
+static bool
+is_in_state(const LockedRun *run, const char *a, const char *b, const char *c)
+{
+	return strcmp(run->state, a) == 0 || (b && strcmp(run->state, b) == 0) ||
+		   (c && strcmp(run->state, c) == 0);
+}
+
+/*
+ * What was read back after lost commits is not its message, as a person has
+ * decided.  Where that is tried again, Twilio's list is asked all the same.
+ */
+static void
+forget_witnesses(const LockedRun *run, int64 list_user_id)
+{
+	Oid	  types[] = {INT8OID, INT8OID};
+	Datum values[] = {Int64GetDatum(run->id), Int64GetDatum(list_user_id)};
+
+	(void) own_query("DELETE FROM sendcampaign.witness WHERE run_id = $1 AND list_user_id = $2", 2,
+					 types, values, NULL);
+}
+
+static void
+settle_message(const LockedRun *run, int64 list_user_id, bool sent)
+{
+	Oid	  types[] = {INT8OID, INT8OID, TEXTOID};
+	Datum values[] = {Int64GetDatum(run->id), Int64GetDatum(list_user_id),
+					  CStringGetTextDatum(sent ? "sent" : "failed")};
+
+	if (own_query("UPDATE sendcampaign.message_data SET status = $3, updated_at = now()"
+				  " WHERE run_id = $1 AND list_user_id = $2 AND status = 'in_doubt'",
+				  3, types, values, NULL) == 0)
+		ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND),
+						errmsg("the message of job %lld to list user %lld is not in doubt",
+							   (long long) run->job_id, (long long) list_user_id),
+						errhint("Those that are have status 'in_doubt' in sendcampaign.message.")));
+	if (!sent)
+		forget_witnesses(run, list_user_id);
+	runs_settle(run->id, sent);
+}
+
+/* Its list user may be somebody else by now. */
+static void
+count_nowhere(const LockedRun *run, int64 list_user_id)
+{
+	Datum id = Int64GetDatum(list_user_id);
+
+	(void) mark_uncounted(run->id, make_array(&id, NULL, 1, INT8OID));
+	ereport(
+		NOTICE,
+		(errmsg("sentCount of list user %lld is not added", (long long) list_user_id),
+		 errdetail("\"%s.ac_list_users\" is another table than the one that the run began with.",
+				   run->schema)));
+}
+
+static void
+count_settled(AppTables *tables, const LockedRun *run, int64 list_user_id)
+{
+	Oid	  type = INT8OID;
+	Datum value = Int64GetDatum(run->id);
+	Datum id = Int64GetDatum(list_user_id);
+	Oid	  began_with;
+
+	(void) own_query("SELECT list_id, list_users::int8 FROM sendcampaign.run_data WHERE id = $1", 1,
+					 &type, &value, NULL);
+	began_with = (Oid) spi_int64(0, 2);
+	if (OidIsValid(began_with) && began_with != tables->list_users)
+		count_nowhere(run, list_user_id);
+	else if (mark_uncounted(run->id, tables_count_sent(tables, &id, 1, spi_int64(0, 1))))
+		ereport(NOTICE,
+				(errmsg("sentCount of list user %lld could not be added", (long long) list_user_id),
+				 errdetail("The UPDATE was suppressed by a trigger, a rule or a policy.")));
+}
+
+/* Of a run that has ended; another one will say so when it ends. */
+static void
+write_summary(AppTables *tables, const LockedRun *run)
+{
+	RunCounts counts;
+	char	 *error;
+
+	if (!runs_lock_counts(run->id, &counts))
+		return;
+	error = run_summary(run->id, &counts, true);
+	if (runs_set_summary(run->id, error) && tables)
+		job_tell_error(tables, run->job_id, &counts, error);
+}
+
+/* sendcampaign.settle(job_id bigint, list_user_id bigint, sent boolean) */
+Datum
+sendcampaign_settle(PG_FUNCTION_ARGS)
+{
+	int64		list_user_id = PG_GETARG_INT64(1);
+	bool		sent = PG_GETARG_BOOL(2);
+	LockedRun	run;
+	AppTables  *tables;
+	Oid			role;
+	bool		told;
+	ActingScope scope;
+
+	check_writable("sendcampaign.settle()");
+	spi_connect();
+	lock_run(PG_GETARG_INT64(0), &run);
+	tables = tables_open(run.schema);
+	settle_message(&run, list_user_id, sent);
+	role = run.role;
+	told = act_for_run(tables, &role, run.at_home, &scope);
+	if (told && sent && !run.is_test) /* a test is counted nowhere */
+		count_settled(tables, &run, list_user_id);
+	write_summary(told ? tables : NULL, &run);
+	act_as_caller(role, &scope);
+	tables_close(tables);
+	spi_finish();
+	PG_RETURN_VOID();
+}
+
+/* Writes the state with who has wished it, and what else is given. */
+static void
+write_state(AppTables *tables, const LockedRun *run)
+{
+	RunCounts counts;
+
+	if (runs_lock_counts(run->id, &counts))
+		job_tell_state(tables, run->job_id, &counts);
+}
+
+static void
+write_state_to_job(void *arg)
+{
+	const LockedRun *run = arg;
+	AppTables		*tables = tables_open(run->schema);
+	Oid				 role = run->role;
+	ActingScope		 scope;
+
+	if (act_for_run(tables, &role, run->at_home, &scope))
+		write_state(tables, run);
+	act_as_caller(role, &scope);
+	tables_close(tables);
+}
+
+/*
+ * The job has the state, too, for an application that polls it.  An error of
+ * the application there must not keep anybody from stopping a run.
+ */
+static void
+tell_job(LockedRun *run)
+{
+	ErrorData *error;
+
+	if (run->is_test)
+		return;
+	error = attempt(write_state_to_job, run);
+	if (error == NULL)
+		return;
+	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+		ReThrowError(error);
+	ereport(
+		WARNING,
+		(errcode(error->sqlerrcode),
+		 errmsg("background job %lld does not show the state of its run", (long long) run->job_id),
+		 errdetail("%s", error_text(error)), errhint("See sendcampaign.run for the state.")));
+}
+
+/* sendcampaign.pause(job_id bigint) */
+Datum
+sendcampaign_pause(PG_FUNCTION_ARGS)
+{
+	LockedRun run;
+
+	check_writable("sendcampaign.pause()");
+	spi_connect();
+	lock_run(PG_GETARG_INT64(0), &run);
+	if (!is_in_state(&run, "queued", "running", NULL))
+		fail_in_state(&run, "Only a queued or running run can be paused.");
+	runs_pause(run.id);
+	tell_job(&run);
+	if (OidIsValid(run.role))
+		wake_worker_at_commit(run.role);
+	spi_finish();
+	PG_RETURN_VOID();
+}
+
+/*
+ * Nobody but the role itself decides that it uses these tables: what was loaded
+ * may name any role, and tables with code that waits for it.
+ */
+static void
+check_may_bring_home(const LockedRun *run)
+{
+	AppTables *tables;
+	char	  *foreign;
+
+	if (!OidIsValid(run->role) || run->role == GetUserId())
+		return;
+	tables = tables_open(run->schema);
+	foreign = tables_find_foreign_code(tables, run->role);
+	tables_close(tables);
+	if (foreign)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("the run of background job %lld was not queued here, and role \"%s\" has not"
+					" chosen to use the tables in schema \"%s\"",
+					(long long) run->job_id, GetUserNameFromId(run->role, false), run->schema),
+			 errdetail("%s, whose code would run with the rights of that role.", foreign),
+			 errhint("If it is to go on here, have role \"%s\" itself call"
+					 " sendcampaign.resume(%lld).",
+					 GetUserNameFromId(run->role, false), (long long) run->job_id)));
+}
+
+/*
+ * What a person has paused goes on as it was.  What was paused because it may
+ * have been sent without being known here is taken for what it says to be.
+ */
+static void
+write_resumed(LockedRun *run)
+{
+	Oid	  type = INT8OID;
+	Datum value = Int64GetDatum(run->id);
+
+	if (!run->at_home)
+	{
+		check_may_bring_home(run);
+		run->role = runs_bring_home(run->id);
+	}
+	else if (!runs_resume(run->id))
+	{
+		drop_impossible_claims(run->id, run->job_id);
+		runs_resume_anew(run->id);
+	}
+
+	/* quiet hours may have been changed: they are judged anew */
+	(void) own_query("UPDATE sendcampaign.batch SET due = NULL"
+					 " WHERE run_id = $1 AND due IS NOT NULL",
+					 1, &type, &value, NULL);
+}
+
+/* sendcampaign.resume(job_id bigint) */
+Datum
+sendcampaign_resume(PG_FUNCTION_ARGS)
+{
+	LockedRun run;
+
+	check_writable("sendcampaign.resume()");
+	spi_connect();
+	lock_run(PG_GETARG_INT64(0), &run);
+	if (!is_in_state(&run, "paused", NULL, NULL))
+		fail_in_state(&run, "Only a paused run can be resumed.");
+	write_resumed(&run);
+	tell_job(&run);
+	if (OidIsValid(run.role))
+		start_worker_at_commit(run.role);
+	spi_finish();
+	PG_RETURN_VOID();
+}
+
+/* One that was never begun has nothing to be wound up: it ends here. */
+static void
+cancel_in_queue(const LockedRun *run)
+{
+	AppTables  *tables = tables_open(run->schema);
+	Oid			role = run->role;
+	bool		told;
+	ActingScope scope;
+	RunCounts	counts;
+	char	   *error;
+
+	runs_cancel(run->id, false);
+	(void) runs_lock_counts(run->id, &counts);
+	error = why_cancelled(run->id, &counts, NULL, false);
+	told = act_for_run(tables, &role, run->at_home, &scope);
+	if (told && !run->is_test)
+		job_tell_end(tables, run->job_id, &counts, "cancelled", error);
+	runs_end(run->id, "cancelled", error);
+	announce_at_commit(runs_announcement(run->id));
+	act_as_caller(role, &scope);
+	tables_close(tables);
+}
+
+/* No worker takes up one that was not queued here: it ends here, too. */
+static void
+cancel_stranger(LockedRun *run)
+{
+	runs_cancel(run->id, true);
+	announce_all_at_commit(runs_wind_up(
+		run->id, "It was not queued in this cluster and database, where nothing is looked up"));
+	tell_job(run);
+}
+
+/* sendcampaign.cancel(job_id bigint) */
+Datum
+sendcampaign_cancel(PG_FUNCTION_ARGS)
+{
+	LockedRun run;
+
+	check_writable("sendcampaign.cancel()");
+	spi_connect();
+	lock_run(PG_GETARG_INT64(0), &run);
+	if (!is_in_state(&run, "queued", "running", "paused"))
+		fail_in_state(&run, "Only a queued, running or paused run can be cancelled.");
+	if (!run.begun)
+		cancel_in_queue(&run);
+	else if (!run.at_home)
+		cancel_stranger(&run);
+	else
+	{
+		runs_cancel(run.id, true);
+		if (OidIsValid(run.role))
+			start_worker_at_commit(run.role);
+	}
+	spi_finish();
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,121 @@
+/*-------------------------------------------------------------------------
+ *
+ * forget.c
+ *	  forget(), forget_recipient(): what need not, or must not, be kept.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "calls/caller.h"
+#include "campaign/phone.h"
+#include "catalog/pg_type.h"
+#include "database/own_tables.h"
+#include "database/run_table.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+
+PG_FUNCTION_INFO_V1(sendcampaign_forget);
+PG_FUNCTION_INFO_V1(sendcampaign_forget_recipient);
+
+/* sendcampaign.forget(before timestamptz) returns bigint */
+Datum
+sendcampaign_forget(PG_FUNCTION_ARGS)
+{
+	int64 count;
+
+	check_writable("sendcampaign.forget()");
+	spi_connect();
+	count = runs_forget(PG_GETARG_TIMESTAMPTZ(0));
+	spi_finish();
+	PG_RETURN_INT64(count);
+}
+
+/* The number as it is in messages: in E.164, or as it was in the list. */
+static Datum
+spellings(const char *phone)
+{
+	Oid	   types[] = {TEXTOID, TEXTOID};
+	char  *e164 = normalize_phone(phone);
+	Datum  values[2];
+	uint64 count;
+	char **found;
+	int	   num_found = 0;
+
+	if (e164 == NULL)
+		return make_text_array((char *const *) &phone, 1);
+	values[0] = CStringGetTextDatum(e164);
+	values[1] = CStringGetTextDatum(e164 + 1);
+	count = own_query("SELECT DISTINCT phone FROM sendcampaign.message_data"
+					  " WHERE status = 'skipped' AND phone <> $1"
+					  " AND (phone ~ '[^ -~]' OR regexp_replace(phone, '[^0-9]', '', 'g')"
+					  "  IN ($2, '00' || $2) OR regexp_replace(phone,"
+					  "   '[(][[:space:]]*0[[:space:]]*[)]|[^0-9]', '', 'g') IN ($2, '00' || $2))",
+					  2, types, values, NULL);
+	found = palloc((count + 1) * sizeof(char *));
+	found[num_found++] = e164;
+	for (uint64 i = 0; i < count; i++)
+	{
+		char *stored = spi_string(i, 1);
+		char *normal = normalize_phone(stored);
+
+		if (normal && strcmp(normal, e164) == 0)
+			found[num_found++] = stored;
+	}
+	return make_text_array(found, num_found);
+}
+
+static void
+fail_number_is_needed(const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_IN_USE), errmsg("the number cannot be forgotten yet"),
+			 errdetail(detail, (long long) spi_int64(0, 1)),
+			 errhint("Try again when that run has ended; what a failed run has left is settled when"
+					 " it goes on, or gone with sendcampaign.forget().")));
+}
+
+/*
+ * Without the number nobody could tell any more whether a message went to it,
+ * and it might be sent again.
+ */
+static void
+check_is_not_needed(Oid *types, Datum *values)
+{
+	if (own_query("SELECT r.job_id FROM " RUNS_OF_CALLER
+				  " JOIN sendcampaign.claim c ON c.run_id = r.id WHERE c.phones && $3 LIMIT 1",
+				  5, types, values, NULL) > 0)
+		fail_number_is_needed("A message of job %lld to it may be under way.");
+	if (own_query("SELECT r.job_id FROM " RUNS_OF_CALLER
+				  " JOIN sendcampaign.witness w ON w.run_id = r.id WHERE w.phone = ANY ($3)"
+				  " AND (r.finished_at IS NULL OR r.state = 'failed') LIMIT 1",
+				  5, types, values, NULL) > 0)
+		fail_number_is_needed("That a message of job %lld to it was sent is known by it only.");
+}
+
+/* sendcampaign.forget_recipient(phone text) returns bigint */
+Datum
+sendcampaign_forget_recipient(PG_FUNCTION_ARGS)
+{
+	Oid	  types[] = {OIDOID, BOOLOID, TEXTARRAYOID, NUMERICOID, OIDOID};
+	Datum values[] = {ObjectIdGetDatum(GetUserId()), BoolGetDatum(superuser()), 0,
+					  system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
+	int64 count;
+
+	check_writable("sendcampaign.forget_recipient()");
+	spi_connect();
+	values[2] = spellings(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	check_is_not_needed(types, values);
+	count = (int64) own_query(
+		"UPDATE sendcampaign.message_data SET phone = NULL, sid = NULL, error_message = NULL"
+		" FROM " RUNS_OF_CALLER " WHERE r.id = message_data.run_id"
+		" AND message_data.phone = ANY ($3)",
+		5, types, values, NULL);
+	runs_forget_test_phones(values[2]);
+	(void) own_query("DELETE FROM sendcampaign.witness USING " RUNS_OF_CALLER
+					 " WHERE r.id = witness.run_id AND witness.phone = ANY ($3)",
+					 5, types, values, NULL);
+	spi_finish();
+	PG_RETURN_INT64(count);
+}

@@ -1,0 +1,358 @@
+/*-------------------------------------------------------------------------
+ *
+ * preview.c
+ *	  What a campaign would send, before it does: preview(), estimate(),
+ *	  send_test().
+ *
+ * Texts, phones and reasons are made by the very functions that the worker
+ * uses, with the rights with which it would run.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "calls/caller.h"
+#include "campaign/phone.h"
+#include "campaign/recipients.h"
+#include "campaign/segments.h"
+#include "catalog/pg_type.h"
+#include "database/check.h"
+#include "database/run_table.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/numeric.h"
+#include "utils/tuplestore.h"
+#include "worker/batch.h"
+#include "worker/start.h"
+
+PG_FUNCTION_INFO_V1(sendcampaign_preview);
+PG_FUNCTION_INFO_V1(sendcampaign_estimate);
+PG_FUNCTION_INFO_V1(sendcampaign_send_test);
+
+/* What a call works on, as whom. */
+typedef struct Call
+{
+	Campaign	campaign;
+	Oid			role;
+	ActingScope scope;
+} Call;
+
+/* Reads the campaign as the role that would send it; SPI is connected then. */
+static void
+begin_call(Call *call, int64 campaign_id)
+{
+	memset(call, 0, sizeof(*call));
+	spi_connect();
+	call->campaign.id = campaign_id;
+	call->campaign.tables = open_tables_of_caller(&call->role);
+	tables_check_columns(call->campaign.tables);
+	act_as(call->role, &call->scope);
+	check_campaign(call->campaign.tables, campaign_id);
+	campaign_read(&call->campaign);
+	call->campaign.group = read_group(call->campaign.tables, campaign_id, call->campaign.list_id);
+}
+
+static void
+end_call(Call *call)
+{
+	act_as_caller(call->role, &call->scope);
+	tables_close(call->campaign.tables);
+	spi_finish();
+}
+
+static const char *
+sender_of(const Campaign *campaign, const Recipient *recipient)
+{
+	const GroupConfig *group = campaign->group;
+
+	return group->senders[choose_sender(group->senders, group->num_senders, recipient->phone)];
+}
+
+/* Rows for sendcampaign.preview(). */
+typedef struct Preview
+{
+	Campaign	  *campaign;
+	ChosenTwins	   chosen;
+	ReturnSetInfo *result;
+	int64		   left; /* rows to be shown yet */
+} Preview;
+
+static Datum
+utf8_datum(const char *text)
+{
+	return CStringGetTextDatum(pg_any_to_server(text, strlen(text), PG_UTF8));
+}
+
+static void
+show_recipient(const Preview *preview, const Recipient *recipient)
+{
+	Datum values[9] = {Int64GetDatum(recipient->list_user_id), optional_text(recipient->phone)};
+	bool  nulls[9] = {false, recipient->phone == NULL, true, true, true, true, true, true, true};
+
+	if (recipient->text && recipient->skip == NOT_SKIPPED)
+		values[2] = CStringGetTextDatum(sender_of(preview->campaign, recipient));
+	nulls[2] = values[2] == 0;
+	if (recipient->text)
+	{
+		SegmentCount count;
+
+		count_segments(recipient->text, &count);
+		values[3] = utf8_datum(recipient->text);
+		values[4] = CStringGetTextDatum(count.ucs2 ? "UCS-2" : "GSM-7");
+		values[5] = Int32GetDatum(count.units);
+		values[6] = Int32GetDatum(count.segments);
+		nulls[3] = nulls[4] = nulls[5] = nulls[6] = false;
+	}
+	values[7] = optional_text(recipient->reason);
+	nulls[7] = recipient->reason == NULL;
+	values[8] = TimestampTzGetDatum(recipient->due);
+	nulls[8] = recipient->due == 0 || recipient->skip != NOT_SKIPPED;
+	tuplestore_putvalues(preview->result->setResult, preview->result->setDesc, values, nulls);
+}
+
+static bool
+show_batch(void *arg, Datum ids, Twins twins, int count)
+{
+	Preview	  *preview = arg;
+	Recipient *recipients;
+
+	ids = part_of_ids(ids, 0, (int) Min(preview->left, count));
+	recipients = read_recipients(preview->campaign, DatumGetArrayTypeP(ids), GetCurrentTimestamp(),
+								 &count);
+	skip_twins(preview->chosen, recipients, count, twins);
+	for (int i = 0; i < count; i++)
+		show_recipient(preview, &recipients[i]);
+	preview->left -= count;
+	return preview->left > 0;
+}
+
+/* sendcampaign.preview(campaign_id bigint, "limit" bigint) */
+Datum
+sendcampaign_preview(PG_FUNCTION_ARGS)
+{
+	Call	call;
+	Preview preview = {&call.campaign, choose_in_memory(CurrentMemoryContext),
+					   (ReturnSetInfo *) fcinfo->resultinfo,
+					   PG_ARGISNULL(1) ? PG_INT64_MAX : PG_GETARG_INT64(1)};
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	begin_call(&call, PG_GETARG_INT64(0));
+	if (preview.left > 0)
+		each_batch(call.campaign.tables, call.campaign.list_id, show_batch, &preview);
+	end_call(&call);
+	PG_RETURN_NULL();
+}
+
+/* Totals for sendcampaign.estimate(). */
+typedef struct Estimate
+{
+	Campaign	  *campaign;
+	ChosenTwins	   chosen;
+	int64		   recipients;
+	int64		   kinds[SKIP_EXPIRED + 1]; /* by SkipKind */
+	int64		   deferred;
+	int64		   messages_ucs2;
+	int64		   segments_gsm7;
+	int64		   segments_ucs2;
+	StringInfoData characters; /* that force UCS-2, each once */
+} Estimate;
+
+/* So many characters are enough to see what is going on. */
+#define MAX_CHARACTERS_BYTES 200
+
+static void
+add_characters(Estimate *estimate, const char *text)
+{
+	char *all;
+
+	if (estimate->characters.len >= MAX_CHARACTERS_BYTES)
+		return;
+	all = ucs2_characters(psprintf("%s%s", estimate->characters.data, text));
+	resetStringInfo(&estimate->characters);
+	appendStringInfoString(&estimate->characters, all);
+}
+
+static void
+add_recipient(Estimate *estimate, const Recipient *recipient)
+{
+	SegmentCount count;
+
+	estimate->recipients++;
+	estimate->kinds[recipient->skip]++;
+	if (recipient->skip != NOT_SKIPPED)
+		return;
+	if (recipient->due != 0)
+		estimate->deferred++;
+	count_segments(recipient->text, &count);
+	if (count.ucs2)
+	{
+		estimate->messages_ucs2++;
+		estimate->segments_ucs2 += count.segments;
+		add_characters(estimate, recipient->text);
+	}
+	else
+		estimate->segments_gsm7 += count.segments;
+}
+
+static bool
+add_batch(void *arg, Datum ids, Twins twins, int count)
+{
+	Estimate  *estimate = arg;
+	Recipient *recipients = read_recipients(estimate->campaign, DatumGetArrayTypeP(ids),
+											GetCurrentTimestamp(), &count);
+
+	skip_twins(estimate->chosen, recipients, count, twins);
+	for (int i = 0; i < count; i++)
+		add_recipient(estimate, &recipients[i]);
+	return true;
+}
+
+/* So many seconds are as good as for ever, and an interval can hold them. */
+#define MAX_DURATION 1e12
+
+/* How long the senders need, where their rate is known. */
+static Datum
+duration(const Estimate *estimate, bool *isnull)
+{
+	const GroupConfig *group = estimate->campaign->group;
+	Interval		  *interval = palloc0(sizeof(Interval));
+	int64			   segments = estimate->segments_gsm7 + estimate->segments_ucs2;
+
+	*isnull = group->rate <= 0;
+	if (!*isnull)
+		interval->time = (TimeOffset) (Min(segments / (group->rate * group->num_senders),
+										   MAX_DURATION) *
+									   USECS_PER_SEC);
+	return IntervalPGetDatum(interval);
+}
+
+static Datum
+estimate_row(const Estimate *estimate, TupleDesc descriptor, Datum price, bool has_price)
+{
+	int64 segments = estimate->segments_gsm7 + estimate->segments_ucs2;
+	bool  nulls[16] = {false};
+	Datum values[] = {
+		Int64GetDatum(estimate->recipients),
+		Int64GetDatum(estimate->kinds[NOT_SKIPPED]),
+		Int64GetDatum(estimate->deferred),
+		Int64GetDatum(estimate->kinds[SKIP_DUPLICATE]),
+		Int64GetDatum(estimate->kinds[SKIP_OPTED_OUT]),
+		Int64GetDatum(estimate->kinds[SKIP_NO_PHONE]),
+		Int64GetDatum(estimate->kinds[SKIP_BAD_PHONE]),
+		Int64GetDatum(estimate->kinds[SKIP_NO_VALUE]),
+		Int64GetDatum(estimate->kinds[SKIP_EXPIRED]),
+		Int64GetDatum(segments),
+		Int64GetDatum(estimate->segments_gsm7),
+		Int64GetDatum(estimate->segments_ucs2),
+		Int64GetDatum(estimate->messages_ucs2),
+		utf8_datum(estimate->characters.data),
+		has_price
+			? DirectFunctionCall2(numeric_mul, NumericGetDatum(int64_to_numeric(segments)), price)
+			: (Datum) 0,
+		duration(estimate, &nulls[15]),
+	};
+
+	nulls[14] = !has_price;
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(descriptor), values, nulls));
+}
+
+/* sendcampaign.estimate(campaign_id bigint, price_per_segment numeric) */
+Datum
+sendcampaign_estimate(PG_FUNCTION_ARGS)
+{
+	Call		  call;
+	Estimate	  estimate = {&call.campaign, choose_in_memory(CurrentMemoryContext)};
+	TupleDesc	  descriptor;
+	MemoryContext context = CurrentMemoryContext;
+	Datum		  row;
+
+	if (get_call_result_type(fcinfo, NULL, &descriptor) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	initStringInfo(&estimate.characters);
+	begin_call(&call, PG_GETARG_INT64(0));
+	each_batch(call.campaign.tables, call.campaign.list_id, add_batch, &estimate);
+	MemoryContextSwitchTo(context); /* SPI's own goes at its end */
+	row = estimate_row(&estimate, descriptor, PG_ARGISNULL(1) ? (Datum) 0 : PG_GETARG_DATUM(1),
+					   !PG_ARGISNULL(1));
+	end_call(&call);
+	PG_RETURN_DATUM(row);
+}
+
+/* Of send_test(): is there a recipient, and does it get a message? */
+typedef struct Test
+{
+	Campaign *campaign;
+	bool	  has_recipient;
+} Test;
+
+/* Where the first recipient would get nothing, the author is told at once. */
+static bool
+check_first(void *arg, Datum ids, Twins twins, int count)
+{
+	Test	  *test = arg;
+	Recipient *recipient = read_recipients(
+		test->campaign, DatumGetArrayTypeP(part_of_ids(ids, 0, 1)), GetCurrentTimestamp(), &count);
+
+	if (recipient->skip != NOT_SKIPPED)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("there is no test message: %s", recipient->reason),
+						errdetail("It would be that of list user %lld, the first one of the list.",
+								  (long long) recipient->list_user_id),
+						errhint("Change that list user; sendcampaign.preview() shows what each one"
+								" would get.")));
+	test->has_recipient = true;
+	return false;
+}
+
+static void
+check_test(Campaign *campaign)
+{
+	Test test = {campaign};
+
+	each_batch(campaign->tables, campaign->list_id, check_first, &test);
+	if (!test.has_recipient)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("list %lld has no users", (long long) campaign->list_id),
+						errhint("A test message is that of the first one.")));
+}
+
+/* A run of its own, which no background job of the application stands for. */
+static int64
+queue_test(const Call *call)
+{
+	NewRun run = {.campaign_id = call->campaign.id,
+				  .role = call->role,
+				  .schema = call->campaign.tables->schema,
+				  .test_phone = call->campaign.test_phone};
+
+	return runs_insert_test(&run);
+}
+
+/* sendcampaign.send_test(campaign_id bigint, phone text) */
+Datum
+sendcampaign_send_test(PG_FUNCTION_ARGS)
+{
+	Call  call;
+	char *phone;
+	int64 job_id;
+
+	check_writable("sendcampaign.send_test()");
+	phone = require_phone(text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	begin_call(&call, PG_GETARG_INT64(0));
+	check_sender(call.campaign.tables, call.role, false);
+	call.campaign.test_phone = phone;
+	check_test(&call.campaign);
+	job_id = queue_test(&call);
+	start_worker_at_commit(call.role);
+	end_call(&call);
+	PG_RETURN_INT64(job_id);
+}

@@ -1,0 +1,150 @@
+/*-------------------------------------------------------------------------
+ *
+ * retry.c
+ *	  retry_failed(): sends once more what failed and may not fail again.
+ *
+ * Only what is proven not to have been taken fails, so all of it could be
+ * sent again; what the recipient, the text or the account was refused for
+ * would be refused again.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "calls/caller.h"
+#include "calls/control.h"
+#include "catalog/pg_type.h"
+#include "database/app_tables.h"
+#include "database/own_tables.h"
+#include "database/run_table.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "twilio/classify.h"
+#include "worker/batch.h"
+#include "worker/job.h"
+#include "worker/start.h"
+
+PG_FUNCTION_INFO_V1(sendcampaign_retry_failed);
+
+/* The codes in SPI_tuptable of which this is so, as an array. */
+static Datum
+codes_with(Retry retry, uint64 count)
+{
+	Datum *codes = palloc(Max(count, 1) * sizeof(Datum));
+	int	   found = 0;
+
+	for (uint64 i = 0; i < count; i++)
+	{
+		if (retry_after_code(spi_int32(i, 1)) == retry)
+			codes[found++] = Int32GetDatum(spi_int32(i, 1));
+	}
+	return make_array(codes, NULL, found, INT4OID);
+}
+
+static void
+check_campaign_is_not_sent(const LockedRun *run)
+{
+	Oid	  type = INT8OID;
+	Datum value = Int64GetDatum(run->id);
+
+	if (own_query("SELECT r.campaign_id FROM sendcampaign.run_data r JOIN sendcampaign.run_data o"
+				  " ON o.campaign_id = r.campaign_id AND o.schema = r.schema"
+				  " WHERE r.id = $1 AND o.test_phone IS NULL"
+				  " AND o.state IN ('queued', 'running', 'paused') LIMIT 1",
+				  1, &type, &value, NULL) > 0)
+		fail_campaign_is_sending(spi_int64(0, 1));
+}
+
+/*
+ * A code that says nothing failed for its HTTP status; but where a person has
+ * settled the message, and so written it a second time, it was in doubt, and
+ * is known not to have been sent.
+ */
+static int64
+requeue_messages(const LockedRun *run)
+{
+	Oid	   types[] = {INT8OID, INT4ARRAYOID, INT4ARRAYOID, INT8OID};
+	Datum  values[] = {Int64GetDatum(run->id), 0, 0, Int64GetDatum(BATCH_SIZE)};
+	uint64 count = own_query(
+		"SELECT DISTINCT coalesce(error_code, 0) FROM sendcampaign.message_data"
+		" WHERE run_id = $1 AND status = 'failed'",
+		1, types, values, NULL);
+
+	values[1] = codes_with(RETRY_ALLOWED, count);
+	values[2] = codes_with(RETRY_UNKNOWN, count);
+	(void) own_query(
+		"WITH gone AS (DELETE FROM sendcampaign.message_data WHERE run_id = $1 AND status = 'failed'"
+		"  AND (coalesce(error_code, 0) = ANY ($2)"
+		"   OR (error_code = ANY ($3) AND updated_at > created_at)) RETURNING list_user_id),"
+		" numbered AS (SELECT list_user_id AS id,"
+		"  (row_number() OVER (ORDER BY list_user_id) - 1) / $4 AS n FROM gone),"
+		" last AS (SELECT greatest(0,"
+		"  (SELECT max(b.number) FROM sendcampaign.batch b WHERE b.run_id = $1),"
+		"  (SELECT max(c.number) FROM sendcampaign.claim c WHERE c.run_id = $1)) AS number),"
+		" stored AS (INSERT INTO sendcampaign.batch (run_id, number, list_user_ids)"
+		"  SELECT $1, last.number + 1 + n::integer, array_agg(id ORDER BY id)"
+		"  FROM numbered, last GROUP BY n, last.number)"
+		" SELECT count(*) FROM gone",
+		4, types, values, NULL);
+	return spi_int64(0, 1);
+}
+
+static void
+reopen_job(AppTables *tables, const LockedRun *run)
+{
+	Oid			role = run->role;
+	ActingScope scope;
+	RunCounts	counts;
+
+	if (!runs_lock_counts(run->id, &counts) || !act_for_run(tables, &role, run->at_home, &scope))
+		return;
+	job_tell_reopened(tables, run->job_id, &counts);
+	act_as_caller(role, &scope);
+}
+
+static int64
+retry_failed(int64 job_id)
+{
+	LockedRun  run;
+	AppTables *tables;
+	int64	   count;
+
+	lock_run(job_id, &run);
+	if (strcmp(run.state, "failed") == 0)
+		fail_in_state(
+			&run,
+			"Call send_campaign() with the same campaign and job: it goes on where it stopped.");
+	if (strcmp(run.state, "completed") != 0)
+		fail_in_state(&run, "Only of a completed run are failed messages sent again.");
+	tables = tables_open(run.schema);
+	check_campaign_is_not_sent(&run);
+	count = requeue_messages(&run);
+	if (count > 0)
+	{
+		runs_reopen(run.id, count);
+		reopen_job(tables, &run);
+		if (OidIsValid(run.role))
+			start_worker_at_commit(run.role);
+	}
+	tables_close(tables);
+	return count;
+}
+
+/* sendcampaign.retry_failed(job_id bigint) returns bigint */
+Datum
+sendcampaign_retry_failed(PG_FUNCTION_ARGS)
+{
+	int64 job_id = PG_GETARG_INT64(0);
+	int64 count;
+
+	check_writable("sendcampaign.retry_failed()");
+	spi_connect();
+	count = retry_failed(job_id);
+	spi_finish();
+	if (count == 0)
+		ereport(NOTICE, (errmsg("job %lld has no failed messages that may be sent again",
+								(long long) job_id),
+						 errdetail("Those that Twilio refuses for their recipient, for their text"
+								   " or for good would be refused again.")));
+	PG_RETURN_INT64(count);
+}

@@ -1,0 +1,324 @@
+/*-------------------------------------------------------------------------
+ *
+ * group.c
+ *	  What a campaign's group says: whose account, which senders, how fast,
+ *	  and when not.
+ *
+ * The worker reads it again for each claim: what an operator changes counts
+ * from then on, and where the campaign is gone, nothing more is sent.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "campaign/group.h"
+#include "campaign/phone.h"
+#include "miscadmin.h"
+#include "settings.h"
+#include "utils/palloc.h"
+
+#define BLANKS " \t\r\n"
+
+/* Bytes of a value, and how many senders there may be. */
+#define MAX_LENGTH	1000
+#define MAX_SENDERS 1000
+
+/* Cuts blanks off both ends, in place; NULL where nothing is left. */
+static char *
+trim(char *value)
+{
+	char *end;
+
+	if (value == NULL)
+		return NULL;
+	value += strspn(value, BLANKS);
+	for (end = value + strlen(value); end > value && strchr(BLANKS, end[-1]); end--)
+		end[-1] = '\0';
+	return value[0] ? value : NULL;
+}
+
+/* Their names, for people. */
+static const char *const keys[] = {
+	[ACCOUNT_SID] = "twilioAccountSid",
+	[AUTH_TOKEN] = "twilioAuthToken",
+	[API_KEY_SID] = "twilioApiKeySid",
+	[API_KEY_SECRET] = "twilioApiKeySecret",
+	[NUMBERS] = "twilioFromSmsNumber",
+	[MESSAGING_SERVICE_SID] = "twilioMessagingServiceSid",
+	[MESSAGES_PER_SECOND] = "twilioMessagesPerSecond",
+	[QUIET_FROM] = "quietHours",
+	[QUIET_TO] = "quietHours",
+	[TIME_ZONE] = "timeZone",
+};
+
+/* What it says is kept as long as the worker lives. */
+static void
+check_length(const char *value, GroupKey key)
+{
+	if (value && strlen(value) > MAX_LENGTH)
+		ereport(ERROR,
+				(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
+				 errmsg("the group's configuration has a value of more than %d bytes", MAX_LENGTH),
+				 errhint("Shorten its \"%s\".", keys[key])));
+}
+
+static char *
+trimmed(const GroupRow *row, GroupKey key)
+{
+	char *value = trim(row->values[key]);
+
+	check_length(value, key);
+	return value;
+}
+
+static void
+missing_configuration(int64 list_id, const char *what)
+{
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("the group's configuration has no %s", what),
+					errdetail("The group is that of list %lld.", (long long) list_id),
+					errhint("Add what is missing to the group's \"private_access_configuration\" or"
+							" \"configuration\", and see that the role that sends may read it.")));
+}
+
+static void
+wrong_configuration(const char *key, const char *value, const char *what, const char *hint)
+{
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("the group's \"%s\" is not %s: \"%s\"", key, what, value),
+					errhint("%s", hint)));
+}
+
+/* As the application says, which keeps the row. */
+static void
+check_not_deleted(bool deleted, const char *what, int64 id)
+{
+	if (deleted)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("%s %lld is deleted", what, (long long) id),
+						errdetail("It is marked as such in the application's table."),
+						errhint("Take that mark away if the campaign is to be sent.")));
+}
+
+static void
+check_existence(const AppTables *tables, const GroupRow *row, int64 campaign_id, int64 list_id)
+{
+	if (!row->campaign_exists)
+		tables_fail_no_campaign(tables, campaign_id);
+	if (!row->list_exists)
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_DATA_FOUND),
+				 errmsg("list %lld does not exist", (long long) list_id),
+				 errdetail("It is that of campaign %lld.", (long long) campaign_id),
+				 errhint("Check that it is in \"%s.ac_lists\" and that role \"%s\" may see it.",
+						 tables->schema, GetUserNameFromId(GetUserId(), false))));
+	check_not_deleted(row->campaign_deleted, "campaign", campaign_id);
+	check_not_deleted(row->list_deleted, "list", list_id);
+	if (!row->group_exists)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_NO_DATA_FOUND), errmsg("list %lld has no group", (long long) list_id),
+			 errdetail("Its \"group_id\" names no row of \"%s.groups\" that role \"%s\" may see.",
+					   tables->schema, GetUserNameFromId(GetUserId(), false)),
+			 errhint("Set it to the id of the group whose configuration has the Twilio"
+					 " account.")));
+	check_not_deleted(row->group_deleted, "group", row->group_id);
+}
+
+static void
+read_account(GroupConfig *group, const GroupRow *row, int64 list_id)
+{
+	group->account_sid = trimmed(row, ACCOUNT_SID);
+	if (group->account_sid == NULL)
+		missing_configuration(list_id, "\"twilioAccountSid\"");
+	group->user = group->account_sid;
+	group->secret = trimmed(row, AUTH_TOKEN);
+	if (group->secret == NULL)
+	{
+		group->user = trimmed(row, API_KEY_SID);
+		group->secret = trimmed(row, API_KEY_SECRET);
+	}
+	if (group->user == NULL || group->secret == NULL)
+		missing_configuration(
+			list_id, "\"twilioAuthToken\", nor \"twilioApiKeySid\" and \"twilioApiKeySecret\"");
+}
+
+/* Numbers, else the messaging service; each in E.164 where it is a phone's. */
+static void
+read_senders(GroupConfig *group, const GroupRow *row, int64 list_id)
+{
+	int	  count = row->num_numbers;
+	char *service = trimmed(row, MESSAGING_SERVICE_SID);
+
+	if (count > MAX_SENDERS)
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("the group's \"twilioFromSmsNumber\" has more than %d numbers",
+							   MAX_SENDERS),
+						errhint("Put them into a messaging service of Twilio's, and its SID into"
+								" \"twilioMessagingServiceSid\" instead.")));
+	group->senders = palloc((count + 1) * sizeof(char *));
+	for (int i = 0; i < count; i++)
+	{
+		char *name = trim(row->numbers[i]);
+		char *e164 = name ? normalize_phone(name) : NULL;
+
+		check_length(name, NUMBERS);
+		if (name)
+			group->senders[group->num_senders++] = e164 ? e164 : name;
+	}
+	if (group->num_senders == 0 && service)
+		group->senders[group->num_senders++] = service;
+	if (group->num_senders == 0)
+		missing_configuration(list_id,
+							  "\"twilioFromSmsNumber\", nor \"twilioMessagingServiceSid\"");
+}
+
+static void
+read_rate(GroupConfig *group, const GroupRow *row)
+{
+	char *text = trimmed(row, MESSAGES_PER_SECOND);
+	char *end;
+
+	group->rate = sendcampaign_messages_per_second;
+	if (text == NULL)
+		return;
+	errno = 0;
+	group->rate = strtod(text, &end);
+	/* it takes 1e-400 for 0, and numbers in hexadecimal as well */
+	if (errno != 0 || text[strspn(text, "0123456789.+-eE")] != '\0' || *end != '\0' ||
+		!rate_is_valid(group->rate))
+		wrong_configuration(
+			"twilioMessagesPerSecond", text,
+			"0, nor a number from " CppAsString2(MIN_RATE) " to " CppAsString2(MAX_RATE),
+			"Set it to the segments that each of its senders may send in a"
+			" second, or to 0 for no limit.");
+}
+
+#define QUIET_HOURS_HINT "Write it as {\"from\": \"21:00\", \"to\": \"08:00\"}."
+
+/* "21:00", "21:00:30" as seconds of the day; "24:00" is its end. */
+static int
+parse_time(const char *text)
+{
+	int hours;
+	int minutes;
+	int seconds = 0;
+	int length = 0;
+
+	if (sscanf(text, "%2d:%2d%n", &hours, &minutes, &length) < 2)
+		length = -1;
+	else if (text[length] == ':')
+	{
+		text += length;
+		length = -1;
+		(void) sscanf(text, ":%2d%n", &seconds, &length);
+	}
+	if (length < 0 || text[length] != '\0' || hours < 0 || minutes < 0 || minutes > 59 ||
+		seconds < 0 || seconds > 59 || hours * 3600 + minutes * 60 + seconds > SECS_PER_DAY)
+		wrong_configuration("quietHours", text, "two times of the day", QUIET_HOURS_HINT);
+	return hours * 3600 + minutes * 60 + seconds;
+}
+
+/* From 00:00 to 24:00 is not the same as no night: nothing could ever be sent. */
+static void
+check_not_always_quiet(int from, int to, const char *text)
+{
+	if (from == 0 && to == SECS_PER_DAY)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the group's \"quietHours\" leave no time of the day: until \"%s\"", text),
+				 errhint(QUIET_HOURS_HINT)));
+}
+
+static void
+read_quiet_hours(GroupConfig *group, const GroupRow *row)
+{
+	char *from_text = trimmed(row, QUIET_FROM);
+	char *to_text = trimmed(row, QUIET_TO);
+	int	  from;
+	int	  to;
+
+	if (from_text == NULL && to_text == NULL)
+		return;
+	from = parse_time(from_text ? from_text : "");
+	to = parse_time(to_text ? to_text : "");
+	check_not_always_quiet(from, to, to_text);
+	group->quiet_hours.from = from % SECS_PER_DAY;
+	group->quiet_hours.to = to % SECS_PER_DAY;
+}
+
+/*
+ * POSIX would take nearly anything with a number in it for a zone, and
+ * "UTC+3" for what is three hours behind.  Such names are not wanted, but for
+ * the few that the time zone database has.
+ */
+static bool
+is_zone_name(const char *name)
+{
+	static const char *const with_digits[] = {"EST5EDT", "CST6CDT", "MST7MDT", "PST8PDT",
+											  "GMT0",	 "GMT+0",	"GMT-0"};
+
+	if (strpbrk(name, "0123456789") == NULL)
+		return true;
+	for (int i = 0; i < lengthof(with_digits); i++)
+	{
+		if (pg_strcasecmp(name, with_digits[i]) == 0)
+			return true;
+	}
+	return pg_strncasecmp(name, "Etc/GMT", 7) == 0 && strlen(name) <= strlen("Etc/GMT+12");
+}
+
+pg_tz *
+find_time_zone(char *name)
+{
+	name = trim(name);
+	return name && is_zone_name(name) ? pg_tzset(name) : NULL;
+}
+
+static void
+read_time_zone(GroupConfig *group, const GroupRow *row)
+{
+	char *name = trimmed(row, TIME_ZONE);
+
+	group->says_zone = name != NULL;
+	group->time_zone = name ? find_time_zone(name) : pg_tzset("UTC");
+	if (group->time_zone == NULL)
+		wrong_configuration("timeZone", name, "a time zone",
+							"See pg_timezone_names for those that there are.");
+}
+
+/* A time that is none is PostgreSQL's to find; it does not know whose it is. */
+static void
+explain_send_until(void *campaign_id)
+{
+	int code = geterrcode();
+
+	if (code == ERRCODE_INVALID_DATETIME_FORMAT || code == ERRCODE_DATETIME_FIELD_OVERFLOW ||
+		code == ERRCODE_INVALID_PARAMETER_VALUE)
+		errhint("Write \"sendUntil\" of campaign %lld as a date and a time with its zone, such as"
+				" 2027-01-31 20:00+01.",
+				(long long) *(int64 *) campaign_id);
+}
+
+GroupConfig *
+read_group(AppTables *tables, int64 campaign_id, int64 list_id)
+{
+	GroupConfig			*group = palloc0(sizeof(GroupConfig));
+	GroupRow			 row;
+	ErrorContextCallback explain = {error_context_stack, explain_send_until, &campaign_id};
+
+	error_context_stack = &explain;
+	tables_read_group(tables, campaign_id, list_id, &row);
+	error_context_stack = explain.previous;
+	check_existence(tables, &row, campaign_id, list_id);
+	group->id = row.group_id;
+	read_account(group, &row, list_id);
+	read_senders(group, &row, list_id);
+	read_rate(group, &row);
+	read_quiet_hours(group, &row);
+	read_time_zone(group, &row);
+	/* 0 is none, and all that is over is over */
+	if (row.has_end)
+		group->send_until = Max(row.send_until, 1);
+	return group;
+}

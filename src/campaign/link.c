@@ -1,0 +1,103 @@
+/*-------------------------------------------------------------------------
+ *
+ * link.c
+ *	  The tracking link: made for a list user, and found again in a text.
+ *
+ * A text may have more of them than one: a value of the list user's may have
+ * another one's link, or something that begins like a link.  So every place
+ * where one may begin is looked at.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <ctype.h>
+
+#include "campaign/link.h"
+
+LinkForm *
+link_form(const char *base_url, int64 campaign_id)
+{
+	LinkForm   *form;
+	const char *fragment;
+	int			length;
+
+	if (base_url == NULL || base_url[0] == '\0')
+		return NULL;
+
+	/* the query goes before the fragment, if there is one */
+	fragment = strchrnul(base_url, '#');
+	length = fragment - base_url;
+	form = palloc(sizeof(LinkForm));
+	form->start = psprintf("%.*s%cyu=", length, base_url,
+						   memchr(base_url, '?', length) ? '&' : '?');
+	form->end = psprintf("&yc=%lld%s", (long long) campaign_id, fragment);
+	return form;
+}
+
+char *
+link_make(const LinkForm *form, int64 list_user_id)
+{
+	return form ? psprintf("%s%lld%s", form->start, (long long) list_user_id, form->end) : NULL;
+}
+
+/* Reads a number as printf writes it; where it ends, or NULL for none. */
+static const char *
+read_number(const char *text, int64 *number)
+{
+	char  written[24];
+	char *end;
+
+	if (*text != '-' && !isdigit((unsigned char) *text))
+		return NULL;
+	errno = 0;
+	*number = strtoll(text, &end, 10);
+	snprintf(written, sizeof(written), "%lld", (long long) *number);
+	if (errno != 0 || strlen(written) != end - text || strncmp(text, written, end - text) != 0)
+		return NULL;
+	return end;
+}
+
+bool
+link_next(const LinkForm *form, const char **text, int64 *list_user_id)
+{
+	size_t length = strlen(form->end);
+
+	while ((*text = strstr(*text, form->start)) != NULL)
+	{
+		const char *end = read_number(*text + strlen(form->start), list_user_id);
+
+		(*text)++; /* the next one may begin within this one */
+		if (end && strncmp(end, form->end, length) == 0 && !isdigit((unsigned char) end[length]))
+			return true;
+	}
+	*text = "";
+	return false;
+}
+
+LinkMatch
+link_match(const LinkForm *form, const char *text, int64 list_user_id)
+{
+	bool  found = false;
+	bool  others = false;
+	int64 id;
+
+	while (link_next(form, &text, &id))
+	{
+		found |= id == list_user_id;
+		others |= id != list_user_id;
+	}
+	return !found ? LINK_MISSING : others ? LINK_AMBIGUOUS : LINK_FOUND;
+}
+
+/* Is the link anywhere in the text, as a whole?  "yc=1" is not "yc=12". */
+bool
+has_link(const char *body, const char *link)
+{
+	for (const char *found = strstr(body, link); found; found = strstr(found + 1, link))
+	{
+		if (!isdigit((unsigned char) found[strlen(link)]))
+			return true;
+	}
+	return false;
+}

@@ -1,0 +1,118 @@
+/*-------------------------------------------------------------------------
+ *
+ * opted_out.c
+ *	  Those who want no more messages get none.
+ *
+ * It is asked when a message is claimed, so that a STOP that was committed a
+ * moment ago counts for all that are not claimed yet.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "campaign/opted_out.h"
+#include "catalog/pg_type.h"
+#include "database/attempt.h"
+#include "database/own_tables.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+
+/* The phones of those who would get a message, text[]. */
+static Datum
+phones_of(const Recipient *recipients, int count)
+{
+	char **phones = palloc(Max(count, 1) * sizeof(char *));
+	int	   num_phones = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (recipients[i].skip == NOT_SKIPPED)
+			phones[num_phones++] = recipients[i].phone;
+	}
+	return make_text_array(phones, num_phones);
+}
+
+static int
+compare_strings(const void *a, const void *b)
+{
+	return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+void
+skip_opted_out(const Campaign *campaign, Recipient *recipients, int count)
+{
+	static OwnStatement statement = {
+		"SELECT phone FROM sendcampaign.opt_out_data WHERE phone = ANY ($1)"
+		" AND (group_id IS NULL OR (group_id = $2 AND schema = $3::name))",
+		3,
+		{TEXTARRAYOID, INT8OID, TEXTOID}};
+	Datum  values[] = {phones_of(recipients, count), Int64GetDatum(campaign->group->id),
+					   CStringGetTextDatum(campaign->tables->schema)};
+	int	   found = (int) own_execute(&statement, values, NULL);
+	char **opted_out;
+
+	opted_out = palloc(Max(found, 1) * sizeof(char *));
+	for (int i = 0; i < found; i++)
+		opted_out[i] = spi_string(i, 1);
+	qsort(opted_out, found, sizeof(char *), compare_strings);
+	for (int i = 0; found > 0 && i < count; i++)
+	{
+		if (recipients[i].phone &&
+			bsearch(&recipients[i].phone, opted_out, found, sizeof(char *), compare_strings))
+			recipient_skip(&recipients[i], SKIP_OPTED_OUT, "opted out");
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+typedef struct OwnCall
+{
+	OwnStatement *statement;
+	Datum		 *values;
+} OwnCall;
+
+static void
+execute_call(void *arg)
+{
+	OwnCall *call = arg;
+
+	(void) own_execute(call->statement, call->values, NULL);
+}
+
+/*
+ * In a subtransaction: somebody who writes one of them down just now, and
+ * takes his time until he commits, must not keep us from recording outcomes.
+ * What is left out for that, he has written, or Twilio says once more.
+ */
+static void
+insert_if_not_locked(OwnStatement *statement, Datum *values)
+{
+	OwnCall	   call = {statement, values};
+	ErrorData *error = attempt(execute_call, &call);
+
+	if (error == NULL)
+		return;
+	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
+		error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED)
+		ReThrowError(error);
+	ereport(LOG,
+			(errmsg("sendcampaign: opt-outs are not written down, as others have them locked")));
+}
+
+void
+store_opt_outs(const Campaign *campaign, Datum phones, const char *reason, Oid role)
+{
+	static OwnStatement statement = {
+		"INSERT INTO sendcampaign.opt_out_data (phone, schema, group_id, reason, role, role_oid)"
+		" SELECT DISTINCT u.phone, $2::name, $3, $4, $5::name, $6 FROM unnest($1) u(phone)"
+		" ORDER BY 1 ON CONFLICT DO NOTHING",
+		6,
+		{TEXTARRAYOID, TEXTOID, INT8OID, TEXTOID, TEXTOID, OIDOID}};
+	Datum values[] = {phones,
+					  CStringGetTextDatum(campaign->tables->schema),
+					  Int64GetDatum(campaign->group->id),
+					  CStringGetTextDatum(reason),
+					  CStringGetTextDatum(GetUserNameFromId(role, false)),
+					  ObjectIdGetDatum(role)};
+
+	insert_if_not_locked(&statement, values);
+}

@@ -1,0 +1,268 @@
+/*-------------------------------------------------------------------------
+ *
+ * recipients.c
+ *	  Who gets which text, when; and who gets none, and why.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "campaign/opted_out.h"
+#include "campaign/phone.h"
+#include "campaign/quiet.h"
+#include "campaign/recipients.h"
+#include "campaign/render.h"
+#include "catalog/pg_type.h"
+#include "compat.h"
+#include "database/attempt.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+
+/*
+ * The text, or NULL where it cannot be converted: one recipient's strange
+ * bytes are not the others' business.  Nothing here touches the database, so
+ * no subtransaction is needed.
+ */
+static char *
+render_safely(const Campaign *campaign, char **values, const char *link, const char **missing)
+{
+	MemoryContext context = CurrentMemoryContext;
+	char *volatile text = NULL;
+
+	*missing = NULL;
+	if (GetDatabaseEncoding() == PG_UTF8)
+		return campaign_render(campaign, values, link, missing);
+	PG_TRY();
+	{
+		text = campaign_render(campaign, values, link, missing);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	return text;
+}
+
+/* The key whose value is longer than it may be, or NULL. */
+static const char *
+long_value(const Campaign *campaign, char **values)
+{
+	for (int i = 0; values && i < template_num_keys(campaign->template); i++)
+	{
+		/* what is no text at all has another reason */
+		if (values[i] && strlen(values[i]) > MAX_VALUE &&
+			pg_verifymbstr(values[i], strlen(values[i]), true) &&
+			pg_mbstrlen(values[i]) > MAX_VALUE)
+			return template_key(campaign->template, i);
+	}
+	return NULL;
+}
+
+/* Sets the text, or why there is none. */
+static void
+set_text(const Campaign *campaign, Recipient *recipient, const RecipientRow *row)
+{
+	char	  **values = template_is_personal(campaign->template) ? row->values : NULL;
+	char	   *link = campaign_link(campaign, recipient->list_user_id);
+	const char *missing;
+	const char *too_long;
+
+	too_long = long_value(campaign, values);
+	if (too_long)
+	{
+		recipient_skip(recipient, SKIP_NO_VALUE,
+					   psprintf("the value of \"%s\" has more than %d characters",
+								pg_any_to_server(too_long, strlen(too_long), PG_UTF8), MAX_VALUE));
+		return;
+	}
+	recipient->text = render_safely(campaign, values, link, &missing);
+	if (recipient->text && !is_utf8(recipient->text))
+	{
+		recipient->text = NULL;
+		recipient_skip(recipient, SKIP_NO_VALUE, "a value is not valid UTF-8");
+	}
+	else if (recipient->text && strlen(recipient->text) > 4 * MAX_TEXT)
+	{
+		pfree(recipient->text);
+		recipient->text = NULL;
+		recipient_skip(recipient, SKIP_NO_VALUE, "the text is far longer than 1600 characters");
+	}
+	else if (recipient->text)
+		recipient->link = link;
+	else if (missing)
+		recipient_skip(recipient, SKIP_NO_VALUE, psprintf("no value for \"%s\"", missing));
+	else
+		recipient_skip(recipient, SKIP_NO_VALUE, "a value cannot be converted to UTF-8");
+}
+
+/* People are told once a run, of the first recipient whose zone is not known. */
+static void
+tell_of_zone(Campaign *campaign, const Recipient *recipient, const char *name)
+{
+	if (campaign->zone_told || (name == NULL && campaign->group->says_zone))
+		return;
+	campaign->zone_told = true;
+	ereport(compat_is_background_worker() ? LOG : NOTICE,
+			(name ? errmsg("sendcampaign: list user %lld has an unknown time zone \"%s\"",
+						   (long long) recipient->list_user_id, name)
+				  : errmsg("sendcampaign: list user %lld has no time zone",
+						   (long long) recipient->list_user_id),
+			 errdetail("Quiet hours are those of the group's time zone, which is \"%s\".",
+					   pg_get_timezone_name(campaign->group->time_zone))));
+}
+
+/* A zone that nobody knows is as good as none. */
+static pg_tz *
+zone_of(Campaign *campaign, const Recipient *recipient, char *name)
+{
+	pg_tz *zone = name ? find_time_zone(name) : NULL;
+
+	if (zone)
+		return zone;
+	if (name && name[strspn(name, " \t\r\n")] == '\0')
+		name = NULL;
+	tell_of_zone(campaign, recipient, name);
+	return campaign->group->time_zone;
+}
+
+/* When it may be sent, and until when. */
+static void
+set_times(Campaign *campaign, Recipient *recipient, const RecipientRow *row, TimestampTz now)
+{
+	const QuietHours *hours = &campaign->group->quiet_hours;
+	TimestampTz		  end = campaign->group->send_until;
+
+	if (hours->from != hours->to)
+	{
+		pg_tz *zone = zone_of(campaign, recipient, row->time_zone);
+
+		recipient->due = end_of_night(hours, zone, now, &recipient->until);
+	}
+	if (end == 0)
+		return;
+	/* whose night is longer than there is time need not be waited for */
+	if (recipient->due != 0 && end > now)
+		recipient->due = Min(recipient->due, end);
+	if (recipient->until == 0 || end < recipient->until)
+		recipient->until = end;
+}
+
+static void
+fill_recipient(Campaign *campaign, Recipient *recipient, const RecipientRow *row)
+{
+	char *phone = campaign->test_phone ? campaign->test_phone : row->phone;
+	char *e164;
+
+	recipient->list_user_id = row->id;
+	recipient->phone = phone;
+	if (!row->exists)
+		recipient_skip(recipient, SKIP_GONE, "list user no longer exists");
+	else if (!row->in_list)
+		recipient_skip(recipient, SKIP_GONE, "list user is no longer in the list");
+	else if (row->deleted)
+		recipient_skip(recipient, SKIP_GONE, "list user is deleted");
+	else if (phone == NULL || phone[strspn(phone, " \t\r\n")] == '\0')
+		recipient_skip(recipient, SKIP_NO_PHONE, "no phone number");
+	else if ((e164 = normalize_phone(phone)) == NULL)
+		recipient_skip(recipient, SKIP_BAD_PHONE, "phone number is not in E.164 form");
+	else
+	{
+		recipient->phone = e164;
+		set_text(campaign, recipient, row);
+	}
+	if (phone && recipient->phone == phone)
+		phone[pg_mbcliplen(phone, strlen(phone), MAX_PHONE + 1)] = '\0';
+}
+
+/* Whether it is too late counts only for those who would get it. */
+static void
+skip_expired(const Campaign *campaign, Recipient *recipients, int count, TimestampTz now)
+{
+	TimestampTz end = campaign->group->send_until;
+
+	for (int i = 0; end != 0 && end <= now && i < count; i++)
+		recipient_skip(&recipients[i], SKIP_EXPIRED, "expired: it was to be sent before");
+}
+
+/* Some recipients that are to be read at once. */
+typedef struct Reading
+{
+	Campaign   *campaign;
+	Datum	   *ids;
+	Recipient  *recipients;
+	int			count;
+	TimestampTz now;
+} Reading;
+
+static void
+read_at_once(void *arg)
+{
+	Reading		 *reading = arg;
+	Campaign	 *campaign = reading->campaign;
+	RecipientRow *rows;
+
+	rows = tables_read_recipients(campaign->tables,
+								  make_array(reading->ids, NULL, reading->count, INT8OID),
+								  reading->count, campaign->list_id);
+	for (int i = 0; i < reading->count; i++)
+	{
+		Recipient *recipient = &reading->recipients[i];
+
+		memset(recipient, 0, sizeof(Recipient));
+		fill_recipient(campaign, recipient, &rows[i]);
+		if (recipient->skip == NOT_SKIPPED && campaign->test_phone == NULL)
+			set_times(campaign, recipient, &rows[i], reading->now);
+	}
+}
+
+/* Is it an error about some value, and not about the statement or the table? */
+static bool
+is_about_value(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_UNTRANSLATABLE_CHARACTER ||
+		   error->sqlerrcode == ERRCODE_CHARACTER_NOT_IN_REPERTOIRE ||
+		   error->sqlerrcode == ERRCODE_INVALID_TEXT_REPRESENTATION ||
+		   error->sqlerrcode == ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE;
+}
+
+/* One after the other: whose values they are is skipped. */
+static void
+read_one_by_one(const Reading *all)
+{
+	for (int i = 0; i < all->count; i++)
+	{
+		Reading	   one = {all->campaign, all->ids + i, all->recipients + i, 1, all->now};
+		ErrorData *error = attempt(read_at_once, &one);
+
+		if (error == NULL)
+			continue;
+		if (!is_about_value(error))
+			ReThrowError(error);
+		*one.recipients = (Recipient){.list_user_id = DatumGetInt64(all->ids[i])};
+		recipient_skip(one.recipients, SKIP_NO_VALUE,
+					   psprintf("the list user cannot be read: %s", error_text(error)));
+	}
+}
+
+Recipient *
+read_recipients(Campaign *campaign, ArrayType *ids, TimestampTz now, int *count)
+{
+	Reading	   reading = {.campaign = campaign, .now = now};
+	Recipient *recipients;
+	ErrorData *error;
+
+	reading.ids = ids_of_array(ids, count);
+	reading.count = *count;
+	recipients = reading.recipients = palloc0(Max(*count, 1) * sizeof(Recipient));
+	error = attempt(read_at_once, &reading);
+	if (error && !is_about_value(error))
+		ReThrowError(error);
+	if (error)
+		read_one_by_one(&reading);
+	skip_opted_out(campaign, recipients, *count);
+	if (campaign->test_phone == NULL)
+		skip_expired(campaign, recipients, *count, now);
+	return recipients;
+}

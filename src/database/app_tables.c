@@ -1,0 +1,859 @@
+/*-------------------------------------------------------------------------
+ *
+ * app_tables.c
+ *	  The application's tables, and all SQL on them.
+ *
+ * They are as Sequelize makes them, with or without columns of their own
+ * for what is otherwise a key of "data", so the statements are put together
+ * from the columns that are there.
+ *
+ * Statements that take ids are planned with sequential scans off and with
+ * generic plans: a plan made while a table was small, or before its first
+ * ANALYZE, must not read a million rows for each batch later on.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "database/app_tables.h"
+#include "database/columns.h"
+#include "database/own_tables.h"
+#include "database/trust.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "settings.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+
+static Oid
+find_table(const char *schema, Oid namespace, const char *name)
+{
+	Oid table = get_relname_relid(name, namespace);
+
+	if (!OidIsValid(table))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_UNDEFINED_TABLE),
+			 errmsg("table \"%s.%s\" does not exist", schema, name),
+			 errdetail(
+				 "The setting \"sendcampaign.schema\" says where the application's tables are."),
+			 errhint(
+				 "Set \"sendcampaign.schema\" to their schema, or create the tables with SELECT sendcampaign.create_tables(%s).",
+				 quote_literal_cstr(schema))));
+	return table;
+}
+
+static Oid
+find_schema(const char *schema)
+{
+	Oid namespace = get_namespace_oid(schema, true);
+
+	if (!OidIsValid(namespace))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_UNDEFINED_SCHEMA), errmsg("schema \"%s\" does not exist", schema),
+			 errdetail(
+				 "The setting \"sendcampaign.schema\" says where the application's tables are."),
+			 errhint(
+				 "Set \"sendcampaign.schema\" to their schema, or create it and the tables with sendcampaign.create_tables().")));
+	return namespace;
+}
+
+AppTables *
+tables_open(const char *schema)
+{
+	AppTables *tables = palloc0(sizeof(AppTables));
+	Oid namespace = find_schema(schema);
+
+	tables->schema = pstrdup(schema);
+	tables->groups = find_table(schema, namespace, "groups");
+	tables->lists = find_table(schema, namespace, "ac_lists");
+	tables->campaigns = find_table(schema, namespace, "ac_campaigns");
+	tables->list_users = find_table(schema, namespace, "ac_list_users");
+	tables->jobs = find_table(schema, namespace, "ac_background_jobs");
+	return tables;
+}
+
+static void
+free_plan(SPIPlanPtr *plan)
+{
+	if (*plan)
+		SPI_freeplan(*plan);
+	*plan = NULL;
+}
+
+void
+tables_close(AppTables *tables)
+{
+	free_plan(&tables->read_group);
+	free_plan(&tables->read_recipients);
+	free_plan(&tables->count_sent);
+	free_plan(&tables->lock_recipients);
+	free_plan(&tables->report_progress);
+	free_plan(&tables->report_end);
+}
+
+static void
+list_tables(const AppTables *tables, Oid *oids)
+{
+	oids[0] = tables->groups;
+	oids[1] = tables->lists;
+	oids[2] = tables->campaigns;
+	oids[3] = tables->list_users;
+	oids[4] = tables->jobs;
+}
+
+void
+tables_check_trust(const AppTables *tables, Oid role)
+{
+	Oid oids[NUM_TABLES];
+
+	list_tables(tables, oids);
+	check_code_is_trusted(role, oids, NUM_TABLES, tables->schema);
+}
+
+char *
+tables_find_foreign_code(const AppTables *tables, Oid role)
+{
+	Oid oids[NUM_TABLES];
+
+	list_tables(tables, oids);
+	return find_foreign_code(role, oids, NUM_TABLES);
+}
+
+/* Is each table still the one of its name?  Our statements have names. */
+static bool
+names_are_the_same(const AppTables *tables)
+{
+	static const char *const names[NUM_TABLES] = {"groups", "ac_lists", "ac_campaigns",
+												  "ac_list_users", "ac_background_jobs"};
+	Oid						 oids[NUM_TABLES];
+	Oid namespace = get_namespace_oid(tables->schema, true);
+
+	list_tables(tables, oids);
+	for (int i = 0; i < NUM_TABLES; i++)
+	{
+		if (get_relname_relid(names[i], namespace) != oids[i])
+			return false;
+	}
+	return true;
+}
+
+/*
+ * No statement is planned or executed without this, as planning runs code,
+ * too: a superuser runs no code but a superuser's.
+ */
+static void
+check_code(const AppTables *tables)
+{
+	Oid oids[NUM_TABLES];
+
+	if (!superuser())
+		return;
+	list_tables(tables, oids);
+	check_code_once(oids, NUM_TABLES, tables->schema);
+	if (!names_are_the_same(tables))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("a table of the application has been dropped or renamed"),
+						errhint("Call the function again, which then looks for the tables by their"
+								" names.")));
+}
+
+/* Runs a statement that is used once, for so many rows; returns how many. */
+static uint64
+query_with_nulls(const AppTables *tables, const char *sql, int nargs, Oid *types, Datum *values,
+				 const char *nulls, long limit)
+{
+	SpiCall call = {nargs, types, values, nulls, .limit = limit};
+
+	check_code(tables);
+	return spi_query(sql, &call);
+}
+
+static uint64
+query(const AppTables *tables, const char *sql, int nargs, Oid *types, Datum *values, long limit)
+{
+	return query_with_nulls(tables, sql, nargs, types, values, NULL, limit);
+}
+
+pg_noreturn static void fail_id_is_not_unique(Oid table, int64 id);
+
+/* What is asked for by its id must be there once. */
+static void
+fail_id_is_not_unique(Oid table, int64 id)
+{
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_CARDINALITY_VIOLATION),
+		 errmsg("id %lld is in table \"%s\" more than once", (long long) id, table_title(table)),
+		 errdetail("Rows are told apart by their ids, so that nobody gets a message twice."),
+		 errhint(
+			 "Give each row an id of its own, and have a primary key or a unique index on \"id\" keep it so.")));
+}
+
+/* The row, or none, that has this id. */
+static bool
+query_by_id(const AppTables *tables, const char *sql, Oid table, int64 id)
+{
+	Oid	   type = INT8OID;
+	Datum  value = Int64GetDatum(id);
+	uint64 count = query(tables, sql, 1, &type, &value, 2);
+
+	if (count > 1)
+		fail_id_is_not_unique(table, id);
+	return count > 0;
+}
+
+void
+tables_check_group(const char *schema, int64 group_id)
+{
+	Oid		type = INT8OID;
+	Datum	value = Int64GetDatum(group_id);
+	SpiCall call = {1, &type, &value, NULL, .read_only = true, .limit = 1};
+	Oid		groups;
+	char   *sql;
+
+	if (superuser())
+		return;
+	groups = find_table(schema, find_schema(schema), "groups");
+	if (schema_is_of_callers_choice())
+		check_code_is_trusted(GetUserId(), &groups, 1, schema);
+	sql = psprintf("SELECT FROM %s g WHERE g.id OPERATOR(pg_catalog.=) $1", table_name(groups));
+	if (spi_query(sql, &call) == 0)
+		ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND),
+						errmsg("group %lld does not exist", (long long) group_id),
+						errhint("Check that it is in \"%s.groups\" and that your role may see it.",
+								schema)));
+}
+
+/*
+ * Prepares a statement, and has its generic plan made now, with sequential
+ * scans off.
+ */
+static SPIPlanPtr
+prepare(const AppTables *tables, const char *sql, int nargs, Oid *types)
+{
+	int		   level;
+	SPIPlanPtr plan;
+
+	check_code(tables);
+	level = NewGUCNestLevel();
+	plan_by_index();
+	plan = spi_prepare(sql, nargs, types);
+	ReleaseCachedPlan(SPI_plan_get_cached_plan(plan), CurrentResourceOwner);
+	AtEOXact_GUC(true, level);
+	return plan;
+}
+
+static uint64
+execute(const AppTables *tables, SPIPlanPtr plan, Datum *values, const char *nulls, long limit)
+{
+	check_code(tables);
+	return spi_execute(plan, values, nulls, limit);
+}
+
+static bool
+has_row(const AppTables *tables, Oid table, int64 id)
+{
+	return query_by_id(
+		tables,
+		psprintf("SELECT FROM %s t WHERE t.id OPERATOR(pg_catalog.=) $1", table_name(table)), table,
+		id);
+}
+
+bool
+tables_has_campaign(const AppTables *tables, int64 campaign_id)
+{
+	return has_row(tables, tables->campaigns, campaign_id);
+}
+
+bool
+tables_has_job(const AppTables *tables, int64 job_id)
+{
+	return has_row(tables, tables->jobs, job_id);
+}
+
+static void
+append_columns(StringInfo columns, StringInfo values, List *names, const char *value)
+{
+	ListCell *cell;
+
+	foreach (cell, names)
+	{
+		appendStringInfo(columns, ", %s", quote_identifier(lfirst(cell)));
+		appendStringInfo(values, ", %s", value);
+	}
+}
+
+int64
+tables_create_job(const AppTables *tables)
+{
+	StringInfoData columns;
+	StringInfoData values;
+
+	initStringInfo(&columns);
+	initStringInfo(&values);
+	if (has_column(tables->jobs, "data"))
+		append_columns(&columns, &values, list_make1("data"), "'{}'");
+	append_columns(&columns, &values, time_columns(tables->jobs, true), "pg_catalog.now()");
+	append_columns(&columns, &values, time_columns(tables->jobs, false), "pg_catalog.now()");
+	if (query(tables,
+			  psprintf("INSERT INTO %s AS j (progress%s) VALUES (5%s)"
+					   " RETURNING j.id::pg_catalog.int8",
+					   table_name(tables->jobs), columns.data, values.data),
+			  0, NULL, NULL, 2) != 1 ||
+		spi_isnull(0, 1))
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("could not create a background job"),
+						errdetail("The INSERT on table \"%s\" was suppressed by a trigger or rule.",
+								  get_rel_name(tables->jobs)),
+						errhint("Have it let the INSERT pass, or insert a job yourself and pass"
+								" its id.")));
+	return spi_int64(0, 1);
+}
+
+void
+tables_reopen_job(const AppTables *tables, int64 job_id)
+{
+	(void) query_by_id(tables,
+					   psprintf("UPDATE %s j SET error = NULL%s"
+								" WHERE j.id OPERATOR(pg_catalog.=) $1",
+								table_name(tables->jobs), touch_clause(tables->jobs)),
+					   tables->jobs, job_id);
+}
+
+/*
+ * Read-only for SPI, which then takes the active snapshot, as the cursors over
+ * the list do: all of them must see the same.
+ */
+bool
+tables_read_campaign(const AppTables *tables, int64 campaign_id, CampaignRow *row)
+{
+	Oid		type = INT8OID;
+	Datum	value = Int64GetDatum(campaign_id);
+	SpiCall call = {1, &type, &value, NULL, .read_only = true, .limit = 2};
+	uint64	rows;
+	char   *sql = psprintf("SELECT %s, %s, c.ac_list_id::pg_catalog.int8 FROM %s c"
+							 " WHERE c.id OPERATOR(pg_catalog.=) $1",
+						   value_expression(tables->campaigns, "c", "message"),
+						   value_expression(tables->campaigns, "c", "baseUrl"),
+						   table_name(tables->campaigns));
+
+	check_code(tables);
+	rows = spi_query(sql, &call);
+	if (rows > 1)
+		fail_id_is_not_unique(tables->campaigns, campaign_id);
+	if (rows == 0)
+		return false;
+	*row = (CampaignRow){.message = spi_string(0, 1),
+						 .base_url = spi_string(0, 2),
+						 .has_list = !spi_isnull(0, 3),
+						 .list_id = spi_int64(0, 3)};
+	return true;
+}
+
+/* Credentials come as values in a result, and are in no statement's text. */
+#define READ_GROUP                                                                                  \
+	"SELECT c.id IS NOT NULL, %s, l.id IS NOT NULL, %s, g.id, g.deleted,"                           \
+	" g.c OPERATOR(pg_catalog.->>) 'twilioAccountSid'::pg_catalog.text,"                            \
+	" g.c OPERATOR(pg_catalog.->>) 'twilioAuthToken'::pg_catalog.text,"                             \
+	" g.c OPERATOR(pg_catalog.->>) 'twilioApiKeySid'::pg_catalog.text,"                             \
+	" g.c OPERATOR(pg_catalog.->>) 'twilioApiKeySecret'::pg_catalog.text,"                          \
+	" CASE WHEN pg_catalog.jsonb_typeof(pg_catalog.jsonb_extract_path(g.c, 'twilioFromSmsNumber'))" \
+	"  OPERATOR(pg_catalog.=) 'array' THEN ARRAY(SELECT e.n FROM"                                   \
+	"   pg_catalog.jsonb_array_elements_text("                                                      \
+	"    pg_catalog.jsonb_extract_path(g.c, 'twilioFromSmsNumber')) e(n) LIMIT %d)"                 \
+	"  ELSE ARRAY[g.c OPERATOR(pg_catalog.->>) 'twilioFromSmsNumber'::pg_catalog.text] END,"        \
+	" g.c OPERATOR(pg_catalog.->>) 'twilioMessagingServiceSid'::pg_catalog.text,"                   \
+	" g.c OPERATOR(pg_catalog.->>) 'twilioMessagesPerSecond'::pg_catalog.text,"                     \
+	" coalesce(pg_catalog.jsonb_extract_path_text(g.c, 'quietHours', 'from'),"                      \
+	"  CASE WHEN pg_catalog.jsonb_typeof(pg_catalog.jsonb_extract_path(g.c, 'quietHours'))"         \
+	"   OPERATOR(pg_catalog.<>) 'null' THEN g.c OPERATOR(pg_catalog.->>)"                           \
+	"   'quietHours'::pg_catalog.text END),"                                                        \
+	" pg_catalog.jsonb_extract_path_text(g.c, 'quietHours', 'to'),"                                 \
+	" g.c OPERATOR(pg_catalog.->>) 'timeZone'::pg_catalog.text,"                                    \
+	" (%s)::pg_catalog.timestamptz"                                                                 \
+	" FROM (SELECT) one"                                                                            \
+	" LEFT JOIN %s c ON c.id OPERATOR(pg_catalog.=) $1"                                             \
+	" LEFT JOIN %s l ON l.id OPERATOR(pg_catalog.=) $2"                                             \
+	" LEFT JOIN (SELECT t.id::pg_catalog.int8 AS id, t.id AS own_id, %s AS deleted, %s AS c"        \
+	"  FROM %s t) g ON g.own_id OPERATOR(pg_catalog.=) l.group_id"
+
+static SPIPlanPtr
+group_plan(AppTables *tables)
+{
+	Oid types[] = {INT8OID, INT8OID};
+
+	if (tables->read_group == NULL)
+		tables->read_group = prepare(
+			tables,
+			psprintf(READ_GROUP, deleted_expression(tables->campaigns, "c"),
+					 deleted_expression(tables->lists, "l"), MAX_SENDERS + 1,
+					 value_expression(tables->campaigns, "c", "sendUntil"),
+					 table_name(tables->campaigns), table_name(tables->lists),
+					 deleted_expression(tables->groups, "t"),
+					 configuration_expression(tables->groups, "t"), table_name(tables->groups)),
+			2, types);
+	return tables->read_group;
+}
+
+/* Which of the three tables has two rows where one was expected? */
+static void
+fail_more_than_one(const AppTables *tables, int64 campaign_id, int64 list_id)
+{
+	int64 group_id = spi_int64(0, 5);
+
+	(void) has_row(tables, tables->campaigns, campaign_id);
+	(void) has_row(tables, tables->lists, list_id);
+	fail_id_is_not_unique(tables->groups, group_id);
+}
+
+/* Columns of READ_GROUP; those from GROUP_TEXTS on are in the order of GroupKey. */
+enum
+{
+	CAMPAIGN_EXISTS = 1,
+	CAMPAIGN_DELETED,
+	LIST_EXISTS,
+	LIST_DELETED,
+	GROUP_ID,
+	GROUP_DELETED,
+	GROUP_TEXTS,
+	SEND_UNTIL = GROUP_TEXTS + NUM_GROUP_KEYS
+};
+
+void
+tables_read_group(AppTables *tables, int64 campaign_id, int64 list_id, GroupRow *row)
+{
+	Datum values[] = {Int64GetDatum(campaign_id), Int64GetDatum(list_id)};
+
+	if (execute(tables, group_plan(tables), values, NULL, 2) != 1)
+		fail_more_than_one(tables, campaign_id, list_id);
+	*row = (GroupRow){.campaign_exists = spi_bool(0, CAMPAIGN_EXISTS),
+					  .campaign_deleted = spi_bool(0, CAMPAIGN_DELETED),
+					  .list_exists = spi_bool(0, LIST_EXISTS),
+					  .list_deleted = spi_bool(0, LIST_DELETED),
+					  .group_exists = !spi_isnull(0, GROUP_ID),
+					  .group_deleted = spi_bool(0, GROUP_DELETED),
+					  .group_id = spi_int64(0, GROUP_ID),
+					  .has_end = !spi_isnull(0, SEND_UNTIL),
+					  .send_until = spi_timestamptz(0, SEND_UNTIL)};
+	row->numbers = spi_strings(0, GROUP_TEXTS + NUMBERS, &row->num_numbers);
+	for (int key = 0; key < NUM_GROUP_KEYS; key++)
+	{
+		if (key != NUMBERS)
+			row->values[key] = spi_string(0, GROUP_TEXTS + key);
+	}
+}
+
+Portal
+tables_open_list(const AppTables *tables, int64 list_id)
+{
+	Oid	  type = INT8OID;
+	Datum value = Int64GetDatum(list_id);
+
+	check_code(tables);
+	return spi_open(psprintf("SELECT u.id::pg_catalog.int8 FROM %s u"
+							 " WHERE u.ac_list_id OPERATOR(pg_catalog.=) $1 ORDER BY u.id",
+							 table_name(tables->list_users)),
+					1, &type, &value);
+}
+
+/* As value_expression; NULL where it is in data that cannot be read. */
+static char *
+value_if_readable(Oid list_users, const char *key)
+{
+	char *value = value_expression(list_users, "u", key);
+
+	if (column_for(list_users, key) || column_type(list_users, "data") != JSONOID)
+		return value;
+	return psprintf("CASE WHEN %s THEN %s END", readable_json("u.data"), value);
+}
+
+Portal
+tables_open_phones(const AppTables *tables, int64 list_id)
+{
+	Oid	  type = INT8OID;
+	Datum value = Int64GetDatum(list_id);
+
+	check_code(tables);
+	return spi_open(
+		psprintf("SELECT u.id::pg_catalog.int8, %s FROM %s u"
+				 " WHERE u.ac_list_id OPERATOR(pg_catalog.=) $1 AND NOT %s",
+				 value_or_too_long(value_if_readable(tables->list_users, "sms"), MAX_PHONE),
+				 table_name(tables->list_users), deleted_expression(tables->list_users, "u")),
+		1, &type, &value);
+}
+
+void
+tables_fail_twice(const AppTables *tables, int64 list_user_id)
+{
+	fail_id_is_not_unique(tables->list_users, list_user_id);
+}
+
+void
+tables_want_keys(AppTables *tables, List *keys)
+{
+	tables->keys = keys;
+	free_plan(&tables->read_recipients);
+}
+
+/* ARRAY[...] of the values of the keys that are wanted. */
+static char *
+values_expression(const AppTables *tables)
+{
+	StringInfoData values;
+	ListCell	  *cell;
+
+	initStringInfo(&values);
+	appendStringInfoString(&values, "ARRAY[");
+	foreach (cell, tables->keys)
+		appendStringInfo(
+			&values, "%s%s", cell == list_head(tables->keys) ? "" : ", ",
+			value_or_too_long(text_expression(tables->list_users, "u", lfirst(cell)), MAX_VALUE));
+	appendStringInfoString(&values, "]::pg_catalog.text[]");
+	return values.data;
+}
+
+/* What cannot be written when a message has been sent is read before. */
+static const char *
+count_check(Oid list_users)
+{
+	if (count_column(list_users) || column_type(list_users, "data") != JSONOID)
+		return "";
+	return ", u.data::pg_catalog.jsonb IS NULL";
+}
+
+static SPIPlanPtr
+recipients_plan(AppTables *tables)
+{
+	Oid	  types[] = {INT8ARRAYOID, INT8OID};
+	char *name = table_name(tables->list_users);
+
+	if (tables->read_recipients == NULL)
+		tables->read_recipients = prepare(
+			tables,
+			psprintf(
+				"SELECT r.n, r.id, u.id IS NOT NULL,"
+				" CASE WHEN u.id IS NULL THEN EXISTS (SELECT FROM %s o"
+				"  WHERE o.id OPERATOR(pg_catalog.=) r.id) ELSE true END, %s, %s, %s, %s%s"
+				" FROM pg_catalog.unnest($1) WITH ORDINALITY r(id, n)"
+				" LEFT JOIN %s u ON u.id OPERATOR(pg_catalog.=) r.id AND %s ORDER BY r.n",
+				name, deleted_expression(tables->list_users, "u"),
+				value_or_too_long(value_expression(tables->list_users, "u", "sms"), MAX_PHONE),
+				value_or_too_long(value_if_readable(tables->list_users, "timeZone"), MAX_PHONE),
+				values_expression(tables), count_check(tables->list_users), name,
+				in_list_condition(tables->list_users, "u", 2)),
+			2, types);
+	return tables->read_recipients;
+}
+
+void
+tables_check_list_users(const AppTables *tables, Oid list_users)
+{
+	Oid now = get_relname_relid("ac_list_users", get_namespace_oid(tables->schema, true));
+
+	if (now != list_users)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("\"%s.ac_list_users\" is another table than the one that the run began with",
+					tables->schema),
+			 errdetail("Its list users may be other people."),
+			 errhint("If the run is to go on with that table, call send_campaign() with the same"
+					 " campaign and job.")));
+}
+
+void
+tables_check_not_replaced(const AppTables *tables)
+{
+	Oid now = get_relname_relid("ac_list_users", get_namespace_oid(tables->schema, true));
+
+	if (now != tables->list_users)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("\"%s.ac_list_users\" was replaced while the run began", tables->schema),
+				 errhint("It is tried again with the table that has that name now.")));
+}
+
+static RecipientRow
+recipient_row(uint64 row, bool has_values)
+{
+	int num_values;
+
+	return (RecipientRow){.id = spi_int64(row, 2),
+						  .in_list = spi_bool(row, 3),
+						  .exists = spi_bool(row, 4),
+						  .deleted = spi_bool(row, 5),
+						  .phone = spi_string(row, 6),
+						  .time_zone = spi_string(row, 7),
+						  .values = has_values ? spi_nullable_strings(row, 8, &num_values) : NULL};
+}
+
+RecipientRow *
+tables_read_recipients(AppTables *tables, Datum ids, int count, int64 list_id)
+{
+	Datum		  values[] = {ids, Int64GetDatum(list_id)};
+	uint64		  rows = execute(tables, recipients_plan(tables), values, NULL, count + 1);
+	RecipientRow *recipients = palloc(Max(count, 1) * sizeof(RecipientRow));
+
+	tables_check_list_users(tables, tables->list_users); /* statements have names */
+	for (uint64 i = 0; i < rows; i++)
+	{
+		if (spi_int64(i, 1) != i + 1)
+			tables_fail_twice(tables, spi_int64(i, 2));
+	}
+	if (rows != count)
+		elog(ERROR, "%d list users were asked for and " UINT64_FORMAT " found", count, rows);
+	for (int i = 0; i < count; i++)
+		recipients[i] = recipient_row(i, tables->keys != NIL);
+	SPI_freetuptable(SPI_tuptable);
+	return recipients;
+}
+
+static SPIPlanPtr
+count_plan(AppTables *tables)
+{
+	Oid types[] = {INT8ARRAYOID, INT8OID};
+
+	if (tables->count_sent == NULL)
+		tables->count_sent = prepare(
+			tables,
+			psprintf("UPDATE %s u SET %s%s WHERE u.id OPERATOR(pg_catalog.=) ANY ($1) AND %s"
+					 " RETURNING u.id::pg_catalog.int8",
+					 table_name(tables->list_users), count_clause(tables->list_users),
+					 touch_clause(tables->list_users),
+					 same_user_condition(tables->list_users, "u", 2)),
+			2, types);
+	return tables->count_sent;
+}
+
+/* The ids in SPI_tuptable, sorted; throws where one is there twice. */
+static Datum *
+sorted_ids(const AppTables *tables, int count)
+{
+	Datum *ids = palloc(Max(count, 1) * sizeof(Datum));
+
+	for (int i = 0; i < count; i++)
+		ids[i] = Int64GetDatum(spi_int64(i, 1));
+	qsort(ids, count, sizeof(Datum), compare_ids);
+	for (int i = 1; i < count; i++)
+	{
+		if (compare_ids(&ids[i], &ids[i - 1]) == 0)
+			tables_fail_twice(tables, DatumGetInt64(ids[i]));
+	}
+	return ids;
+}
+
+/* Those of the ids that are still list users of the list, as far as we see. */
+static Datum
+find_recipients(const AppTables *tables, Datum ids, int count, int64 list_id)
+{
+	Oid	   types[] = {INT8ARRAYOID, INT8OID};
+	Datum  values[] = {ids, Int64GetDatum(list_id)};
+	Datum *found;
+	uint64 rows;
+	int	   level = NewGUCNestLevel();
+
+	plan_by_index();
+	rows = query(tables,
+				 psprintf("SELECT r.id FROM pg_catalog.unnest($1) r(id) WHERE EXISTS"
+						  " (SELECT FROM %s u WHERE u.id OPERATOR(pg_catalog.=) r.id AND %s)",
+						  table_name(tables->list_users),
+						  same_user_condition(tables->list_users, "u", 2)),
+				 2, types, values, count);
+	AtEOXact_GUC(true, level);
+	found = sorted_ids(tables, (int) rows);
+	return rows > 0 ? make_array(found, NULL, (int) rows, INT8OID) : (Datum) 0;
+}
+
+Datum
+tables_count_sent(AppTables *tables, Datum *ids, int count, int64 list_id)
+{
+	Datum  values[] = {make_array(ids, NULL, count, INT8OID), Int64GetDatum(list_id)};
+	int	   counted = (int) execute(tables, count_plan(tables), values, NULL, count + 1);
+	Datum *found = sorted_ids(tables, counted);
+	Datum *left = palloc(count * sizeof(Datum));
+	int	   num_left = 0;
+
+	tables_check_list_users(tables,
+							OidIsValid(tables->only_in) ? tables->only_in : tables->list_users);
+	for (int i = 0; i < count; i++)
+	{
+		if (bsearch(&ids[i], found, counted, sizeof(Datum), compare_ids) == NULL)
+			left[num_left++] = ids[i];
+	}
+	if (num_left == 0)
+		return (Datum) 0;
+	return find_recipients(tables, make_array(left, NULL, num_left, INT8OID), num_left, list_id);
+}
+
+static SPIPlanPtr
+lock_plan(AppTables *tables)
+{
+	Oid	  types[] = {INT8ARRAYOID, INT8OID};
+	char *name = table_name(tables->list_users);
+	char *condition = same_user_condition(tables->list_users, "u", 2);
+
+	if (tables->lock_recipients == NULL)
+		tables->lock_recipients = prepare(
+			tables,
+			psprintf("WITH got AS MATERIALIZED (SELECT u.id FROM %s u"
+					 "  WHERE u.id OPERATOR(pg_catalog.=) ANY ($1) AND %s"
+					 "  FOR NO KEY UPDATE SKIP LOCKED)"
+					 " SELECT r.id FROM pg_catalog.unnest($1) r(id)"
+					 " WHERE (r.id OPERATOR(pg_catalog.=) ANY (SELECT got.id FROM got)) IS NOT TRUE"
+					 " AND EXISTS (SELECT FROM %s u WHERE u.id OPERATOR(pg_catalog.=) r.id AND %s)",
+					 name, condition, name, condition),
+			2, types);
+	return tables->lock_recipients;
+}
+
+Datum *
+tables_lock_recipients(AppTables *tables, Datum ids, int count, int64 list_id, int *num_locked)
+{
+	Datum  values[] = {ids, Int64GetDatum(list_id)};
+	Datum *locked = palloc(Max(count, 1) * sizeof(Datum));
+
+	*num_locked = (int) execute(tables, lock_plan(tables), values, NULL, count);
+	for (int i = 0; i < *num_locked; i++)
+		locked[i] = Int64GetDatum(spi_int64(i, 1));
+	return locked;
+}
+
+void
+tables_lock_all(const AppTables *tables, Datum ids, int64 list_id)
+{
+	Oid	  types[] = {INT8ARRAYOID, INT8OID};
+	Datum values[] = {ids, Int64GetDatum(list_id)};
+
+	(void) query(tables,
+				 psprintf("SELECT FROM %s u WHERE u.id OPERATOR(pg_catalog.=) ANY ($1) AND %s"
+						  " FOR NO KEY UPDATE NOWAIT",
+						  table_name(tables->list_users),
+						  same_user_condition(tables->list_users, "u", 2)),
+				 2, types, values, 0);
+}
+
+bool
+tables_report_trouble(const AppTables *tables, int64 job_id, Datum counts, const char *error,
+					  const char *told)
+{
+	Datum values[] = {Int64GetDatum(job_id), (Datum) 0, counts, optional_text(error),
+					  optional_text(told)};
+	Oid	  types[] = {INT8OID, INT4OID, JSONBOID, TEXTOID, TEXTOID};
+	char  nulls[] = {' ', ' ', ' ', error ? ' ' : 'n', told ? ' ' : 'n', '\0'};
+	char *name = table_name(tables->jobs);
+
+	return query_with_nulls(
+			   tables,
+			   psprintf("UPDATE %s j SET error = CASE WHEN $4 IS NOT NULL"
+						"  OR j.error::pg_catalog.text OPERATOR(pg_catalog.=) $5 THEN $4"
+						"  ELSE j.error END%s%s WHERE j.id OPERATOR(pg_catalog.=)"
+						" (SELECT o.id FROM %s o WHERE o.id OPERATOR(pg_catalog.=) $1"
+						"  FOR NO KEY UPDATE SKIP LOCKED)",
+						name, data_clause(tables->jobs, 3), touch_clause(tables->jobs), name),
+			   5, types, values, nulls, 2) > 0;
+}
+
+/* An UPDATE of the job must not have changed another row as well. */
+static uint64
+update_job(const AppTables *tables, SPIPlanPtr plan, Datum *values, const char *nulls)
+{
+	uint64 count = execute(tables, plan, values, nulls, 2);
+
+	if (count > 1)
+		fail_id_is_not_unique(tables->jobs, DatumGetInt64(values[0]));
+	return count;
+}
+
+static SPIPlanPtr
+progress_plan(AppTables *tables)
+{
+	Oid types[] = {INT8OID, INT4OID, JSONBOID};
+
+	if (tables->report_progress == NULL)
+		tables->report_progress = prepare(
+			tables,
+			psprintf("UPDATE %s j SET progress = $2%s%s WHERE j.id OPERATOR(pg_catalog.=) $1",
+					 table_name(tables->jobs), data_clause(tables->jobs, 3),
+					 touch_clause(tables->jobs)),
+			3, types);
+	return tables->report_progress;
+}
+
+void
+tables_report_progress(AppTables *tables, int64 job_id, int progress, Datum counts)
+{
+	Datum values[] = {Int64GetDatum(job_id), Int32GetDatum(progress), counts};
+
+	(void) update_job(tables, progress_plan(tables), values, NULL);
+}
+
+void
+tables_report_if_free(const AppTables *tables, int64 job_id, Datum counts)
+{
+	Datum values[] = {Int64GetDatum(job_id), (Datum) 0, counts};
+	Oid	  types[] = {INT8OID, INT4OID, JSONBOID};
+	char *name = table_name(tables->jobs);
+
+	if (has_column(tables->jobs, "data"))
+		(void) query(tables,
+					 psprintf("UPDATE %s j SET %s%s WHERE j.id OPERATOR(pg_catalog.=)"
+							  " (SELECT o.id FROM %s o WHERE o.id OPERATOR(pg_catalog.=) $1"
+							  "  FOR NO KEY UPDATE SKIP LOCKED)",
+							  name, data_clause(tables->jobs, 3) + strlen(", "),
+							  touch_clause(tables->jobs), name),
+					 3, types, values, 2);
+}
+
+static SPIPlanPtr
+end_plan(AppTables *tables)
+{
+	Oid types[] = {INT8OID, INT4OID, JSONBOID, TEXTOID};
+
+	if (tables->report_end == NULL)
+		tables->report_end = prepare(
+			tables,
+			psprintf("UPDATE %s j SET progress ="
+					 " CASE WHEN $2 OPERATOR(pg_catalog.<) 0 THEN j.progress ELSE $2 END,"
+					 " error = $4%s%s WHERE j.id OPERATOR(pg_catalog.=) $1",
+					 table_name(tables->jobs), data_clause(tables->jobs, 3),
+					 touch_clause(tables->jobs)),
+			4, types);
+	return tables->report_end;
+}
+
+uint64
+tables_report_end(AppTables *tables, int64 job_id, int progress, Datum counts, const char *error)
+{
+	Datum values[] = {Int64GetDatum(job_id), Int32GetDatum(progress), counts,
+					  error ? CStringGetTextDatum(error) : (Datum) 0};
+
+	return update_job(tables, end_plan(tables), values, error ? "    " : "   n");
+}
+
+void
+tables_plan(AppTables *tables)
+{
+	(void) group_plan(tables);
+	(void) recipients_plan(tables);
+	(void) count_plan(tables);
+	(void) lock_plan(tables);
+	(void) progress_plan(tables);
+	(void) end_plan(tables);
+}
+
+void
+tables_fail_no_campaign(const AppTables *tables, int64 campaign_id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NO_DATA_FOUND),
+			 errmsg("campaign %lld no longer exists", (long long) campaign_id),
+			 errhint("Check that it is in \"%s.ac_campaigns\" and that role \"%s\" may see it.",
+					 tables->schema, GetUserNameFromId(GetUserId(), false))));
+}

@@ -1,0 +1,95 @@
+/*-------------------------------------------------------------------------
+ *
+ * attempt.c
+ *	  Errors that are caught, and how people read them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "database/attempt.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+/* Bytes of a message or detail: a trigger can make them as long as it likes. */
+#define MAX_ERROR 1000
+
+static void
+append_clipped(StringInfo buf, const char *text)
+{
+	int length = (int) strlen(text);
+
+	if (length <= MAX_ERROR)
+		appendStringInfoString(buf, text);
+	else
+		appendStringInfo(buf, "%.*s...", pg_mbcliplen(text, length, MAX_ERROR), text);
+}
+
+/* A statement in SQL, as hints are, ends with a semicolon. */
+static void
+end_sentence(StringInfo buf)
+{
+	if (buf->len > 0 && strchr(".!?;", buf->data[buf->len - 1]) == NULL)
+		appendStringInfoChar(buf, '.');
+}
+
+static void
+append_sentence(StringInfo buf, const char *text)
+{
+	if (text == NULL || text[0] == '\0')
+		return;
+	end_sentence(buf);
+	if (buf->len > 0)
+		appendStringInfoChar(buf, ' ');
+	append_clipped(buf, text);
+	end_sentence(buf);
+}
+
+char *
+reason_text(const char *message, const char *detail, const char *hint)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	append_clipped(&buf, message);
+	append_sentence(&buf, detail);
+	append_sentence(&buf, hint);
+	return buf.data;
+}
+
+char *
+error_text(const ErrorData *error)
+{
+	return reason_text(error->message ? error->message : "missing error text", error->detail,
+					   error->hint);
+}
+
+ErrorData *
+attempt(void (*function)(void *arg), void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		function(arg);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return error;
+}

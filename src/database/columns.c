@@ -1,0 +1,446 @@
+/*-------------------------------------------------------------------------
+ *
+ * columns.c
+ *	  Columns of the application's tables, and the parts of statements that
+ *	  are made from them.
+ *
+ * Others may create operators in a schema that is on a role's search path,
+ * and PostgreSQL prefers one that fits the types exactly.  So all of them
+ * are qualified, and what uses an operator without naming it (IN, BETWEEN,
+ * NULLIF, IS DISTINCT FROM, CASE with an operand, USING) is not used.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "catalog/pg_attribute.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_type.h"
+#include "compat.h"
+#include "database/columns.h"
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#define NO_TEXT "NULL::pg_catalog.text"
+
+bool
+has_column(Oid table, const char *column)
+{
+	return get_attnum(table, column) > 0; /* no system column */
+}
+
+Oid
+column_type(Oid table, const char *column)
+{
+	return has_column(table, column) ? getBaseType(get_atttype(table, get_attnum(table, column)))
+									 : InvalidOid;
+}
+
+/* "base_url" for "baseUrl"; palloc'd. */
+static char *
+snake_case(const char *camel)
+{
+	StringInfoData snake;
+
+	initStringInfo(&snake);
+	for (; *camel; camel++)
+	{
+		if (*camel >= 'A' && *camel <= 'Z')
+			appendStringInfo(&snake, "_%c", *camel - 'A' + 'a');
+		else
+			appendStringInfoChar(&snake, *camel);
+	}
+	return snake.data;
+}
+
+const char *
+column_for(Oid table, const char *key)
+{
+	char *snake = snake_case(key);
+
+	if (strcmp(key, "data") == 0)
+		return NULL;
+	return has_column(table, key) ? key : has_column(table, snake) ? snake : NULL;
+}
+
+const char *
+count_column(Oid table)
+{
+	return column_for(table, "sentCount");
+}
+
+static void
+get_names(Oid table, char **schema, char **name)
+{
+	*name = get_rel_name(table);
+	*schema = *name ? get_namespace_name(get_rel_namespace(table)) : NULL;
+	if (*schema == NULL)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("a table of the application has been dropped"),
+						errhint("Create it again; sendcampaign.create_tables() creates those that"
+								" are missing.")));
+}
+
+char *
+table_name(Oid table)
+{
+	char *schema;
+	char *name;
+
+	get_names(table, &schema, &name);
+	return quote_qualified_identifier(schema, name);
+}
+
+char *
+table_title(Oid table)
+{
+	char *schema;
+	char *name;
+
+	get_names(table, &schema, &name);
+	return psprintf("%s.%s", schema, name);
+}
+
+char *
+json_value(const char *json, const char *key)
+{
+	return psprintf("%s OPERATOR(pg_catalog.->>) %s::pg_catalog.text", json,
+					quote_literal_cstr(key));
+}
+
+char *
+value_expression(Oid table, const char *alias, const char *key)
+{
+	const char *column = column_for(table, key);
+
+	if (column)
+		return psprintf("%s.%s::pg_catalog.text", alias, quote_identifier(column));
+	if (has_column(table, "data"))
+		return json_value(psprintf("%s.data", alias), key);
+	return pstrdup(NO_TEXT);
+}
+
+/* A JSON value as people read it: an array or an object is no text. */
+static char *
+json_text(const char *value)
+{
+	return psprintf("CASE WHEN pg_catalog.jsonb_typeof((%s)::pg_catalog.jsonb)"
+					" OPERATOR(pg_catalog.<>) ALL ('{array,object}'::pg_catalog.text[])"
+					" THEN (%s)::pg_catalog.jsonb"
+					" OPERATOR(pg_catalog.#>>) '{}'::pg_catalog.text[] END",
+					value, value);
+}
+
+char *
+text_expression(Oid table, const char *alias, const char *key)
+{
+	const char *column = column_for(table, key);
+	Oid			type = column ? column_type(table, column) : InvalidOid;
+
+	if (column == NULL)
+		return has_column(table, "data")
+				   ? json_text(psprintf("%s.data::pg_catalog.jsonb"
+										" OPERATOR(pg_catalog.->) %s::pg_catalog.text",
+										alias, quote_literal_cstr(key)))
+				   : pstrdup(NO_TEXT);
+	if (type == JSONOID || type == JSONBOID)
+		return json_text(psprintf("%s.%s", alias, quote_identifier(column)));
+	if (type_is_array(type) || type_is_rowtype(type))
+		return pstrdup(NO_TEXT);
+	return value_expression(table, alias, key);
+}
+
+/* As Sequelize's models have them; "deletedAt" is its option "paranoid". */
+List *
+deleted_columns(Oid table)
+{
+	static const char *const times[] = {"deleted_at", "deletedAt"};
+	List					*columns = NIL;
+
+	if (column_type(table, "deleted") == BOOLOID)
+		columns = lappend(columns, "deleted");
+	for (int i = 0; i < lengthof(times); i++)
+	{
+		if (has_column(table, times[i]))
+			columns = lappend(columns, unconstify(char *, times[i]));
+	}
+	return columns;
+}
+
+char *
+deleted_expression(Oid table, const char *alias)
+{
+	StringInfoData buf;
+	ListCell	  *cell;
+
+	initStringInfo(&buf);
+	appendStringInfoString(&buf, "(false");
+	foreach (cell, deleted_columns(table))
+	{
+		const char *column = lfirst(cell);
+
+		if (strcmp(column, "deleted") == 0)
+			appendStringInfo(&buf, " OR coalesce(%s.deleted, false)", alias);
+		else
+			appendStringInfo(&buf, " OR %s.%s IS NOT NULL", alias, quote_identifier(column));
+	}
+	appendStringInfoChar(&buf, ')');
+	return buf.data;
+}
+
+/*
+ * The private one, which goes before the other, without what is null or blank
+ * there, as that does not stand for anything.
+ */
+#define PRIVATE_CONFIGURATION                                                                      \
+	"CASE WHEN pg_catalog.jsonb_typeof(%1$s.private_access_configuration::pg_catalog.jsonb)"       \
+	"  OPERATOR(pg_catalog.=) 'object' THEN (SELECT coalesce(pg_catalog.jsonb_object_agg("         \
+	"   e.key, e.value), '{}'::pg_catalog.jsonb)"                                                  \
+	"  FROM pg_catalog.jsonb_each(%1$s.private_access_configuration::pg_catalog.jsonb) e"          \
+	"  WHERE pg_catalog.btrim(coalesce(e.value OPERATOR(pg_catalog.#>>) '{}'::pg_catalog.text[],"  \
+	"   ''), E' \\t\\r\\n') OPERATOR(pg_catalog.<>) '')"                                           \
+	" ELSE '{}'::pg_catalog.jsonb END"
+
+/*
+ * A secret of one and an account of the other would not fit together: where
+ * the private one has a secret, those of the other do not count.
+ */
+#define BOTH_CONFIGURATIONS                                                                        \
+	"(SELECT CASE WHEN p.c OPERATOR(pg_catalog.?|) '{twilioAuthToken,twilioApiKeySecret}'"         \
+	"::pg_catalog.text[] THEN o.c OPERATOR(pg_catalog.-)"                                          \
+	" '{twilioAuthToken,twilioApiKeySid,twilioApiKeySecret}'::pg_catalog.text[]"                   \
+	" ELSE o.c END OPERATOR(pg_catalog.||) p.c"                                                    \
+	" FROM (SELECT " PRIVATE_CONFIGURATION ") p(c),"                                               \
+	" (SELECT CASE WHEN pg_catalog.jsonb_typeof(%1$s.configuration::pg_catalog.jsonb)"             \
+	"  OPERATOR(pg_catalog.=) 'object' THEN %1$s.configuration::pg_catalog.jsonb"                  \
+	"  ELSE '{}'::pg_catalog.jsonb END) o(c))"
+
+/* Who may not read the private one has the other. */
+char *
+configuration_expression(Oid groups, const char *alias)
+{
+	bool has_private = has_column(groups, "private_access_configuration") &&
+					   may_use_column(groups, "private_access_configuration", ACL_SELECT);
+
+	if (!has_private)
+		return psprintf("%s.configuration::pg_catalog.jsonb", alias);
+	if (!has_column(groups, "configuration"))
+		return psprintf(PRIVATE_CONFIGURATION, alias);
+	return psprintf(BOTH_CONFIGURATIONS, alias);
+}
+
+/* How a row is found by its id alone. */
+typedef enum IdIndex
+{
+	NO_INDEX,
+	INDEXED,
+	UNIQUE /* there is one row with it */
+} IdIndex;
+
+static IdIndex
+index_with_id(Oid index, AttrNumber id)
+{
+	HeapTuple	  tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index));
+	Form_pg_index form;
+	IdIndex		  result = NO_INDEX;
+
+	if (!HeapTupleIsValid(tuple))
+		return NO_INDEX;
+	form = (Form_pg_index) GETSTRUCT(tuple);
+	if (form->indisvalid && form->indkey.values[0] == id &&
+		heap_attisnull(tuple, Anum_pg_index_indpred, NULL))
+		result = form->indisunique && form->indimmediate && form->indnkeyatts == 1 ? UNIQUE
+																				   : INDEXED;
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+/* The best that there is.  Tables that inherit have indexes of their own. */
+static IdIndex
+index_on_id(Oid table)
+{
+	Relation   rel = relation_open(table, AccessShareLock);
+	AttrNumber id = get_attnum(table, "id");
+	IdIndex	   best = NO_INDEX;
+	ListCell  *cell;
+
+	foreach (cell, RelationGetIndexList(rel))
+		best = Max(best, index_with_id(lfirst_oid(cell), id));
+	if (best == UNIQUE && rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE && has_subclass(table))
+		best = INDEXED;
+	relation_close(rel, NoLock);
+	return best;
+}
+
+static bool
+is_table(Oid relation)
+{
+	char relkind = get_rel_relkind(relation);
+
+	return relkind == RELKIND_RELATION || relkind == RELKIND_PARTITIONED_TABLE;
+}
+
+/*
+ * Where the id has an index, the one on the list must not be used, which may
+ * have a million rows for it: no index fits what is inside of COALESCE.
+ * Without one, as where partitions have the list in their key, the planner is
+ * to choose.
+ */
+char *
+in_list_condition(Oid list_users, const char *alias, int parameter)
+{
+	bool free = is_table(list_users) && index_on_id(list_users) == NO_INDEX;
+
+	return psprintf(free ? "%s.ac_list_id OPERATOR(pg_catalog.=) $%d"
+						 : "coalesce(%s.ac_list_id OPERATOR(pg_catalog.=) $%d, false)",
+					alias, parameter);
+}
+
+char *
+same_user_condition(Oid list_users, const char *alias, int parameter)
+{
+	if (is_table(list_users) && index_on_id(list_users) == UNIQUE)
+		return pstrdup("true");
+	return in_list_condition(list_users, alias, parameter);
+}
+
+/*
+ * sentCount as a key of data: other keys stay, and as the row's newest
+ * version is updated, so do changes that others make at the same time.  A
+ * missing count is 0, and so is one that is no number.
+ */
+#define COUNT_IN_DATA                                                                              \
+	"data = (CASE WHEN u.data IS NULL OR pg_catalog.jsonb_typeof(u.data::pg_catalog.jsonb)"        \
+	"  OPERATOR(pg_catalog.=) 'null' THEN pg_catalog.jsonb_build_object('sentCount', 1)"           \
+	" WHEN pg_catalog.jsonb_typeof(u.data::pg_catalog.jsonb) OPERATOR(pg_catalog.=) 'object' THEN" \
+	"  u.data::pg_catalog.jsonb OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object('sentCount'" \
+	",  CASE WHEN pg_catalog.jsonb_typeof(u.data::pg_catalog.jsonb"                                \
+	"    OPERATOR(pg_catalog.->) 'sentCount'::pg_catalog.text) OPERATOR(pg_catalog.=) 'number'"    \
+	"   OR u.data OPERATOR(pg_catalog.->>) 'sentCount'::pg_catalog.text"                           \
+	"    OPERATOR(pg_catalog.~) '^-?[0-9]{1,99}$'"                                                 \
+	"  THEN (u.data OPERATOR(pg_catalog.->>) 'sentCount'::pg_catalog.text)::pg_catalog.numeric"    \
+	"  ELSE 0 END OPERATOR(pg_catalog.+) 1)"                                                       \
+	" ELSE u.data::pg_catalog.jsonb END)%s"
+
+char *
+count_clause(Oid list_users)
+{
+	const char *column = count_column(list_users);
+
+	if (column)
+		return psprintf("%1$s = coalesce(u.%1$s, 0) OPERATOR(pg_catalog.+) 1",
+						quote_identifier(column));
+	return psprintf(COUNT_IN_DATA,
+					column_type(list_users, "data") == JSONOID ? "::pg_catalog.json" : "");
+}
+
+/*
+ * Counts go into the job's data, beside what the application keeps there;
+ * but not into what cannot be changed without being read.
+ */
+char *
+data_clause(Oid jobs, int parameter)
+{
+	char *merged;
+
+	if (!has_column(jobs, "data"))
+		return pstrdup("");
+	merged = psprintf("(CASE WHEN pg_catalog.jsonb_typeof(j.data::pg_catalog.jsonb)"
+					  " OPERATOR(pg_catalog.=) 'object' THEN"
+					  " j.data::pg_catalog.jsonb OPERATOR(pg_catalog.-) 'nextAt'::pg_catalog.text"
+					  " ELSE '{}'::pg_catalog.jsonb END OPERATOR(pg_catalog.||) $%d)",
+					  parameter);
+	if (column_type(jobs, "data") != JSONOID)
+		return psprintf(", data = %s", merged);
+	return psprintf(", data = CASE WHEN %s THEN %s::pg_catalog.json ELSE j.data END",
+					readable_json("j.data"), merged);
+}
+
+static bool
+is_generated(Oid table, const char *column)
+{
+	HeapTuple tuple = SearchSysCacheAttName(table, column);
+	bool	  generated;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	generated = ((Form_pg_attribute) GETSTRUCT(tuple))->attgenerated != '\0';
+	ReleaseSysCache(tuple);
+	return generated;
+}
+
+/* In snake case, or as Sequelize has them where it is not told otherwise. */
+List *
+time_columns(Oid table, bool created)
+{
+	static const char *const names[][2] = {{"updated_at", "updatedAt"},
+										   {"created_at", "createdAt"}};
+	List					*columns = NIL;
+
+	for (int i = 0; i < lengthof(names[0]); i++)
+	{
+		const char *column = names[created][i];
+
+		if (has_column(table, column) && !is_generated(table, column))
+			columns = lappend(columns, unconstify(char *, column));
+	}
+	return columns;
+}
+
+bool
+may_use_column(Oid table, const char *column, AclMode mode)
+{
+	return pg_class_aclcheck(table, GetUserId(), mode) == ACLCHECK_OK ||
+		   pg_attribute_aclcheck(table, get_attnum(table, column), GetUserId(), mode) ==
+			   ACLCHECK_OK;
+}
+
+char *
+touch_clause(Oid table)
+{
+	StringInfoData buf;
+	ListCell	  *cell;
+
+	initStringInfo(&buf);
+	foreach (cell, time_columns(table, false))
+	{
+		if (may_use_column(table, lfirst(cell), ACL_UPDATE))
+			appendStringInfo(&buf, ", %s = pg_catalog.now()", quote_identifier(lfirst(cell)));
+	}
+	return buf.data;
+}
+
+/*
+ * No character has more than four bytes.  What is too long is not cut: that
+ * throws where a byte is part of no character.
+ */
+char *
+value_or_too_long(const char *value, int most)
+{
+	return psprintf("CASE WHEN pg_catalog.octet_length(%s) OPERATOR(pg_catalog.>) %d"
+					" THEN pg_catalog.rpad('(longer than %d bytes)', %d, ' ') ELSE %s END",
+					value, 4 * most, 4 * most, most + 1, value);
+}
+
+#define ESCAPES "pg_catalog.strpos(%1$s::pg_catalog.text, E'\\\\u') OPERATOR(pg_catalog.>) 0"
+
+/* No zero, and each half of a surrogate pair with the other. */
+#define GOOD_ESCAPES                                                                               \
+	"%1$s::pg_catalog.text OPERATOR(pg_catalog.~) E'^(?:[^\\\\\\\\]|\\\\\\\\[^u]"                  \
+	"|\\\\\\\\u(?!0000|[dD][89a-fA-F])"                                                            \
+	"|\\\\\\\\u[dD][89abAB][0-9a-fA-F]{2}\\\\\\\\u[dD][c-fC-F][0-9a-fA-F]{2})*$'"
+
+char *
+readable_json(const char *json)
+{
+	return psprintf("CASE WHEN " ESCAPES " THEN " GOOD_ESCAPES " ELSE true END", json);
+}

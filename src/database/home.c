@@ -1,0 +1,174 @@
+/*-------------------------------------------------------------------------
+ *
+ * home.c
+ *	  Where a run belongs, and how it is known to have stayed there.
+ *
+ * What the tables say of a run is the truth only as long as no older state of
+ * them has come back.  Three marks tell:
+ *
+ *	  system identifier, database	another cluster or database: a dump of the
+ *									run, or a copy; it must not send anything
+ *	  timeline, backup label		a promotion, or a restored base backup
+ *	  written_in					a dump that was loaded in place, or rows
+ *									that were replicated there and back
+ *
+ * written_in is the transaction that wrote a row, so it equals xmin, until
+ * the row is loaded from a dump: then xmin is the transaction that loaded it.
+ * The mark survives VACUUM and freezing, which keep xmin, and costs no table,
+ * no lock and no look-up.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "database/home.h"
+#include "database/own_tables.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/fd.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/rel.h"
+
+PG_FUNCTION_INFO_V1(sendcampaign_current_xid);
+PG_FUNCTION_INFO_V1(sendcampaign_keep_xid);
+
+Datum
+system_identifier(void)
+{
+	return DirectFunctionCall3(numeric_in,
+							   CStringGetDatum(psprintf(UINT64_FORMAT, GetSystemIdentifier())),
+							   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+}
+
+/*
+ * The timeline changes at a promotion and at a restore to a point in time.
+ * A base backup that is just started stays on its timeline, but the server
+ * leaves the backup's label in the data directory.
+ */
+char *
+cluster_history(void)
+{
+	FILE  *file = AllocateFile("backup_label.old", "r");
+	char   label[1024];
+	uint32 hash = 0;
+
+	if (file)
+	{
+		size_t length = fread(label, 1, sizeof(label), file);
+
+		for (size_t i = 0; i < length; i++)
+			hash = hash * 31 + (unsigned char) label[i];
+		FreeFile(file);
+	}
+	return psprintf("%u/%08X", GetWALInsertionTimeLine(), hash);
+}
+
+/*
+ * A recipient is in one batch.  Which others have the same phone is known to
+ * those that the extension wrote, and to those that say it of the recipient:
+ * they go before the others.  The rest of a loaded one is the extension's then.
+ */
+static void
+drop_double_recipients(int64 run_id)
+{
+	static const char *const sql =
+		"WITH b AS MATERIALIZED (SELECT number, list_user_ids AS ids, twins, xmin = written_in AS ours"
+		"  FROM sendcampaign.batch WHERE run_id = $1),"
+		" one AS (SELECT DISTINCT ON (u.id) u.id, b.number FROM b, unnest(b.ids) u(id)"
+		"  WHERE u.id IS NOT NULL ORDER BY u.id, b.ours DESC,"
+		"  coalesce(u.id = ANY (b.twins), false) DESC, b.number),"
+		" good AS (SELECT number, array_agg(id ORDER BY id) AS ids FROM one GROUP BY number)"
+		" UPDATE sendcampaign.batch t SET list_user_ids = coalesce(good.ids, '{}'),"
+		"  written_in = DEFAULT FROM b LEFT JOIN good USING (number)"
+		" WHERE t.run_id = $1 AND t.number = b.number AND NOT b.ours";
+	Oid	  type = INT8OID;
+	Datum value = Int64GetDatum(run_id);
+
+	(void) own_query(sql, 1, &type, &value, NULL);
+}
+
+void
+accept_loaded_rows(int64 run_id)
+{
+	Oid	  type = INT8OID;
+	Datum value = Int64GetDatum(run_id);
+
+	drop_double_recipients(run_id);
+	(void) own_query("UPDATE sendcampaign.claim SET written_in = DEFAULT WHERE run_id = $1", 1,
+					 &type, &value, NULL);
+}
+
+/* sendcampaign.current_xid() returns xid: the default of written_in */
+Datum
+sendcampaign_current_xid(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TRANSACTIONID(GetCurrentTransactionId());
+}
+
+static TransactionId
+written_in(HeapTuple tuple, TupleDesc descriptor, int column)
+{
+	bool isnull;
+
+	return DatumGetTransactionId(heap_getattr(tuple, column, descriptor, &isnull));
+}
+
+/*
+ * What written_in is to be.  Whoever else may write the row, as the owner of
+ * the database who loads a dump, does not make it the extension's.
+ */
+static TransactionId
+next_written_in(const TriggerData *data, int column, TransactionId wanted)
+{
+	TransactionId current = GetCurrentTransactionId();
+	TupleDesc	  descriptor = data->tg_relation->rd_att;
+	bool		  is_update = TRIGGER_FIRED_BY_UPDATE(data->tg_event);
+	TransactionId old;
+
+	if (!superuser_arg(GetUserId())) /* as the extension's owner is */
+		return InvalidTransactionId;
+	if (!is_update || wanted == current)
+		return wanted;
+	old = written_in(data->tg_trigtuple, descriptor, column);
+	return old == HeapTupleHeaderGetRawXmin(data->tg_trigtuple->t_data) ? current : old;
+}
+
+/* sendcampaign.keep_xid() returns trigger, before INSERT or UPDATE for each row */
+Datum
+sendcampaign_keep_xid(PG_FUNCTION_ARGS)
+{
+	TriggerData	 *data = (TriggerData *) fcinfo->context;
+	HeapTuple	  tuple;
+	TransactionId wanted;
+	TransactionId next;
+	Datum		  value;
+	int			  column;
+	bool		  isnull = false;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(data->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(data->tg_event) || TRIGGER_FIRED_BY_DELETE(data->tg_event))
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("sendcampaign.keep_xid() was not called by a trigger before INSERT"
+							   " or UPDATE for each row"),
+						errhint("It is for the extension's own tables.")));
+	tuple = TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newtuple : data->tg_trigtuple;
+	column = SPI_fnumber(data->tg_relation->rd_att, "written_in");
+	if (column <= 0 || SPI_gettypeid(data->tg_relation->rd_att, column) != XIDOID)
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("table \"%s\" has no column \"written_in\" of type xid",
+							   RelationGetRelationName(data->tg_relation)),
+						errhint("sendcampaign.keep_xid() is for the extension's own tables.")));
+	wanted = written_in(tuple, data->tg_relation->rd_att, column);
+	next = next_written_in(data, column, wanted);
+	if (next == wanted)
+		return PointerGetDatum(tuple);
+	value = TransactionIdGetDatum(next);
+	return PointerGetDatum(
+		heap_modify_tuple_by_cols(tuple, data->tg_relation->rd_att, 1, &column, &value, &isnull));
+}

@@ -1,0 +1,127 @@
+/*-------------------------------------------------------------------------
+ *
+ * own_tables.c
+ *	  The extension and its own tables.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "database/own_tables.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+/* To restore what become_owner changed. */
+typedef struct OwnerScope
+{
+	Oid user;
+	int security;
+	int guc_level;
+} OwnerScope;
+
+static Oid
+extension_owner(void)
+{
+	Oid			extension = get_extension_oid("sendcampaign", false);
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			owner = InvalidOid;
+
+	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(extension));
+	scan = systable_beginscan(rel, ExtensionOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	if (!OidIsValid(owner))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("extension \"sendcampaign\" does not exist"),
+						errhint("Create it with CREATE EXTENSION sendcampaign.")));
+	return owner;
+}
+
+void
+plan_by_index(void)
+{
+	static const char *const methods[] = {"enable_seqscan", "enable_hashjoin", "enable_mergejoin"};
+
+	for (int i = 0; i < lengthof(methods); i++)
+		(void) set_config_option(methods[i], "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+								 true, 0, false);
+}
+
+/* An error in between is fine: the (sub)transaction's abort undoes this. */
+static void
+become_owner(OwnerScope *scope)
+{
+	GetUserIdAndSecContext(&scope->user, &scope->security);
+	scope->guc_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	SetUserIdAndSecContext(extension_owner(), scope->security | SECURITY_LOCAL_USERID_CHANGE |
+												  SECURITY_RESTRICTED_OPERATION);
+}
+
+static void
+become_caller(const OwnerScope *scope)
+{
+	SetUserIdAndSecContext(scope->user, scope->security);
+	AtEOXact_GUC(true, scope->guc_level);
+}
+
+uint64
+own_execute(OwnStatement *statement, Datum *values, const char *nulls)
+{
+	OwnerScope scope;
+	uint64	   count;
+
+	become_owner(&scope);
+	if (statement->plan == NULL)
+	{
+		plan_by_index();
+		statement->plan = spi_prepare(statement->sql, statement->nargs, statement->types);
+	}
+	count = spi_execute(statement->plan, values, nulls, 0);
+	become_caller(&scope);
+	return count;
+}
+
+uint64
+own_query(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls)
+{
+	OwnerScope scope;
+	SpiCall	   call = {nargs, types, values, nulls};
+	uint64	   count;
+
+	become_owner(&scope);
+	count = spi_query(sql, &call);
+	become_caller(&scope);
+	return count;
+}
+
+Oid
+own_lock_extension(void)
+{
+	Oid extension = get_extension_oid("sendcampaign", true);
+
+	if (!OidIsValid(extension))
+		return InvalidOid;
+	LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+	return get_extension_oid("sendcampaign", true) == extension ? extension : InvalidOid;
+}

@@ -1,0 +1,16 @@
+/*-------------------------------------------------------------------------
+ *
+ * http_date.h
+ *	  Dates as HTTP and Twilio write them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SENDCAMPAIGN_HTTP_DATE_H
+#define SENDCAMPAIGN_HTTP_DATE_H
+
+#include "pgtime.h"
+
+/* 0 where it is none. */
+extern pg_time_t http_parse_date(const char *date);
+
+#endif /* SENDCAMPAIGN_HTTP_DATE_H */

@@ -1,0 +1,206 @@
+/*-------------------------------------------------------------------------
+ *
+ * account.c
+ *	  A Twilio account: what it takes, and how much of it at once.
+ *
+ *
+ * How many requests may be in flight follows what the account shows it can
+ * take.  The window grows by two with each good answer, but not by all of that
+ * at once, until Twilio first says "too many" (429); it shrinks by one for each
+ * such answer, which brings it to the limit.  From then on it tries one more after some
+ * windows full of good answers: two at first, twice as many each time that this
+ * meets the limit again, so that few requests do.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "settings.h"
+#include "twilio/http.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "worker/account.h"
+#include "worker/backoff.h"
+#include "worker/sender.h"
+
+#define FIRST_WINDOW   10
+#define FIRST_GROWTH   20 /* without any answer yet */
+#define FIRST_PATIENCE 2  /* windows full of good answers */
+#define MAX_PATIENCE   64 /* some seconds */
+
+/*
+ * A first window full of answers comes all at once.  Growing a little at a
+ * time, most of what would be too many is still to be sent when it shows.
+ */
+#define GROWTH_INTERVAL 1000 /* us */
+#define MAX_GROWTH		4
+
+dlist_head all_accounts = DLIST_STATIC_INIT(all_accounts);
+
+Account *
+account_get(const char *sid, const char *user, const char *secret)
+{
+	dlist_iter	  iter;
+	Account		 *account;
+	MemoryContext old;
+
+	dlist_foreach (iter, &all_accounts)
+	{
+		account = dlist_container(Account, node, iter.cur);
+		if (strcmp(account->sid, sid) == 0 && strcmp(account->user, user) == 0 &&
+			strcmp(account->secret, secret) == 0)
+			return account;
+	}
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	account = palloc0(sizeof(Account));
+	account->sid = pstrdup(sid);
+	account->user = pstrdup(user);
+	account->secret = pstrdup(secret);
+	account->window = Min(FIRST_WINDOW, sendcampaign_max_concurrency);
+	account->growing_fast = true;
+	account->growth = Min(FIRST_GROWTH, sendcampaign_max_concurrency - account->window);
+	account->patience = FIRST_PATIENCE;
+	dlist_push_tail(&all_accounts, &account->node);
+	MemoryContextSwitchTo(old);
+	return account;
+}
+
+bool
+account_start(Account *account, const char *url, const StringInfoData *form, int max_response,
+			  void *tag)
+{
+	HttpRequest request = {
+		.url = url,
+		.user = account->user,
+		.password = account->secret,
+		.body = form ? form->data : NULL,
+		.body_length = form ? form->len : 0,
+		.timeout = to_ms(sendcampaign_request_timeout),
+		.connect_timeout = to_ms(sendcampaign_connect_timeout),
+		.max_response = max_response,
+		.ca_file = sendcampaign_ca_file,
+		.tag = tag,
+	};
+
+	if (!http_start(&request))
+		return false;
+	account->in_flight++;
+	return true;
+}
+
+/* Has what was tried last gone well for long enough to try one more? */
+static void
+grow_slowly(Account *account)
+{
+	account->answers++;
+	if (account->probing && account->answers >= account->window)
+	{
+		account->probing = false;
+		account->patience = FIRST_PATIENCE;
+	}
+	if (account->answers < account->patience * account->window)
+		return;
+	account->answers = 0;
+	account->probing = true;
+	account->window++;
+}
+
+void
+account_answered(Account *account)
+{
+	account->failures = 0;
+	account->paused_until = 0;
+	if (account->trouble)
+		pfree(account->trouble);
+	account->trouble = NULL;
+	if (account->window >= sendcampaign_max_concurrency)
+		return;
+	if (account->growing_fast)
+		account->growth = Min(account->growth + 2, sendcampaign_max_concurrency - account->window);
+	else
+		grow_slowly(account);
+}
+
+void
+account_overloaded(Account *account)
+{
+	if (account->probing)
+		account->patience = Min(2 * account->patience, MAX_PATIENCE);
+	account->probing = false;
+	account->growing_fast = false;
+	account->growth = 0;
+	account->answers = 0;
+	account->window = Max(1, Min(account->window, account->in_flight + 1) - 1);
+}
+
+void
+account_unreachable(Account *account, const char *reason)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	/* requests that were under way together count as one failure */
+	if (account->paused_until > now)
+		return;
+	account->window = 1;
+	account->growth = 0;
+	account->growing_fast = true;
+	account->paused_until = TimestampTzPlusMilliseconds(now,
+														200 + backoff_delay(account->failures++));
+	if (account->trouble && strcmp(account->trouble, reason) == 0)
+		return;
+	if (account->trouble)
+		pfree(account->trouble);
+	account->trouble = MemoryContextStrdup(TopMemoryContext, reason);
+}
+
+void
+accounts_try_now(void)
+{
+	dlist_iter iter;
+
+	dlist_foreach (iter, &all_accounts)
+		dlist_container(Account, node, iter.cur)->paused_until = 0;
+}
+
+static void
+account_grow(Account *account, int64 now)
+{
+	int64 steps = (now - account->grown_at) / GROWTH_INTERVAL;
+	int	  growth = (int) Min(Min(steps, MAX_GROWTH), account->growth);
+
+	if (growth == 0)
+		return;
+	account->window = Min(account->window + growth, sendcampaign_max_concurrency);
+	account->growth -= growth;
+	account->grown_at = now;
+}
+
+bool
+accounts_grow(void)
+{
+	dlist_iter iter;
+	bool	   more = false;
+
+	dlist_foreach (iter, &all_accounts)
+	{
+		Account *account = dlist_container(Account, node, iter.cur);
+
+		if (account->growth > 0)
+			account_grow(account, monotonic_time());
+		more |= account->growth > 0;
+	}
+	return more;
+}
+
+bool
+account_has_room(const Account *account, TimestampTz now)
+{
+	return account->in_flight < Min(account->window, sendcampaign_max_concurrency) &&
+		   account->paused_until <= now;
+}
+
+void
+account_finished(Account *account)
+{
+	account->in_flight--;
+}

@@ -1,0 +1,443 @@
+/*-------------------------------------------------------------------------
+ *
+ * adopt.c
+ *	  Takes runs from the queue into the worker.
+ *
+ * A run that is begun gets its text and its recipients fixed.  A run that
+ * goes on does so only where it is at home: a dump of it that was restored
+ * in another cluster must not send anything by itself.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "database/attempt.h"
+#include "database/check.h"
+#include "database/home.h"
+#include "database/own_tables.h"
+#include "database/run_table.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "worker/adopt.h"
+#include "worker/batch.h"
+#include "worker/claim.h"
+#include "worker/failures.h"
+#include "worker/finish.h"
+#include "worker/guard.h"
+#include "worker/message.h"
+#include "worker/read_back.h"
+#include "worker/record.h"
+#include "worker/recover.h"
+#include "worker/start.h"
+#include "worker/trouble.h"
+
+/* Runs in memory at once; others wait in the queue. */
+#define MAX_RUNS 64
+
+/* Taken up at once: the first of many is not kept waiting for the others. */
+#define MAX_ADOPTED 8
+
+/* What the queue says of a run. */
+typedef struct QueuedRun
+{
+	bool begun;
+	bool requeued; /* called again: reread the text */
+	bool cancelled;
+	bool loaded; /* not by the extension, nor by a superuser */
+} QueuedRun;
+
+/*
+ * A look-up knows a message by campaign and recipient: while one of a
+ * cancelled run is in doubt, no other run of the campaign begins.
+ */
+#define NOT_CONFUSED                                                                               \
+	" AND (state = 'cancelled' OR NOT EXISTS (SELECT FROM sendcampaign.run_data o"                 \
+	"  JOIN sendcampaign.claim c ON c.run_id = o.id WHERE o.finished_at IS NULL"                   \
+	"  AND o.state <> 'paused' AND o.state = 'cancelled'"                                          \
+	"  AND o.campaign_id = r.campaign_id AND o.schema = r.schema"                                  \
+	"  AND o.system_identifier = $3 AND o.database = $4 AND o.written_in <> '0'::xid))"
+
+/*
+ * What create_run() reads; $1 is the cluster's history.  Of a run that was
+ * loaded, nothing is read that may be of any length.
+ */
+#define RUN_COLUMNS(message, base_url, error)                                                          \
+	"SELECT id, job_id, campaign_id, schema::text, list_id, " message ", " base_url ","                \
+	" total IS NOT NULL, state = 'queued', history IS DISTINCT FROM $1 OR NOT " IS_CONTINUOUS          \
+	"  OR EXISTS (SELECT FROM sendcampaign.batch b WHERE b.run_id = r.id AND b.xmin <> b.written_in)"  \
+	"  OR EXISTS (SELECT FROM sendcampaign.claim c WHERE c.run_id = r.id AND c.xmin <> c.written_in)," \
+	" read_back, started_at, left(test_phone, 100), state = 'cancelled', queued_at,"                   \
+	" written_in = '0'::xid, may_overlap,"                                                             \
+	" CASE WHEN state IN ('queued', 'running') THEN " error " END, list_users::int8"                   \
+	" FROM sendcampaign.run_data r"
+
+/*
+ * Fills SPI_tuptable with the runs that wait.  One that somebody has locked
+ * may be about to be paused: that one is left for the next look.
+ */
+static uint64
+read_queue(int limit)
+{
+	static OwnStatement statement = {
+		RUN_COLUMNS("message", "base_url",
+					"error") " WHERE role_oid = $2 AND " IS_AT_HOME("$3", "$4") IS_WAITING
+		" AND id <> ALL ($5)" NOT_CONFUSED " ORDER BY queued_at, id LIMIT $6"
+		" FOR NO KEY UPDATE SKIP LOCKED",
+		6,
+		{TEXTOID, OIDOID, NUMERICOID, OIDOID, INT8ARRAYOID, INT8OID}};
+	Datum values[] = {CStringGetTextDatum(cluster_history()),
+					  ObjectIdGetDatum(worker.role),
+					  system_identifier(),
+					  ObjectIdGetDatum(MyDatabaseId),
+					  ids_of_runs(),
+					  Int64GetDatum(limit)};
+
+	return own_execute(&statement, values, NULL);
+}
+
+/* Likewise, some of them; in another cluster a role is known by its name only. */
+static uint64
+read_strangers(void)
+{
+	Oid	  types[] = {TEXTOID, TEXTOID, NUMERICOID, OIDOID};
+	Datum values[] = {CStringGetTextDatum(cluster_history()), CStringGetTextDatum(worker.role_name),
+					  system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
+
+	return own_query(
+		RUN_COLUMNS("NULL::text", "NULL::text",
+					"NULL::text") " WHERE role = $2::name AND finished_at IS NULL"
+								  " AND state IN ('queued', 'running')"
+								  " AND NOT " IS_AT_HOME("$3", "$4") " LIMIT " CppAsString2(
+									  MAX_RUNS) " FOR NO KEY UPDATE SKIP LOCKED",
+		4, types, values, NULL);
+}
+
+bool
+runs_are_waiting(void)
+{
+	static OwnStatement statement = {"SELECT FROM sendcampaign.run_data"
+									 " WHERE role_oid = $1 AND " IS_AT_HOME("$2", "$3") IS_WAITING
+									 " AND id <> ALL ($4) LIMIT 1",
+									 4,
+									 {OIDOID, NUMERICOID, OIDOID, INT8ARRAYOID}};
+	Datum				values[] = {ObjectIdGetDatum(worker.role), system_identifier(),
+									ObjectIdGetDatum(MyDatabaseId), ids_of_runs()};
+
+	return own_execute(&statement, values, NULL) > 0;
+}
+
+/* In its own memory context, with nothing in it yet. */
+static Run *
+create_run(uint64 row, QueuedRun *queued)
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "sendcampaign run",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	Run			 *run = palloc0(sizeof(Run));
+
+	run->context = context;
+	run->tentative = true;
+	run->id = spi_int64(row, 1);
+	run->job_id = spi_int64(row, 2);
+	run->campaign.id = spi_int64(row, 3);
+	run->schema = pstrdup(spi_string(row, 4));
+	run->campaign.list_id = spi_int64(row, 5);
+	run->campaign.message = spi_string(row, 6);
+	run->campaign.base_url = spi_string(row, 7);
+	queued->begun = spi_bool(row, 8);
+	queued->requeued = spi_bool(row, 9);
+	run->lost_history = spi_bool(row, 10);
+	run->read_back = spi_bool(row, 11);
+	run->started_at = spi_timestamptz(row, 12);
+	run->campaign.test_phone = spi_string(row, 13);
+	run->cancelled = queued->cancelled = spi_bool(row, 14);
+	run->queued_at = spi_timestamptz(row, 15);
+	queued->loaded = spi_bool(row, 16);
+	run->may_overlap = spi_bool(row, 17);
+	recall_notice(run, spi_string(row, 18));
+	run->list_users = (Oid) spi_int64(row, 19);
+	/* if it cannot be taken up, it has not been since then */
+	run->claiming.since = run->queued_at;
+	reset_verdicts(run);
+	dlist_init(&run->claims);
+	dlist_init(&run->queues);
+	dlist_init(&run->lookups);
+	dlist_init(&run->done);
+	dlist_init(&run->recorded);
+	dlist_init(&run->recorded_skips);
+	MemoryContextSwitchTo(old);
+	return run;
+}
+
+void
+free_run(Run *run)
+{
+	while (!dlist_is_empty(&run->claims))
+		drop_claim(dlist_head_element(Claim, node, &run->claims));
+	run_count_doubt(run, -run->num_doubtful);
+	dlist_delete(&run->node);
+	worker.num_runs--;
+	if (run->campaign.tables)
+		tables_close(run->campaign.tables);
+	give_up_run(run->id);
+	MemoryContextDelete(run->context);
+}
+
+static void
+open_tables(Run *run, void *arg)
+{
+	MemoryContext old = MemoryContextSwitchTo(run->context);
+
+	run->campaign.tables = tables_open(run->schema);
+	MemoryContextSwitchTo(old);
+	tables_check_rights(run->campaign.tables, worker.role, false);
+}
+
+/* Reads what the run sends: its text is the same for all from now on. */
+static void
+read_campaign(Run *run)
+{
+	MemoryContext old = MemoryContextSwitchTo(run->context);
+
+	campaign_read(&run->campaign);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+store_beginning(Run *run, int64 total)
+{
+	RunBeginning beginning = {run->campaign.list_id, run->campaign.message, run->campaign.base_url,
+							  total, run->campaign.tables->list_users};
+
+	runs_begin(run->id, &beginning);
+}
+
+/* Sorting a million ids must not take more memory than sorting a thousand. */
+static int64
+store_recipients_in_little_memory(Run *run)
+{
+	int	  level = NewGUCNestLevel();
+	int64 total;
+
+	(void) set_config_option("work_mem", "1MB", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
+							 0, false);
+	total = run->campaign.test_phone ? store_first_recipient(run) : store_recipients(run);
+	AtEOXact_GUC(true, level);
+	return total;
+}
+
+/*
+ * What has rewritten the list, or put another table in its place, leaves it
+ * empty for those whose snapshot is older: it is read with one that is newer
+ * than our locks.
+ */
+static int64
+store_recipients_as_locked(Run *run)
+{
+	int64 total;
+
+	tables_plan(run->campaign.tables);
+	tables_check_not_replaced(run->campaign.tables);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	total = store_recipients_in_little_memory(run);
+	PopActiveSnapshot();
+	return total;
+}
+
+/*
+ * What was sent before commits were lost, under a beginning of this run that
+ * nobody knows of any more, is read back as for a run that goes on.
+ */
+static void
+begin_run(Run *run, void *arg)
+{
+	open_tables(run, NULL);
+	read_campaign(run);
+	store_beginning(run, store_recipients_as_locked(run));
+	if (!run->lost_history)
+		return;
+	expect_overlaps(run);
+	refresh_group(run);
+	begin_reading_back(run);
+}
+
+/* The text as of the start, again. */
+static void
+recall_text(Run *run)
+{
+	MemoryContext old = MemoryContextSwitchTo(run->context);
+
+	campaign_set_message(&run->campaign, run->campaign.message, run->campaign.base_url);
+	MemoryContextSwitchTo(old);
+}
+
+/* A table that was restored from a dump is another one, too. */
+static void
+use_list_users(Run *run)
+{
+	const AppTables *tables = run->campaign.tables;
+
+	if (OidIsValid(run->list_users) && !run->lost_history)
+		tables_check_list_users(tables, run->list_users);
+	else
+		runs_set_list_users(run->id, tables->list_users);
+}
+
+static void
+resume_run(Run *run, void *arg)
+{
+	open_tables(run, NULL);
+	use_list_users(run);
+	recall_text(run);
+	tables_plan(run->campaign.tables);
+	runs_wake(run->id); /* or all its batches are put off once more */
+	recover_claims(run);
+	count_uncounted(run);
+	if (run->open > 0 || run->lost_history)
+		refresh_group(run);
+	if (run->lost_history)
+		begin_reading_back(run);
+}
+
+/* Called again after it had failed: the text may have been the cause. */
+static void
+reread_run(Run *run, void *arg)
+{
+	run->list_users = InvalidOid; /* somebody has decided to use what is there */
+	resume_run(run, NULL);
+	/* what is in doubt, or was sent before commits were lost, is known by its text */
+	if (run->open == 0 && !run->lost_history)
+		read_campaign(run);
+	store_beginning(run, 0);
+}
+
+/*
+ * What settling a cancelled run's doubt needs.  Nobody has decided to use
+ * another table of list users: what is found is recorded, and not counted there.
+ */
+static void
+open_cancelled(Run *run, void *arg)
+{
+	open_tables(run, NULL);
+	if (run->open > 0 || run->lost_history)
+		refresh_group(run);
+	if (run->lost_history)
+		begin_reading_back(run);
+	else
+		run->campaign.tables->only_in = run->list_users;
+	count_uncounted(run);
+}
+
+static void
+recover_cancelled(Run *run, void *arg)
+{
+	recover_claims(run);
+}
+
+/* It comes to its end whatever has become of the application's tables. */
+static void
+adopt_cancelled(Run *run)
+{
+	run->taken_up = true;
+	if (run->campaign.message)
+		recall_text(run);
+	if (guarded(recover_cancelled, run, NULL, &run->claiming))
+		(void) guarded(open_cancelled, run, NULL, &run->claiming);
+	if (run->claiming.failures > 0 && run->stop_reason == NULL)
+		free_run(run); /* it is in the queue still */
+}
+
+static void
+add_to_worker(Run *run)
+{
+	dlist_push_tail(&worker.runs, &run->node);
+	worker.num_runs++;
+}
+
+static void
+adopt(Run *run, const QueuedRun *queued)
+{
+	RunFunction function = !queued->begun ? begin_run : queued->requeued ? reread_run : resume_run;
+
+	/* another role's worker may still have it, and an answer under way */
+	if (!take_run(run->id))
+	{
+		MemoryContextDelete(run->context);
+		return;
+	}
+	add_to_worker(run);
+	if (queued->cancelled)
+		adopt_cancelled(run);
+	else if (guarded(function, run, NULL, &run->claiming))
+	{
+		run->taken_up = true;
+		end_back_off(&run->claiming);
+	}
+	else if (run->stop_reason == NULL)
+	{
+		tell_trouble(run);
+		free_run(run); /* it is in the queue still */
+	}
+}
+
+int
+adopt_runs(void)
+{
+	int		   before = worker.num_runs;
+	uint64	   count = read_queue(Max(0, Min(MAX_ADOPTED, MAX_RUNS - before)));
+	Run		 **runs = palloc(Max(count, 1) * sizeof(Run *));
+	QueuedRun *queued = palloc(Max(count, 1) * sizeof(QueuedRun));
+
+	for (uint64 i = 0; i < count; i++)
+		runs[i] = create_run(i, &queued[i]);
+
+	/*
+	 * Campaign, list and recipients are read under one snapshot, which sees
+	 * all that the transaction did which queued the run.
+	 */
+	PushActiveSnapshot(GetTransactionSnapshot());
+	for (uint64 i = 0; i < count; i++)
+		adopt(runs[i], &queued[i]);
+	PopActiveSnapshot();
+	return worker.num_runs - before;
+}
+
+bool
+pause_strangers(void)
+{
+	uint64	   count = read_strangers();
+	Run		 **runs = palloc(Max(count, 1) * sizeof(Run *));
+	QueuedRun *queued = palloc(Max(count, 1) * sizeof(QueuedRun));
+
+	for (uint64 i = 0; i < count; i++)
+		runs[i] = create_run(i, &queued[i]);
+	for (uint64 i = 0; i < count; i++)
+	{
+		if (!take_run(runs[i]->id))
+		{
+			MemoryContextDelete(runs[i]->context);
+			continue;
+		}
+		add_to_worker(runs[i]);
+
+		/*
+		 * For the job to be told; where that cannot be, the run says it.  What
+		 * the owner of the database has loaded may name any role and schema:
+		 * that role has not chosen to use these tables.
+		 */
+		if (!queued[i].loaded)
+			(void) guarded(open_tables, runs[i], NULL, &runs[i]->reporting);
+		pause_run(runs[i],
+				  reason_text("this is not the cluster and database in which the run was queued",
+							  "It may have been sent there.",
+							  "If it is to go on here, and nowhere else, call"
+							  " sendcampaign.resume()."),
+				  true);
+	}
+	return count == MAX_RUNS;
+}

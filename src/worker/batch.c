@@ -1,0 +1,352 @@
+/*-------------------------------------------------------------------------
+ *
+ * batch.c
+ *	  The recipients of a run that are still to be claimed.
+ *
+ * When a run starts, the ids of its recipients are stored, many a row, so
+ * that the application's table is read once a run and the set is fixed.
+ * Those whose phone another recipient has are found then as well: one sort of
+ * the list, instead of an index that each message would have to pay for.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "database/home.h"
+#include "database/own_tables.h"
+#include "database/run_table.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "worker/batch.h"
+
+#define FETCH_SIZE (BATCH_SIZE * 16)
+
+/* Ids that a portal gives, in ascending order. */
+typedef struct IdStream
+{
+	const AppTables *tables;
+	Portal			 portal;
+	Datum			*ids; /* FETCH_SIZE of them */
+	int				 count;
+	int				 next;
+	int64			 last; /* id that was read */
+	bool			 begun;
+} IdStream;
+
+static void
+open_stream(IdStream *stream, const AppTables *tables, Portal portal)
+{
+	stream->tables = tables;
+	stream->portal = portal;
+	stream->begun = false;
+	stream->last = 0;
+	stream->ids = palloc(FETCH_SIZE * sizeof(Datum));
+	stream->count = stream->next = 0;
+}
+
+static void
+close_stream(IdStream *stream)
+{
+	SPI_cursor_close(stream->portal);
+}
+
+/* Who is there twice would get two messages.  Nulls come last. */
+static void
+add_id(IdStream *stream, int row)
+{
+	int64 id = spi_int64(row, 1);
+
+	if (spi_isnull(row, 1))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("a list user has no id"),
+						errhint("Make \"id\" the primary key of \"ac_list_users\".")));
+	if (stream->begun && id <= stream->last)
+		tables_fail_twice(stream->tables, id);
+	stream->begun = true;
+	stream->last = id;
+	stream->ids[row] = Int64GetDatum(id);
+}
+
+/* False at the end; else ids[next] is the next one. */
+static bool
+fill_stream(IdStream *stream)
+{
+	if (stream->next < stream->count)
+		return true;
+	stream->count = (int) spi_fetch(stream->portal, FETCH_SIZE);
+	stream->next = 0;
+	for (int i = 0; i < stream->count; i++)
+		add_id(stream, i);
+	SPI_freetuptable(SPI_tuptable);
+	CHECK_FOR_INTERRUPTS();
+	return stream->count > 0;
+}
+
+/* Takes at most so many, not beyond an id; returns how many. */
+static int
+take_from_stream(IdStream *stream, Datum *ids, int most, int64 last)
+{
+	int count = 0;
+
+	while (count < most && fill_stream(stream) && DatumGetInt64(stream->ids[stream->next]) <= last)
+		ids[count++] = stream->ids[stream->next++];
+	return count;
+}
+
+Datum
+part_of_ids(Datum ids, int first, int most)
+{
+	Datum *values;
+	int	   count;
+
+	values = ids_of_array(DatumGetArrayTypeP(ids), &count);
+	return make_array(values + first, NULL, Min(most, count - first), INT8OID);
+}
+
+static void
+store_batch(Run *run, int number, Datum ids, Twins twins)
+{
+	static OwnStatement statement = {
+		"INSERT INTO sendcampaign.batch (run_id, number, list_user_ids, twins, firsts)"
+		" VALUES ($1, $2, $3, $4, $5)",
+		5,
+		{INT8OID, INT4OID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID}};
+	Datum values[] = {Int64GetDatum(run->id), Int32GetDatum(number), ids,
+					  PointerGetDatum(twins.ids), PointerGetDatum(twins.firsts)};
+
+	(void) own_execute(&statement, values, twins.ids ? NULL : "   nn");
+}
+
+void
+each_batch(const AppTables *tables, int64 list_id, BatchFunction function, void *arg)
+{
+	Datum		  ids[BATCH_SIZE];
+	IdStream	  list;
+	TwinStream	 *twins;
+	int			  count;
+	MemoryContext old = CurrentMemoryContext;
+	MemoryContext context = AllocSetContextCreate(old, "sendcampaign batch",
+												  ALLOCSET_DEFAULT_SIZES);
+	bool		  more = true;
+
+	open_stream(&list, tables, tables_open_list(tables, list_id));
+	twins = open_twins(tables, list_id);
+	while (more && (count = take_from_stream(&list, ids, BATCH_SIZE, PG_INT64_MAX)) > 0)
+	{
+		MemoryContextSwitchTo(context);
+		more = function(arg, make_array(ids, NULL, count, INT8OID),
+						take_twins(twins, BATCH_SIZE, DatumGetInt64(ids[count - 1])), count);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(context);
+	}
+	close_stream(&list);
+	close_twins(twins);
+	MemoryContextDelete(context);
+}
+
+/* Of the recipients that are stored when a run starts. */
+typedef struct Stored
+{
+	Run	 *run;
+	int	  number;
+	int64 total;
+} Stored;
+
+static bool
+store_next(void *arg, Datum ids, Twins twins, int count)
+{
+	Stored *stored = arg;
+
+	store_batch(stored->run, ++stored->number, ids, twins);
+	stored->total += count;
+	serve_network();
+	return true;
+}
+
+int64
+store_recipients(Run *run)
+{
+	Stored stored = {run};
+
+	each_batch(run->campaign.tables, run->campaign.list_id, store_next, &stored);
+	return stored.total;
+}
+
+static bool
+store_first(void *arg, Datum ids, Twins twins, int count)
+{
+	Stored *stored = arg;
+
+	store_batch(stored->run, 1, part_of_ids(ids, 0, 1), (Twins){NULL, NULL});
+	stored->total = 1;
+	return false;
+}
+
+int64
+store_first_recipient(Run *run)
+{
+	Stored stored = {run};
+
+	each_batch(run->campaign.tables, run->campaign.list_id, store_first, &stored);
+	return stored.total;
+}
+
+/* Of those with a higher number than the last one, past which dead rows are. */
+static bool
+take_next(Run *run, Batch *batch)
+{
+	static OwnStatement statement = {
+		"DELETE FROM sendcampaign.batch WHERE run_id = $1 AND number ="
+		" (SELECT b.number FROM sendcampaign.batch b WHERE b.run_id = $1 AND b.number > $2"
+		"  AND (b.due IS NULL OR b.due <= clock_timestamp()) ORDER BY b.number LIMIT 1)"
+		" RETURNING number, list_user_ids, twins, firsts, " IS_CONTINUOUS,
+		2,
+		{INT8OID, INT4OID}};
+	Datum values[] = {Int64GetDatum(run->id), Int32GetDatum(run->last_batch)};
+
+	if (own_execute(&statement, values, NULL) == 0)
+		return false;
+	if (!spi_bool(0, 5))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("recipients of job %lld were loaded from a dump while it was being sent",
+						(long long) run->job_id),
+				 errhint("Call send_campaign() with the same campaign and job: what was sent is"
+						 " read back from Twilio before it goes on.")));
+	batch->number = spi_int32(0, 1);
+	batch->ids = spi_array(0, 2);
+	batch->twins = (Twins){spi_array(0, 3), spi_array(0, 4)};
+	run->last_batch = batch->number;
+	return true;
+}
+
+/* No batch is due: is there one that will be?  Ours have numbers from 1 on. */
+static void
+look_ahead(Run *run)
+{
+	static OwnStatement statement = {
+		"SELECT min(due) FROM sendcampaign.batch WHERE run_id = $1 AND number > 0", 1, {INT8OID}};
+	Datum value = Int64GetDatum(run->id);
+
+	(void) own_execute(&statement, &value, NULL);
+	run->next_at = spi_timestamptz(0, 1);
+	run->exhausted = run->next_at == 0;
+}
+
+bool
+take_batch(Run *run, Batch *batch)
+{
+	if (take_next(run, batch))
+		return true;
+	/* what was put off may have a lower number */
+	if (run->last_batch > 0)
+	{
+		run->last_batch = 0;
+		if (take_next(run, batch))
+			return true;
+	}
+	look_ahead(run);
+	return false;
+}
+
+void
+expect_overlaps(Run *run)
+{
+	runs_expect_overlaps(run->id);
+	run->may_overlap = true;
+}
+
+ArrayType *
+leave_out_known(const Run *run, ArrayType *ids)
+{
+	static OwnStatement statement = {
+		"SELECT coalesce(array_agg(DISTINCT u.id), '{}') FROM unnest($2) u(id)"
+		" WHERE u.id IS NOT NULL AND NOT EXISTS (SELECT FROM sendcampaign.message_data m"
+		"  WHERE m.run_id = $1 AND m.list_user_id = u.id)"
+		" AND NOT EXISTS (SELECT FROM sendcampaign.claim c"
+		"  WHERE c.run_id = $1 AND u.id = ANY (c.list_user_ids))",
+		2,
+		{INT8OID, INT8ARRAYOID}};
+	Datum values[] = {Int64GetDatum(run->id), PointerGetDatum(ids)};
+
+	(void) own_execute(&statement, values, NULL);
+	return spi_array(0, 1);
+}
+
+void
+put_back(Run *run, const Batch *batch, Datum *ids, int count)
+{
+	store_batch(run, batch->number, make_array(ids, NULL, count, INT8OID), batch->twins);
+	run->last_batch = batch->number - 1;
+}
+
+/*
+ * Where those of one zone are put off to, so that a list all over the world
+ * does not end up in batches of a few.  Only a hint: what it says is checked,
+ * and may be of a transaction that was undone.
+ */
+typedef struct OpenBatch
+{
+	int64		run_id;
+	TimestampTz due;
+	int			number;
+} OpenBatch;
+
+/* More than there are offsets from UTC, for a run or two. */
+static OpenBatch open_batches[64];
+
+/* The one for that time, made in place of the first one where it is new. */
+static OpenBatch *
+find_open_batch(int64 run_id, TimestampTz due)
+{
+	static int oldest = 0;
+	OpenBatch *batch;
+
+	for (int i = 0; i < lengthof(open_batches); i++)
+	{
+		if (open_batches[i].run_id == run_id && open_batches[i].due == due)
+			return &open_batches[i];
+	}
+	batch = &open_batches[oldest];
+	oldest = (oldest + 1) % lengthof(open_batches);
+	*batch = (OpenBatch){run_id, due, 0};
+	return batch;
+}
+
+/* False where there is none that has room. */
+static bool
+add_to_batch(const OpenBatch *batch, Datum ids)
+{
+	static OwnStatement statement = {
+		"UPDATE sendcampaign.batch SET list_user_ids = list_user_ids || $4"
+		" WHERE run_id = $1 AND number = $2 AND due = $3"
+		" AND cardinality(list_user_ids) + cardinality($4) <= $5",
+		5,
+		{INT8OID, INT4OID, TIMESTAMPTZOID, INT8ARRAYOID, INT4OID}};
+	Datum values[] = {Int64GetDatum(batch->run_id), Int32GetDatum(batch->number),
+					  TimestampTzGetDatum(batch->due), ids, Int32GetDatum(BATCH_SIZE)};
+
+	return batch->number > 0 && own_execute(&statement, values, NULL) == 1;
+}
+
+void
+put_off(Run *run, Datum *ids, int count, TimestampTz due)
+{
+	static OwnStatement statement = {
+		"INSERT INTO sendcampaign.batch (run_id, number, list_user_ids, due)"
+		" SELECT $1, 1 + greatest($2,"
+		"  (SELECT max(b.number) FROM sendcampaign.batch b WHERE b.run_id = $1)), $3, $4"
+		" RETURNING number",
+		4,
+		{INT8OID, INT4OID, INT8ARRAYOID, TIMESTAMPTZOID}};
+	Datum	   array = make_array(ids, NULL, count, INT8OID);
+	Datum	   values[] = {Int64GetDatum(run->id), Int32GetDatum(run->last_batch), array,
+						   TimestampTzGetDatum(due)};
+	OpenBatch *batch = find_open_batch(run->id, due);
+
+	if (add_to_batch(batch, array))
+		return;
+	(void) own_execute(&statement, values, NULL);
+	batch->number = spi_int32(0, 1);
+}

@@ -1,0 +1,283 @@
+/*-------------------------------------------------------------------------
+ *
+ * claim.c
+ *	  The first stage: which recipients are next.
+ *
+ * Claiming takes a batch: in one transaction it is deleted there, and the
+ * ids and phones of those to whom a message may now go are written to
+ * sendcampaign.claim.  What a crash leaves there without an outcome is in
+ * doubt, exactly.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "campaign/group.h"
+#include "campaign/recipients.h"
+#include "catalog/pg_type.h"
+#include "database/own_tables.h"
+#include "mb/pg_wchar.h"
+#include "settings.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "worker/batch.h"
+#include "worker/claim.h"
+#include "worker/message.h"
+#include "worker/next.h"
+#include "worker/read_back.h"
+#include "worker/record.h"
+
+static void
+skip(Message *message, const char *reason)
+{
+	message->error_message = message_strdup(message, reason);
+	message_done(message, OUTCOME_SKIPPED);
+}
+
+static void
+fill_message(Message *message, const Recipient *recipient)
+{
+	const GroupConfig *group = message->claim->run->campaign.group;
+
+	message->list_user_id = recipient->list_user_id;
+	message->phone = message_strdup(message, recipient->phone);
+	if (recipient->skip)
+	{
+		skip(message, recipient->reason);
+		return;
+	}
+	message->text = message_strdup(message, recipient->text);
+	message->link = message_strdup(message, recipient->link);
+	message->until = recipient->until;
+	message_set_sender(message, group->senders, group->num_senders);
+	message_ready(message);
+}
+
+/* The columns of a claim's row; texts only where they cannot be made again. */
+typedef struct ClaimArrays
+{
+	int	   count;
+	Datum *ids;
+	Datum *phones;
+	Datum *texts;
+} ClaimArrays;
+
+static void
+collect_ready(const Claim *claim, ClaimArrays *arrays)
+{
+	arrays->count = 0;
+	arrays->ids = palloc(claim->num_messages * sizeof(Datum));
+	arrays->phones = palloc(claim->num_messages * sizeof(Datum));
+	arrays->texts = palloc(claim->num_messages * sizeof(Datum));
+	for (int i = 0; i < claim->num_messages; i++)
+	{
+		const Message *message = &claim->messages[i];
+
+		/* what was recognized as sent is not recorded yet, and must not get lost */
+		if (message->state != MESSAGE_READY && message->outcome == OUTCOME_SKIPPED)
+			continue;
+		arrays->ids[arrays->count] = Int64GetDatum(message->list_user_id);
+		arrays->phones[arrays->count] = CStringGetTextDatum(message->phone);
+		arrays->texts[arrays->count++] = CStringGetTextDatum(
+			pg_any_to_server(message->text, strlen(message->text), PG_UTF8));
+	}
+}
+
+/* Writes down whom a message may now go to. */
+static void
+store_claim(Claim *claim)
+{
+	static OwnStatement statement = {
+		"INSERT INTO sendcampaign.claim (run_id, number, list_user_ids, phones, account, senders,"
+		" claimed_at, twilio_time, texts) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+		9,
+		{INT8OID, INT4OID, INT8ARRAYOID, TEXTARRAYOID, TEXTOID, TEXTARRAYOID, TIMESTAMPTZOID,
+		 INT8OID, TEXTARRAYOID}};
+	Run			*run = claim->run;
+	GroupConfig *group = run->campaign.group;
+	bool		 personal = template_is_personal(run->campaign.template);
+	ClaimArrays	 arrays;
+	Datum		 values[9];
+
+	collect_ready(claim, &arrays);
+	if (arrays.count == 0)
+		return;
+	values[0] = Int64GetDatum(run->id);
+	values[1] = Int32GetDatum(claim->number);
+	values[2] = make_array(arrays.ids, NULL, arrays.count, INT8OID);
+	values[3] = make_array(arrays.phones, NULL, arrays.count, TEXTOID);
+	values[4] = CStringGetTextDatum(claim->account_sid);
+	values[5] = make_text_array(group->senders, group->num_senders);
+	values[6] = TimestampTzGetDatum(claim->claimed_at);
+	values[7] = Int64GetDatum(claim->twilio_time);
+	values[8] = personal ? make_array(arrays.texts, NULL, arrays.count, TEXTOID) : (Datum) 0;
+	(void) own_execute(&statement, values, personal ? NULL : "        n");
+}
+
+void
+refresh_group(Run *run)
+{
+	MemoryContext context = AllocSetContextCreate(run->context, "sendcampaign group",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	GroupConfig	 *group = read_group(run->campaign.tables, run->campaign.id, run->campaign.list_id);
+
+	MemoryContextSwitchTo(old);
+	run_use_group(run, group, context);
+	run->group_is_new = true;
+}
+
+/*
+ * Puts those off for whom it is night, and leaves the others; returns how
+ * many.  Recipients in one zone have the same morning.
+ */
+static int
+put_off_sleepers(Run *run, Recipient *recipients, int count)
+{
+	Datum *ids = palloc(Max(count, 1) * sizeof(Datum));
+	int	   awake = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		TimestampTz due = recipients[i].skip ? 0 : recipients[i].due;
+		int			num_ids = 0;
+
+		if (due == 0 && recipients[i].list_user_id != 0)
+			recipients[awake++] = recipients[i];
+		for (int j = i; due != 0 && j < count; j++)
+		{
+			if (recipients[j].skip || recipients[j].due != due)
+				continue;
+			ids[num_ids++] = Int64GetDatum(recipients[j].list_user_id);
+			recipients[j].due = 0;
+			recipients[j].list_user_id = 0; /* taken care of */
+		}
+		if (num_ids > 0)
+			put_off(run, ids, num_ids, due);
+	}
+	return awake;
+}
+
+/* Those that nothing has been sent to. */
+static void
+skip_ready(Claim *claim)
+{
+	for (int i = 0; i < claim->num_messages; i++)
+	{
+		if (claim->messages[i].state == MESSAGE_READY)
+			skip(&claim->messages[i], "cancelled");
+	}
+}
+
+/* Makes a claim of those who are to get a message, or to be skipped, now. */
+static void
+make_claim(Run *run, int batch, const Recipient *recipients, int count)
+{
+	Claim *claim = create_claim(run, count);
+
+	claim->batch = batch;
+	claim->account_sid = MemoryContextStrdup(claim->context, run->account->sid);
+	if (worker.twilio_offset_known)
+		claim->twilio_time = timestamptz_to_time_t(claim->claimed_at) + worker.twilio_offset;
+	for (int i = 0; i < count; i++)
+		fill_message(&claim->messages[i], &recipients[i]);
+	recognize_sent(claim);
+	if (run->cancelled)
+		skip_ready(claim);
+	store_claim(claim);
+	record_skipped(claim);
+	claim->stored = true;
+}
+
+/*
+ * Puts those back into the batch that the senders are too slow for now; who
+ * is skipped need not wait for them.  Returns how many are left.
+ */
+static int
+put_back_surplus(Run *run, const Batch *batch, Recipient *recipients, int count)
+{
+	Datum *ids = palloc(Max(count, 1) * sizeof(Datum));
+	int	   limit = run_claim_size(run);
+	int	   num_ids = 0;
+	int	   kept = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (recipients[i].skip != NOT_SKIPPED || limit-- > 0)
+			recipients[kept++] = recipients[i];
+		else
+			ids[num_ids++] = Int64GetDatum(recipients[i].list_user_id);
+	}
+	if (num_ids > 0)
+		put_back(run, batch, ids, num_ids);
+	return kept;
+}
+
+void
+claim_batch(Run *run)
+{
+	Batch	   batch;
+	Recipient *recipients;
+	int		   count;
+
+	if (!take_batch(run, &batch))
+		return;
+	if (!run->group_is_new)
+		refresh_group(run);
+	if (run->may_overlap)
+		batch.ids = leave_out_known(run, batch.ids);
+	recipients = read_recipients(&run->campaign, batch.ids, GetCurrentTimestamp(), &count);
+	if (run->campaign.test_phone == NULL)
+		skip_twins_of_run(run->id, recipients, count, batch.twins);
+	if (!run->cancelled)
+	{
+		count = put_off_sleepers(run, recipients, count);
+		count = put_back_surplus(run, &batch, recipients, count);
+	}
+	if (count > 0)
+		make_claim(run, batch.number, recipients, count);
+}
+
+void
+keep_claims(Run *run)
+{
+	dlist_iter iter;
+
+	dlist_foreach (iter, &run->claims)
+		dlist_container(Claim, node, iter.cur)->tentative = false;
+}
+
+void
+drop_unfinished_claim(Run *run)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify (iter, &run->claims)
+	{
+		Claim *claim = dlist_container(Claim, node, iter.cur);
+
+		if (!claim->tentative || claim->stored)
+			continue;
+		unrecord_skipped(claim);
+		drop_claim(claim);
+	}
+}
+
+void
+drop_tentative_claims(Run *run)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify (iter, &run->claims)
+	{
+		Claim *claim = dlist_container(Claim, node, iter.cur);
+
+		if (!claim->tentative)
+			continue;
+		run->last_batch = Min(run->last_batch, claim->batch - 1);
+		run->exhausted = false;
+		run->next_at = 0;
+		drop_claim(claim);
+	}
+}

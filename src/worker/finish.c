@@ -1,0 +1,278 @@
+/*-------------------------------------------------------------------------
+ *
+ * finish.c
+ *	  How a run comes to its end, or to a stop, in the tables.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "database/attempt.h"
+#include "settings.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "worker/finish.h"
+#include "worker/guard.h"
+#include "worker/job.h"
+#include "worker/summary.h"
+
+/* What a run's job is told, by one of the functions below. */
+typedef struct Telling
+{
+	const RunCounts *counts;
+	const char		*state;
+	const char		*error;
+	TimestampTz		 next_at;
+} Telling;
+
+static void
+tell_progress(Run *run, void *arg)
+{
+	const Telling *telling = arg;
+
+	job_tell_progress(run->campaign.tables, run->job_id, telling->counts);
+}
+
+static void
+tell_sleep(Run *run, void *arg)
+{
+	const Telling *telling = arg;
+
+	job_tell_sleep(run->campaign.tables, run->job_id, telling->counts, telling->next_at);
+}
+
+static void
+tell_end(Run *run, void *arg)
+{
+	const Telling *telling = arg;
+
+	job_tell_end(run->campaign.tables, run->job_id, telling->counts, telling->state,
+				 telling->error);
+}
+
+static void
+tell_error(Run *run, void *arg)
+{
+	const Telling *telling = arg;
+
+	job_tell_error(run->campaign.tables, run->job_id, telling->counts, telling->error);
+}
+
+/* In the application's tables; with careful, an error there is the run's. */
+static bool
+in_application(RunFunction function, Run *run, Telling *telling, Backoff *backoff, bool careful)
+{
+	if (careful)
+		return guarded(function, run, telling, backoff);
+	function(run, telling);
+	return true;
+}
+
+/* A test is no job of the application's; a run that cannot be taken up has no tables. */
+static bool
+has_job(const Run *run)
+{
+	return run->campaign.tables != NULL && run->campaign.test_phone == NULL;
+}
+
+void
+report_progress(Run *run, const RunCounts *counts, bool careful)
+{
+	Telling telling = {counts};
+
+	if (run->reporting.until > GetCurrentTimestamp() || run->campaign.test_phone)
+		return;
+	if (in_application(tell_progress, run, &telling, &run->reporting, careful))
+		end_back_off(&run->reporting);
+}
+
+/* The summary of a completed run; that nothing was sent is no success either. */
+static char *
+summary_of_completed(const Run *run, const RunCounts *counts)
+{
+	StringInfoData buf;
+
+	if (counts->skipped < counts->total)
+		return run_summary(run->id, counts, run->uncounted);
+	initStringInfo(&buf);
+	if (counts->total == 0)
+		appendStringInfo(&buf, "nothing was sent: list %lld has no users that role \"%s\" may see",
+						 (long long) run->campaign.list_id, worker.role_name);
+	else
+	{
+		appendStringInfo(&buf, "nothing was sent: %lld of %lld skipped",
+						 (long long) counts->skipped, (long long) counts->total);
+		append_reasons(&buf, run->id, "skipped", DT_NOBEGIN);
+	}
+	return buf.data;
+}
+
+/*
+ * Whoever listens sees that the run has ended or needs a person.  All roles
+ * may listen, so counts and errors are read in sendcampaign.run.
+ */
+static void
+prepare_announcement(Run *run)
+{
+	char *announcement = runs_announcement(run->id);
+
+	if (announcement)
+		run->announcement = MemoryContextStrdup(run->context, announcement);
+}
+
+/*
+ * Writes the end into the job and the run, with what is to be announced; false
+ * where that can only be done later.
+ */
+static bool
+write_end(Run *run, const RunCounts *counts, const char *state, const char *error, bool careful)
+{
+	Telling telling = {counts, state, error};
+	bool	completed = strcmp(state, "completed") == 0;
+
+	run->recording.until = 0;
+	if (has_job(run) && !in_application(tell_end, run, &telling, &run->recording, careful) &&
+		(run->recording.until > 0 || completed))
+		return false;
+	runs_end(run->id, state, error);
+	prepare_announcement(run);
+	return true;
+}
+
+/*
+ * What somebody has made of it, committed since we looked: that counts, and
+ * the next look sees it.
+ */
+static bool
+is_in_state(const RunCounts *counts, const char *state)
+{
+	return strcmp(counts->state, state) == 0;
+}
+
+#define DO_NOT_ADD_UP "internal error: the outcomes do not add up to the number of recipients"
+
+static bool
+counts_add_up(const RunCounts *counts)
+{
+	return counts->total == run_num_known(counts);
+}
+
+void
+finish_run(Run *run, bool careful)
+{
+	RunCounts counts;
+
+	if (!runs_lock_counts(run->id, &counts))
+		run->finished = true;
+	else if (!is_in_state(&counts, "running") && !is_in_state(&counts, "queued"))
+		return;
+	else if (!counts_add_up(&counts))
+		run_stop(run, DO_NOT_ADD_UP);
+	else
+		run->finished = write_end(run, &counts, "completed", summary_of_completed(run, &counts),
+								  careful);
+}
+
+char *
+why_cancelled(int64 id, const RunCounts *counts, const char *stop_reason, bool uncounted)
+{
+	const char *rest = run_summary(id, counts, uncounted);
+
+	if (!counts_add_up(counts))
+		rest = reason_text(DO_NOT_ADD_UP, rest, NULL);
+	return reason_text(counts->error ? counts->error : "cancelled", stop_reason, rest);
+}
+
+void
+end_cancelled(Run *run, bool careful)
+{
+	RunCounts counts;
+
+	if (!runs_lock_counts(run->id, &counts))
+		run->finished = true;
+	else
+		run->finished = write_end(run, &counts, "cancelled",
+								  why_cancelled(run->id, &counts, run->stop_reason, run->uncounted),
+								  careful);
+}
+
+bool
+report_trouble(Run *run, const char *error, const char *told)
+{
+	RunCounts counts;
+
+	if (!has_job(run) || !runs_lock_counts(run->id, &counts))
+		return true;
+	return job_tell_trouble(run->campaign.tables, run->job_id, &counts, error, told);
+}
+
+void
+fail_run(Run *run, bool careful)
+{
+	RunCounts counts;
+	bool	  exists = runs_lock_counts(run->id, &counts);
+
+	if (exists && is_in_state(&counts, "cancelled"))
+		return;
+	if (exists && !write_end(run, &counts, "failed", run->stop_reason, careful))
+		return;
+	ereport(
+		LOG,
+		(errmsg("sendcampaign: job %lld has failed: %s", (long long) run->job_id, run->stop_reason),
+		 errhint(
+			 "Mend the cause and call send_campaign() with the same campaign and job: it goes on where it stopped.")));
+	run->stop_recorded = true;
+}
+
+void
+put_to_sleep(Run *run, bool careful)
+{
+	RunCounts counts;
+	Telling	  telling = {&counts, .next_at = run->next_at};
+
+	run->asleep = true;
+	if (runs_sleep(run->id, run->next_at, &counts) && run->campaign.test_phone == NULL)
+		(void) in_application(tell_sleep, run, &telling, &run->reporting, careful);
+}
+
+/* False where somebody has paused or cancelled it just now. */
+static bool
+write_pause(Run *run, const char *reason, const char *paused_from, bool careful)
+{
+	RunCounts counts;
+	Telling	  telling = {&counts, .error = reason};
+
+	if (!runs_pause_itself(run->id, reason, paused_from, &counts))
+		return false;
+	if (has_job(run))
+		(void) in_application(tell_error, run, &telling, &run->reporting, careful);
+	prepare_announcement(run);
+	ereport(LOG, (errmsg("sendcampaign: job %lld is paused: %s", (long long) run->job_id, reason),
+				  errhint("If it should go on all the same, call sendcampaign.resume(%lld).",
+						  (long long) run->job_id)));
+	return true;
+}
+
+void
+pause_run(Run *run, const char *reason, bool careful)
+{
+	if (write_pause(run, reason, NULL, careful))
+		run->finished = true;
+}
+
+void
+pause_halted(Run *run, bool careful)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf,
+					 "%d of %d messages failed, more than sendcampaign.max_failures allows (%s)",
+					 run->num_failures, run->num_verdicts, sendcampaign_max_failures);
+	append_reasons(&buf, run->id, "failed", run->verdicts_since);
+	(void) write_pause(run,
+					   reason_text(buf.data, NULL,
+								   "Look at sendcampaign.message, then call"
+								   " sendcampaign.resume() or sendcampaign.cancel()."),
+					   "running", careful);
+}

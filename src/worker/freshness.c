@@ -1,0 +1,367 @@
+/*-------------------------------------------------------------------------
+ *
+ * freshness.c
+ *	  The control question: does Twilio's list show what it has now?
+ *
+ * Twilio promises no read-after-write: a message that it took may be missing
+ * from its list for a while, and an account may be set up so that the list
+ * shows messages without their text or number.  "Not found" would prove
+ * nothing then.  So another message is asked for in the same way, by its
+ * phone: one of the same account, whose SID we have, and which left after the
+ * last moment at which the doubtful one can have arrived.  Where the list
+ * shows it, with its text, it shows all that Twilio took before; a look-up
+ * that begins after that answer can be believed.
+ *
+ * Some accounts redact a message once it has been sent.  One that is still
+ * queued says nothing of that, so a control message counts only when some
+ * message of the account has been seen with its text after it was sent.
+ *
+ * While nothing is in doubt, nothing is asked, and nothing is remembered but
+ * one message an account.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "campaign/link.h"
+#include "campaign/render.h"
+#include "settings.h"
+#include "twilio/listing.h"
+#include "twilio/request.h"
+#include "utils/memutils.h"
+#include "worker/freshness.h"
+
+#define MAX_PAGES	   20
+#define MAX_PAGE_BYTES (16 * 1024 * 1024)
+
+/* Between two questions for the same message, growing, in ms. */
+#define FIRST_PAUSE 500
+#define MAX_PAUSE	30000
+
+/* A message that Twilio has accepted; no SID: none. */
+typedef struct Known
+{
+	StringInfoData sid;
+	StringInfoData phone;
+	StringInfoData text;
+	StringInfoData link;	/* empty where it has none */
+	int64		   left_at; /* monotonic us */
+} Known;
+
+/* The question for one kind of text: with a link, which it is known by, or not. */
+typedef struct Control
+{
+	CallKind		  kind; /* CALL_CONTROL; first, as the tag of a request */
+	Account			 *account;
+	struct Freshness *freshness;
+	bool			  links;
+	Known			  newest;	/* accepted last, while something was in doubt */
+	Known			  asked;	/* being asked for until the list shows it */
+	int64			  wanted;	/* a later one than this is wanted; 0: none */
+	int64			  fresh_to; /* the list shows all that left before */
+
+	/* the question */
+	Known		  *question; /* &asked, or the account's veteran */
+	TimestampTz	   since;	 /* when it was asked first */
+	TimestampTz	   due;
+	bool		   under_way;
+	int			   tries;
+	int			   pages;
+	StringInfoData url; /* of the page under way */
+
+	/* what the page under way shows */
+	bool		found;
+	bool		sent;
+	const char *why; /* it cannot be read, or NULL */
+} Control;
+
+typedef struct Freshness
+{
+	Control controls[2]; /* texts without and with a link */
+	Known	veteran;	 /* the first message accepted: sent by now, most likely */
+	bool	readable;	 /* one was seen with its text after it was sent */
+} Freshness;
+
+static void
+init_known(Known *known)
+{
+	initStringInfo(&known->sid);
+	initStringInfo(&known->phone);
+	initStringInfo(&known->text);
+	initStringInfo(&known->link);
+}
+
+static Freshness *
+freshness_of(Account *account)
+{
+	MemoryContext old;
+	Freshness	 *freshness;
+
+	if (account->freshness)
+		return account->freshness;
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	freshness = palloc0(sizeof(Freshness));
+	init_known(&freshness->veteran);
+	for (int i = 0; i < lengthof(freshness->controls); i++)
+	{
+		Control *control = &freshness->controls[i];
+
+		control->kind = CALL_CONTROL;
+		control->account = account;
+		control->freshness = freshness;
+		control->links = i == 1;
+		init_known(&control->newest);
+		init_known(&control->asked);
+		initStringInfo(&control->url);
+	}
+	account->freshness = freshness;
+	MemoryContextSwitchTo(old);
+	return freshness;
+}
+
+static void
+set_string(StringInfo to, const char *from)
+{
+	resetStringInfo(to);
+	if (from)
+		appendStringInfoString(to, from);
+}
+
+static void
+set_known(Known *known, const char *sid, const char *phone, const char *text, const char *link,
+		  int64 left_at)
+{
+	set_string(&known->sid, sid);
+	set_string(&known->phone, phone);
+	set_string(&known->text, text);
+	set_string(&known->link, link);
+	known->left_at = left_at;
+}
+
+/* Takes up the newest message, where it is what is waited for. */
+static void
+choose_message(Control *control)
+{
+	const Known *newest = &control->newest;
+
+	if (control->asked.sid.len > 0 || control->wanted == 0 || newest->sid.len == 0 ||
+		newest->left_at < control->wanted)
+		return;
+	set_known(&control->asked, newest->sid.data, newest->phone.data, newest->text.data,
+			  newest->link.data, newest->left_at);
+	control->question = &control->asked;
+	control->wanted = 0;
+	control->tries = control->pages = 0;
+	control->since = control->due = GetCurrentTimestamp();
+}
+
+static void
+remember_as(Known *known, const Message *message)
+{
+	set_known(known, message->sid, message->phone, message->text, message->link, message->left_at);
+}
+
+void
+remember_accepted(const Message *message)
+{
+	Freshness *freshness = freshness_of(message->account);
+
+	if (freshness->veteran.sid.len == 0)
+		remember_as(&freshness->veteran, message);
+	if (worker.num_doubtful == 0)
+		return;
+	for (int i = 0; i < lengthof(freshness->controls); i++)
+	{
+		Control *control = &freshness->controls[i];
+
+		if (control->links ? message->link == NULL : !is_comparable(message->text))
+			continue;
+		remember_as(&control->newest, message);
+		choose_message(control);
+	}
+}
+
+bool
+list_is_fresh(const Account *account, bool links, int64 moment)
+{
+	return moment == 0 ||
+		   (account->freshness && account->freshness->controls[links].fresh_to >= moment);
+}
+
+void
+want_freshness(Account *account, bool links, int64 moment)
+{
+	Control *control = &freshness_of(account)->controls[links];
+
+	control->wanted = control->wanted ? Min(control->wanted, moment) : moment;
+	choose_message(control);
+}
+
+/* Not shown for as long as any look-up waits: it never will be; another one. */
+static void
+give_up_message(Control *control)
+{
+	resetStringInfo(&control->asked.sid);
+	control->wanted = Max(control->wanted, 1);
+	choose_message(control);
+}
+
+static void
+ask_control_question(Control *control, TimestampTz now)
+{
+	Account *account = control->account;
+
+	if (control->asked.sid.len == 0 || control->under_way || control->due > now)
+		return;
+	if (control->pages == 0 &&
+		TimestampDifferenceExceeds(control->since, now, to_ms(lookup_timeout())))
+		give_up_message(control);
+	if (control->asked.sid.len == 0 || !account_has_room(account, now))
+		return;
+	if (control->pages == 0)
+	{
+		resetStringInfo(&control->url);
+		append_messages_url(&control->url, account->sid);
+		append_list_query(&control->url, control->question->phone.data);
+	}
+	control->under_way = account_start(account, control->url.data, NULL, MAX_PAGE_BYTES, control);
+}
+
+void
+ask_control_questions(TimestampTz now)
+{
+	dlist_iter iter;
+
+	if (worker.num_doubtful == 0)
+		return;
+	dlist_foreach (iter, &all_accounts)
+	{
+		Account *account = dlist_container(Account, node, iter.cur);
+
+		for (int i = 0; account->freshness && i < lengthof(account->freshness->controls); i++)
+			ask_control_question(&account->freshness->controls[i], now);
+	}
+}
+
+static void
+ask_later(Control *control, int least)
+{
+	int pause = control->tries < 6 ? FIRST_PAUSE << control->tries : MAX_PAUSE;
+
+	control->tries++;
+	control->pages = 0;
+	control->question = &control->asked;
+	control->due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Max(pause, least));
+}
+
+/* What is wrong with how the list shows the message, or NULL. */
+static const char *
+what_is_wrong(const Control *control, const ListedMessage *listed)
+{
+	const Known *known = control->question;
+
+	if (is_redacted(listed))
+		return REDACTED;
+	if (listed->body == NULL || listed->to == NULL || strcmp(listed->to, known->phone.data) != 0)
+		return "Twilio's list shows a message otherwise than it was sent";
+	if (known->link.len > 0 && !has_link(listed->body, known->link.data))
+		return LINKS_REWRITTEN;
+	if (!control->links && is_comparable(known->text.data) &&
+		strcmp(listed->body, known->text.data) != 0)
+		return "Twilio's list shows a text otherwise than it was sent";
+	return NULL;
+}
+
+static void
+look_for_message(void *arg, const ListedMessage *listed)
+{
+	Control *control = arg;
+
+	if (listed->sid == NULL || strcmp(listed->sid, control->question->sid.data) != 0)
+		return;
+	control->found = true;
+	control->sent = listed->sent > 0;
+	control->why = what_is_wrong(control, listed);
+}
+
+/* Goes on to the list's next page; false where there is none. */
+static bool
+read_next_page(Control *control, const char *next_page)
+{
+	if (next_page == NULL || ++control->pages >= MAX_PAGES)
+		return false;
+	resetStringInfo(&control->url);
+	if (!append_next_page_url(&control->url, next_page))
+		return false;
+	control->due = GetCurrentTimestamp();
+	return true;
+}
+
+/* The list shows it, as it was sent. */
+static ControlResult
+message_is_shown(Control *control)
+{
+	Freshness *freshness = control->freshness;
+	bool	   is_veteran = control->question != &control->asked;
+
+	freshness->readable |= control->sent;
+	control->pages = 0;
+	if (freshness->readable && !is_veteran)
+	{
+		control->fresh_to = Max(control->fresh_to, control->asked.left_at);
+		resetStringInfo(&control->asked.sid);
+		return CONTROL_FRESH;
+	}
+	if (freshness->readable)
+	{
+		control->question = &control->asked;
+		control->due = GetCurrentTimestamp();
+	}
+	else if (!is_veteran && strcmp(freshness->veteran.sid.data, control->asked.sid.data) != 0)
+	{
+		control->question = &freshness->veteran;
+		control->due = GetCurrentTimestamp();
+	}
+	else
+		ask_later(control, 0);
+	return CONTROL_PENDING;
+}
+
+ControlResult
+take_control_answer(Control *control, const HttpResponse *response, const char **why)
+{
+	const char *problem;
+	char	   *next_page;
+
+	control->under_way = false;
+	account_finished(control->account);
+	control->found = control->sent = false;
+	control->why = NULL;
+	problem = read_listing(response, look_for_message, control, &next_page);
+	if (problem)
+	{
+		if (response->result == HTTP_NOT_SENT)
+			account_unreachable(control->account, problem);
+		ask_later(control, response->retry_after > 0 ? response->retry_after * 1000 : 0);
+		return CONTROL_PENDING;
+	}
+	account_answered(control->account);
+	if (!control->found)
+	{
+		if (!read_next_page(control, next_page))
+			ask_later(control, 0);
+		return CONTROL_PENDING;
+	}
+	if (control->why == NULL)
+		return message_is_shown(control);
+	control->freshness->readable = false;
+	resetStringInfo(&control->asked.sid);
+	*why = control->why;
+	return CONTROL_UNREADABLE;
+}
+
+Account *
+account_of_control(const Control *control)
+{
+	return control->account;
+}

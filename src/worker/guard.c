@@ -1,0 +1,83 @@
+/*-------------------------------------------------------------------------
+ *
+ * guard.c
+ *	  One run's trouble with the database is not another's.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "database/attempt.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "worker/guard.h"
+
+/* May an error with this SQLSTATE be gone at the next try? */
+static bool
+error_may_pass(int sqlerrcode)
+{
+	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
+	{
+		case ERRCODE_TRANSACTION_ROLLBACK: /* deadlock, serialization */
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_SYSTEM_ERROR:
+			return true;
+		default:
+			return sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+				   sqlerrcode == ERRCODE_OBJECT_IN_USE ||
+				   sqlerrcode == ERRCODE_READ_ONLY_SQL_TRANSACTION;
+	}
+}
+
+void
+back_off(Run *run, Backoff *backoff, const char *reason)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	backoff->passed = false;
+	if (backoff->since == 0)
+		backoff->since = now;
+	if (TimestampDifferenceExceeds(backoff->since, now, PATIENCE_MS))
+		run_set_trouble(run, reason);
+	/* a run that cannot be taken up is one that has not failed before, each time */
+	if (backoff->failures == 0 && run->notice == NULL)
+		ereport(LOG, (errmsg("sendcampaign: job %lld waits for the database: %s",
+							 (long long) run->job_id, reason)));
+	backoff->until = TimestampTzPlusMilliseconds(now,
+												 100 + backoff_delay(Min(backoff->failures, 2)));
+	backoff->failures++;
+}
+
+typedef struct RunCall
+{
+	RunFunction function;
+	Run		   *run;
+	void	   *arg;
+} RunCall;
+
+static void
+call_for_run(void *arg)
+{
+	RunCall *call = arg;
+
+	call->function(call->run, call->arg);
+}
+
+bool
+guarded(RunFunction function, Run *run, void *arg, Backoff *backoff)
+{
+	RunCall	   call = {function, run, arg};
+	ErrorData *error = attempt(call_for_run, &call);
+
+	if (error == NULL)
+		return true;
+	if (error_may_pass(error->sqlerrcode))
+		back_off(run, backoff, error_text(error));
+	else
+		run_stop(run, error_text(error));
+	return false;
+}

@@ -1,0 +1,115 @@
+/*-------------------------------------------------------------------------
+ *
+ * job.c
+ *	  What the application's background job is told of its run.
+ *
+ * Its "progress" is 5 when the run starts, and 100 when the run has completed
+ * and not before.  Its "data", if it has that column, is state and counts.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "lib/stringinfo.h"
+#include "utils/datetime.h"
+#include "utils/fmgrprotos.h"
+#include "utils/json.h"
+#include "worker/job.h"
+
+/* Progress that says: leave it as it is. */
+#define SAME_PROGRESS (-1)
+
+/* A jsonb object; with next_at, when the run goes on. */
+static Datum
+job_data(const RunCounts *counts, const char *state, TimestampTz next_at)
+{
+	char		   time[MAXDATELEN + 1];
+	StringInfoData json;
+
+	initStringInfo(&json);
+	appendStringInfo(&json,
+					 "{\"state\": \"%s\", \"total\": %lld, \"sent\": %lld, \"failed\": %lld,"
+					 " \"skipped\": %lld, \"inDoubt\": %lld",
+					 state, (long long) counts->total, (long long) counts->sent,
+					 (long long) counts->failed, (long long) counts->skipped,
+					 (long long) counts->in_doubt);
+	if (next_at != 0)
+		appendStringInfo(
+			&json, ", \"nextAt\": \"%s\"",
+			JsonEncodeDateTime(time, TimestampTzGetDatum(next_at), TIMESTAMPTZOID, NULL));
+	appendStringInfoChar(&json, '}');
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
+}
+
+/* 5 when it starts, towards 100 as it goes, 100 only at its end. */
+static int
+progress_of(const RunCounts *counts)
+{
+	return counts->total > 0 ? (int) Min(99, 5 + run_num_known(counts) * 95 / counts->total) : 5;
+}
+
+void
+job_tell_progress(AppTables *tables, int64 job_id, const RunCounts *counts)
+{
+	tables_report_progress(tables, job_id, progress_of(counts), job_data(counts, counts->state, 0));
+}
+
+void
+job_tell_sleep(AppTables *tables, int64 job_id, const RunCounts *counts, TimestampTz next_at)
+{
+	tables_report_progress(tables, job_id, progress_of(counts),
+						   job_data(counts, counts->state, next_at));
+}
+
+static void
+write_end(AppTables *tables, int64 job_id, int progress, Datum data, const char *error)
+{
+	if (tables_report_end(tables, job_id, progress, data, error) == 0 &&
+		tables_has_job(tables, job_id))
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("background job %lld could not be updated", (long long) job_id),
+						errdetail("A trigger, a rule or a policy suppresses the update."),
+						errhint("Have it let the update pass.")));
+}
+
+void
+job_tell_end(AppTables *tables, int64 job_id, const RunCounts *counts, const char *state,
+			 const char *error)
+{
+	int progress = strcmp(state, "completed") == 0 ? 100 : SAME_PROGRESS;
+
+	write_end(tables, job_id, progress, job_data(counts, state, 0), error);
+}
+
+void
+job_tell_error(AppTables *tables, int64 job_id, const RunCounts *counts, const char *error)
+{
+	write_end(tables, job_id, SAME_PROGRESS, job_data(counts, counts->state, 0), error);
+}
+
+void
+job_tell_reopened(AppTables *tables, int64 job_id, const RunCounts *counts)
+{
+	write_end(tables, job_id, progress_of(counts), job_data(counts, counts->state, 0), NULL);
+}
+
+void
+job_tell_dropped_extension(AppTables *tables, int64 job_id)
+{
+	write_end(tables, job_id, SAME_PROGRESS, DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")),
+			  "the extension sendcampaign was dropped while the campaign was being sent");
+}
+
+void
+job_tell_state(AppTables *tables, int64 job_id, const RunCounts *counts)
+{
+	tables_report_if_free(tables, job_id, job_data(counts, counts->state, 0));
+}
+
+bool
+job_tell_trouble(AppTables *tables, int64 job_id, const RunCounts *counts, const char *error,
+				 const char *told)
+{
+	return tables_report_trouble(tables, job_id, job_data(counts, counts->state, 0), error, told);
+}

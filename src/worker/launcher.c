@@ -1,0 +1,230 @@
+/*-------------------------------------------------------------------------
+ *
+ * launcher.c
+ *	  With preload: brings unfinished runs back, in every database.
+ *
+ * The launcher is connected to no database.  In each round it has, for one
+ * database after the other, a short-lived scanner look for unfinished runs
+ * and start their workers.  A round is made at the start (so after a crash
+ * and a promotion as well) and then once an interval, for runs whose worker
+ * ended before they did.
+ *
+ * No database and no role may keep the others waiting: a scanner waits for no
+ * lock longer than a second, and the launcher for no scanner longer than some;
+ * the next round begins where this one ended; what fails for one role is
+ * undone for that role alone.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
+#include "compat.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "settings.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "worker/guard.h"
+#include "worker/launcher.h"
+
+/* How long the launcher waits for a scanner, and then for its end, in ms. */
+#define SCAN_TIME 10000
+#define STOP_TIME 2000
+
+PGDLLEXPORT void sendcampaign_launcher_main(Datum arg);
+
+static void
+fill_worker(BackgroundWorker *worker, const char *function, const char *type)
+{
+	memset(worker, 0, sizeof(*worker));
+	worker->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker->bgw_start_time = BgWorkerStart_RecoveryFinished;
+	strlcpy(worker->bgw_library_name, "sendcampaign", sizeof(worker->bgw_library_name));
+	strlcpy(worker->bgw_function_name, function, sizeof(worker->bgw_function_name));
+	strlcpy(worker->bgw_name, type, BGW_MAXLEN);
+	strlcpy(worker->bgw_type, type, BGW_MAXLEN);
+}
+
+void
+register_launcher(void)
+{
+	BackgroundWorker worker;
+
+	fill_worker(&worker, "sendcampaign_launcher_main", "sendcampaign launcher");
+	worker.bgw_restart_time = 10;
+	RegisterBackgroundWorker(&worker);
+}
+
+/* The databases that can be connected to, as a list of OIDs. */
+static List *
+list_databases(void)
+{
+	List		 *databases = NIL;
+	MemoryContext context = CurrentMemoryContext;
+	Relation	  rel;
+	TableScanDesc scan;
+	HeapTuple	  tuple;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	rel = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(rel, 0, NULL);
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
+		MemoryContext	 old;
+
+		if (!database->datallowconn || database->datistemplate)
+			continue;
+		old = MemoryContextSwitchTo(context);
+		databases = lappend_oid(databases, database->oid);
+		MemoryContextSwitchTo(old);
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	return databases;
+}
+
+/* Has it ended within so many ms?  We are notified when it does. */
+static bool
+scanner_ends(BackgroundWorkerHandle *scanner, int msec)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), msec);
+	pid_t		pid;
+
+	while (GetBackgroundWorkerPid(scanner, &pid) != BGWH_STOPPED)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+
+		if (now >= until)
+			return false;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 TimestampDifferenceMilliseconds(now, until), WAIT_EVENT_BGWORKER_SHUTDOWN);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	return true;
+}
+
+/* False where no slot is free. */
+static bool
+scan_database(Oid database)
+{
+	BackgroundWorker		scanner;
+	BackgroundWorkerHandle *handle;
+
+	fill_worker(&scanner, "sendcampaign_scanner_main", "sendcampaign scanner");
+	scanner.bgw_restart_time = BGW_NEVER_RESTART;
+	scanner.bgw_main_arg = ObjectIdGetDatum(database);
+	scanner.bgw_notify_pid = MyProcPid;
+	if (!RegisterDynamicBackgroundWorker(&scanner, &handle))
+		return false;
+	if (scanner_ends(handle, SCAN_TIME))
+		return true;
+	ereport(LOG, (errmsg("sendcampaign: looking for unfinished campaigns in database %u takes too "
+						 "long, going on with the others",
+						 database)));
+	TerminateBackgroundWorker(handle);
+	(void) scanner_ends(handle, STOP_TIME);
+	return true;
+}
+
+/* The databases in ascending order, but beginning after the last one scanned. */
+static List *
+databases_in_turn(Oid last)
+{
+	List	 *databases = list_databases();
+	List	 *before = NIL;
+	List	 *after = NIL;
+	ListCell *lc;
+
+	list_sort(databases, list_oid_cmp);
+	foreach (lc, databases)
+	{
+		if (lfirst_oid(lc) > last)
+			after = lappend_oid(after, lfirst_oid(lc));
+		else
+			before = lappend_oid(before, lfirst_oid(lc));
+	}
+	return list_concat(after, before);
+}
+
+static void
+make_round(void)
+{
+	static Oid	  last = InvalidOid;
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "sendcampaign launcher round",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	ListCell	 *lc;
+
+	foreach (lc, databases_in_turn(last))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!scan_database(lfirst_oid(lc)))
+		{
+			ereport(
+				LOG,
+				(errmsg(
+					 "sendcampaign: could not look for unfinished campaigns: no background worker slot is free"),
+				 errhint("Consider increasing \"max_worker_processes\".")));
+			break;
+		}
+		last = lfirst_oid(lc);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+}
+
+static void
+reload_settings(void)
+{
+	if (!ConfigReloadPending)
+		return;
+	ConfigReloadPending = false;
+	ProcessConfigFile(PGC_SIGHUP);
+}
+
+void
+sendcampaign_launcher_main(Datum arg)
+{
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0); /* to no database */
+
+	for (;;)
+	{
+		if (sendcampaign_enabled)
+			make_round();
+		reload_settings(); /* that latch may have been reset by the round */
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 sendcampaign_launcher_interval * 1000L, compat_wait_event());
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		reload_settings();
+	}
+}

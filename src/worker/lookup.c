@@ -1,0 +1,782 @@
+/*-------------------------------------------------------------------------
+ *
+ * lookup.c
+ *	  Resolves doubt: asks Twilio's own message list what it took.
+ *
+ * A look-up reads the list of the messages to one phone, all its pages, and
+ * keeps those that can be the one in doubt: from the same sender, not
+ * created before the claim by Twilio's clock, and with the same tracking
+ * link, which no other message has; or, where there is no link, with the
+ * same text.
+ *
+ *   one such message      it was sent, under that SID
+ *   none                  see below
+ *   several, no answer    it stays in doubt, for a person to settle
+ *
+ * It is made only when the request can no longer be under way.  "None" is a
+ * proof only if, before that look-up began, the list has shown a message that
+ * left after the doubtful one's request was over (freshness.c): then it is
+ * sent again.  Without that, the message waits, and is looked up again with
+ * growing pauses, and at once when such a message has been shown.  It stays
+ * in doubt
+ *
+ *   - when sendcampaign.lookup_timeout has passed, or the run is cancelled
+ *   - where the list shows messages to its phone without text or number, or
+ *     its text with another link
+ *   - with sendcampaign.resend_lost = off
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <time.h>
+
+#include "campaign/link.h"
+#include "campaign/render.h"
+#include "catalog/pg_type.h"
+#include "database/attempt.h"
+#include "database/own_tables.h"
+#include "mb/pg_wchar.h"
+#include "settings.h"
+#include "twilio/listing.h"
+#include "twilio/request.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "worker/freshness.h"
+#include "worker/guard.h"
+#include "worker/lookup.h"
+#include "worker/message.h"
+#include "worker/twin.h"
+
+#define MAX_PAGES	   20
+#define MAX_PAGE_BYTES (16 * 1024 * 1024)
+#define MIN_TRIES	   5 /* that fail, however long they take */
+#define MAX_CANDIDATES 16
+
+/* Look-ups of one that waits for a later message: the first pause, in ms. */
+#define FIRST_PAUSE 1000
+
+/*
+ * Clocks may differ by so much, in seconds: ours, that of the header Date, and
+ * the one that the list's dates are from.
+ */
+#define TIME_SLACK (15 * 60)
+
+/* Both clocks are cut to the second, and ours may have been set meanwhile. */
+#define CLOCK_SLACK 2
+
+#define OF_ANOTHER_RUN                                                                             \
+	"Twilio's list has one that may be another run's, whose outcome is not known yet"
+
+#define FOUND_WHEN_CANCELLED                                                                       \
+	"Twilio's list has one that it may be, and the run was cancelled before that was known"
+
+#define LOADED "Twilio's list has one whose SID a message has that was loaded into the tables"
+
+#define NOT_PROVEN                                                                                 \
+	"Twilio's list does not have it, and has not shown any message that was sent after it"
+
+typedef struct Candidate
+{
+	char	   *sid;
+	int			segments;
+	const char *why; /* nobody can tell whether it is the one; NULL: it is */
+} Candidate;
+
+typedef struct Lookup
+{
+	MemoryContext context; /* a child of the claim's */
+	int			  tries;
+	int			  pages;
+	char		 *first_url;
+	char		 *url;		  /* of the page under way */
+	bool		  is_proof;	  /* the list was known to be fresh when this began */
+	bool		  waiting;	  /* for a later message to be shown */
+	bool		  has_twin;	  /* it waits for what becomes of another one */
+	int			  pause;	  /* until the next look-up then, in ms */
+	TimestampTz	  give_up_at; /* where that, or an error, lasts; or 0 */
+	pg_time_t	  claimed;	  /* by the clock of Twilio's answers; 0: not known */
+	pg_time_t	  since;	  /* what is older by the list's dates is not the one */
+	Message		 *message;
+	bool		  too_many; /* candidates, more than there is room for */
+	int			  num_candidates;
+	Candidate	  candidates[MAX_CANDIDATES];
+} Lookup;
+
+void
+doubt(Message *message, const char *reason)
+{
+	int64 now = monotonic_time();
+
+	/* the timeout that it left with may have been another */
+	message->gone_at = Max(now, message->left_at + to_us(sendcampaign_request_timeout)) +
+					   to_us(sendcampaign_lookup_delay);
+	message->error_message = message_strdup(message, reason);
+	message_wait(message, MESSAGE_IN_DOUBT, GetCurrentTimestamp() + (message->gone_at - now));
+}
+
+void
+suspect(Message *message)
+{
+	message->suspect = true;
+	message->gone_at = 0;
+	message->error_message = message_strdup(message, "commits were lost that may have told of it");
+	message_wait(message, MESSAGE_IN_DOUBT, GetCurrentTimestamp());
+}
+
+static Lookup *
+new_lookup(Message *message)
+{
+	MemoryContext  context = AllocSetContextCreate(message->claim->context, "sendcampaign look-up",
+												   ALLOCSET_SMALL_SIZES);
+	MemoryContext  old = MemoryContextSwitchTo(context);
+	Lookup		  *lookup = palloc0(sizeof(Lookup));
+	StringInfoData url;
+
+	lookup->context = context;
+	lookup->message = message;
+	initStringInfo(&url);
+	append_messages_url(&url, message->claim->account_sid);
+	append_list_query(&url, message->phone);
+	lookup->url = lookup->first_url = url.data;
+	MemoryContextSwitchTo(old);
+	return lookup;
+}
+
+static void
+forget_lookup(Message *message)
+{
+	if (message->lookup)
+		MemoryContextDelete(message->lookup->context);
+	message->lookup = NULL;
+}
+
+/* Nobody can tell: shown as such, for a person to settle. */
+static void
+leave_in_doubt(Message *message, const char *why)
+{
+	message->error_message = message_strdup(
+		message, psprintf("%s; %s",
+						  message->error_message ? message->error_message
+												 : "the worker ended before Twilio's answer",
+						  why));
+	forget_lookup(message);
+	message_done(message, OUTCOME_IN_DOUBT);
+}
+
+void
+give_up_lookups(Run *run, const char *why)
+{
+	dlist_iter iter;
+
+	dlist_foreach (iter, &run->claims)
+	{
+		Claim *claim = dlist_container(Claim, node, iter.cur);
+
+		for (int i = 0; i < claim->num_messages; i++)
+		{
+			Message *message = &claim->messages[i];
+
+			if (message->state == MESSAGE_IN_DOUBT || message->state == MESSAGE_LOOKUP_READY)
+				leave_in_doubt(message, why);
+		}
+	}
+}
+
+bool
+may_be_found(const Message *message)
+{
+	return (message->state == MESSAGE_IN_DOUBT || message->state == MESSAGE_LOOKUP_READY) &&
+		   message->lookup && (message->lookup->has_twin || message->lookup->num_candidates > 0);
+}
+
+void
+give_up_found(Run *run)
+{
+	dlist_iter iter;
+
+	dlist_foreach (iter, &run->claims)
+	{
+		Claim *claim = dlist_container(Claim, node, iter.cur);
+
+		for (int i = 0; i < claim->num_messages; i++)
+		{
+			Message *message = &claim->messages[i];
+
+			if (message->suspect && may_be_found(message))
+				leave_in_doubt(message, FOUND_WHEN_CANCELLED);
+		}
+	}
+}
+
+bool
+start_lookup(Message *message)
+{
+	Account *account = message->claim->run->account;
+	Lookup	*lookup = message->lookup;
+
+	if (strcmp(account->sid, message->claim->account_sid) != 0)
+	{
+		leave_in_doubt(message, "it went to an account that the group no longer has");
+		return true;
+	}
+	if (lookup == NULL)
+		lookup = message->lookup = new_lookup(message);
+	if (!account_start(account, lookup->url, NULL, MAX_PAGE_BYTES, message))
+		return false;
+	if (lookup->pages == 0)
+		lookup->is_proof = list_is_fresh(account, message->link != NULL, message->gone_at);
+	lookup->waiting = lookup->has_twin = false;
+	message_looking_up(message, account);
+	return true;
+}
+
+/* Its date tells, by the clock of Twilio's answers; without one, nothing does. */
+static bool
+is_before_claim(const Lookup *lookup, const ListedMessage *listed)
+{
+	return listed->created > 0 && listed->created < lookup->claimed;
+}
+
+/*
+ * The link names campaign and recipient, whatever Twilio made of the sender;
+ * without one, the sender has to be the same.  What the list does not show as
+ * it was sent may be the one, too, as long as no other message has its SID.
+ * Nor does a link tell of which run it is: that of an earlier one may have been
+ * forgotten.
+ */
+static bool
+is_candidate(const Lookup *lookup, const ListedMessage *listed, const char **why)
+{
+	const Message *message = lookup->message;
+	LinkMatch	   match = LINK_MISSING;
+
+	*why = NULL;
+	if (listed->sid == NULL || listed->inbound ||
+		(listed->created > 0 && listed->created < lookup->since))
+		return false;
+	if (message->link && listed->body)
+		match = link_match(message->claim->run->campaign.link_form, listed->body,
+						   message->list_user_id);
+	if (match == LINK_AMBIGUOUS)
+		*why = "Twilio's list has a message with its link and another recipient's";
+	else if (match == LINK_MISSING && is_redacted(listed))
+		*why = REDACTED;
+	else if (match == LINK_MISSING && message->link && listed->to && listed->body &&
+			 is_link_rewritten(listed, message->text, message->link))
+		*why = LINKS_REWRITTEN;
+	else if (match != LINK_MISSING && is_before_claim(lookup, listed))
+		*why = "Twilio's list has its link with a date before it was claimed";
+	if (match != LINK_MISSING || *why != NULL)
+		return true;
+	if (message->link || listed->to == NULL || listed->body == NULL ||
+		strcmp(listed->to, message->phone) != 0 || strcmp(listed->body, message->text) != 0)
+		return false;
+	if (!is_from_sender(listed, message->queue->sender->name))
+		*why = "Twilio's list has its text from another sender";
+	else if (is_before_claim(lookup, listed))
+		*why = "Twilio's list has its text with a date before it was claimed";
+	return true;
+}
+
+static void
+look_at(void *arg, const ListedMessage *listed)
+{
+	Lookup	   *lookup = arg;
+	Candidate  *candidate;
+	const char *why;
+
+	if (!is_candidate(lookup, listed, &why))
+		return;
+	for (int i = 0; i < lookup->num_candidates; i++)
+	{
+		/* pages move on while they are read */
+		if (strcmp(lookup->candidates[i].sid, listed->sid) == 0)
+			return;
+	}
+	lookup->too_many |= lookup->num_candidates == MAX_CANDIDATES;
+	if (lookup->too_many)
+		return;
+	candidate = &lookup->candidates[lookup->num_candidates++];
+	candidate->sid = MemoryContextStrdup(lookup->context, listed->sid);
+	candidate->segments = listed->segments;
+	candidate->why = why;
+}
+
+/* The time of the claim by Twilio's clock. */
+static void
+set_since(Lookup *lookup, const HttpResponse *response)
+{
+	Claim *claim = lookup->message->claim;
+
+	if (may_be_of_lost_past(lookup->message))
+		lookup->since = run_start(claim->run) - TIME_SLACK;
+	else if (claim->twilio_time > 0)
+		lookup->claimed = claim->twilio_time - CLOCK_SLACK;
+	else if (response->server_time > 0)
+		lookup->claimed = response->server_time - CLOCK_SLACK -
+						  (time(NULL) - timestamptz_to_time_t(claim->claimed_at));
+	if (lookup->claimed > 0)
+		lookup->since = lookup->claimed - TIME_SLACK;
+}
+
+static void
+look_up_again(Message *message, int delay)
+{
+	message_wait(message, MESSAGE_IN_DOUBT,
+				 TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay));
+}
+
+/* With the run's own credentials it fails, and the doubt stays claimed. */
+static void
+lookup_refused(Message *message, int delay)
+{
+	Run *run = message->claim->run;
+
+	if (run->account == message->account)
+	{
+		run_stop(run, reason_text("Twilio refuses the account: 20003 authentication failed",
+								  "It was asked which messages it has.", MEND_ACCOUNT_HINT));
+		run->not_answered = true;
+	}
+	look_up_again(message, delay);
+}
+
+/* Has the message been looked up for as long as it may be? */
+static bool
+time_is_up(Message *message)
+{
+	Lookup	   *lookup = message->lookup;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (lookup->give_up_at == 0)
+		lookup->give_up_at = now + to_us(lookup_timeout());
+	return now >= lookup->give_up_at || message->claim->run->cancelled;
+}
+
+/* Try again later, or give up. */
+static void
+lookup_failed(Message *message, const HttpResponse *response, const char *why)
+{
+	Lookup *lookup = message->lookup;
+	int		delay = backoff_delay(lookup->tries);
+	bool hopeless = response->status >= 400 && response->status < 500 && response->status != 429 &&
+					response->status != 408;
+
+	if (response->retry_after > 0)
+		delay = Max(delay, response->retry_after * 1000);
+	if (worker.leaving)
+		look_up_again(message, delay); /* it stays claimed, for the next worker */
+	else if (response->status == 401)
+		lookup_refused(message, delay);
+	else if (response->result == HTTP_NOT_SENT)
+	{
+		account_unreachable(message->account, why);
+		look_up_again(message, delay);
+	}
+	else if (hopeless || (time_is_up(message) && lookup->tries + 1 >= MIN_TRIES))
+		leave_in_doubt(message, psprintf("its look-up failed: %s", why));
+	else
+	{
+		lookup->tries++;
+		look_up_again(message, delay);
+	}
+}
+
+/* Has it looked up again, from the first page. */
+static void
+start_over(Message *message, TimestampTz due)
+{
+	Lookup *lookup = message->lookup;
+
+	lookup->url = lookup->first_url;
+	lookup->pages = lookup->tries = lookup->num_candidates = 0;
+	lookup->too_many = false;
+	message_wait(message, MESSAGE_IN_DOUBT, due);
+}
+
+/* Looks again after a growing pause; false where it is left in doubt. */
+static bool
+keep_looking(Message *message, const char *why)
+{
+	Lookup	   *lookup = message->lookup;
+	TimestampTz due;
+
+	if (time_is_up(message))
+	{
+		leave_in_doubt(message, why);
+		return false;
+	}
+	lookup->pause = lookup->pause ? 2 * lookup->pause : FIRST_PAUSE;
+	due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), lookup->pause);
+	start_over(message, Min(due, lookup->give_up_at));
+	return true;
+}
+
+/* The list may lag; what was sent later tells whether it still does. */
+static void
+wait_for_later_message(Message *message)
+{
+	if (!keep_looking(message, NOT_PROVEN))
+		return;
+	message->lookup->waiting = true;
+	want_freshness(message->claim->run->account, message->link != NULL, message->gone_at);
+}
+
+/* What is found may be another run's, which will be known when that has its outcome. */
+static void
+wait_for_twin(Message *message)
+{
+	if (keep_looking(message, OF_ANOTHER_RUN))
+		message->lookup->has_twin = true;
+}
+
+/* Once more: it was not taken. */
+static void
+send_again(Message *message)
+{
+	Run *run = message->claim->run;
+
+	forget_lookup(message);
+	if (message->suspect && run->cancelled)
+	{
+		message->error_message = message_strdup(message, "cancelled");
+		message_done(message, OUTCOME_SKIPPED);
+	}
+	else if (message->attempts >= sendcampaign_max_attempts)
+	{
+		message->error_message = message_strdup(
+			message, psprintf("given up after %d attempts: %s", message->attempts,
+							  message->error_message ? message->error_message : ""));
+		message_done(message, OUTCOME_FAILED);
+	}
+	else if (message->claim->recovered || !run_may_send(run) || worker.leaving)
+		message_done(message, OUTCOME_RELEASED); /* rendered anew */
+	else
+		message_ready(message);
+}
+
+static void
+not_found(Message *message)
+{
+	Lookup *lookup = message->lookup;
+
+	if (message->link == NULL && !is_comparable(message->text))
+		leave_in_doubt(message, "its text cannot be compared with Twilio's list");
+	else if (!lookup->is_proof)
+		wait_for_later_message(message);
+	else if (!sendcampaign_resend_lost && !message->suspect)
+		leave_in_doubt(message,
+					   "Twilio's list does not have it, and sendcampaign.resend_lost is off");
+	else
+		send_again(message);
+}
+
+/* Is it one that waits for a later message of its account to be shown? */
+static bool
+is_waiting(const Message *message)
+{
+	return message->state == MESSAGE_IN_DOUBT && message->lookup && message->lookup->waiting;
+}
+
+/* The list has shown a later message than before. */
+static void
+look_up_waiting(Message *message)
+{
+	Account *account = message->claim->run->account;
+
+	if (list_is_fresh(account, message->link != NULL, message->gone_at))
+		message_lookup_ready(message);
+	else
+		want_freshness(account, message->link != NULL, message->gone_at);
+}
+
+/* What a control question's answer means for a run's messages that wait for it. */
+static void
+follow_for_run(Run *run, ControlResult result, const char *why)
+{
+	dlist_iter iter;
+
+	dlist_foreach (iter, &run->claims)
+	{
+		Claim *claim = dlist_container(Claim, node, iter.cur);
+
+		for (int i = 0; i < claim->num_messages; i++)
+		{
+			if (!is_waiting(&claim->messages[i]))
+				continue;
+			if (result == CONTROL_FRESH)
+				look_up_waiting(&claim->messages[i]);
+			else
+				leave_in_doubt(&claim->messages[i], why);
+		}
+	}
+}
+
+void
+follow_control_answer(struct Control *control, const HttpResponse *response)
+{
+	const char	 *why = NULL;
+	ControlResult result = take_control_answer(control, response, &why);
+	dlist_iter	  iter;
+
+	if (result == CONTROL_PENDING)
+		return;
+	dlist_foreach (iter, &worker.runs)
+	{
+		Run *run = dlist_container(Run, node, iter.cur);
+
+		if (run->account == account_of_control(control))
+			follow_for_run(run, result, why);
+	}
+}
+
+/* Likewise, for what becomes of another run's message? */
+static bool
+waits_for_twin(const Message *message)
+{
+	return message->state == MESSAGE_IN_DOUBT && message->lookup && message->lookup->has_twin;
+}
+
+bool
+only_others_are_waited_for(Run *run)
+{
+	dlist_iter iter;
+
+	dlist_foreach (iter, &run->claims)
+	{
+		Claim *claim = dlist_container(Claim, node, iter.cur);
+
+		for (int i = 0; i < claim->num_messages; i++)
+		{
+			const Message *message = &claim->messages[i];
+
+			if (message->state != MESSAGE_RECORDED && !is_waiting(message) &&
+				!waits_for_twin(message))
+				return false;
+		}
+	}
+	return true;
+}
+
+void
+take_lookup_answer(Message *message, const HttpResponse *response)
+{
+	Lookup		  *lookup = message->lookup;
+	char		  *next_page;
+	const char	  *problem;
+	StringInfoData url;
+
+	if (lookup->pages == 0)
+		set_since(lookup, response);
+	problem = read_listing(response, look_at, lookup, &next_page);
+	if (problem)
+	{
+		lookup_failed(message, response, problem);
+		return;
+	}
+	account_answered(message->account);
+	initStringInfo(&url);
+	if (lookup->too_many)
+		leave_in_doubt(message,
+					   "Twilio's list has more messages that it can be than can be looked at");
+	else if (next_page == NULL && lookup->num_candidates == 0)
+		not_found(message);
+	else if (next_page == NULL)
+		message_done(message, OUTCOME_FOUND);
+	else if (++lookup->pages >= MAX_PAGES || !append_next_page_url(&url, next_page))
+		leave_in_doubt(message, "its look-up does not end");
+	else
+	{
+		lookup->url = MemoryContextStrdup(lookup->context, url.data);
+		look_up_again(message, 0);
+	}
+}
+
+static int
+compare_strings(const void *a, const void *b)
+{
+	return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+/* Can any message of the account be one of the candidates? */
+static bool
+can_be_any_message(const Message *message)
+{
+	for (int i = 0; message->link && i < message->lookup->num_candidates; i++)
+	{
+		if (message->lookup->candidates[i].why)
+			return true;
+	}
+	return message->link == NULL;
+}
+
+/* SIDs that messages in the tables have, sorted. */
+typedef struct KnownSid
+{
+	char *sid;	  /* first, for compare_strings */
+	bool  loaded; /* by the word of rows only that were loaded */
+} KnownSid;
+
+typedef struct KnownSids
+{
+	KnownSid *sids;
+	int		  count;
+} KnownSids;
+
+#define SELECT_KNOWN "SELECT m.sid, bool_and(m.xmin <> m.written_in)"
+
+static KnownSids
+known_sids(uint64 count)
+{
+	KnownSids known = {palloc(Max(count, 1) * sizeof(KnownSid)), (int) count};
+
+	for (int i = 0; i < known.count; i++)
+		known.sids[i] = (KnownSid){spi_string(i, 1), spi_bool(i, 2)};
+	qsort(known.sids, known.count, sizeof(KnownSid), compare_strings);
+	return known;
+}
+
+/* A text with a link can only be known for this campaign and list user. */
+static KnownSids
+known_with_link(const Lookup *lookup)
+{
+	const Message *message = lookup->message;
+	Oid			   types[] = {INT8OID, INT8OID};
+	Datum		   values[] = {Int64GetDatum(message->claim->run->campaign.id),
+							   Int64GetDatum(message->list_user_id)};
+
+	return known_sids(own_query(SELECT_KNOWN
+								" FROM sendcampaign.run_data r JOIN sendcampaign.message_data m"
+								" ON m.run_id = r.id AND m.list_user_id = $2"
+								" WHERE r.campaign_id = $1 AND m.sid IS NOT NULL GROUP BY m.sid",
+								2, types, values, NULL));
+}
+
+/*
+ * Where there is no link to go by, any message may have one of the SIDs.
+ * There is no index on them, so one pass over the messages serves all look-ups
+ * that are settled.
+ */
+static KnownSids
+known_of_any_message(Run *run)
+{
+	List	  *sids = NIL;
+	ListCell  *cell;
+	char	 **strings;
+	Oid		   type = TEXTARRAYOID;
+	Datum	   value;
+	dlist_iter iter;
+
+	dlist_foreach (iter, &run->done)
+	{
+		Message *message = dlist_container(Message, node, iter.cur);
+
+		if (message->outcome != OUTCOME_FOUND || !can_be_any_message(message))
+			continue;
+		for (int i = 0; i < message->lookup->num_candidates; i++)
+			sids = lappend(sids, message->lookup->candidates[i].sid);
+	}
+	if (sids == NIL)
+		return (KnownSids){NULL, 0};
+	strings = palloc(list_length(sids) * sizeof(char *));
+	foreach (cell, sids)
+		strings[foreach_current_index(cell)] = lfirst(cell);
+	value = make_text_array(strings, list_length(sids));
+	return known_sids(own_query(SELECT_KNOWN " FROM sendcampaign.message_data m"
+											 " WHERE m.sid = ANY ($1) GROUP BY m.sid",
+								1, &type, &value, NULL));
+}
+
+/*
+ * What another message is known by is not the one in doubt.  That a row has
+ * been loaded is no proof that its message is that one: whoever may load rows
+ * could have others sent to again.
+ */
+static void
+drop_known_candidates(Lookup *lookup, KnownSids known)
+{
+	int kept = 0;
+
+	for (int i = 0; i < lookup->num_candidates; i++)
+	{
+		Candidate		candidate = lookup->candidates[i];
+		const KnownSid *sid = known.count == 0 ? NULL
+											   : bsearch(&candidate.sid, known.sids, known.count,
+														 sizeof(KnownSid), compare_strings);
+
+		if (sid && !sid->loaded)
+			continue;
+		if (sid)
+			candidate.why = LOADED;
+		lookup->candidates[kept++] = candidate;
+	}
+	lookup->num_candidates = kept;
+}
+
+/* The one that it surely is; NULL for none, or for several. */
+static const Candidate *
+the_candidate(const Lookup *lookup, int *num_certain)
+{
+	const Candidate *found = NULL;
+
+	*num_certain = 0;
+	for (int i = 0; i < lookup->num_candidates; i++)
+	{
+		if (lookup->candidates[i].why)
+			continue;
+		found = &lookup->candidates[i];
+		(*num_certain)++;
+	}
+	return *num_certain == 1 ? found : NULL;
+}
+
+static void
+settle_lookup(Message *message, const Elsewhere *elsewhere, KnownSids of_any_message)
+{
+	Lookup			*lookup = message->lookup;
+	Twin			 twin = find_twin(message);
+	const Candidate *found;
+	int				 num_certain;
+
+	drop_known_candidates(lookup, of_any_message);
+	if (message->link)
+		drop_known_candidates(lookup, known_with_link(lookup));
+	found = the_candidate(lookup, &num_certain);
+	if (lookup->num_candidates == 0)
+		not_found(message);
+	else if (twin == TWIN_UNDER_WAY)
+		return; /* see again when that one is recorded */
+	else if (has_twin_elsewhere(message, elsewhere))
+		wait_for_twin(message);
+	else if (num_certain == 0)
+		leave_in_doubt(message, lookup->candidates[0].why);
+	else if (found == NULL || twin == TWIN_IN_DOUBT || has_twin_in_tables(message, elsewhere))
+		leave_in_doubt(message, "Twilio's list has several messages that it can be");
+	else
+	{
+		message->sid = message_strdup(message, found->sid);
+		message->segments = found->segments;
+		message->error_code = 0;
+		message->error_message = NULL;
+		forget_lookup(message);
+		message_done(message, OUTCOME_SENT);
+	}
+}
+
+void
+settle_lookups(Run *run)
+{
+	Elsewhere		   elsewhere = read_elsewhere(run); /* before what is known */
+	KnownSids		   known = known_of_any_message(run);
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify (iter, &run->done)
+	{
+		Message *message = dlist_container(Message, node, iter.cur);
+
+		if (message->outcome == OUTCOME_FOUND)
+			settle_lookup(message, &elsewhere, known);
+	}
+}

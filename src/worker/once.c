@@ -1,0 +1,353 @@
+/*-------------------------------------------------------------------------
+ *
+ * once.c
+ *	  Once a phone: of list users with the same phone, one gets the message.
+ *
+ * Phones are compared as those that would be sent to, so the list's users are
+ * sorted by number here, and not by SQL.
+ *
+ * Who has been chosen of a run's twins is in sendcampaign.chosen, written with
+ * the claim or with what puts them off.  It stays so whatever becomes of that
+ * message, except where the one that was chosen has been skipped since: then
+ * nobody has had it, and the next one that is looked at is chosen.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "campaign/phone.h"
+#include "catalog/pg_operator_d.h"
+#include "catalog/pg_type.h"
+#include "database/own_tables.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/tuplesort.h"
+#include "worker/once.h"
+#include "worker/run.h"
+
+/* Rows read at once. */
+#define FETCH_SIZE 4096
+
+/* A sort of pairs of int8, by both. */
+typedef struct PairSort
+{
+	Tuplesortstate *state;
+	TupleTableSlot *in;
+	TupleTableSlot *out;
+} PairSort;
+
+struct TwinStream
+{
+	PairSort sort; /* id, first */
+	bool	 has_next;
+	int64	 next[2];
+};
+
+static void
+begin_sort(PairSort *sort)
+{
+	TupleDesc  pair = CreateTemplateTupleDesc(2);
+	AttrNumber columns[] = {1, 2};
+	Oid		   operators[] = {Int8LessOperator, Int8LessOperator};
+	Oid		   collations[] = {InvalidOid, InvalidOid};
+	bool	   nulls_first[] = {false, false};
+
+	TupleDescInitEntry(pair, 1, "a", INT8OID, -1, 0);
+	TupleDescInitEntry(pair, 2, "b", INT8OID, -1, 0);
+	sort->state = tuplesort_begin_heap(pair, 2, columns, operators, collations, nulls_first,
+									   work_mem, NULL, TUPLESORT_NONE);
+	sort->in = MakeSingleTupleTableSlot(pair, &TTSOpsVirtual);
+	sort->out = MakeSingleTupleTableSlot(pair, &TTSOpsMinimalTuple);
+}
+
+static void
+put_pair(PairSort *sort, int64 a, int64 b)
+{
+	ExecClearTuple(sort->in);
+	sort->in->tts_values[0] = Int64GetDatum(a);
+	sort->in->tts_values[1] = Int64GetDatum(b);
+	sort->in->tts_isnull[0] = sort->in->tts_isnull[1] = false;
+	ExecStoreVirtualTuple(sort->in);
+	tuplesort_puttupleslot(sort->state, sort->in);
+}
+
+/* False at the end. */
+static bool
+get_pair(PairSort *sort, int64 *pair)
+{
+	if (!tuplesort_gettupleslot(sort->state, true, false, sort->out, NULL))
+		return false;
+	slot_getallattrs(sort->out);
+	pair[0] = DatumGetInt64(sort->out->tts_values[0]);
+	pair[1] = DatumGetInt64(sort->out->tts_values[1]);
+	return true;
+}
+
+static void
+end_sort(PairSort *sort)
+{
+	ExecDropSingleTupleTableSlot(sort->in);
+	ExecDropSingleTupleTableSlot(sort->out);
+	tuplesort_end(sort->state);
+}
+
+/* Puts so many rows that were fetched, id and phone, into the sort. */
+static void
+put_phones(PairSort *sort, uint64 count)
+{
+	for (uint64 i = 0; i < count; i++)
+	{
+		char *phone = spi_string(i, 2);
+		char *e164 = phone ? normalize_phone(phone) : NULL;
+
+		if (e164)
+			put_pair(sort, phone_number(e164), spi_int64(i, 1));
+	}
+}
+
+/* Sorts the list's users by phone. */
+static void
+sort_by_phone(PairSort *sort, const AppTables *tables, int64 list_id)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "sendcampaign phones",
+												  ALLOCSET_DEFAULT_SIZES);
+	Portal		  portal = tables_open_phones(tables, list_id);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	uint64		  count;
+
+	do
+	{
+		count = spi_fetch(portal, FETCH_SIZE);
+		put_phones(sort, count);
+		SPI_freetuptable(SPI_tuptable);
+		MemoryContextReset(context);
+		serve_network();
+		CHECK_FOR_INTERRUPTS();
+	} while (count > 0);
+	SPI_cursor_close(portal);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+	tuplesort_performsort(sort->state);
+}
+
+/* Puts those with the same phone into the second sort, with the first of them. */
+static void
+find_twins(PairSort *by_phone, PairSort *by_id)
+{
+	int64 phone = 0;
+	int64 first = 0;
+	int64 pair[2];
+	bool  alone = true;
+
+	while (get_pair(by_phone, pair))
+	{
+		if (pair[0] != phone)
+		{
+			phone = pair[0];
+			first = pair[1];
+			alone = true;
+			continue;
+		}
+		if (alone)
+			put_pair(by_id, first, first);
+		alone = false;
+		put_pair(by_id, pair[1], first);
+	}
+	tuplesort_performsort(by_id->state);
+}
+
+TwinStream *
+open_twins(const AppTables *tables, int64 list_id)
+{
+	TwinStream *stream = palloc0(sizeof(TwinStream));
+	PairSort	by_phone;
+
+	begin_sort(&by_phone);
+	begin_sort(&stream->sort);
+	sort_by_phone(&by_phone, tables, list_id);
+	find_twins(&by_phone, &stream->sort);
+	end_sort(&by_phone);
+	stream->has_next = get_pair(&stream->sort, stream->next);
+	return stream;
+}
+
+Twins
+take_twins(TwinStream *stream, int most, int64 last)
+{
+	Datum *ids = palloc(most * sizeof(Datum));
+	Datum *firsts = palloc(most * sizeof(Datum));
+	int	   count = 0;
+
+	while (stream->has_next && count < most && stream->next[0] <= last)
+	{
+		ids[count] = Int64GetDatum(stream->next[0]);
+		firsts[count++] = Int64GetDatum(stream->next[1]);
+		stream->has_next = get_pair(&stream->sort, stream->next);
+	}
+	if (count == 0)
+		return (Twins){NULL, NULL};
+	return (Twins){DatumGetArrayTypeP(make_array(ids, NULL, count, INT8OID)),
+				   DatumGetArrayTypeP(make_array(firsts, NULL, count, INT8OID))};
+}
+
+void
+close_twins(TwinStream *stream)
+{
+	end_sort(&stream->sort);
+	pfree(stream);
+}
+
+/* A recipient who would get a message, and the first one with that phone. */
+typedef struct Twin
+{
+	Recipient *recipient;
+	int64	   first;
+} Twin;
+
+/* Those of the recipients that have twins and are not skipped; palloc'd. */
+static Twin *
+find_candidates(Recipient *recipients, int count, Twins twins, int *num_found)
+{
+	Twin  *found = palloc(Max(count, 1) * sizeof(Twin));
+	int	   num_ids;
+	int	   num_firsts;
+	Datum *ids;
+	Datum *firsts;
+
+	*num_found = 0;
+	if (twins.ids == NULL || twins.firsts == NULL)
+		return found;
+	ids = ids_of_array(twins.ids, &num_ids);
+	firsts = ids_of_array(twins.firsts, &num_firsts);
+	for (int i = 0; i < count; i++)
+	{
+		Datum  id = Int64GetDatum(recipients[i].list_user_id);
+		Datum *at = bsearch(&id, ids, Min(num_ids, num_firsts), sizeof(Datum), compare_ids);
+
+		if (at && recipients[i].skip == NOT_SKIPPED)
+			found[(*num_found)++] = (Twin){&recipients[i], DatumGetInt64(firsts[at - ids])};
+	}
+	return found;
+}
+
+/* Who gets the message of those with the same phone. */
+typedef struct Chosen
+{
+	int64 first;
+	int64 list_user_id;
+} Chosen;
+
+ChosenTwins
+choose_in_memory(MemoryContext context)
+{
+	HASHCTL control = {.keysize = sizeof(int64), .entrysize = sizeof(Chosen), .hcxt = context};
+
+	return hash_create("sendcampaign twins", 256, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+static void
+skip_as_twin(Recipient *recipient)
+{
+	recipient_skip(recipient, SKIP_DUPLICATE, "duplicate: an earlier list user has the same phone");
+}
+
+void
+skip_twins(ChosenTwins chosen, Recipient *recipients, int count, Twins twins)
+{
+	int	  num_found;
+	Twin *found = find_candidates(recipients, count, twins, &num_found);
+
+	for (int i = 0; i < num_found; i++)
+	{
+		bool	known;
+		Chosen *entry = hash_search(chosen, &found[i].first, HASH_ENTER, &known);
+
+		if (!known)
+			entry->list_user_id = found[i].recipient->list_user_id;
+		else if (entry->list_user_id != found[i].recipient->list_user_id)
+			skip_as_twin(found[i].recipient);
+	}
+}
+
+/*
+ * What was sent before commits were lost may have gone to another one than
+ * would be chosen now.  That the chosen one was skipped is no proof where the
+ * row was loaded, unless Twilio's list, read back since, has nothing of it.
+ */
+static void
+choose(Datum *values)
+{
+	static OwnStatement statement = {
+		"INSERT INTO sendcampaign.chosen AS c (run_id, first_id, list_user_id)"
+		" SELECT $1, u.first, coalesce(min((SELECT w.list_user_id FROM sendcampaign.witness w"
+		"  WHERE w.run_id = $1 AND w.phone = u.phone AND w.list_user_id <> 0 AND NOT w.withheld"
+		"  ORDER BY w.list_user_id = ANY ($3) DESC, w.list_user_id LIMIT 1)), min(u.id))"
+		" FROM unnest($2, $3, $4) u(first, id, phone)"
+		" GROUP BY u.first"
+		" ON CONFLICT (run_id, first_id) DO UPDATE SET list_user_id = excluded.list_user_id"
+		" WHERE EXISTS (SELECT FROM sendcampaign.message_data m WHERE m.run_id = c.run_id"
+		"  AND m.list_user_id = c.list_user_id AND m.status = 'skipped'"
+		"  AND (m.xmin = m.written_in OR (EXISTS (SELECT FROM sendcampaign.run_data r"
+		"    WHERE r.id = $1 AND r.read_back)"
+		"   AND NOT EXISTS (SELECT FROM sendcampaign.witness w WHERE w.run_id = $1"
+		"    AND (w.list_user_id = c.list_user_id OR (w.list_user_id = 0"
+		"     AND w.phone = ($4)[array_position($2, c.first_id)]))))))",
+		4,
+		{INT8OID, INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID}};
+
+	(void) own_execute(&statement, values, NULL);
+}
+
+/* Fills SPI_tuptable with a row for each of the twins that is not chosen: its id. */
+static int
+find_not_chosen(Datum *values)
+{
+	static OwnStatement statement = {
+		"SELECT u.id FROM unnest($2, $3) u(first, id) JOIN sendcampaign.chosen c"
+		" ON c.run_id = $1 AND c.first_id = u.first WHERE c.list_user_id <> u.id ORDER BY u.id",
+		3,
+		{INT8OID, INT8ARRAYOID, INT8ARRAYOID}};
+
+	return (int) own_execute(&statement, values, NULL);
+}
+
+void
+skip_twins_of_run(int64 run_id, Recipient *recipients, int count, Twins twins)
+{
+	int	   num_found;
+	int	   num_others;
+	Twin  *found = find_candidates(recipients, count, twins, &num_found);
+	Datum *firsts = palloc(Max(num_found, 1) * sizeof(Datum));
+	Datum *ids = palloc(Max(num_found, 1) * sizeof(Datum));
+	char **phones = palloc(Max(num_found, 1) * sizeof(char *));
+	Datum *others;
+	Datum  values[4];
+
+	if (num_found == 0)
+		return;
+	for (int i = 0; i < num_found; i++)
+	{
+		firsts[i] = Int64GetDatum(found[i].first);
+		ids[i] = Int64GetDatum(found[i].recipient->list_user_id);
+		phones[i] = found[i].recipient->phone;
+	}
+	values[0] = Int64GetDatum(run_id);
+	values[1] = make_array(firsts, NULL, num_found, INT8OID);
+	values[2] = make_array(ids, NULL, num_found, INT8OID);
+	values[3] = make_text_array(phones, num_found);
+	choose(values);
+	num_others = find_not_chosen(values);
+	others = palloc(Max(num_others, 1) * sizeof(Datum));
+	for (int i = 0; i < num_others; i++)
+		others[i] = Int64GetDatum(spi_int64(i, 1));
+	SPI_freetuptable(SPI_tuptable);
+	for (int i = 0; i < num_found; i++)
+	{
+		if (num_others > 0 && bsearch(&ids[i], others, num_others, sizeof(Datum), compare_ids))
+			skip_as_twin(found[i].recipient);
+	}
+}

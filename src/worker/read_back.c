@@ -1,0 +1,560 @@
+/*-------------------------------------------------------------------------
+ *
+ * read_back.c
+ *	  Reads back from Twilio what a run has sent, after lost commits.
+ *
+ * A standby that lags when it is promoted, or yesterday's backup, knows less
+ * than has happened: recipients that it takes for unclaimed have the message
+ * already.  Twilio's list of messages knows it.  So before a run goes on in
+ * such a cluster, the list of its account is read, back to the time before
+ * the run began, and what belongs to the run is kept in sendcampaign.witness.
+ * A batch that is claimed then is compared with it.  Whom it does not name is
+ * looked up by phone before anything is sent (suspect() in lookup.c), as
+ * nobody promises in which order a list is, and where it has what is still
+ * queued.
+ *
+ * The list may lag.  It is read when it has shown a message that left here
+ * after the last request of the lost past was over (freshness.c), or else
+ * when sendcampaign.lookup_timeout has passed after that.  A list that shows
+ * messages without text or number cannot be read back.
+ *
+ * Where no commits were lost, this costs nothing.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "database/own_tables.h"
+#include "database/run_table.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "settings.h"
+#include "twilio/listing.h"
+#include "twilio/request.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "worker/freshness.h"
+#include "worker/lookup.h"
+#include "worker/message.h"
+#include "worker/read_back.h"
+#include "worker/twin.h"
+
+#define MAX_PAGES	   10000
+#define MAX_PAGE_BYTES (64 * 1024 * 1024)
+
+/* Clocks may differ by so much, in seconds. */
+#define TIME_SLACK (15 * 60)
+
+typedef struct Witness
+{
+	char *sid;
+	char *phone;
+	int64 list_user_id; /* 0 where the text has no link */
+	int	  segments;
+	int64 text_hash;
+	bool  certain; /* the text has no other list user's link */
+} Witness;
+
+typedef struct History
+{
+	CallKind	  kind; /* CALL_HISTORY; first, as the tag of a request */
+	Run			 *run;
+	Account		 *account;
+	MemoryContext page_context; /* of what one page gave */
+	char		 *url;			/* of the next page; NULL when all are read */
+	bool		  under_way;
+	bool		  page_is_new; /* what was read is still to be stored */
+	bool		  storing;	   /* in the transaction now open */
+	int			  pages;
+	int			  failures;
+	const char	 *refusal; /* why it cannot be read, or NULL */
+	TimestampTz	  due;
+	LinkForm	 *link_form; /* of its links, or NULL */
+	pg_time_t	  since;
+	int64		  gone_at;	/* no request of the lost past is under way then, monotonic us */
+	bool		  may_read; /* the list shows all of them */
+	/* of the page being read */
+	pg_time_t first_created;
+	pg_time_t last_created;
+	bool	  is_old;	 /* all on it is older than the run */
+	Witness	 *witnesses; /* in page_context, as is all in it */
+	int		  num_witnesses;
+} History;
+
+void
+begin_reading_back(Run *run)
+{
+	MemoryContext  old = MemoryContextSwitchTo(run->context);
+	History		  *history = palloc0(sizeof(History));
+	StringInfoData url;
+
+	history->kind = CALL_HISTORY;
+	history->run = run;
+	history->page_context = AllocSetContextCreate(run->context, "sendcampaign history",
+												  ALLOCSET_DEFAULT_SIZES);
+	history->link_form = run->campaign.link_form;
+	history->since = run_start(run) - TIME_SLACK;
+	initStringInfo(&url);
+	append_messages_url(&url, run->account->sid);
+	append_history_query(&url);
+	history->url = url.data;
+	history->gone_at = monotonic_time() + to_us(sendcampaign_request_timeout) +
+					   to_us(sendcampaign_lookup_delay);
+	history->due = TimestampTzPlusMilliseconds(
+		GetCurrentTimestamp(), to_ms(sendcampaign_request_timeout + lookup_timeout()));
+	run->history = history;
+	run_count_doubt(run, 1);
+	MemoryContextSwitchTo(old);
+	ereport(
+		LOG,
+		(errmsg(
+			"sendcampaign: job %lld: commits may have been lost, reading back from Twilio what was sent",
+			(long long) run->job_id)));
+}
+
+/* The first page waits until the list shows what it is read for. */
+static bool
+may_read(History *history, TimestampTz now)
+{
+	Account *account = history->run->account;
+	bool	 links = history->link_form != NULL;
+
+	if (history->may_read)
+		return history->due <= now;
+	if (history->due > now && !list_is_fresh(account, links, history->gone_at))
+	{
+		want_freshness(account, links, history->gone_at);
+		return false;
+	}
+	history->due = now;
+	history->may_read = true;
+	return true;
+}
+
+void
+read_back_more(Run *run, TimestampTz now)
+{
+	History *history = run->history;
+
+	if (history == NULL || run->tentative || history->refusal || history->under_way ||
+		history->page_is_new || run->stop_reason || run->paused || !may_read(history, now) ||
+		!account_has_room(run->account, now))
+		return;
+	if (!account_start(run->account, history->url, NULL, MAX_PAGE_BYTES, history))
+		return;
+	history->account = run->account;
+	history->under_way = true;
+}
+
+static bool
+is_text_of(const Run *run, const char *body)
+{
+	return template_matches(run->campaign.template, body);
+}
+
+static int64
+hash_of_text(const char *text)
+{
+	return (int64) hash_bytes_extended((const unsigned char *) text, strlen(text), 0);
+}
+
+static void
+add_witness(History *history, const ListedMessage *listed, int64 list_user_id)
+{
+	Witness		 *witness;
+	MemoryContext old = MemoryContextSwitchTo(history->page_context);
+
+	if (history->num_witnesses % 1024 == 0)
+	{
+		Size size = (history->num_witnesses + 1024) * sizeof(Witness);
+
+		history->witnesses = history->witnesses ? repalloc(history->witnesses, size) : palloc(size);
+	}
+	witness = &history->witnesses[history->num_witnesses++];
+	witness->sid = pstrdup(listed->sid);
+	witness->phone = pstrdup(listed->to);
+	witness->list_user_id = list_user_id;
+	witness->segments = listed->segments;
+	witness->text_hash = hash_of_text(listed->body);
+	witness->certain = true;
+	MemoryContextSwitchTo(old);
+}
+
+/* Dates may be missing, as that of sending while a message is queued. */
+static bool
+is_older(pg_time_t date, pg_time_t than)
+{
+	return date > 0 && date < than;
+}
+
+static bool
+has_witness(const History *history, int first, int64 list_user_id)
+{
+	for (int i = first; i < history->num_witnesses; i++)
+	{
+		if (history->witnesses[i].list_user_id == list_user_id)
+			return true;
+	}
+	return false;
+}
+
+/* One for each list user whose link is in the text. */
+static void
+add_witnesses_by_link(History *history, const ListedMessage *listed)
+{
+	const char *text = listed->body;
+	int			first = history->num_witnesses;
+	int64		id;
+
+	while (link_next(history->link_form, &text, &id))
+	{
+		if (!has_witness(history, first, id))
+			add_witness(history, listed, id);
+	}
+	for (int i = first; history->num_witnesses - first > 1 && i < history->num_witnesses; i++)
+		history->witnesses[i].certain = false;
+}
+
+static void
+look_at_past(void *arg, const ListedMessage *listed)
+{
+	History *history = arg;
+
+	if (history->first_created == 0)
+		history->first_created = listed->created;
+	history->last_created = listed->created;
+	if (!is_older(listed->created, history->since) || !is_older(listed->sent, history->since))
+		history->is_old = false;
+	if (listed->sid == NULL || listed->inbound || is_older(listed->created, history->since))
+		return;
+	if (is_redacted(listed))
+		history->refusal = REDACTED;
+	if (listed->to == NULL || listed->body == NULL)
+		return;
+	if (history->link_form)
+		add_witnesses_by_link(history, listed);
+	else if (is_text_of(history->run, listed->body))
+		add_witness(history, listed, 0);
+}
+
+/*
+ * The list's end, or where it comes to what is older than the run.  It is
+ * sorted by date of creation or of sending, if at all; what it has elsewhere
+ * is found when its recipient is looked up.
+ */
+static bool
+is_last_page(const History *history, const char *next_page)
+{
+	return next_page == NULL || (history->is_old && history->first_created > 0 &&
+								 history->first_created >= history->last_created);
+}
+
+static void
+history_failed(History *history, const HttpResponse *response, const char *problem)
+{
+	int delay = backoff_delay(history->failures++);
+
+	if (response->status >= 400 && response->status < 500 && response->status != 429 &&
+		response->status != 408)
+		history->refusal = MemoryContextStrdup(history->run->context, problem);
+	if (response->retry_after > 0)
+		delay = Max(delay, response->retry_after * 1000);
+	history->due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay);
+}
+
+void
+take_history_answer(History *history, const HttpResponse *response)
+{
+	Run			  *run = history->run;
+	char		  *next_page;
+	const char	  *problem;
+	StringInfoData url;
+
+	history->under_way = false;
+	account_finished(history->account);
+	MemoryContextReset(history->page_context);
+	history->witnesses = NULL;
+	history->num_witnesses = 0;
+	history->first_created = history->last_created = 0;
+	history->is_old = true;
+	problem = read_listing(response, look_at_past, history, &next_page);
+	if (problem)
+	{
+		history_failed(history, response, problem);
+		return;
+	}
+	if (history->refusal)
+		return;
+	history->failures = 0;
+	initStringInfo(&url);
+	history->page_is_new = true;
+	if (is_last_page(history, next_page))
+		history->url = NULL;
+	else if (++history->pages >= MAX_PAGES || !append_next_page_url(&url, next_page))
+		history->refusal = "Twilio's list of messages does not end";
+	else
+		history->url = MemoryContextStrdup(run->context, url.data);
+}
+
+/* The page's witnesses as arrays: sids, phones, list user ids, segments, hashes, certain. */
+static void
+witness_arrays(const History *history, Datum *arrays)
+{
+	static const Oid types[] = {TEXTOID, TEXTOID, INT8OID, INT4OID, INT8OID, BOOLOID};
+	Datum			*columns[lengthof(types)];
+
+	for (int c = 0; c < lengthof(types); c++)
+		columns[c] = palloc(Max(history->num_witnesses, 1) * sizeof(Datum));
+	for (int i = 0; i < history->num_witnesses; i++)
+	{
+		const Witness *witness = &history->witnesses[i];
+
+		columns[0][i] = CStringGetTextDatum(witness->sid);
+		columns[1][i] = CStringGetTextDatum(witness->phone);
+		columns[2][i] = Int64GetDatum(witness->list_user_id);
+		columns[3][i] = Int32GetDatum(witness->segments);
+		columns[4][i] = Int64GetDatum(witness->text_hash);
+		columns[5][i] = BoolGetDatum(witness->certain);
+	}
+	for (int c = 0; c < lengthof(types); c++)
+		arrays[c] = make_array(columns[c], NULL, history->num_witnesses, types[c]);
+}
+
+/*
+ * A message that the tables know already is no witness of a lost one.  One to
+ * a phone for which another run has a claim is withheld, as it may be that
+ * one's: its recipient is looked up instead.
+ */
+static void
+insert_witnesses(const Run *run)
+{
+#define INSERT_WITNESSES                                                                           \
+	"INSERT INTO sendcampaign.witness"                                                             \
+	" (run_id, sid, phone, list_user_id, segments, text_hash, certain, withheld)"                  \
+	" SELECT $1, u.*, u.phone IN (SELECT o.phone FROM sendcampaign.claim c,"                       \
+	"  unnest(c.phones) o(phone) WHERE c.run_id <> $1 AND o.phone IS NOT NULL)"                    \
+	" FROM unnest($2, $3, $4, $5, $6, $7) u(sid, phone, id, segments, text_hash, certain)"
+	static OwnStatement with_link = {
+		INSERT_WITNESSES
+		" WHERE NOT EXISTS (SELECT FROM sendcampaign.message_data m JOIN sendcampaign.run_data r"
+		"  ON r.id = m.run_id WHERE r.campaign_id = $8 AND m.list_user_id = u.id"
+		"  AND m.sid = u.sid AND m.status <> 'skipped')"
+		" ON CONFLICT DO NOTHING",
+		8,
+		{INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID,
+		 BOOLARRAYOID, INT8OID}};
+	/* no plan is kept: it is to hash the messages, and not to look for each SID */
+	static const char *const without_link = INSERT_WITNESSES
+		" WHERE NOT EXISTS (SELECT FROM sendcampaign.message_data m WHERE m.sid = u.sid"
+		"  AND m.status <> 'skipped')"
+		" ON CONFLICT DO NOTHING";
+	Datum values[8];
+
+	values[0] = Int64GetDatum(run->id);
+	witness_arrays(run->history, &values[1]);
+	values[7] = Int64GetDatum(run->campaign.id);
+	if (run->history->link_form)
+		(void) own_execute(&with_link, values, NULL);
+	else
+		(void) own_query(without_link, 7, with_link.types, values, NULL);
+}
+
+/* All is read: the run may go on, in this cluster's history. */
+static void
+adopt_history(Run *run)
+{
+	runs_set_read_back(run->id);
+}
+
+void
+store_history(Run *run)
+{
+	History *history = run->history;
+
+	if (history == NULL || !history->page_is_new)
+		return;
+	insert_witnesses(run);
+	if (history->url == NULL)
+		adopt_history(run);
+	history->storing = true;
+}
+
+void
+keep_history(Run *run)
+{
+	History *history = run->history;
+
+	if (history == NULL || !history->storing)
+		return;
+	history->storing = history->page_is_new = false;
+	if (history->url)
+		return;
+	run->history = NULL;
+	run_count_doubt(run, -1);
+	run->read_back = true;
+	ereport(LOG,
+			(errmsg("sendcampaign: job %lld: has read back from Twilio what was sent, and goes on",
+					(long long) run->job_id)));
+}
+
+void
+unstore_history(Run *run)
+{
+	if (run->history)
+		run->history->storing = false;
+}
+
+bool
+history_is_under_way(const Run *run)
+{
+	return run->history && run->history->under_way;
+}
+
+const char *
+why_history_cannot_be_read(const Run *run)
+{
+	return run->history ? run->history->refusal : NULL;
+}
+
+void
+give_up_history(Run *run)
+{
+	History *history = run->history;
+
+	if (history == NULL || history->under_way || history->page_is_new ||
+		(history->refusal == NULL && run->stop_reason == NULL))
+		return;
+	run_stop(run, psprintf("what was sent before commits were lost cannot be read back: %s",
+						   history->refusal ? history->refusal : "the run has stopped"));
+	run->history = NULL;
+	run_count_doubt(run, -1);
+}
+
+/*
+ * The witness, if there is one; in SPI_tuptable: its sid, segments, count, to
+ * this phone, surely this one, with this text?
+ */
+static bool
+find_witness(const Message *message, bool has_link)
+{
+	static OwnStatement by_link = {
+		"SELECT sid, segments, 1::int8, phone = $3, certain, text_hash = $4"
+		" FROM sendcampaign.witness WHERE run_id = $1 AND list_user_id = $2"
+		" AND NOT withheld ORDER BY phone = $3 AND certain DESC, phone = $3 DESC, text_hash = $4 DESC, sid LIMIT 1",
+		4,
+		{INT8OID, INT8OID, TEXTOID, INT8OID}};
+	static OwnStatement by_phone = {
+		"SELECT min(sid), min(segments), count(*), true, bool_and(text_hash = $3),"
+		" bool_and(text_hash = $3) FROM sendcampaign.witness WHERE run_id = $1 AND phone = $2"
+		" AND NOT withheld",
+		3,
+		{INT8OID, TEXTOID, INT8OID}};
+	Datum id = Int64GetDatum(message->claim->run->id);
+	Datum list_user_id = Int64GetDatum(message->list_user_id);
+	Datum phone = CStringGetTextDatum(message->phone);
+	Datum hash = Int64GetDatum(hash_of_text(message->text));
+
+	if (has_link)
+		(void) own_execute(&by_link, (Datum[]){id, list_user_id, phone, hash}, NULL);
+	else
+		(void) own_execute(&by_phone, (Datum[]){id, phone, hash}, NULL);
+	return SPI_processed > 0 && spi_int64(0, 3) > 0;
+}
+
+/* Has the list one that may be its, or another run's? */
+static bool
+has_withheld_witness(const Message *message)
+{
+	static OwnStatement statement = {
+		"SELECT FROM sendcampaign.witness WHERE run_id = $1 AND withheld"
+		" AND (list_user_id = $2 OR (list_user_id = 0 AND phone = $3)) LIMIT 1",
+		3,
+		{INT8OID, INT8OID, TEXTOID}};
+	Datum values[] = {Int64GetDatum(message->claim->run->id), Int64GetDatum(message->list_user_id),
+					  CStringGetTextDatum(message->phone)};
+
+	return own_execute(&statement, values, NULL) > 0;
+}
+
+/* A witness speaks for one recipient only; false where it has spoken before. */
+static bool
+take_witness(const Message *message)
+{
+	static OwnStatement statement = {"UPDATE sendcampaign.witness SET list_user_id = $3"
+									 " WHERE run_id = $1 AND sid = $2 AND list_user_id = 0",
+									 3,
+									 {INT8OID, TEXTOID, INT8OID}};
+	Datum values[] = {Int64GetDatum(message->claim->run->id), CStringGetTextDatum(message->sid),
+					  Int64GetDatum(message->list_user_id)};
+
+	return own_execute(&statement, values, NULL) == 1;
+}
+
+static void
+leave_in_doubt(Message *message, const char *why)
+{
+	message->sid = NULL;
+	message->error_message = message_strdup(message, why);
+	message_done(message, OUTCOME_IN_DOUBT);
+}
+
+/*
+ * A text without a link says only that the number has it.  If more than one
+ * recipient has the number, nobody can tell which of them it was.  A link says
+ * who; but the number may be another now, or it was a test of the author's.
+ */
+static void
+recognize(Message *message, bool has_link)
+{
+	bool same_phone;
+	bool same_text;
+	bool twin;
+
+	if (!find_witness(message, has_link))
+	{
+		if (!message->claim->run->cancelled || has_withheld_witness(message))
+			suspect(message);
+		return;
+	}
+	same_phone = spi_bool(0, 4);
+	same_text = spi_bool(0, 5);
+	twin = has_link && !spi_bool(0, 6);
+	message->attempts = 1;
+	if (has_link || spi_int64(0, 3) == 1)
+	{
+		message->sid = message_strdup(message, spi_string(0, 1));
+		message->segments = spi_int32(0, 2);
+	}
+	message_done(message, OUTCOME_SENT);
+	if (!same_phone)
+		leave_in_doubt(message, "Twilio's list has this recipient's message, to another number");
+	else if (!same_text && has_link)
+		leave_in_doubt(message,
+					   "Twilio's list has a message with its link and another recipient's");
+	else if (twin && has_twin_since(message, run_start(message->claim->run) - TIME_SLACK))
+		leave_in_doubt(message, "Twilio's list has a message with its link and another text,"
+								" which may be another run's");
+	else if (!same_text)
+		leave_in_doubt(message, "Twilio's list has a text to this number that it may be");
+	else if (message->sid == NULL || (!has_link && !take_witness(message)))
+		leave_in_doubt(
+			message,
+			"Twilio's list has a message with this text to this number, and it cannot be told whether it was this recipient's");
+}
+
+void
+recognize_sent(Claim *claim)
+{
+	Run *run = claim->run;
+	bool has_link = run->campaign.base_url != NULL;
+
+	if (!run->read_back)
+		return;
+	for (int i = 0; i < claim->num_messages; i++)
+	{
+		if (claim->messages[i].state == MESSAGE_READY)
+			recognize(&claim->messages[i], has_link);
+	}
+}

@@ -1,0 +1,136 @@
+/*-------------------------------------------------------------------------
+ *
+ * run.c
+ *	  What a worker holds in memory: accounts, runs, claims, messages.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "common/pg_prng.h"
+#include "database/spi.h"
+#include "settings.h"
+#include "utils/memutils.h"
+#include "worker/run.h"
+
+Worker worker;
+
+/* Where runs disagree on a sender's rate, the lowest holds. */
+static double
+lowest_rate(const Sender *sender)
+{
+	dlist_iter r;
+	dlist_iter q;
+	double	   lowest = 0;
+
+	dlist_foreach (r, &worker.runs)
+	{
+		Run	  *run = dlist_container(Run, node, r.cur);
+		double rate = run->campaign.group ? run->campaign.group->rate : 0;
+
+		dlist_foreach (q, &run->queues)
+		{
+			if (dlist_container(SendQueue, node, q.cur)->sender == sender && rate > 0 &&
+				(lowest == 0 || rate < lowest))
+				lowest = rate;
+		}
+	}
+	return lowest;
+}
+
+void
+run_use_group(Run *run, GroupConfig *group, MemoryContext context)
+{
+	if (run->group_context)
+		MemoryContextDelete(run->group_context);
+	run->group_context = context;
+	run->campaign.group = group;
+	run->account = account_get(group->account_sid, group->user, group->secret);
+	for (int i = 0; i < group->num_senders; i++)
+	{
+		Sender *sender = run_queue(run, group->account_sid, group->senders[i])->sender;
+
+		sender_set_rate(sender, lowest_rate(sender));
+	}
+}
+
+int
+run_num_blocked(Run *run, TimestampTz now)
+{
+	dlist_iter iter;
+	int		   count = 0;
+
+	dlist_foreach (iter, &run->queues)
+	{
+		SendQueue *queue = dlist_container(SendQueue, node, iter.cur);
+
+		if (queue->sender->paused_until > now)
+			count += queue->num_ready;
+	}
+	return count;
+}
+
+SendQueue *
+run_queue(Run *run, const char *account_sid, const char *name)
+{
+	Sender	  *sender = sender_get(account_sid, name);
+	dlist_iter iter;
+	SendQueue *queue;
+
+	dlist_foreach (iter, &run->queues)
+	{
+		queue = dlist_container(SendQueue, node, iter.cur);
+		if (queue->sender == sender)
+			return queue;
+	}
+	queue = MemoryContextAllocZero(run->context, sizeof(SendQueue));
+	queue->sender = sender;
+	dlist_init(&queue->ready);
+	dlist_push_tail(&run->queues, &queue->node);
+	return queue;
+}
+
+void
+run_count_doubt(Run *run, int change)
+{
+	run->num_doubtful += change;
+	worker.num_doubtful += change;
+}
+
+void
+run_stop(Run *run, const char *reason)
+{
+	if (run->stop_reason == NULL)
+		run->stop_reason = MemoryContextStrdup(run->context, reason);
+}
+
+/* In place of what was there; both may be NULL. */
+void
+replace_string(MemoryContext context, char **place, const char *value)
+{
+	char *old = *place;
+
+	*place = value ? MemoryContextStrdup(context, value) : NULL;
+	if (old)
+		pfree(old);
+}
+
+void
+run_set_trouble(Run *run, const char *reason)
+{
+	if (run->context) /* else it is in no worker */
+		replace_string(run->context, &run->trouble, reason);
+}
+
+Datum
+ids_of_runs(void)
+{
+	Datum	  *ids = palloc(Max(worker.num_runs, 1) * sizeof(Datum));
+	int		   count = 0;
+	dlist_iter iter;
+
+	dlist_foreach (iter, &worker.runs)
+		ids[count++] = Int64GetDatum(dlist_container(Run, node, iter.cur)->id);
+	return make_array(ids, NULL, count, INT8OID);
+}

@@ -1,0 +1,137 @@
+/*-------------------------------------------------------------------------
+ *
+ * sender.c
+ *	  Who a message is from: a number or a messaging service, and how fast
+ *	  it may send.
+ *
+ * A rate of n segments a second is kept by n slots.  A segment takes the
+ * slot that was used longest ago, and that slot is free again a little more
+ * than a second later: so no second sees more than n, wherever it begins.
+ * Besides, messages are spaced evenly; what was missed while the worker did
+ * something else is made up for, as far as the slots allow.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "portability/instr_time.h"
+#include "utils/memutils.h"
+#include "worker/sender.h"
+
+#define US_PER_S 1000000.0
+
+/*
+ * Requests may be under way for longer or shorter, so that some come closer
+ * together than they left: slots rest for 1 % longer than the rate asks for.
+ */
+#define REST 1.01
+
+/* So much of the time lost is made up for, us. */
+#define MAKE_UP_FOR 100000
+
+/* More slots than that share a rate out no better. */
+#define MAX_SLOTS 4096
+
+static dlist_head senders = DLIST_STATIC_INIT(senders);
+
+int64
+monotonic_time(void)
+{
+	instr_time now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	return (int64) INSTR_TIME_GET_MICROSEC(now);
+}
+
+Sender *
+sender_get(const char *account_sid, const char *name)
+{
+	dlist_iter	  iter;
+	Sender		 *sender;
+	MemoryContext old;
+
+	dlist_foreach (iter, &senders)
+	{
+		sender = dlist_container(Sender, node, iter.cur);
+		if (strcmp(sender->account_sid, account_sid) == 0 && strcmp(sender->name, name) == 0)
+			return sender;
+	}
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	sender = palloc0(sizeof(Sender));
+	sender->account_sid = pstrdup(account_sid);
+	sender->name = pstrdup(name);
+	dlist_push_tail(&senders, &sender->node);
+	MemoryContextSwitchTo(old);
+	return sender;
+}
+
+int
+choose_sender(char *const *names, int count, const char *phone)
+{
+	uint64 hash = hash_bytes_extended((const unsigned char *) phone, strlen(phone), 0);
+	uint64 highest = 0;
+	int	   chosen = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		uint64 weight = hash_bytes_extended((const unsigned char *) names[i], strlen(names[i]),
+											hash);
+
+		if (weight >= highest)
+		{
+			highest = weight;
+			chosen = i;
+		}
+	}
+	return chosen;
+}
+
+void
+sender_set_rate(Sender *sender, double rate)
+{
+	if (rate == sender->rate)
+		return;
+	if (sender->slots)
+		pfree(sender->slots);
+	sender->slots = NULL;
+	sender->rate = rate;
+	if (rate <= 0)
+		return;
+	sender->num_slots = (int) Max(1, Min(MAX_SLOTS, rate));
+	sender->slots = MemoryContextAllocZero(TopMemoryContext, sender->num_slots * sizeof(int64));
+	sender->next_slot = 0;
+	/* who knows when an earlier worker, or this one at another rate, sent last */
+	sender->due = monotonic_time() + (int64) (US_PER_S / rate);
+}
+
+int64
+sender_due(const Sender *sender, int segments)
+{
+	int last;
+
+	if (sender->rate <= 0)
+		return 0;
+	/* slots come free in turn */
+	last = (sender->next_slot + Min(segments, sender->num_slots) - 1) % sender->num_slots;
+	return Max(sender->due, sender->slots[last]);
+}
+
+void
+sender_used(Sender *sender, int segments, int64 now)
+{
+	int64 rest;
+
+	if (sender->rate <= 0)
+		return;
+	rest = (int64) (sender->num_slots / sender->rate * REST * US_PER_S);
+	for (int i = 0; i < segments; i++)
+	{
+		int64 *slot = &sender->slots[sender->next_slot];
+
+		*slot = Max(*slot, now) + rest;
+		sender->next_slot = (sender->next_slot + 1) % sender->num_slots;
+	}
+	sender->due = Max(sender->due, now - MAKE_UP_FOR) +
+				  (int64) (segments / sender->rate * US_PER_S);
+}

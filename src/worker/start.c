@@ -1,0 +1,482 @@
+/*-------------------------------------------------------------------------
+ *
+ * start.c
+ *	  Starting a worker for a role, or waking the one that runs.
+ *
+ * There is at most one worker a role and database, and no run may be left
+ * behind without one.  Two locks do that, without shared memory.  Both are
+ * locks on a role as an object of this database, which SQL cannot take, with
+ * the lock method of advisory locks, whose session locks survive an abort
+ * and are released when the process ends:
+ *
+ * - The worker lock is held, exclusively, by the worker as long as it lives.
+ *   It takes it before it connects: while connecting waits for somebody's
+ *   lock, no second worker of the role does.
+ * - The enqueue lock is held, shared, by whoever commits a run, from before
+ *   it looks for a worker until its run is visible.  A worker leaves only
+ *   while it holds this lock exclusively and sees no run.
+ *
+ * A third lock is that of a run, which its worker holds as long as it has the
+ * run in memory: whatever roles take it up one after the other, two workers
+ * never have it at once.
+ *
+ * So whoever commits a run either finds a worker that will see the run
+ * before it leaves, or starts a new one.  The new one is registered before
+ * the commit, as nothing may fail after it.  It cannot leave before the
+ * transaction has ended, however long that takes, and works for others
+ * meanwhile.
+ *
+ * A prepared transaction may stay for ever.  It holds a lock of its own,
+ * shared: a worker stays for that too, but only for a time.
+ *
+ * One role must not take all the slots for workers there are: it gets half of
+ * them, in all databases together.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_authid.h"
+#include "commands/dbcommands.h"
+#include "compat.h"
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
+#include "postmaster/bgworker.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+#include "worker/start.h"
+
+#define WORKER_LOCK	  1
+#define ENQUEUE_LOCK  2
+#define RUN_LOCK	  3
+#define PREPARED_LOCK 4
+
+/* With all slots taken, how often and how long to wait for one. */
+#define SLOT_RETRIES 10
+#define SLOT_WAIT_MS 10
+
+/* A worker that leaves has done so long before these. */
+#define ENQUEUE_RETRIES 500
+
+/* Roles to start a worker for when this transaction commits. */
+static List *roles_at_commit = NIL;
+
+/* Roles whose worker is to be woken then, if there is one. */
+static List *roles_to_wake = NIL;
+
+/* Workers to wake once it has, as PGPROCs: a stale one does no harm. */
+static List *wake_after_commit = NIL;
+
+static void
+set_lock_tag(LOCKTAG *tag, Oid role, int which)
+{
+	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, AuthIdRelationId, role, which);
+	tag->locktag_lockmethodid = USER_LOCKMETHOD;
+}
+
+static bool
+lock_role(Oid role, int which, LOCKMODE mode, bool for_session, bool wait)
+{
+	LOCKTAG tag;
+
+	set_lock_tag(&tag, role, which);
+	return LockAcquire(&tag, mode, for_session, !wait) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+static void
+unlock_role(Oid role, int which, LOCKMODE mode, bool for_session)
+{
+	LOCKTAG tag;
+
+	set_lock_tag(&tag, role, which);
+	LockRelease(&tag, mode, for_session);
+}
+
+/* What the locks tell of a role's workers. */
+typedef struct RoleWorkers
+{
+	bool	exists;	   /* one starts or runs in this database */
+	PGPROC *running;   /* that one, once it is connected */
+	int		elsewhere; /* so many do in other databases */
+} RoleWorkers;
+
+static RoleWorkers
+find_workers(Oid role)
+{
+	LockData   *locks = GetLockStatusData();
+	RoleWorkers workers = {0};
+	LOCKTAG		tag;
+
+	set_lock_tag(&tag, role, WORKER_LOCK);
+	for (int i = 0; i < locks->nelements; i++)
+	{
+		LockInstanceData *lock = &locks->locks[i];
+		LOCKTAG			  found = lock->locktag;
+
+		found.locktag_field1 = MyDatabaseId;
+		if (memcmp(&found, &tag, sizeof(tag)) != 0 || !(lock->holdMask & LOCKBIT_ON(ExclusiveLock)))
+			continue;
+		if (lock->locktag.locktag_field1 != MyDatabaseId)
+		{
+			workers.elsewhere++;
+			continue;
+		}
+		workers.exists = true;
+		workers.running = BackendPidGetProc(lock->pid);
+	}
+	return workers;
+}
+
+/* How many workers a role may have. */
+static int
+share_of_role(void)
+{
+	return Max(1, max_worker_processes / 2);
+}
+
+static bool
+register_worker(Oid role, TransactionId xid)
+{
+	BackgroundWorker worker = {0};
+	WorkerStart		 start = {MyDatabaseId, role, xid};
+
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(worker.bgw_library_name, "sendcampaign", sizeof(worker.bgw_library_name));
+	strlcpy(worker.bgw_function_name, "sendcampaign_worker_main", sizeof(worker.bgw_function_name));
+	snprintf(worker.bgw_name, BGW_MAXLEN, "sendcampaign worker for role %u", role);
+	strlcpy(worker.bgw_type, "sendcampaign worker", BGW_MAXLEN);
+	memcpy(worker.bgw_extra, &start, sizeof(start));
+	return RegisterDynamicBackgroundWorker(&worker, NULL);
+}
+
+/*
+ * Starts a worker where there is none, or sets *running to the one that runs.
+ * The caller holds the enqueue lock.  False where no slot came free.
+ */
+static bool
+start_or_find_worker(Oid role, TransactionId xid, PGPROC **running)
+{
+	for (int i = 0; i < SLOT_RETRIES; i++)
+	{
+		RoleWorkers workers = find_workers(role);
+
+		*running = workers.running;
+		if (workers.exists || (workers.elsewhere < share_of_role() && register_worker(role, xid)))
+			return true;
+
+		/* Perhaps others that start now will do our work, or end soon. */
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, SLOT_WAIT_MS,
+						 WAIT_EVENT_BGWORKER_STARTUP);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	return false;
+}
+
+static void
+warn_no_worker(Oid role)
+{
+	ereport(
+		WARNING,
+		(errcode(ERRCODE_INSUFFICIENT_RESOURCES), errmsg("could not start a sendcampaign worker"),
+		 find_workers(role).elsewhere < share_of_role()
+			 ? errdetail("All background worker slots are taken.")
+			 : errdetail(
+				   "The role has %d workers in other databases, which is half of \"max_worker_processes\", and all that one role gets.",
+				   share_of_role()),
+		 errhint(
+			 "The campaign is queued, and is sent after the next call of send_campaign() or sendcampaign.wake(). Consider increasing \"max_worker_processes\".")));
+}
+
+void
+start_worker_at_commit(Oid role)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+
+	roles_at_commit = list_append_unique_oid(roles_at_commit, role);
+	MemoryContextSwitchTo(old);
+}
+
+void
+wake_worker_at_commit(Oid role)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+
+	roles_to_wake = list_append_unique_oid(roles_to_wake, role);
+	MemoryContextSwitchTo(old);
+}
+
+bool
+start_worker_now(Oid role)
+{
+	PGPROC *running;
+	bool	started;
+
+	lock_role(role, ENQUEUE_LOCK, ShareLock, false, true);
+	started = start_or_find_worker(role, InvalidTransactionId, &running);
+	if (running != NULL)
+		SetLatch(&running->procLatch);
+	unlock_role(role, ENQUEUE_LOCK, ShareLock, false);
+	return started;
+}
+
+static void
+wake_after(PGPROC *worker)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+
+	if (worker != NULL)
+		wake_after_commit = lappend(wake_after_commit, worker);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+before_commit(void)
+{
+	ListCell *lc;
+
+	foreach (lc, roles_to_wake)
+		wake_after(find_workers(lfirst_oid(lc)).running);
+
+	foreach (lc, roles_at_commit)
+	{
+		Oid		role = lfirst_oid(lc);
+		PGPROC *running;
+
+		lock_role(role, ENQUEUE_LOCK, ShareLock, false, true);
+		if (!start_or_find_worker(role, GetTopTransactionIdIfAny(), &running))
+			warn_no_worker(role);
+		wake_after(running);
+	}
+}
+
+/*
+ * Nobody can tell when a prepared transaction commits, or in which session.
+ * The enqueue lock would keep the worker for ever: it is released.
+ */
+static void
+before_prepare(void)
+{
+	ListCell *lc;
+
+	foreach (lc, roles_at_commit)
+	{
+		Oid		role = lfirst_oid(lc);
+		PGPROC *running;
+
+		lock_role(role, PREPARED_LOCK, ShareLock, false, true);
+		lock_role(role, ENQUEUE_LOCK, ShareLock, false, true);
+		if (!start_or_find_worker(role, InvalidTransactionId, &running))
+			warn_no_worker(role);
+		unlock_role(role, ENQUEUE_LOCK, ShareLock, false);
+	}
+}
+
+static void
+on_xact_event(XactEvent event, void *arg)
+{
+	ListCell *lc;
+
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+			before_commit();
+			break;
+		case XACT_EVENT_PRE_PREPARE:
+			before_prepare();
+			break;
+		case XACT_EVENT_COMMIT:
+			/* no errors here, nor anything that may raise one */
+			foreach (lc, wake_after_commit)
+				SetLatch(&((PGPROC *) lfirst(lc))->procLatch);
+			/* FALLTHROUGH */
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			roles_at_commit = NIL; /* their memory goes with the transaction */
+			roles_to_wake = NIL;
+			wake_after_commit = NIL;
+			break;
+		default:
+			break;
+	}
+}
+
+void
+register_start_callbacks(void)
+{
+	RegisterXactCallback(on_xact_event, NULL);
+}
+
+char *
+why_role_cannot_work(Oid role, char **hint)
+{
+	HeapTuple tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
+	char	 *name;
+	bool	  can_login;
+
+	*hint = NULL;
+	if (!HeapTupleIsValid(tuple))
+		return psprintf("role with OID %u does not exist", role);
+	name = pstrdup(NameStr(((Form_pg_authid) GETSTRUCT(tuple))->rolname));
+	can_login = ((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
+	ReleaseSysCache(tuple);
+
+#if PG_VERSION_NUM < 170000
+	if (!can_login)
+	{
+		*hint = psprintf(
+			"ALTER ROLE %s LOGIN; before PostgreSQL 17 a background worker needs that. It needs no password.",
+			quote_identifier(name));
+		return psprintf("role \"%s\" is not permitted to log in", name);
+	}
+#else
+	(void) can_login;
+#endif
+	if (!superuser_arg(role) && !compat_can_connect(MyDatabaseId, role))
+	{
+		char *database = get_database_name(MyDatabaseId);
+
+		*hint = psprintf("GRANT CONNECT ON DATABASE %s TO %s;", quote_identifier(database),
+						 quote_identifier(name));
+		return psprintf("role \"%s\" has no CONNECT privilege on database \"%s\"", name, database);
+	}
+	return NULL;
+}
+
+/* Where we do not even come to connect, nobody else releases our lock. */
+static void
+release_at_exit(int code, Datum arg)
+{
+	LockReleaseAll(USER_LOCKMETHOD, true);
+}
+
+/*
+ * Not connected yet, we may wait for no lock.  Only a worker that is about to
+ * leave holds the enqueue lock against us; it must not be taken for one that
+ * stays.
+ */
+static bool
+await_enqueue_lock(LOCKTAG *tag)
+{
+	for (int i = 0; i < ENQUEUE_RETRIES; i++)
+	{
+		if (LockAcquire(tag, ShareLock, true, true) != LOCKACQUIRE_NOT_AVAIL)
+			return true;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, SLOT_WAIT_MS,
+						 WAIT_EVENT_BGWORKER_STARTUP);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	return false;
+}
+
+bool
+become_the_worker(Oid database, Oid role)
+{
+	LOCKTAG worker;
+	LOCKTAG enqueue;
+	bool	became;
+
+	before_shmem_exit(release_at_exit, 0);
+	set_lock_tag(&worker, role, WORKER_LOCK);
+	set_lock_tag(&enqueue, role, ENQUEUE_LOCK);
+	worker.locktag_field1 = enqueue.locktag_field1 = database;
+	if (!await_enqueue_lock(&enqueue))
+		return false;
+	became = LockAcquire(&worker, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+	LockRelease(&enqueue, ShareLock, true);
+	return became;
+}
+
+bool
+still_the_worker(Oid role)
+{
+	LOCKTAG			  tag;
+	LockAcquireResult result;
+
+	set_lock_tag(&tag, role, WORKER_LOCK);
+	result = LockAcquire(&tag, ExclusiveLock, true, true);
+	if (result != LOCKACQUIRE_NOT_AVAIL)
+		LockRelease(&tag, ExclusiveLock, true);
+	return result == LOCKACQUIRE_ALREADY_HELD;
+}
+
+bool
+prepare_to_leave(Oid role)
+{
+	return lock_role(role, ENQUEUE_LOCK, ExclusiveLock, true, false);
+}
+
+bool
+is_prepared_for(Oid role)
+{
+	if (!lock_role(role, PREPARED_LOCK, ExclusiveLock, true, false))
+		return true;
+	unlock_role(role, PREPARED_LOCK, ExclusiveLock, true);
+	return false;
+}
+
+void
+stay_the_worker(Oid role)
+{
+	unlock_role(role, ENQUEUE_LOCK, ExclusiveLock, true);
+}
+
+void
+leave_for_good(Oid role)
+{
+	/* in this order: whoever gets the enqueue lock must not find us any more */
+	unlock_role(role, WORKER_LOCK, ExclusiveLock, true);
+	unlock_role(role, ENQUEUE_LOCK, ExclusiveLock, true);
+}
+
+static void
+set_run_lock_tag(LOCKTAG *tag, int64 id)
+{
+	*tag = (LOCKTAG){.locktag_field1 = MyDatabaseId,
+					 .locktag_field2 = (uint32) (id >> 32),
+					 .locktag_field3 = (uint32) id,
+					 .locktag_field4 = RUN_LOCK,
+					 .locktag_type = LOCKTAG_OBJECT,
+					 .locktag_lockmethodid = USER_LOCKMETHOD};
+}
+
+bool
+take_run(int64 id)
+{
+	LOCKTAG			  tag;
+	LockAcquireResult result;
+
+	set_run_lock_tag(&tag, id);
+	result = LockAcquire(&tag, ExclusiveLock, true, true);
+	Assert(result != LOCKACQUIRE_ALREADY_HELD);
+	return result != LOCKACQUIRE_NOT_AVAIL;
+}
+
+void
+give_up_run(int64 id)
+{
+	LOCKTAG tag;
+
+	set_run_lock_tag(&tag, id);
+	LockRelease(&tag, ExclusiveLock, true);
+}
+
+void
+hand_over(Oid role)
+{
+	unlock_role(role, WORKER_LOCK, ExclusiveLock, true);
+	(void) register_worker(role, InvalidTransactionId);
+	unlock_role(role, ENQUEUE_LOCK, ExclusiveLock, true);
+}

@@ -1,0 +1,101 @@
+/*-------------------------------------------------------------------------
+ *
+ * summary.c
+ *	  What a person should know of a run, in words.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "database/own_tables.h"
+#include "twilio/classify.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/timestamp.h"
+#include "worker/summary.h"
+
+void
+append_reasons(StringInfo buf, int64 id, const char *status, TimestampTz since)
+{
+	Oid	   types[] = {INT8OID, TEXTOID, TIMESTAMPTZOID};
+	Datum  values[] = {Int64GetDatum(id), CStringGetTextDatum(status), TimestampTzGetDatum(since)};
+	uint64 count;
+
+	count = own_query(
+		"SELECT error_code, min(error_message), count(*) FROM sendcampaign.message_data"
+		" WHERE run_id = $1 AND status = $2 AND created_at >= $3 GROUP BY error_code,"
+		" CASE WHEN error_code IS NULL THEN error_message END"
+		" ORDER BY count(*) DESC, error_code LIMIT 6",
+		3, types, values, NULL);
+	for (uint64 i = 0; i < count; i++)
+	{
+		int			code = spi_int32(i, 1);
+		const char *known = describe_error_code(code);
+
+		appendStringInfoString(buf, i == 0 ? ": " : ", ");
+		if (i == 5)
+		{
+			appendStringInfoString(buf, "...");
+			break;
+		}
+		if (code)
+			appendStringInfo(buf, "%d ", code);
+		appendStringInfo(buf, "%s (%lld)", known ? known : spi_string(i, 2),
+						 (long long) spi_int64(i, 3));
+	}
+}
+
+/* Those whose row has not taken it. */
+static void
+append_uncounted(StringInfo buf, int64 id)
+{
+	Oid	  type = INT8OID;
+	Datum value = Int64GetDatum(id);
+	int64 count;
+
+	(void) own_query(
+		"SELECT count(*) FROM sendcampaign.message_data WHERE run_id = $1 AND NOT counted", 1,
+		&type, &value, NULL);
+	count = spi_int64(0, 1);
+	if (count > 0)
+		appendStringInfo(
+			buf,
+			"%ssentCount of %lld could not be added: a trigger, rule or policy has suppressed the update",
+			buf->len > 0 ? "; " : "", (long long) count);
+}
+
+char *
+run_summary(int64 id, const RunCounts *counts, bool uncounted)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	if (counts->failed == 0 && counts->in_doubt == 0)
+	{
+		if (uncounted)
+			append_uncounted(&buf, id);
+		return buf.len > 0 ? buf.data : NULL;
+	}
+	if (counts->failed > 0)
+	{
+		appendStringInfo(&buf, "%lld of %lld messages failed", (long long) counts->failed,
+						 (long long) counts->total);
+		append_reasons(&buf, id, "failed", DT_NOBEGIN);
+	}
+	if (counts->in_doubt > 0)
+	{
+		appendStringInfo(&buf, "%s%lld of %lld messages in doubt", buf.len > 0 ? "; " : "",
+						 (long long) counts->in_doubt, (long long) counts->total);
+		append_reasons(&buf, id, "in_doubt", DT_NOBEGIN);
+	}
+	if (counts->skipped > 0)
+	{
+		appendStringInfo(&buf, "; %lld of %lld skipped", (long long) counts->skipped,
+						 (long long) counts->total);
+		append_reasons(&buf, id, "skipped", DT_NOBEGIN);
+	}
+	if (uncounted)
+		append_uncounted(&buf, id);
+	return buf.data;
+}

@@ -1,0 +1,563 @@
+/*-------------------------------------------------------------------------
+ *
+ * tick.c
+ *	  The worker's one transaction: adopt, claim, record, finish.
+ *
+ * Most of the time nothing goes wrong, and one transaction does for all
+ * runs.  Where something does, the same is done again carefully, each run in
+ * a subtransaction of its own.  What changes in memory is tentative until
+ * the commit; after an abort, all of it is put back.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "database/attempt.h"
+#include "database/own_tables.h"
+#include "database/run_table.h"
+#include "debug_point.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "settings.h"
+#include "storage/proc.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/rls.h"
+#include "utils/snapmgr.h"
+#include "worker/adopt.h"
+#include "worker/announce.h"
+#include "worker/claim.h"
+#include "worker/finish.h"
+#include "worker/guard.h"
+#include "worker/lookup.h"
+#include "worker/next.h"
+#include "worker/orders.h"
+#include "worker/read_back.h"
+#include "worker/record.h"
+#include "worker/send.h"
+#include "worker/start.h"
+#include "worker/tick.h"
+#include "worker/transaction.h"
+#include "worker/trouble.h"
+
+/* At most so many claims of one run in one transaction. */
+#define CLAIMS_AT_ONCE 4
+
+/* Transactions that failed in a row, until the worker gives up. */
+#define MAX_FAILURES 20
+
+TimestampTz last_record = 0;
+TimestampTz last_look = 0;
+TimestampTz next_tick = 0;
+bool		extension_gone = false;
+
+static int failures = 0;
+
+/*
+ * A claim must be on disk before its messages are sent, whatever the role's
+ * synchronous_commit says.  Outcomes need not be: what is lost of them is
+ * claimed still, and looked up.
+ */
+static void
+choose_durability(bool claimed, bool ended)
+{
+	const char *wanted = NULL;
+
+	if (claimed || worker.leaving)
+		wanted = synchronous_commit == SYNCHRONOUS_COMMIT_OFF || worker.leaving ? "local" : NULL;
+	else if (!ended)
+		wanted = "off";
+	if (wanted)
+		(void) set_config_option("synchronous_commit", wanted, PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_LOCAL, true, 0, false);
+}
+
+static void
+claim_for(Run *run, void *arg)
+{
+	if (run->cancelled && (!run->read_back || run->stop_reason))
+		wind_up(run);
+	else
+		claim_batch(run);
+	end_back_off(&run->claiming);
+}
+
+/* Of one run only, where one is given. */
+static bool
+claim_all(const Run *only, bool careful)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	dlist_iter	iter;
+	bool		claimed = false;
+
+	dlist_foreach (iter, &worker.runs)
+	{
+		Run *run = dlist_container(Run, node, iter.cur);
+
+		run->group_is_new = false;
+		if (only && run != only)
+			continue;
+		settle_after_triggers();
+		for (int i = 0; i < CLAIMS_AT_ONCE && wants_claim(run, now); i++)
+		{
+			if (!careful)
+				claim_for(run, NULL);
+			else if (!guarded(claim_for, run, NULL, &run->claiming))
+			{
+				drop_unfinished_claim(run);
+				wait_with_wind_up(run);
+				break;
+			}
+			claimed |= !run->exhausted;
+		}
+	}
+	return claimed;
+}
+
+/* What this transaction did for the run is undone; so it is in memory. */
+static void
+forget_attempt(Run *run)
+{
+	unrecord(run);
+	unstore_history(run);
+	run->announcement = NULL;
+	run->finished = false;
+	run->asleep = false;
+	run->unrecordable = false;
+	run->stop_recorded = run->stop_durable;
+	if (run->halted)
+		run->paused = false; /* by ourselves perhaps, and that is undone */
+}
+
+static void
+record_run(Run *run, bool careful)
+{
+	store_history(run);
+	if (!run_may_send(run) || !sendcampaign_enabled)
+		release_unsent(run);
+	if (run->cancelled && !run->superseded)
+		give_up_doubt(run);
+	settle_lookups(run);
+	if (run->num_done > 0)
+		record_outcomes(run, careful);
+}
+
+static void
+pause_unreadable(Run *run, bool careful)
+{
+	pause_run(
+		run,
+		reason_text(
+			psprintf(
+				"commits may have been lost, and what was sent cannot be read back from Twilio: %s",
+				why_history_cannot_be_read(run)),
+			NULL, "When that has been mended, call sendcampaign.resume()."),
+		careful);
+}
+
+static void
+end_run(Run *run, bool careful)
+{
+	switch (run_ending(run))
+	{
+		case RUN_GOES_ON:
+			break;
+		case RUN_COMPLETES:
+			finish_run(run, careful);
+			break;
+		case RUN_IS_CANCELLED:
+			end_cancelled(run, careful);
+			break;
+		case RUN_FAILS:
+			fail_run(run, careful);
+			break;
+		case RUN_CANNOT_READ_BACK:
+			pause_unreadable(run, careful);
+			break;
+		case RUN_IS_HALTED:
+			pause_halted(run, careful);
+			break;
+		case RUN_SLEEPS:
+			put_to_sleep(run, careful);
+			break;
+	}
+}
+
+static void
+record_and_end(Run *run, void *careful)
+{
+	record_run(run, *(bool *) careful);
+	end_run(run, *(bool *) careful);
+}
+
+static void
+fail_carefully(Run *run, void *arg)
+{
+	fail_run(run, true);
+}
+
+/*
+ * What came of its messages cannot be recorded, ever: it fails with that, at
+ * least, and stays claimed.
+ */
+static void
+fail_unrecordable(Run *run)
+{
+	if (run->stop_reason == NULL || run->stop_recorded || run->recording.until != 0)
+		return;
+	run->unrecordable = guarded(fail_carefully, run, NULL, &run->recording);
+}
+
+static void
+record_one(Run *run, bool careful)
+{
+	int failures = run->recording.failures;
+
+	if (!careful)
+		record_and_end(run, &careful);
+	else if (!guarded(record_and_end, run, &careful, &run->recording))
+	{
+		forget_attempt(run);
+		fail_unrecordable(run);
+		return;
+	}
+	if (run->recording.failures == failures)
+		end_back_off(&run->recording);
+}
+
+/* True where a run has ended.  Of one run only, where one is given. */
+static bool
+record_all(const Run *only, bool careful)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	dlist_iter	iter;
+	bool		ended = false;
+
+	dlist_foreach (iter, &worker.runs)
+	{
+		Run *run = dlist_container(Run, node, iter.cur);
+
+		if ((run->recording.until > now && !worker.leaving) || run->forgotten ||
+			run->unrecordable || (only && run != only))
+			continue;
+		settle_after_triggers();
+		record_one(run, careful);
+		ended |= run->stop_recorded || run->finished;
+	}
+	last_record = now;
+	return ended;
+}
+
+static void
+tell_all(const Run *only)
+{
+	dlist_iter iter;
+
+	dlist_foreach (iter, &worker.runs)
+	{
+		Run *run = dlist_container(Run, node, iter.cur);
+
+		if (only == NULL || run == only)
+			tell_trouble(run);
+	}
+}
+
+/* The role may be renamed, now or before we came; its runs are its runs all the same. */
+static void
+follow_name(void)
+{
+	char *name = GetUserNameFromId(worker.role, true);
+
+	if (name == NULL || (worker.has_ticked && strcmp(name, worker.role_name) == 0))
+		return;
+	runs_rename_role(worker.role, name, ids_of_runs());
+	worker.role_name = MemoryContextStrdup(TopMemoryContext, name);
+}
+
+/* Dropped and created again is not the one whose runs we have. */
+static bool
+is_extension_there(void)
+{
+	static Oid extension = InvalidOid;
+	Oid		   now = own_lock_extension();
+
+	if (worker.num_runs == 0)
+		extension = now;
+	return OidIsValid(now) && now == extension;
+}
+
+/*
+ * All that the database has to do now, as one transaction; or what there is to
+ * do for one run.
+ */
+static void
+tick(Run *only, bool careful)
+{
+	TimestampTz next_look = last_look;
+	bool		claimed;
+	bool		ended = false;
+
+	if (!still_the_worker(worker.role))
+		ereport(
+			FATAL,
+			(errcode(ERRCODE_INTERNAL_ERROR), errmsg("sendcampaign worker has lost its lock"),
+			 errhint(
+				 "Triggers on the application's tables must not call pg_advisory_unlock_all().")));
+	begin_transaction();
+	if (!is_extension_there())
+	{
+		extension_gone = worker.num_runs > 0;
+		worker.strangers_left = false;
+		commit_transaction();
+		return;
+	}
+	if (careful)
+		fire_deferred_triggers();
+	follow_name();
+	if (!worker.has_ticked || worker.strangers_left)
+		worker.strangers_left = pause_strangers();
+	if (only == NULL && !worker.leaving && sendcampaign_enabled && adopt_runs() > 0)
+		next_look = 0; /* there may be more, and outcomes to be recorded */
+	follow_orders();
+	claimed = claim_all(only, careful);
+	/* a new run's first message does not wait for the outcomes of others */
+	if (next_look != 0)
+		ended = record_all(only, careful);
+	follow_orders(); /* we may have waited for a caller's lock */
+	tell_all(only);
+	last_look = worker.strangers_left ? 0 : next_look;
+	choose_durability(claimed, ended);
+	commit_transaction();
+}
+
+static void
+settle_back_offs(Run *run, bool committed)
+{
+	settle_back_off(&run->claiming, committed);
+	settle_back_off(&run->recording, committed);
+	settle_back_off(&run->reporting, committed);
+}
+
+static void
+after_commit(void)
+{
+	dlist_mutable_iter iter;
+
+	worker.has_ticked = true;
+	dlist_foreach_modify (iter, &worker.runs)
+	{
+		Run *run = dlist_container(Run, node, iter.cur);
+
+		run->tentative = false;
+		run->stop_durable = run->stop_recorded;
+		if (run->announcement)
+			announce_later(run->announcement);
+		run->announcement = NULL;
+		settle_back_offs(run, true);
+		keep_notice(run);
+		keep_claims(run);
+		keep_history(run);
+		forget_recorded(run);
+		if (run_is_through(run))
+			free_run(run);
+	}
+}
+
+static void
+after_abort(void)
+{
+	dlist_mutable_iter iter;
+
+	worker.has_ticked = false; /* a new name of the role may be undone */
+	dlist_foreach_modify (iter, &worker.runs)
+	{
+		Run *run = dlist_container(Run, node, iter.cur);
+
+		forget_attempt(run);
+		settle_back_offs(run, false);
+		forget_notice(run);
+		unrecord_skips(run);
+		drop_tentative_claims(run);
+		run->exhausted = false;
+		run->next_at = 0;
+		if (run->tentative)
+			free_run(run);
+	}
+}
+
+/* What has just been committed? */
+static void
+stop_at_debug_points(void)
+{
+#ifdef SENDCAMPAIGN_DEBUG_POINTS
+	dlist_iter iter;
+	bool	   claimed = false;
+	bool	   recorded = false;
+
+	dlist_foreach (iter, &worker.runs)
+	{
+		Run *run = dlist_container(Run, node, iter.cur);
+
+		recorded |= !dlist_is_empty(&run->recorded);
+		claimed |= run->num_ready > 0;
+	}
+	if (recorded)
+		debug_point(DEBUG_RECORDED);
+	else if (claimed)
+		debug_point(DEBUG_CLAIMED);
+#endif
+}
+
+static bool
+try_tick_for(Run *only, bool careful, ErrorData **error)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool good = true;
+
+	PG_TRY();
+	{
+		tick(only, careful);
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(context);
+		*error = CopyErrorData();
+		FlushErrorState();
+		AbortCurrentTransaction();
+		RESUME_INTERRUPTS();
+		good = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	if (good)
+	{
+		stop_at_debug_points();
+		after_commit();
+	}
+	else
+		after_abort();
+	return good;
+}
+
+bool
+try_tick(bool careful, ErrorData **error)
+{
+	return try_tick_for(NULL, careful, error);
+}
+
+static Run *
+find_run(int64 id)
+{
+	dlist_iter iter;
+
+	dlist_foreach (iter, &worker.runs)
+	{
+		Run *run = dlist_container(Run, node, iter.cur);
+
+		if (run->id == id)
+			return run;
+	}
+	return NULL;
+}
+
+/* People see why it stands still; where even that fails, the log has it. */
+static void
+tell_at_once(Run *run)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		begin_transaction();
+		(void) notification_queue_usage(); /* it may be full, and have been read */
+		tell_trouble(run);
+		commit_transaction();
+		keep_notice(run);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		AbortCurrentTransaction();
+		forget_notice(run);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+}
+
+/*
+ * What raises an error at the commit itself, as a notification of a trigger
+ * does where their queue is full, is one run's trouble as well: each one gets
+ * a transaction of its own, and those that fail wait.  False where none does:
+ * the trouble lies elsewhere.
+ */
+static bool
+tick_one_by_one(ErrorData **error)
+{
+	int		   count = worker.num_runs;
+	int64	  *ids = palloc(Max(count, 1) * sizeof(int64));
+	dlist_iter iter;
+	bool	   found = false;
+
+	count = 0;
+	dlist_foreach (iter, &worker.runs)
+		ids[count++] = dlist_container(Run, node, iter.cur)->id;
+	for (int i = 0; i < count; i++)
+	{
+		Run *run = find_run(ids[i]);
+
+		if (run == NULL || try_tick_for(run, true, error))
+			continue;
+		found = true;
+		run = find_run(ids[i]); /* what was tentative is gone */
+		if (run == NULL)
+			continue;
+		back_off(run, &run->recording, error_text(*error));
+		run->claiming.until = Max(run->claiming.until, run->recording.until);
+		tell_at_once(run);
+	}
+	return found;
+}
+
+void
+work(void)
+{
+	static MemoryContext context = NULL;
+	MemoryContext		 old;
+	ErrorData			*error = NULL;
+
+	if (context == NULL)
+		context = AllocSetContextCreate(TopMemoryContext, "sendcampaign errors",
+										ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(context);
+	pgstat_report_activity(STATE_RUNNING, "recording and claiming messages");
+	last_look = GetCurrentTimestamp();
+	if (try_tick(false, &error) || try_tick(true, &error) || tick_one_by_one(&error))
+	{
+		failures = 0;
+		next_tick = 0;
+	}
+	else
+	{
+		if (failures++ == 0)
+			ereport(LOG,
+					(errmsg("sendcampaign: could not record or claim messages, trying again: %s",
+							error_text(error))));
+		if (failures > MAX_FAILURES)
+			ereport(
+				ERROR,
+				(errcode(error->sqlerrcode),
+				 errmsg("sendcampaign worker gives up: %s", error_text(error)),
+				 errhint(
+					 "Unfinished campaigns go on at the next send_campaign() or sendcampaign.wake().")));
+		next_tick = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+												100 + backoff_delay(Min(failures, 4)));
+	}
+	pgstat_report_activity(STATE_IDLE, NULL);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(context);
+}

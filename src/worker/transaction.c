@@ -1,0 +1,83 @@
+/*-------------------------------------------------------------------------
+ *
+ * transaction.c
+ *	  A worker's transactions, and the settings that they have.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "database/spi.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/proc.h"
+#include "utils/guc.h"
+#include "utils/rls.h"
+#include "utils/snapmgr.h"
+#include "worker/transaction.h"
+
+/* What a lock is waited for. */
+#define LOCK_TIMEOUT_MS 100
+
+/*
+ * Settings of the role, or left behind by its triggers, that must not get in
+ * the way of its other runs.  Cheap outside of a transaction.
+ */
+void
+settle_settings(void)
+{
+	static const char *const settings[][2] = {
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_deferrable", "off"},
+		{"exit_on_error", "off"},
+		{"statement_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+		{"lock_timeout", CppAsString2(LOCK_TIMEOUT_MS)},
+		{"row_security", "on"},
+		{"jit", "off"},
+#if PG_VERSION_NUM >= 170000
+		{"transaction_timeout", "0"},
+#endif
+	};
+
+	for (int i = 0; i < lengthof(settings); i++)
+		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_SESSION);
+}
+
+/* Has a trigger changed one that the next run would suffer from? */
+void
+settle_after_triggers(void)
+{
+	if (ExitOnAnyError || LockTimeout != LOCK_TIMEOUT_MS || !row_security)
+		settle_settings();
+}
+
+void
+begin_transaction(void)
+{
+	settle_settings();
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	spi_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+void
+commit_transaction(void)
+{
+	PopActiveSnapshot();
+	spi_finish();
+	CommitTransactionCommand();
+	pgstat_report_stat(false);
+}
+
+void
+fire_deferred_triggers(void)
+{
+	int result = SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0);
+
+	spi_check(result, SPI_OK_UTILITY, "SET CONSTRAINTS");
+}

@@ -1,0 +1,418 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.c
+ *	  The background worker that sends: its life and its one loop.
+ *
+ * Each turn of the loop moves messages one way:
+ *
+ *	  tick()          in a transaction: adopt runs, claim recipients,
+ *	                  record outcomes, finish runs
+ *	  send_ready()    no transaction: start requests
+ *	  http_wait()     no transaction: wait for the network or the latch
+ *	  take_answers()  no transaction: classify what came
+ *
+ * So no snapshot and no lock is ever held while Twilio is waited for, and
+ * nothing is sent before the commit of its claim is on disk.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "compat.h"
+#include "database/own_tables.h"
+#include "debug_point.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "settings.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "tcop/tcopprot.h"
+#include "twilio/http.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "worker/adopt.h"
+#include "worker/announce.h"
+#include "worker/next.h"
+#include "worker/orders.h"
+#include "worker/record.h"
+#include "worker/send.h"
+#include "worker/start.h"
+#include "worker/tick.h"
+#include "worker/transaction.h"
+
+/* Outcomes are recorded when they are so many (see next.c), or so old. */
+#define RECORD_DELAY_MS 100
+
+/* The queue is looked at when the latch says so, and at least so often. */
+#define LOOK_INTERVAL_MS 1000
+
+/* When leaving, answers on their way are waited for so long. */
+#define LEAVE_DELAY_MS 400
+
+/* Tries to leave in good order, 10 ms apart at most. */
+#define LEAVE_TRIES 30
+
+/* Transactions that record what is known then, at most. */
+#define LEAVE_TICKS 8
+
+/* For each lock that it takes to connect. */
+#define CONNECT_TIMEOUT "5s"
+
+/* A worker that has nothing to do waits so long for prepared transactions. */
+#define PREPARED_WAIT_MS 60000
+
+PGDLLEXPORT void sendcampaign_worker_main(Datum arg);
+
+/* What there is for tick() to do, and since when. */
+static bool
+work_is_due(TimestampTz now)
+{
+	dlist_iter iter;
+	bool	   outcomes = false;
+
+	if (now < next_tick && last_look != 0)
+		return false;
+	dlist_foreach (iter, &worker.runs)
+	{
+		Run *run = dlist_container(Run, node, iter.cur);
+
+		if (wants_claim(run, now))
+			return true;
+		if (run->recording.until > now)
+			continue;
+		if (run_wants_record(run))
+			return true;
+		outcomes |= run->num_done > 0;
+	}
+	return (outcomes && TimestampDifferenceExceeds(last_record, now, RECORD_DELAY_MS)) ||
+		   TimestampDifferenceExceeds(last_look, now, LOOK_INTERVAL_MS);
+}
+
+static bool
+claim_is_wanted(TimestampTz now)
+{
+	dlist_iter iter;
+
+	dlist_foreach (iter, &worker.runs)
+	{
+		if (wants_claim(dlist_container(Run, node, iter.cur), now))
+			return true;
+	}
+	return false;
+}
+
+/* How long to wait for the network, in ms. */
+static long
+wait_time(TimestampTz now)
+{
+	TimestampTz next = next_send_time();
+	long		most = RECORD_DELAY_MS;
+
+	if (last_look == 0 || claim_is_wanted(now))
+		most = 0;
+	if (next_tick > now)
+		most = TimestampDifferenceMilliseconds(now, next_tick);
+	if (next != 0)
+		most = Min(most, TimestampDifferenceMilliseconds(now, next));
+	return most;
+}
+
+/* Where that cannot be seen just now, there may be. */
+static bool
+work_is_queued(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool queued = true;
+
+	if (!sendcampaign_enabled)
+		return false;
+	PG_TRY();
+	{
+		begin_transaction();
+		queued = OidIsValid(own_lock_extension()) && runs_are_waiting();
+		commit_transaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		AbortCurrentTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	return queued;
+}
+
+/* For how long has there been nothing to do? */
+static bool
+has_been_idle(int msec)
+{
+	static TimestampTz busy = 0;
+	TimestampTz		   now = GetCurrentTimestamp();
+
+	if (busy == 0 || worker.num_runs > 0)
+		busy = now;
+	return TimestampDifferenceExceeds(busy, now, msec);
+}
+
+/*
+ * Ends the worker where there is nothing to do, and nothing can be added.
+ * Who has kept us from it, and does no more, may have left a run.
+ */
+static void
+leave_if_idle(void)
+{
+	static bool kept = false;
+	bool		waited = has_been_idle(PREPARED_WAIT_MS);
+	bool		prepared;
+	bool		queued;
+
+	if (worker.num_runs > 0 || worker.strangers_left || announcements_are_left())
+		return;
+	if (!prepare_to_leave(worker.role))
+	{
+		kept = true;
+		return;
+	}
+	prepared = is_prepared_for(worker.role); /* before we look: it may end just now */
+	queued = work_is_queued();
+	if (!queued && (!prepared || waited))
+	{
+		leave_for_good(worker.role);
+		proc_exit(0);
+	}
+	stay_the_worker(worker.role);
+	if (queued && kept)
+		last_look = 0;
+	kept = !queued;
+}
+
+/* Takes the answers that come within a moment. */
+static void
+await_answers(void)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LEAVE_DELAY_MS);
+
+	worker.leaving = true;
+	while (http_in_flight() > 0 && GetCurrentTimestamp() < until && !ProcDiePending)
+	{
+		http_wait(10);
+		take_answers();
+	}
+}
+
+/*
+ * Runs that were queued meanwhile, by callers who relied on us, need a worker.
+ * A caller whose commit waits for long, for a standby perhaps, must not keep
+ * us: its run goes on at the next wake().
+ */
+static void
+hand_over_or_leave(void)
+{
+	for (int i = 0; i < LEAVE_TRIES; i++)
+	{
+		if (!prepare_to_leave(worker.role))
+		{
+			(void) http_wait(10);
+			continue;
+		}
+		if (work_is_queued())
+			hand_over(worker.role);
+		else
+			leave_for_good(worker.role);
+		return;
+	}
+}
+
+static bool
+outcomes_are_left(void)
+{
+	dlist_iter iter;
+
+	dlist_foreach (iter, &worker.runs)
+	{
+		if (dlist_container(Run, node, iter.cur)->num_done > 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The server goes down, or someone wants us to: nothing new is sent, what has
+ * not left goes back, answers on their way are waited for a moment, and what
+ * is known is recorded.  What is not known then is looked up when the run
+ * goes on.  It must not wait for anything, a standby included.
+ */
+static void
+leave(void)
+{
+	ErrorData *error;
+	dlist_iter iter;
+
+	ProcDiePending = false;
+	InterruptPending = false;
+	await_answers();
+	ProcDiePending = false;
+	dlist_foreach (iter, &worker.runs)
+		release_unsent(dlist_container(Run, node, iter.cur));
+	for (int i = 0; i < LEAVE_TICKS && outcomes_are_left(); i++)
+	{
+		if (!try_tick(false, &error))
+			(void) try_tick(true, &error);
+	}
+	announce(GetCurrentTimestamp());
+	hand_over_or_leave();
+	ProcDiePending = true;
+	InterruptPending = true;
+	CHECK_FOR_INTERRUPTS();
+}
+
+static void
+handle_interrupts(void)
+{
+	QueryCancelPending = false; /* there is no query to cancel */
+	if (ProcDiePending)
+		leave();
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+		accounts_try_now();
+	}
+}
+
+/*
+ * DROP EXTENSION ends its runs: nothing more is sent, and what the
+ * application's tables can still be told, they are told.
+ */
+static void
+stop_where_extension_is_gone(void)
+{
+	dlist_iter iter;
+
+	if (!extension_gone)
+		return;
+	await_answers();
+	begin_transaction();
+	dlist_foreach (iter, &worker.runs)
+		record_without_extension(dlist_container(Run, node, iter.cur));
+	commit_transaction();
+	ereport(LOG, (errmsg_plural(
+					 "sendcampaign: the extension was dropped while %d campaign was being sent",
+					 "sendcampaign: the extension was dropped while %d campaigns were being sent",
+					 worker.num_runs, worker.num_runs)));
+	hand_over_or_leave();
+	proc_exit(0);
+}
+
+/*
+ * A turn of the loop for whoever has a transaction that takes long.  Somebody
+ * may have told us to send no more: that is looked at here, and the latch
+ * stays set, so that the loop looks as well.
+ */
+static void
+serve_requests(void)
+{
+	if (http_wait(0))
+	{
+		follow_orders();
+		SetLatch(MyLatch);
+	}
+	(void) take_answers();
+	follow_agenda();
+	send_ready();
+}
+
+static void
+run_forever(void)
+{
+	for (;;)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+
+		handle_interrupts();
+		if (work_is_due(now))
+		{
+			work();
+			stop_where_extension_is_gone();
+		}
+		announce(now);
+		leave_if_idle();
+		follow_agenda();
+		if (!MyLatch->is_set) /* somebody may have told us to send no more */
+			send_ready();
+		if (http_wait(wait_time(now)))
+			last_look = 0; /* the latch was set: perhaps a new run */
+		if (take_answers() > 0)
+			debug_point(DEBUG_ANSWERED);
+	}
+}
+
+/*
+ * The transaction that asked for us is about to end.  Where that takes long,
+ * there may be others to be served meanwhile, and we look again.
+ */
+static void
+wait_for_caller(TransactionId xid)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	if (!TransactionIdIsValid(xid))
+		return;
+	PG_TRY();
+	{
+		StartTransactionCommand();
+		XactLockTableWait(xid, NULL, NULL, XLTW_None);
+		CommitTransactionCommand();
+	}
+	PG_CATCH(); /* lock_timeout */
+	{
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		AbortCurrentTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+}
+
+static void
+remember_role(Oid role)
+{
+	char *name;
+
+	StartTransactionCommand();
+	name = GetUserNameFromId(role, false);
+	worker.role = role;
+	worker.role_name = MemoryContextStrdup(TopMemoryContext, name);
+	CommitTransactionCommand();
+}
+
+void
+sendcampaign_worker_main(Datum arg)
+{
+	WorkerStart start;
+
+	memcpy(&start, MyBgworkerEntry->bgw_extra, sizeof(start));
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+	if (!become_the_worker(start.database, start.role))
+		proc_exit(0); /* another one does the work */
+
+	/* somebody's lock on what connecting needs must not keep us for ever */
+	SetConfigOption("lock_timeout", CONNECT_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
+	BackgroundWorkerInitializeConnectionByOid(start.database, start.role, COMPAT_CONNECT_FLAGS);
+	settle_settings();
+	wait_for_caller(start.xid);
+	remember_role(start.role);
+	http_init();
+	send_init();
+	worker.serve_network = serve_requests;
+	last_look = 0;
+	run_forever();
+}
