@@ -166,13 +166,16 @@ CREATE TABLE sendcampaign.witness (
     text_hash bigint NOT NULL,
     certain boolean NOT NULL DEFAULT true,
     withheld boolean NOT NULL DEFAULT false,
+    taken boolean NOT NULL DEFAULT false,
     PRIMARY KEY (run_id, sid, list_user_id)
 );
 CREATE INDEX witness_list_user ON sendcampaign.witness (run_id, list_user_id);
 CREATE INDEX witness_phone ON sendcampaign.witness (run_id, phone);
+CREATE INDEX witness_sid ON sendcampaign.witness (sid);
 COMMENT ON TABLE sendcampaign.witness IS
 'Messages of a run that Twilio has, read back after commits may have been lost; list_user_id is 0 if the text does not identify the list user';
 COMMENT ON COLUMN sendcampaign.witness.certain IS 'False if the text has the links of several list users';
+COMMENT ON COLUMN sendcampaign.witness.taken IS 'True if it has been recorded as the message of that list user; it is then no other run''s';
 COMMENT ON COLUMN sendcampaign.witness.withheld IS 'True if another run had a message without an outcome to that phone number, which may be this one: the recipient is looked up';
 
 CREATE TABLE sendcampaign.opt_out_data (

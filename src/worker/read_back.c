@@ -24,6 +24,8 @@
  */
 #include "postgres.h"
 
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "database/own_tables.h"
@@ -31,9 +33,11 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "settings.h"
+#include "storage/lmgr.h"
 #include "twilio/listing.h"
 #include "twilio/request.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "worker/freshness.h"
 #include "worker/lookup.h"
@@ -478,17 +482,36 @@ has_withheld_witness(const Message *message)
 	return own_execute(&statement, values, NULL) > 0;
 }
 
-/* A witness speaks for one recipient only; false where it has spoken before. */
+/*
+ * Workers of several roles may have read back the same: they take turns, to the
+ * end of their transactions.  No SQL makes such a lock.
+ */
+static void
+lock_witnesses(void)
+{
+	Oid table = get_relname_relid("witness", get_namespace_oid("sendcampaign", false));
+
+	LockDatabaseObject(RelationRelationId, table, 1, ExclusiveLock);
+}
+
+/*
+ * A witness speaks for one recipient only, of one run, though several runs may
+ * have read it back; false where it has spoken before.
+ */
 static bool
 take_witness(const Message *message)
 {
-	static OwnStatement statement = {"UPDATE sendcampaign.witness SET list_user_id = $3"
-									 " WHERE run_id = $1 AND sid = $2 AND list_user_id = 0",
-									 3,
-									 {INT8OID, TEXTOID, INT8OID}};
+	static OwnStatement statement = {
+		"UPDATE sendcampaign.witness SET list_user_id = $3, taken = true"
+		" WHERE run_id = $1 AND sid = $2 AND list_user_id IN (0, $3)"
+		" AND NOT EXISTS (SELECT FROM sendcampaign.witness o"
+		"  WHERE o.sid = $2 AND o.run_id <> $1 AND o.taken)",
+		3,
+		{INT8OID, TEXTOID, INT8OID}};
 	Datum values[] = {Int64GetDatum(message->claim->run->id), CStringGetTextDatum(message->sid),
 					  Int64GetDatum(message->list_user_id)};
 
+	lock_witnesses();
 	return own_execute(&statement, values, NULL) == 1;
 }
 
@@ -538,7 +561,7 @@ recognize(Message *message, bool has_link)
 								" which may be another run's");
 	else if (!same_text)
 		leave_in_doubt(message, "Twilio's list has a text to this number that it may be");
-	else if (message->sid == NULL || (!has_link && !take_witness(message)))
+	else if (message->sid == NULL || !take_witness(message))
 		leave_in_doubt(
 			message,
 			"Twilio's list has a message with this text to this number, and it cannot be told whether it was this recipient's");
