@@ -97,6 +97,7 @@ CREATE TABLE sendcampaign.message_data (
     segments integer,
     attempts integer NOT NULL DEFAULT 0,
     counted boolean NOT NULL DEFAULT true,
+    account text,
     written_in xid NOT NULL DEFAULT sendcampaign.current_xid(),
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     updated_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
@@ -104,6 +105,7 @@ CREATE TABLE sendcampaign.message_data (
 );
 COMMENT ON TABLE sendcampaign.message_data IS 'Messages, as the extension stores them; to read them, use sendcampaign.message';
 COMMENT ON COLUMN sendcampaign.message_data.counted IS 'False if the message was sent but sentCount could not be increased, because the application raised an error or suppressed the UPDATE; this is made up for when the run continues';
+COMMENT ON COLUMN sendcampaign.message_data.account IS 'SID of the Twilio account to which the request of a message in doubt went; null if that is of no interest';
 COMMENT ON COLUMN sendcampaign.message_data.written_in IS 'As in sendcampaign.run_data; a loaded row proves neither that nothing was sent nor whose its SID is';
 CREATE TRIGGER keep_xid BEFORE INSERT OR UPDATE ON sendcampaign.message_data
     FOR EACH ROW EXECUTE FUNCTION sendcampaign.keep_xid();

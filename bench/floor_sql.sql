@@ -71,10 +71,11 @@ BEGIN
         WHERE id = ANY (_ids);
         GET DIAGNOSTICS updated = ROW_COUNT;
         INSERT INTO public.floor_message (run_id, list_user_id, phone, status, sid,
-            error_code, error_message, segments, attempts, counted)
+            error_code, error_message, segments, attempts, account, counted)
         SELECT run, u.*, true OR u.status <> 'sent'
-        FROM unnest(_ids, _phones, _statuses, _sids, _codes, _errors, _segments, _attempts)
-            u(id, phone, status, sid, code, message, segments, attempts);
+        FROM unnest(_ids, _phones, _statuses, _sids, _codes, _errors, _segments, _attempts,
+                    array_fill(NULL::text, ARRAY[cardinality(_ids)]))
+            u(id, phone, status, sid, code, message, segments, attempts, account);
         GET DIAGNOSTICS inserted = ROW_COUNT;
         COMMIT;
         seconds := seconds + extract(epoch FROM clock_timestamp() - before);

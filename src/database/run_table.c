@@ -432,13 +432,13 @@ runs_fail_of_role(Oid role, const char *reason)
 	" b AS (DELETE FROM sendcampaign.batch USING r WHERE batch.run_id = r.id"                      \
 	"  RETURNING batch.run_id, list_user_ids),"                                                    \
 	" c AS (DELETE FROM sendcampaign.claim USING r WHERE claim.run_id = r.id"                      \
-	"  RETURNING claim.run_id, list_user_ids, phones),"                                            \
+	"  RETURNING claim.run_id, list_user_ids, phones, account),"                                   \
 	" m AS (INSERT INTO sendcampaign.message_data"                                                 \
-	"   (run_id, list_user_id, phone, status, error_message, attempts)"                            \
+	"   (run_id, list_user_id, phone, status, error_message, attempts, account)"                   \
 	"  SELECT c.run_id, u.id, u.phone, 'in_doubt',"                                                \
-	"   'the worker ended before Twilio''s answer; ' || $2, 1"                                     \
+	"   'the worker ended before Twilio''s answer; ' || $2, 1, c.account"                          \
 	"  FROM c, unnest(c.list_user_ids, c.phones) u(id, phone) WHERE u.id IS NOT NULL"              \
-	"  UNION ALL SELECT b.run_id, u.id, NULL, 'skipped', 'cancelled', 0"                           \
+	"  UNION ALL SELECT b.run_id, u.id, NULL, 'skipped', 'cancelled', 0, NULL"                     \
 	"  FROM b, unnest(b.list_user_ids) u(id) WHERE u.id IS NOT NULL"                               \
 	"  ON CONFLICT DO NOTHING RETURNING run_id, status)"                                           \
 	" UPDATE sendcampaign.run_data SET finished_at = now(), error = concat_ws('. ', error, $2),"   \

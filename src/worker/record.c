@@ -228,8 +228,8 @@ count_sent_carefully(Run *run, void *recording)
 typedef struct Columns
 {
 	int	   count;
-	Datum *values[8];
-	bool  *nulls[8];
+	Datum *values[9];
+	bool  *nulls[9];
 } Columns;
 
 static void
@@ -242,6 +242,8 @@ set_column(Columns *columns, int column, Datum value, bool isnull)
 static void
 add_row(Columns *columns, const Message *message)
 {
+	bool in_doubt = message->outcome == OUTCOME_IN_DOUBT;
+
 	set_column(columns, 0, Int64GetDatum(message->list_user_id), false);
 	set_column(columns, 1, optional_text(message->phone), message->phone == NULL);
 	set_column(columns, 2, CStringGetTextDatum(outcome_name(message->outcome)), false);
@@ -250,6 +252,7 @@ add_row(Columns *columns, const Message *message)
 	set_column(columns, 5, optional_text(message->error_message), message->error_message == NULL);
 	set_column(columns, 6, Int32GetDatum(message->segments), message->segments == 0);
 	set_column(columns, 7, Int32GetDatum(message->attempts), false);
+	set_column(columns, 8, optional_text(in_doubt ? message->claim->account_sid : NULL), !in_doubt);
 	columns->count++;
 }
 
@@ -258,17 +261,17 @@ insert_messages(const Recording *recording, bool counted)
 {
 	static OwnStatement statement = {
 		"INSERT INTO sendcampaign.message_data (run_id, list_user_id, phone, status, sid,"
-		" error_code, error_message, segments, attempts, counted)"
-		" SELECT $1, u.*, $10 OR u.status <> 'sent'"
-		" FROM unnest($2, $3, $4, $5, $6, $7, $8, $9)"
-		"  u(id, phone, status, sid, code, message, segments, attempts)",
-		10,
+		" error_code, error_message, segments, attempts, account, counted)"
+		" SELECT $1, u.*, $11 OR u.status <> 'sent'"
+		" FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, $10)"
+		"  u(id, phone, status, sid, code, message, segments, attempts, account)",
+		11,
 		{INT8OID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID,
-		 TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID, BOOLOID}};
-	static const Oid types[] = {INT8OID, TEXTOID, TEXTOID, TEXTOID,
-								INT4OID, TEXTOID, INT4OID, INT4OID};
+		 TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, BOOLOID}};
+	static const Oid types[] = {INT8OID, TEXTOID, TEXTOID, TEXTOID, INT4OID,
+								TEXTOID, INT4OID, INT4OID, TEXTOID};
 	Columns			 columns = {0};
-	Datum			 values[10];
+	Datum			 values[11];
 
 	for (int i = 0; i < lengthof(types); i++)
 	{
@@ -285,7 +288,7 @@ insert_messages(const Recording *recording, bool counted)
 	values[0] = Int64GetDatum(recording->run->id);
 	for (int i = 0; i < lengthof(types); i++)
 		values[i + 1] = make_array(columns.values[i], columns.nulls[i], columns.count, types[i]);
-	values[9] = BoolGetDatum(counted);
+	values[10] = BoolGetDatum(counted);
 	(void) own_execute(&statement, values, NULL);
 }
 

@@ -223,21 +223,22 @@ static void
 read_unknown(Run *run, Elsewhere *elsewhere)
 {
 	static const char *const sql =
-		"SELECT m.run_id, m.list_user_id, m.phone FROM sendcampaign.message_data m"
-		" WHERE m.phone = ANY ($1)" HAS_UNKNOWN_SID " LIMIT $2";
-	Oid	  types[] = {TEXTARRAYOID, INT8OID, TIMESTAMPTZOID};
-	Datum values[] = {0, Int64GetDatum(MAX_ROWS), TimestampTzGetDatum(run_began_at(run))};
-	Datum accounts;
+		"SELECT m.run_id, m.list_user_id, m.phone, left(m.account, 100) FROM sendcampaign.message_data m"
+		" WHERE m.phone = ANY ($1) AND coalesce(m.account = ANY ($4), true)" HAS_UNKNOWN_SID
+		" LIMIT $2";
+	Oid	  types[] = {TEXTARRAYOID, INT8OID, TIMESTAMPTZOID, TEXTARRAYOID};
+	Datum values[] = {0, Int64GetDatum(MAX_ROWS), TimestampTzGetDatum(run_began_at(run)), 0};
 
-	if (!found_by_run(run, true, &values[0], &accounts))
+	if (!found_by_run(run, true, &values[0], &values[3]))
 		return;
-	elsewhere->num_unknown = (int) own_query(sql, 3, types, values, NULL);
+	elsewhere->num_unknown = (int) own_query(sql, 4, types, values, NULL);
 	elsewhere->unknown = palloc(Max(elsewhere->num_unknown, 1) * sizeof(UnknownSid));
 	for (int i = 0; i < elsewhere->num_unknown; i++)
 	{
 		elsewhere->unknown[i].run_id = spi_int64(i, 1);
 		elsewhere->unknown[i].list_user_id = spi_int64(i, 2);
 		elsewhere->unknown[i].phone = spi_string(i, 3);
+		elsewhere->unknown[i].account = spi_string(i, 4);
 	}
 }
 
@@ -322,17 +323,21 @@ has_link_of_runs(const Message *message, uint64 count)
 static bool
 has_link_in_doubt(const Message *message)
 {
-	Oid	   types[] = {INT8OID, INT8OID, TIMESTAMPTZOID, TEXTOID, INT8OID};
-	Datum  values[] = {Int64GetDatum(message->claim->run->id), Int64GetDatum(message->list_user_id),
-					   found_since(message), CStringGetTextDatum(message->phone),
-					   Int64GetDatum(message->claim->run->campaign.id)};
+	Oid	   types[] = {INT8OID, INT8OID, TIMESTAMPTZOID, TEXTOID, INT8OID, TEXTOID};
+	Datum  values[] = {Int64GetDatum(message->claim->run->id),
+					   Int64GetDatum(message->list_user_id),
+					   found_since(message),
+					   CStringGetTextDatum(message->phone),
+					   Int64GetDatum(message->claim->run->campaign.id),
+					   CStringGetTextDatum(message->claim->account_sid)};
 	uint64 count = own_query("SELECT r.campaign_id, r.message, r.base_url"
 							 " FROM sendcampaign.run_data r JOIN sendcampaign.message_data m"
 							 " ON m.run_id = r.id AND m.list_user_id = $2 AND m.phone = $4"
 							 " WHERE r.campaign_id = $5 AND r.id <> $1"
+							 " AND coalesce(m.account, $6) = $6"
 							 " AND octet_length(r.message) <= " MAX_BYTES
 							 " AND octet_length(r.base_url) <= " MAX_BYTES HAS_UNKNOWN_SID,
-							 5, types, values, NULL);
+							 6, types, values, NULL);
 
 	return has_link_of_runs(message, count);
 }
@@ -350,6 +355,13 @@ can_have_sent(uint64 row, const char *text)
 							  : template_matches(campaign.template, text);
 }
 
+/* Another account's list does not show it. */
+static bool
+is_of_account(const UnknownSid *unknown, const Message *message)
+{
+	return unknown->account == NULL || strcmp(unknown->account, message->claim->account_sid) == 0;
+}
+
 /* The runs of the others to its phone whose SIDs nobody knows. */
 static Datum
 unknown_runs(const Message *message, const Elsewhere *elsewhere)
@@ -361,7 +373,7 @@ unknown_runs(const Message *message, const Elsewhere *elsewhere)
 	{
 		const UnknownSid *unknown = &elsewhere->unknown[i];
 
-		if (strcmp(unknown->phone, message->phone) == 0 &&
+		if (strcmp(unknown->phone, message->phone) == 0 && is_of_account(unknown, message) &&
 			(unknown->run_id != message->claim->run->id ||
 			 unknown->list_user_id != message->list_user_id))
 			ids[count++] = Int64GetDatum(unknown->run_id);

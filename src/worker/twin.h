@@ -35,6 +35,7 @@ typedef struct UnknownSid
 	int64 run_id;
 	int64 list_user_id;
 	char *phone;
+	char *account; /* NULL: not known */
 } UnknownSid;
 
 /*

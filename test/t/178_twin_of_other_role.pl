@@ -183,6 +183,14 @@ sub settle
 	is(status_of($job), 'sent', 'settled by hand: it was sent, under a SID that nobody knows');
 }
 
+# Its message is in doubt of another account; returns whose it was.
+sub move_to_account
+{
+	my ($run, $account) = @_;
+	return sql(qq{UPDATE sendcampaign.message_data m SET account = '$account'
+		FROM sendcampaign.message_data old WHERE old.run_id = m.run_id AND m.run_id = $run RETURNING old.account});
+}
+
 # The other one has been left in doubt, and then the campaign's text was changed.
 sub leave_in_doubt
 {
@@ -209,9 +217,10 @@ for my $case ([ 'the same link', 'Before', 'After', 'https://example.org/survey'
 }
 
 # The other one was sent later than the first one, whose run was paused then.
-for my $case ([ 'the same text', 'Ho Ann', 'Ho {{name|Ann}}', 0 ], [ 'the same text, settled by hand', 'Hey Ann', 'Hey {{name|Ann}}', 1 ])
+for my $case ([ 'the same text', 'Ho Ann', 'Ho {{name|Ann}}', 0 ], [ 'the same text, settled by hand', 'Hey Ann', 'Hey {{name|Ann}}', 1 ],
+	[ 'the same text, of another account', 'Hello Ann', 'Hello {{name|Ann}}', 0, 'AC0' ])
 {
-	my ($name, $text, $template, $settled) = @$case;
+	my ($name, $text, $template, $settled, $account) = @$case;
 	my ($first, $second) = map { create_campaign($node, users => 1, message => $_, base_url => undef, phone => '+15550009877') } $text, $template;
 	$twilio->set(reset => 1, 'fault:drop-before' => '#1');
 	my $paused = start_campaign($node, $first);
@@ -220,11 +229,42 @@ for my $case ([ 'the same text', 'Ho Ann', 'Ho {{name|Ann}}', 0 ], [ 'the same t
 	wait_for_no_worker($node);
 	my $doubtful = leave_in_doubt($second);
 	settle($doubtful) if $settled;
+	move_to_account(run_of($doubtful), $account) if $account;
 	$twilio->set('list-lag' => 0);
 	sql("SET ROLE app; SELECT sendcampaign.resume($paused)");
 	wait_for_end($paused);
+	if ($account)
+	{
+		is(status_of($paused), 'sent', "$name: what is found is the paused run's");
+		next;
+	}
 	is(status_of($paused), 'in_doubt', "$name: what is found is not taken for the paused run's");
 	like(sql("SELECT error_message FROM sendcampaign.message WHERE schema = 'public' AND job_id = $paused"), qr/several messages that it can be/, '... with the reason');
+}
+
+# The same of two tenants with one link.
+for my $case ([ 'of one account', 'in_doubt' ], [ 'of two accounts', 'sent', 'AC0' ])
+{
+	my ($name, $status, $account) = @$case;
+	my ($first, $second) = map { "${_}_" . $name =~ s/\W/_/gr } 'first', 'second';
+	make_tenant($node, $_, base_url => "https://example.org/$first") for $first, $second;
+	$twilio->set(reset => 1, 'list-lag' => 0, 'fault:drop-before' => '#1');
+	my $job = (split /\n/, sql(send_as($first, 1)))[-1];
+	poll(sub { $twilio->stats->{requests} == 1 });
+	sql("SET ROLE $first; SET sendcampaign.schema = $first; SELECT sendcampaign.pause($job)");
+	wait_for_no_worker($node);
+	$twilio->set(reset => 1, 'list-lag' => 600000, 'fault:drop-after' => '#1');
+	sql(send_as($second, 1));
+	poll(sub { state_of($second) eq 'completed 0 1' });
+	is(state_of($second), 'completed 0 1', "$name: the second is left in doubt");
+	if ($account)
+	{
+		is(move_to_account(run_of_tenant($second), $account), $LocalTwilio::ACCOUNT, "$name: its account is known");
+	}
+	$twilio->set('list-lag' => 0);
+	sql("SET ROLE $first; SET sendcampaign.schema = $first; SELECT sendcampaign.resume($job)");
+	poll(sub { state_of($first) =~ /completed/ });
+	is(sql('SELECT status FROM sendcampaign.message_data WHERE run_id = ' . run_of_tenant($first)), $status, "$name: the first, found in the list, is $status");
 }
 $node->stop;
 done_testing();
