@@ -188,7 +188,7 @@ my $through = poll(sub {
 	}
 	$node->psql('postgres', 'SELECT sendcampaign.wake()');
 	return $node->safe_psql('postgres', "SELECT count(*) FROM sendcampaign.run WHERE finished_at IS NULL OR state = 'failed'") eq '0';
-}, 600);
+}, 600 + 15 * $seconds);
 ok($through, 'all runs come to an end')
   or diag($node->safe_psql('postgres', "SELECT schema, job_id, role, state, total, sent, error FROM sendcampaign.run WHERE finished_at IS NULL OR state = 'failed'"));
 
