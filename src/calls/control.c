@@ -22,9 +22,6 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "settings.h"
-#include "tcop/utility.h"
-#include "utils/acl.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/syscache.h"
 #include "worker/announce.h"
@@ -150,13 +147,11 @@ count_nowhere(const LockedRun *run, int64 list_user_id)
 static void
 count_settled(AppTables *tables, const LockedRun *run, int64 list_user_id)
 {
-	Oid	  type = INT8OID;
-	Datum value = Int64GetDatum(run->id);
 	Datum id = Int64GetDatum(list_user_id);
 	Oid	  began_with;
 
-	(void) own_query("SELECT list_id, list_users::int8 FROM sendcampaign.run_data WHERE id = $1", 1,
-					 &type, &value, NULL);
+	(void) own_query_by_id(
+		"SELECT list_id, list_users::int8 FROM sendcampaign.run_data WHERE id = $1", run->id);
 	began_with = (Oid) spi_int64(0, 2);
 	if (OidIsValid(began_with) && began_with != tables->list_users)
 		count_nowhere(run, list_user_id);
@@ -208,9 +203,9 @@ sendcampaign_settle(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Writes the state with who has wished it, and what else is given. */
+/* The state and counts that it has now. */
 static void
-write_state(AppTables *tables, const LockedRun *run)
+tell_state(AppTables *tables, const LockedRun *run)
 {
 	RunCounts counts;
 
@@ -227,7 +222,7 @@ write_state_to_job(void *arg)
 	ActingScope		 scope;
 
 	if (act_for_run(tables, &role, run->at_home, &scope))
-		write_state(tables, run);
+		tell_state(tables, run);
 	act_as_caller(role, &scope);
 	tables_close(tables);
 }
@@ -309,9 +304,6 @@ check_may_bring_home(const LockedRun *run)
 static void
 write_resumed(LockedRun *run)
 {
-	Oid	  type = INT8OID;
-	Datum value = Int64GetDatum(run->id);
-
 	if (!run->at_home)
 	{
 		check_may_bring_home(run);
@@ -324,9 +316,9 @@ write_resumed(LockedRun *run)
 	}
 
 	/* quiet hours may have been changed: they are judged anew */
-	(void) own_query("UPDATE sendcampaign.batch SET due = NULL"
-					 " WHERE run_id = $1 AND due IS NOT NULL",
-					 1, &type, &value, NULL);
+	(void) own_query_by_id("UPDATE sendcampaign.batch SET due = NULL"
+						   " WHERE run_id = $1 AND due IS NOT NULL",
+						   run->id);
 }
 
 /* sendcampaign.resume(job_id bigint) */
@@ -365,8 +357,7 @@ cancel_in_queue(const LockedRun *run)
 	told = act_for_run(tables, &role, run->at_home, &scope);
 	if (told && !run->is_test)
 		job_tell_end(tables, run->job_id, &counts, "cancelled", error);
-	runs_end(run->id, "cancelled", error);
-	announce_at_commit(runs_announcement(run->id));
+	announce_at_commit(runs_end(run->id, "cancelled", error));
 	act_as_caller(role, &scope);
 	tables_close(tables);
 }

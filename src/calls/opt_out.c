@@ -7,7 +7,6 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "calls/caller.h"
 #include "campaign/phone.h"
 #include "catalog/namespace.h"
@@ -22,7 +21,6 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/resowner.h"
 
 PG_FUNCTION_INFO_V1(sendcampaign_opt_out);
 PG_FUNCTION_INFO_V1(sendcampaign_opt_in);

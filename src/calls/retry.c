@@ -18,7 +18,6 @@
 #include "database/own_tables.h"
 #include "database/run_table.h"
 #include "fmgr.h"
-#include "miscadmin.h"
 #include "twilio/classify.h"
 #include "worker/batch.h"
 #include "worker/job.h"
@@ -44,14 +43,12 @@ codes_with(Retry retry, uint64 count)
 static void
 check_campaign_is_not_sent(const LockedRun *run)
 {
-	Oid	  type = INT8OID;
-	Datum value = Int64GetDatum(run->id);
-
-	if (own_query("SELECT r.campaign_id FROM sendcampaign.run_data r JOIN sendcampaign.run_data o"
-				  " ON o.campaign_id = r.campaign_id AND o.schema = r.schema"
-				  " WHERE r.id = $1 AND o.test_phone IS NULL"
-				  " AND o.state IN ('queued', 'running', 'paused') LIMIT 1",
-				  1, &type, &value, NULL) > 0)
+	if (own_query_by_id(
+			"SELECT r.campaign_id FROM sendcampaign.run_data r JOIN sendcampaign.run_data o"
+			" ON o.campaign_id = r.campaign_id AND o.schema = r.schema"
+			" WHERE r.id = $1 AND o.test_phone IS NULL"
+			" AND o.state IN ('queued', 'running', 'paused') LIMIT 1",
+			run->id) > 0)
 		fail_campaign_is_sending(spi_int64(0, 1));
 }
 

@@ -16,7 +16,6 @@
 #include "compat.h"
 #include "database/attempt.h"
 #include "mb/pg_wchar.h"
-#include "miscadmin.h"
 
 /*
  * The text, or NULL where it cannot be converted: one recipient's strange

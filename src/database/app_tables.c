@@ -21,10 +21,8 @@
 #include "database/columns.h"
 #include "database/own_tables.h"
 #include "database/trust.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "settings.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
@@ -552,12 +550,17 @@ recipients_plan(AppTables *tables)
 	return tables->read_recipients;
 }
 
+/* The table that has the name now. */
+static Oid
+list_users_now(const AppTables *tables)
+{
+	return get_relname_relid("ac_list_users", get_namespace_oid(tables->schema, true));
+}
+
 void
 tables_check_list_users(const AppTables *tables, Oid list_users)
 {
-	Oid now = get_relname_relid("ac_list_users", get_namespace_oid(tables->schema, true));
-
-	if (now != list_users)
+	if (list_users_now(tables) != list_users)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -571,9 +574,7 @@ tables_check_list_users(const AppTables *tables, Oid list_users)
 void
 tables_check_not_replaced(const AppTables *tables)
 {
-	Oid now = get_relname_relid("ac_list_users", get_namespace_oid(tables->schema, true));
-
-	if (now != tables->list_users)
+	if (list_users_now(tables) != tables->list_users)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("\"%s.ac_list_users\" was replaced while the run began", tables->schema),

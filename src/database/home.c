@@ -87,21 +87,16 @@ drop_double_recipients(int64 run_id)
 		" UPDATE sendcampaign.batch t SET list_user_ids = coalesce(good.ids, '{}'),"
 		"  written_in = DEFAULT FROM b LEFT JOIN good USING (number)"
 		" WHERE t.run_id = $1 AND t.number = b.number AND NOT b.ours";
-	Oid	  type = INT8OID;
-	Datum value = Int64GetDatum(run_id);
 
-	(void) own_query(sql, 1, &type, &value, NULL);
+	(void) own_query_by_id(sql, run_id);
 }
 
 void
 accept_loaded_rows(int64 run_id)
 {
-	Oid	  type = INT8OID;
-	Datum value = Int64GetDatum(run_id);
-
 	drop_double_recipients(run_id);
-	(void) own_query("UPDATE sendcampaign.claim SET written_in = DEFAULT WHERE run_id = $1", 1,
-					 &type, &value, NULL);
+	(void) own_query_by_id("UPDATE sendcampaign.claim SET written_in = DEFAULT WHERE run_id = $1",
+						   run_id);
 }
 
 /* sendcampaign.current_xid() returns xid: the default of written_in */

@@ -16,12 +16,8 @@
 #include "database/own_tables.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
-#include "utils/array.h"
-#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
-#include "utils/lsyscache.h"
-#include "utils/timestamp.h"
 
 /* To restore what become_owner changed. */
 typedef struct OwnerScope
@@ -113,6 +109,15 @@ own_query(const char *sql, int nargs, Oid *types, Datum *values, const char *nul
 	count = spi_query(sql, &call);
 	become_caller(&scope);
 	return count;
+}
+
+uint64
+own_query_by_id(const char *sql, int64 id)
+{
+	Oid	  type = INT8OID;
+	Datum value = Int64GetDatum(id);
+
+	return own_query(sql, 1, &type, &value, NULL);
 }
 
 Oid

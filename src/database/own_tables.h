@@ -34,6 +34,9 @@ extern uint64 own_execute(OwnStatement *statement, Datum *values, const char *nu
 /* As own_execute, for a statement used once in a while: no plan is kept. */
 extern uint64 own_query(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls);
 
+/* As own_query, for a statement whose one parameter is an id, bigint. */
+extern uint64 own_query_by_id(const char *sql, int64 id);
+
 /*
  * To the end of the current nest level of settings, plans use an index where
  * there is one: a plan that is kept must not read a whole table each time,

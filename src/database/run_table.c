@@ -36,16 +36,6 @@ counts_of_row(void)
 					   .error = spi_string(0, 7)};
 }
 
-/* A statement with the run's id as its one parameter. */
-static uint64
-change(int64 id, const char *sql)
-{
-	Oid	  type = INT8OID;
-	Datum value = Int64GetDatum(id);
-
-	return own_query(sql, 1, &type, &value, NULL);
-}
-
 bool
 runs_insert(const NewRun *run)
 {
@@ -157,17 +147,17 @@ runs_add_outcomes(int64 id, const RunCounts *more)
 void
 runs_settle(int64 id, bool sent)
 {
-	(void) change(
-		id,
+	(void) own_query_by_id(
 		sent
 			? "UPDATE sendcampaign.run_data SET in_doubt = in_doubt - 1, sent = sent + 1 WHERE id = $1"
-			: "UPDATE sendcampaign.run_data SET in_doubt = in_doubt - 1, failed = failed + 1 WHERE id = $1");
+			: "UPDATE sendcampaign.run_data SET in_doubt = in_doubt - 1, failed = failed + 1 WHERE id = $1",
+		id);
 }
 
 void
 runs_expect_overlaps(int64 id)
 {
-	(void) change(id, "UPDATE sendcampaign.run_data SET may_overlap = true WHERE id = $1");
+	(void) own_query_by_id("UPDATE sendcampaign.run_data SET may_overlap = true WHERE id = $1", id);
 }
 
 void
@@ -210,8 +200,9 @@ runs_sleep(int64 id, TimestampTz next_at, RunCounts *counts)
 void
 runs_wake(int64 id)
 {
-	(void) change(id, "UPDATE sendcampaign.run_data SET next_at = NULL"
-					  " WHERE id = $1 AND next_at IS NOT NULL");
+	(void) own_query_by_id("UPDATE sendcampaign.run_data SET next_at = NULL"
+						   " WHERE id = $1 AND next_at IS NOT NULL",
+						   id);
 }
 
 /* Nobody is waited for. */
@@ -229,17 +220,17 @@ runs_set_notice(int64 id, const char *notice)
 	return own_execute(&statement, values, notice ? "  " : " n") > 0;
 }
 
-void
+char *
 runs_end(int64 id, const char *state, const char *error)
 {
 	static OwnStatement statement = {
 		"UPDATE sendcampaign.run_data SET state = $2, error = $3, finished_at = clock_timestamp()"
-		" WHERE id = $1",
+		" WHERE id = $1 RETURNING " ANNOUNCEMENT,
 		3,
 		{INT8OID, TEXTOID, TEXTOID}};
 	Datum values[] = {Int64GetDatum(id), CStringGetTextDatum(state), optional_text(error)};
 
-	(void) own_execute(&statement, values, error ? "   " : "  n");
+	return own_execute(&statement, values, error ? "   " : "  n") > 0 ? spi_string(0, 1) : NULL;
 }
 
 bool
@@ -302,9 +293,10 @@ runs_cancel(int64 id, bool begun)
 bool
 runs_resume(int64 id)
 {
-	return change(id, "UPDATE sendcampaign.run_data SET error = NULL, next_at = NULL,"
-					  " state = paused_from, paused_from = NULL"
-					  " WHERE id = $1 AND paused_from IS NOT NULL") > 0;
+	return own_query_by_id("UPDATE sendcampaign.run_data SET error = NULL, next_at = NULL,"
+						   " state = paused_from, paused_from = NULL"
+						   " WHERE id = $1 AND paused_from IS NOT NULL",
+						   id) > 0;
 }
 
 #define STATE_RESUMED                                                                              \

@@ -98,8 +98,11 @@ extern void runs_wake(int64 id);
 /* What the run waits for, or NULL; false where that is not known to be written. */
 extern bool runs_set_notice(int64 id, const char *notice);
 
-/* It is completed, failed or cancelled now; error may be NULL. */
-extern void runs_end(int64 id, const char *state, const char *error);
+/*
+ * It is completed, failed or cancelled now; error may be NULL.  Returns what is
+ * announced of it, or NULL where it is gone.
+ */
+extern char *runs_end(int64 id, const char *state, const char *error);
 
 /* What a person should know of a completed run; false where it is no such run. */
 extern bool runs_set_summary(int64 id, const char *error);
@@ -133,7 +136,7 @@ extern bool runs_skip_batches(int64 id, int batches);
 /* The role has a new name.  Of runs that have ended, only those in ids (bigint[]) get it. */
 extern void runs_rename_role(Oid role, const char *name, Datum ids);
 
-/* What is announced of a run, or NULL where it is gone. */
+/* The same of a run that has not ended. */
 extern char *runs_announcement(int64 id);
 
 /*

@@ -18,7 +18,6 @@
 #include "database/own_tables.h"
 #include "database/run_table.h"
 #include "miscadmin.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"

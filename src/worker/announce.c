@@ -14,7 +14,6 @@
 
 #include "access/xact.h"
 #include "commands/async.h"
-#include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"

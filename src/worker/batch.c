@@ -17,7 +17,6 @@
 #include "database/own_tables.h"
 #include "database/run_table.h"
 #include "miscadmin.h"
-#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "worker/batch.h"
 

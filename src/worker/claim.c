@@ -18,7 +18,6 @@
 #include "database/own_tables.h"
 #include "mb/pg_wchar.h"
 #include "settings.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "worker/batch.h"

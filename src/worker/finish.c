@@ -112,10 +112,8 @@ summary_of_completed(const Run *run, const RunCounts *counts)
  * may listen, so counts and errors are read in sendcampaign.run.
  */
 static void
-prepare_announcement(Run *run)
+prepare_announcement(Run *run, const char *announcement)
 {
-	char *announcement = runs_announcement(run->id);
-
 	if (announcement)
 		run->announcement = MemoryContextStrdup(run->context, announcement);
 }
@@ -134,8 +132,7 @@ write_end(Run *run, const RunCounts *counts, const char *state, const char *erro
 	if (has_job(run) && !in_application(tell_end, run, &telling, &run->recording, careful) &&
 		(run->recording.until > 0 || completed))
 		return false;
-	runs_end(run->id, state, error);
-	prepare_announcement(run);
+	prepare_announcement(run, runs_end(run->id, state, error));
 	return true;
 }
 
@@ -246,7 +243,7 @@ write_pause(Run *run, const char *reason, const char *paused_from, bool careful)
 		return false;
 	if (has_job(run))
 		(void) in_application(tell_error, run, &telling, &run->reporting, careful);
-	prepare_announcement(run);
+	prepare_announcement(run, runs_announcement(run->id));
 	ereport(LOG, (errmsg("sendcampaign: job %lld is paused: %s", (long long) run->job_id, reason),
 				  errhint("If it should go on all the same, call sendcampaign.resume(%lld).",
 						  (long long) run->job_id)));

@@ -7,12 +7,7 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "database/attempt.h"
-#include "lib/stringinfo.h"
-#include "mb/pg_wchar.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "worker/guard.h"
 
 /* May an error with this SQLSTATE be gone at the next try? */

@@ -36,12 +36,9 @@
 #include "catalog/pg_type.h"
 #include "database/attempt.h"
 #include "database/own_tables.h"
-#include "mb/pg_wchar.h"
 #include "settings.h"
 #include "twilio/listing.h"
 #include "twilio/request.h"
-#include "utils/array.h"
-#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "worker/freshness.h"
 #include "worker/guard.h"
@@ -184,11 +181,17 @@ give_up_lookups(Run *run, const char *why)
 	}
 }
 
-bool
+static bool
 may_be_found(const Message *message)
 {
 	return (message->state == MESSAGE_IN_DOUBT || message->state == MESSAGE_LOOKUP_READY) &&
 		   message->lookup && (message->lookup->has_twin || message->lookup->num_candidates > 0);
+}
+
+bool
+may_be_released(const Message *message)
+{
+	return message_is_unsent(message) && !may_be_found(message);
 }
 
 void

@@ -24,10 +24,10 @@ extern void suspect(Message *message);
 extern void give_up_lookups(Run *run, const char *why);
 
 /*
- * Has a look-up found what may be it, of which more is to be known?  Then it is
- * not taken for one that has not left, whatever becomes of its run.
+ * Has it surely not left, so that it can be given back?  Not where a look-up has
+ * found what may be it, of which more is to be known, whatever becomes of its run.
  */
-extern bool may_be_found(const Message *message);
+extern bool may_be_released(const Message *message);
 
 /* Leaves such ones in doubt, of a run that is cancelled. */
 extern void give_up_found(Run *run);

@@ -13,7 +13,6 @@
 #include "settings.h"
 #include "worker/batch.h"
 #include "worker/lookup.h"
-#include "worker/message.h"
 #include "worker/next.h"
 #include "worker/read_back.h"
 
@@ -145,8 +144,7 @@ has_to_put_away(Run *run)
 		{
 			const Message *message = &claim->messages[i];
 
-			if ((message_is_unsent(message) && !may_be_found(message)) ||
-				message->state == MESSAGE_LOCKED)
+			if (may_be_released(message) || message->state == MESSAGE_LOCKED)
 				return true;
 		}
 	}

@@ -21,7 +21,6 @@
 #include "database/own_tables.h"
 #include "database/run_table.h"
 #include "settings.h"
-#include "utils/builtins.h"
 #include "worker/failures.h"
 #include "worker/lookup.h"
 #include "worker/orders.h"

@@ -30,8 +30,6 @@
 #include "common/hashfn.h"
 #include "database/own_tables.h"
 #include "database/run_table.h"
-#include "mb/pg_wchar.h"
-#include "miscadmin.h"
 #include "settings.h"
 #include "storage/lmgr.h"
 #include "twilio/listing.h"

@@ -15,9 +15,7 @@
 #include "catalog/pg_type.h"
 #include "database/own_tables.h"
 #include "debug_point.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/memutils.h"
 #include "worker/batch.h"
 #include "worker/finish.h"
 #include "worker/guard.h"
@@ -531,14 +529,12 @@ unrecord_skipped(Claim *claim)
 void
 count_uncounted(Run *run)
 {
-	Oid	   type = INT8OID;
-	Datum  value = Int64GetDatum(run->id);
 	uint64 count;
 	Datum *ids;
 
-	count = own_query("UPDATE sendcampaign.message_data SET counted = true"
-					  " WHERE run_id = $1 AND NOT counted RETURNING list_user_id",
-					  1, &type, &value, NULL);
+	count = own_query_by_id("UPDATE sendcampaign.message_data SET counted = true"
+							" WHERE run_id = $1 AND NOT counted RETURNING list_user_id",
+							run->id);
 	if (count == 0)
 		return;
 	ids = palloc(count * sizeof(Datum));

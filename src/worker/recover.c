@@ -13,7 +13,6 @@
 #include "catalog/pg_type.h"
 #include "database/own_tables.h"
 #include "settings.h"
-#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "worker/batch.h"
 #include "worker/message.h"
@@ -134,21 +133,16 @@ drop_impossible_claims(int64 run_id, int64 job_id)
 static void
 delete_finished_claims(const Run *run)
 {
-	Oid	  type = INT8OID;
-	Datum value = Int64GetDatum(run->id);
-
-	(void) own_query("DELETE FROM sendcampaign.claim c WHERE c.run_id = $1 AND NOT EXISTS"
-					 " (SELECT FROM unnest(c.list_user_ids) u(id) WHERE NOT EXISTS"
-					 "  (SELECT FROM sendcampaign.message_data m"
-					 "   WHERE m.run_id = c.run_id AND m.list_user_id = u.id))",
-					 1, &type, &value, NULL);
+	(void) own_query_by_id("DELETE FROM sendcampaign.claim c WHERE c.run_id = $1 AND NOT EXISTS"
+						   " (SELECT FROM unnest(c.list_user_ids) u(id) WHERE NOT EXISTS"
+						   "  (SELECT FROM sendcampaign.message_data m"
+						   "   WHERE m.run_id = c.run_id AND m.list_user_id = u.id))",
+						   run->id);
 }
 
 void
 recover_claims(Run *run)
 {
-	Oid			type = INT8OID;
-	Datum		value = Int64GetDatum(run->id);
 	uint64		count;
 	TimestampTz due;
 	int64		gone_at;
@@ -166,7 +160,7 @@ recover_claims(Run *run)
 		expect_overlaps(run);
 		drop_impossible_claims(run->id, run->job_id);
 	}
-	count = own_query(
+	count = own_query_by_id(
 		"SELECT c.number, array_agg(u.id ORDER BY u.id), array_agg(u.phone ORDER BY u.id),"
 		" c.account, c.senders, c.claimed_at, c.twilio_time, array_agg(u.text ORDER BY u.id)"
 		" FROM sendcampaign.claim c"
@@ -174,7 +168,7 @@ recover_claims(Run *run)
 		" WHERE c.run_id = $1 AND NOT EXISTS (SELECT FROM sendcampaign.message_data m"
 		"  WHERE m.run_id = c.run_id AND m.list_user_id = u.id)"
 		" GROUP BY c.run_id, c.number",
-		1, &type, &value, NULL);
+		run->id);
 	for (uint64 i = 0; i < count; i++)
 		recover_claim(run, i, due, gone_at);
 	if (count > 0)

@@ -1,16 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * run.c
- *	  What a worker holds in memory: accounts, runs, claims, messages.
+ *	  The runs that a worker holds in memory.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "common/pg_prng.h"
 #include "database/spi.h"
-#include "settings.h"
 #include "utils/memutils.h"
 #include "worker/run.h"
 
@@ -119,8 +117,7 @@ replace_string(MemoryContext context, char **place, const char *value)
 void
 run_set_trouble(Run *run, const char *reason)
 {
-	if (run->context) /* else it is in no worker */
-		replace_string(run->context, &run->trouble, reason);
+	replace_string(run->context, &run->trouble, reason);
 }
 
 Datum

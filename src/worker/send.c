@@ -483,7 +483,7 @@ release_unsent(Run *run)
 		{
 			Message *message = &claim->messages[i];
 
-			if (message_is_unsent(message) && !may_be_found(message))
+			if (may_be_released(message))
 				message_done(message, OUTCOME_RELEASED);
 		}
 	}

@@ -50,13 +50,10 @@ append_reasons(StringInfo buf, int64 id, const char *status, TimestampTz since)
 static void
 append_uncounted(StringInfo buf, int64 id)
 {
-	Oid	  type = INT8OID;
-	Datum value = Int64GetDatum(id);
 	int64 count;
 
-	(void) own_query(
-		"SELECT count(*) FROM sendcampaign.message_data WHERE run_id = $1 AND NOT counted", 1,
-		&type, &value, NULL);
+	(void) own_query_by_id(
+		"SELECT count(*) FROM sendcampaign.message_data WHERE run_id = $1 AND NOT counted", id);
 	count = spi_int64(0, 1);
 	if (count > 0)
 		appendStringInfo(

@@ -10,7 +10,6 @@
 #include "access/xact.h"
 #include "database/spi.h"
 #include "executor/spi.h"
-#include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/proc.h"
 #include "utils/guc.h"

@@ -12,11 +12,8 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
 #include "database/attempt.h"
 #include "database/run_table.h"
-#include "utils/builtins.h"
-#include "utils/memutils.h"
 #include "worker/finish.h"
 #include "worker/guard.h"
 #include "worker/trouble.h"

@@ -44,6 +44,18 @@ $twilio{passes}->set('fault:list-500' => 0);
 sent_once($node, $twilio{passes}, $campaign, $passes, 'a list that fails for a while', db => 'passes');
 $twilio{passes}->stop;
 
+# One that fails on, and the run is cancelled meanwhile: that is not waited for.
+$twilio{cancelled} = LocalTwilio->start;
+$twilio{cancelled}->set('fault:list-500' => 100, 'fault:drop-after' => '#1', 'fault:drop-before' => '#2');
+clone_database($node, 'cancelled', $twilio{cancelled});
+$node->safe_psql('postgres', q{ALTER DATABASE cancelled SET sendcampaign.lookup_timeout = '3600s'});
+my $cancelled = start_campaign($node, $campaign, db => 'cancelled');
+ok(poll(sub { $twilio{cancelled}->stats->{lists} >= 12 }, 180), 'a list that fails on is asked for again');
+$node->safe_psql('cancelled', "SET ROLE app; SELECT sendcampaign.cancel($cancelled)");
+ok(poll(sub { $node->safe_psql('cancelled', "SELECT finished_at IS NOT NULL FROM sendcampaign.run WHERE job_id = $cancelled") eq 't' }, 180), 'cancelled meanwhile, the run ends');
+is($node->safe_psql('cancelled', "SELECT total, sent, skipped, in_doubt FROM sendcampaign.run WHERE job_id = $cancelled"), '20|17|0|3', 'and the doubt stays');
+$twilio{cancelled}->stop;
+
 for my $fault (sort keys %error)
 {
 	my $db = $fault =~ tr/-/_/r;
