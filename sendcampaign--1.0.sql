@@ -58,7 +58,7 @@ CREATE TABLE sendcampaign.run_data (
     system_identifier numeric NOT NULL
         DEFAULT (pg_catalog.pg_control_system()).system_identifier::numeric,
     database oid NOT NULL,
-    history text,
+    timeline text,
     written_in xid NOT NULL DEFAULT sendcampaign.current_xid(),
     read_back boolean NOT NULL DEFAULT false,
     may_overlap boolean NOT NULL DEFAULT false,
@@ -72,9 +72,9 @@ COMMENT ON COLUMN sendcampaign.run_data.role_oid IS 'OID of the role, which iden
 COMMENT ON COLUMN sendcampaign.run_data.list_users IS 'OID of the list users'' table when the run started; the run does not continue by itself with another table of the same name';
 COMMENT ON COLUMN sendcampaign.run_data.system_identifier IS 'Cluster in which the run was queued; it does not continue by itself in another one';
 COMMENT ON COLUMN sendcampaign.run_data.database IS 'Database in which the run was queued; it does not continue by itself in another one';
-COMMENT ON COLUMN sendcampaign.run_data.history IS 'Timeline, and restored backup if any, under which the run was queued or last read back; under another one, what was sent is read back from Twilio first';
+COMMENT ON COLUMN sendcampaign.run_data.timeline IS 'Timeline, and restored backup if any, under which the run was queued or last read back; under another one, what was sent is read back from Twilio first';
 COMMENT ON COLUMN sendcampaign.run_data.written_in IS 'Transaction that wrote the row; if xmin is a different one, the row comes from a dump or a copy, and what was sent is read back from Twilio first';
-COMMENT ON COLUMN sendcampaign.run_data.read_back IS 'Whether what was sent has been read back from Twilio; what was found is in sendcampaign.witness';
+COMMENT ON COLUMN sendcampaign.run_data.read_back IS 'Whether what was sent has been read back from Twilio; what was found is in sendcampaign.read_back_message';
 COMMENT ON COLUMN sendcampaign.run_data.may_overlap IS 'Whether recipients may be in several batches and claims of the run, or already have a message, because rows of it were loaded or commits were lost; recipients are then checked for this when they are claimed';
 COMMENT ON COLUMN sendcampaign.run_data.paused_from IS 'State to which resume() returns a paused run; null if it was paused because messages may have been sent that are not known here, which resume() overrides';
 CREATE TRIGGER keep_xid BEFORE INSERT OR UPDATE ON sendcampaign.run_data
@@ -114,15 +114,15 @@ CREATE TABLE sendcampaign.batch (
     run_id bigint NOT NULL,
     number integer NOT NULL,
     list_user_ids bigint[] NOT NULL,
-    twins bigint[],
+    duplicates bigint[],
     firsts bigint[],
     due timestamptz,
     written_in xid NOT NULL DEFAULT sendcampaign.current_xid(),
     PRIMARY KEY (run_id, number)
 );
 COMMENT ON TABLE sendcampaign.batch IS 'Recipients of a run that are still to be claimed, many per row';
-COMMENT ON COLUMN sendcampaign.batch.twins IS 'The recipients among them who share a phone number with other list users';
-COMMENT ON COLUMN sendcampaign.batch.firsts IS 'For each of the twins, the first list user with that phone number';
+COMMENT ON COLUMN sendcampaign.batch.duplicates IS 'The recipients among them who share a phone number with other list users';
+COMMENT ON COLUMN sendcampaign.batch.firsts IS 'For each of the duplicates, the first list user with that phone number';
 COMMENT ON COLUMN sendcampaign.batch.due IS 'When the recipients'' quiet hours end; null if they may be claimed at once';
 COMMENT ON COLUMN sendcampaign.batch.written_in IS 'As in sendcampaign.run_data';
 CREATE TRIGGER keep_xid BEFORE INSERT OR UPDATE ON sendcampaign.batch
@@ -159,7 +159,7 @@ COMMENT ON COLUMN sendcampaign.claim.written_in IS 'As in sendcampaign.run_data'
 CREATE TRIGGER keep_xid BEFORE INSERT OR UPDATE ON sendcampaign.claim
     FOR EACH ROW EXECUTE FUNCTION sendcampaign.keep_xid();
 
-CREATE TABLE sendcampaign.witness (
+CREATE TABLE sendcampaign.read_back_message (
     run_id bigint NOT NULL,
     sid text NOT NULL,
     phone text NOT NULL,
@@ -171,14 +171,14 @@ CREATE TABLE sendcampaign.witness (
     taken boolean NOT NULL DEFAULT false,
     PRIMARY KEY (run_id, sid, list_user_id)
 );
-CREATE INDEX witness_list_user ON sendcampaign.witness (run_id, list_user_id);
-CREATE INDEX witness_phone ON sendcampaign.witness (run_id, phone);
-CREATE INDEX witness_sid ON sendcampaign.witness (sid);
-COMMENT ON TABLE sendcampaign.witness IS
+CREATE INDEX read_back_message_list_user ON sendcampaign.read_back_message (run_id, list_user_id);
+CREATE INDEX read_back_message_phone ON sendcampaign.read_back_message (run_id, phone);
+CREATE INDEX read_back_message_sid ON sendcampaign.read_back_message (sid);
+COMMENT ON TABLE sendcampaign.read_back_message IS
 'Messages of a run that Twilio has, read back after commits may have been lost; list_user_id is 0 if the text does not identify the list user';
-COMMENT ON COLUMN sendcampaign.witness.certain IS 'False if the text has the links of several list users';
-COMMENT ON COLUMN sendcampaign.witness.taken IS 'True if it has been recorded as the message of that list user; it is then no other run''s';
-COMMENT ON COLUMN sendcampaign.witness.withheld IS 'True if another run had a message without an outcome to that phone number, which may be this one: the recipient is looked up';
+COMMENT ON COLUMN sendcampaign.read_back_message.certain IS 'False if the text has the links of several list users';
+COMMENT ON COLUMN sendcampaign.read_back_message.taken IS 'True if it has been recorded as the message of that list user; it is then no other run''s';
+COMMENT ON COLUMN sendcampaign.read_back_message.withheld IS 'True if another run had a message without an outcome to that phone number, which may be this one: the recipient is looked up';
 
 CREATE TABLE sendcampaign.opt_out_data (
     phone text NOT NULL,
@@ -205,14 +205,14 @@ SELECT pg_catalog.pg_extension_config_dump('sendcampaign.message_data', '');
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.batch', '');
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.chosen', '');
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.claim', '');
-SELECT pg_catalog.pg_extension_config_dump('sendcampaign.witness', '');
+SELECT pg_catalog.pg_extension_config_dump('sendcampaign.read_back_message', '');
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.opt_out_data', '');
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.run_id', '');
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.test_job_id', '');
 
 GRANT USAGE ON SCHEMA sendcampaign TO pg_database_owner;
 GRANT SELECT, INSERT ON sendcampaign.run_data, sendcampaign.message_data, sendcampaign.batch,
-    sendcampaign.chosen, sendcampaign.claim, sendcampaign.witness, sendcampaign.opt_out_data
+    sendcampaign.chosen, sendcampaign.claim, sendcampaign.read_back_message, sendcampaign.opt_out_data
     TO pg_database_owner;
 GRANT SELECT, UPDATE ON SEQUENCE sendcampaign.run_id, sendcampaign.test_job_id TO pg_database_owner;
 
@@ -226,7 +226,7 @@ GRANT SELECT, UPDATE ON SEQUENCE sendcampaign.run_id, sendcampaign.test_job_id T
 CREATE VIEW sendcampaign.run WITH (security_barrier = true) AS
 SELECT r.id, r.schema, r.job_id, r.campaign_id, r.role, r.state, r.total, r.sent, r.failed,
        r.skipped, r.in_doubt, r.queued_at, r.started_at, r.finished_at, r.error, r.list_id,
-       r.message, r.base_url, r.system_identifier, r.database, r.history, r.read_back, r.next_at,
+       r.message, r.base_url, r.system_identifier, r.database, r.timeline, r.read_back, r.next_at,
        r.test_phone, r.paused_from, r.role_oid
 FROM sendcampaign.run_data r
 WHERE (SELECT u.rolbypassrls FROM pg_catalog.pg_roles u WHERE u.rolname OPERATOR(pg_catalog.=) current_user)
@@ -257,7 +257,7 @@ COMMENT ON COLUMN sendcampaign.run.message IS 'Text when the run started';
 COMMENT ON COLUMN sendcampaign.run.base_url IS 'URL from which the tracking link is made, when the run started';
 COMMENT ON COLUMN sendcampaign.run.system_identifier IS 'Cluster in which it was queued';
 COMMENT ON COLUMN sendcampaign.run.database IS 'Database in which it was queued';
-COMMENT ON COLUMN sendcampaign.run.history IS 'Timeline, and restored backup if any, under which it was queued or last read back';
+COMMENT ON COLUMN sendcampaign.run.timeline IS 'Timeline, and restored backup if any, under which it was queued or last read back';
 COMMENT ON COLUMN sendcampaign.run.read_back IS 'Whether what was sent has been read back from Twilio after commits may have been lost';
 COMMENT ON COLUMN sendcampaign.run.next_at IS 'If all remaining recipients are in their quiet hours: when the first of these end';
 COMMENT ON COLUMN sendcampaign.run.test_phone IS 'For a run of send_test(): the phone number that its one message goes to; it is not counted anywhere else';

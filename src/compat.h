@@ -152,25 +152,4 @@ compat_is_background_worker(void)
 #endif
 }
 
-/* What a check hook keeps for its setting is PostgreSQL's to free: malloc'd in 15. */
-static inline void *
-compat_guc_malloc(size_t size)
-{
-#if PG_VERSION_NUM >= 160000
-	return guc_malloc(LOG, size);
-#else
-	return malloc(size);
-#endif
-}
-
-static inline void
-compat_guc_free(void *pointer)
-{
-#if PG_VERSION_NUM >= 160000
-	guc_free(pointer);
-#else
-	free(pointer);
-#endif
-}
-
 #endif /* SENDCAMPAIGN_COMPAT_H */

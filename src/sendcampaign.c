@@ -12,7 +12,7 @@
 #include "settings.h"
 #include "utils/builtins.h"
 #include "worker/launcher.h"
-#include "worker/start.h"
+#include "worker/start_worker.h"
 
 PG_MODULE_MAGIC;
 

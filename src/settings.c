@@ -29,7 +29,7 @@ char  *sendcampaign_api_url;
 char  *sendcampaign_ca_file;
 char  *sendcampaign_schema;
 int	   sendcampaign_max_concurrency;
-double sendcampaign_messages_per_second;
+double sendcampaign_segments_per_second;
 double sendcampaign_request_timeout;
 double sendcampaign_connect_timeout;
 double sendcampaign_lookup_delay;
@@ -37,9 +37,8 @@ double sendcampaign_lookup_timeout;
 bool   sendcampaign_resend_lost;
 int	   sendcampaign_max_attempts;
 int	   sendcampaign_launcher_interval;
-char  *sendcampaign_max_failures;
-
-FailureLimit sendcampaign_failure_limit;
+int	   sendcampaign_failure_threshold;
+double sendcampaign_failure_scale_factor;
 
 double
 lookup_timeout(void)
@@ -75,38 +74,19 @@ define_addresses(void)
 							   &sendcampaign_schema, "public", PGC_USERSET, 0, NULL, NULL, NULL);
 }
 
-static bool
-check_max_failures(char **newval, void **extra, GucSource source)
-{
-	FailureLimit *limit = compat_guc_malloc(sizeof(FailureLimit));
-
-	if (limit && read_failure_limit(*newval, limit))
-	{
-		*extra = limit;
-		return true;
-	}
-	compat_guc_free(limit);
-	GUC_check_errdetail(
-		"It is a share, a number of messages, or both: \"30%%\", \"100\" or \"30%%, 100\".");
-	GUC_check_errhint("Empty, a run never pauses itself for that.");
-	return false;
-}
-
 static void
-assign_max_failures(const char *newval, void *extra)
+define_failures(void)
 {
-	sendcampaign_failure_limit = *(FailureLimit *) extra;
-}
-
-static void
-define_trouble(void)
-{
-	DefineCustomStringVariable(
-		"sendcampaign.max_failures",
-		"Messages that may fail for their recipient or text, before the run pauses itself.",
-		"More than a share of those that Twilio has answered, and at least so many; empty: no limit.",
-		&sendcampaign_max_failures, "30%, 100", PGC_USERSET, 0, check_max_failures,
-		assign_max_failures, NULL);
+	DefineCustomIntVariable(
+		"sendcampaign.failure_threshold",
+		"Least number of messages that must fail before a run pauses itself.",
+		"Messages count that failed because of their recipient or text.  -1: a run never pauses itself.",
+		&sendcampaign_failure_threshold, 100, -1, INT_MAX, PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomRealVariable(
+		"sendcampaign.failure_scale_factor",
+		"Fraction of the messages answered by Twilio that must fail before a run pauses itself.",
+		"A run pauses itself when more than this fraction have failed, and at least sendcampaign.failure_threshold.",
+		&sendcampaign_failure_scale_factor, 0.3, 0.0, 1.0, PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("sendcampaign.max_attempts",
 							"Times a message is tried while Twilio asks to try again later.", NULL,
 							&sendcampaign_max_attempts, 10, 1, 1000, PGC_USERSET, 0, NULL, NULL,
@@ -163,9 +143,9 @@ define_limits(void)
 		"sendcampaign.max_concurrency", "Requests in flight for one Twilio account.", NULL,
 		&sendcampaign_max_concurrency, 100, 1, 1000, PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomRealVariable(
-		"sendcampaign.messages_per_second", "Segments a second that one sender may send.",
-		"0: as fast as the account takes them.  A group's \"twilioMessagesPerSecond\" goes first.",
-		&sendcampaign_messages_per_second, 0.0, 0.0, MAX_RATE, PGC_USERSET, 0, check_rate, NULL,
+		"sendcampaign.segments_per_second", "Segments a second that one sender may send.",
+		"0: as fast as the account takes them.  A group's \"twilioSegmentsPerSecond\" goes first.",
+		&sendcampaign_segments_per_second, 0.0, 0.0, MAX_RATE, PGC_USERSET, 0, check_rate, NULL,
 		NULL);
 	DefineCustomRealVariable("sendcampaign.request_timeout",
 							 "Time after which a request without an answer is given up.",
@@ -186,7 +166,7 @@ define_settings(void)
 	define_addresses();
 	define_limits();
 	define_lookups();
-	define_trouble();
+	define_failures();
 	MarkGUCPrefixReserved("sendcampaign");
 }
 

@@ -8,24 +8,21 @@
 #ifndef SENDCAMPAIGN_SETTINGS_H
 #define SENDCAMPAIGN_SETTINGS_H
 
-#include "campaign/failure_limit.h"
-
 extern bool	  sendcampaign_enabled;
 extern char	 *sendcampaign_api_url;
 extern char	 *sendcampaign_ca_file;
 extern char	 *sendcampaign_schema;
 extern int	  sendcampaign_max_concurrency;
-extern double sendcampaign_messages_per_second; /* segments, of one sender; 0: no limit */
+extern double sendcampaign_segments_per_second; /* segments, of one sender; 0: no limit */
 extern double sendcampaign_request_timeout;		/* s, as the three below */
 extern double sendcampaign_connect_timeout;
 extern double sendcampaign_lookup_delay;
 extern double sendcampaign_lookup_timeout;
 extern bool	  sendcampaign_resend_lost;
 extern int	  sendcampaign_max_attempts;
-extern int	  sendcampaign_launcher_interval; /* s */
-extern char	 *sendcampaign_max_failures;	  /* as it was written */
-
-extern FailureLimit sendcampaign_failure_limit;
+extern int	  sendcampaign_launcher_interval;	 /* s */
+extern int	  sendcampaign_failure_threshold;	 /* messages; -1: no limit */
+extern double sendcampaign_failure_scale_factor; /* a fraction */
 
 /*
  * Segments a second that a sender may be held to, one in 100 s at least: less

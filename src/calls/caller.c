@@ -18,7 +18,7 @@
 #include "settings.h"
 #include "utils/guc.h"
 #include "utils/syscache.h"
-#include "worker/start.h"
+#include "worker/start_worker.h"
 
 static Oid
 owner_of_list_users(const AppTables *tables)

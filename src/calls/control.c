@@ -26,11 +26,11 @@
 #include "utils/syscache.h"
 #include "worker/announce.h"
 #include "worker/finish.h"
-#include "worker/guard.h"
+#include "worker/run_attempt.h"
 #include "worker/job.h"
 #include "worker/record.h"
 #include "worker/recover.h"
-#include "worker/start.h"
+#include "worker/start_worker.h"
 #include "worker/summary.h"
 
 PG_FUNCTION_INFO_V1(sendcampaign_settle);
@@ -102,13 +102,14 @@ is_in_state(const LockedRun *run, const char *a, const char *b, const char *c)
  * decided.  Where that is tried again, Twilio's list is asked all the same.
  */
 static void
-forget_witnesses(const LockedRun *run, int64 list_user_id)
+forget_read_back(const LockedRun *run, int64 list_user_id)
 {
 	Oid	  types[] = {INT8OID, INT8OID};
 	Datum values[] = {Int64GetDatum(run->id), Int64GetDatum(list_user_id)};
 
-	(void) own_query("DELETE FROM sendcampaign.witness WHERE run_id = $1 AND list_user_id = $2", 2,
-					 types, values, NULL);
+	(void) own_query(
+		"DELETE FROM sendcampaign.read_back_message WHERE run_id = $1 AND list_user_id = $2", 2,
+		types, values, NULL);
 }
 
 static void
@@ -126,7 +127,7 @@ settle_message(const LockedRun *run, int64 list_user_id, bool sent)
 							   (long long) run->job_id, (long long) list_user_id),
 						errhint("Those that are have status 'in_doubt' in sendcampaign.message.")));
 	if (!sent)
-		forget_witnesses(run, list_user_id);
+		forget_read_back(run, list_user_id);
 	runs_settle(run->id, sent);
 }
 
@@ -364,7 +365,7 @@ cancel_in_queue(const LockedRun *run)
 
 /* No worker takes up one that was not queued here: it ends here, too. */
 static void
-cancel_stranger(LockedRun *run)
+cancel_foreign(LockedRun *run)
 {
 	runs_cancel(run->id, true);
 	announce_all_at_commit(runs_wind_up(
@@ -386,7 +387,7 @@ sendcampaign_cancel(PG_FUNCTION_ARGS)
 	if (!run.begun)
 		cancel_in_queue(&run);
 	else if (!run.at_home)
-		cancel_stranger(&run);
+		cancel_foreign(&run);
 	else
 	{
 		runs_cancel(run.id, true);

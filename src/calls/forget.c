@@ -87,10 +87,11 @@ check_is_not_needed(Oid *types, Datum *values)
 				  " JOIN sendcampaign.claim c ON c.run_id = r.id WHERE c.phones && $3 LIMIT 1",
 				  5, types, values, NULL) > 0)
 		fail_number_is_needed("A message of job %lld to it may be under way.");
-	if (own_query("SELECT r.job_id FROM " RUNS_OF_CALLER
-				  " JOIN sendcampaign.witness w ON w.run_id = r.id WHERE w.phone = ANY ($3)"
-				  " AND (r.finished_at IS NULL OR r.state = 'failed') LIMIT 1",
-				  5, types, values, NULL) > 0)
+	if (own_query(
+			"SELECT r.job_id FROM " RUNS_OF_CALLER
+			" JOIN sendcampaign.read_back_message w ON w.run_id = r.id WHERE w.phone = ANY ($3)"
+			" AND (r.finished_at IS NULL OR r.state = 'failed') LIMIT 1",
+			5, types, values, NULL) > 0)
 		fail_number_is_needed("That a message of job %lld to it was sent is known by it only.");
 }
 
@@ -113,9 +114,10 @@ sendcampaign_forget_recipient(PG_FUNCTION_ARGS)
 		" AND message_data.phone = ANY ($3)",
 		5, types, values, NULL);
 	runs_forget_test_phones(values[2]);
-	(void) own_query("DELETE FROM sendcampaign.witness USING " RUNS_OF_CALLER
-					 " WHERE r.id = witness.run_id AND witness.phone = ANY ($3)",
-					 5, types, values, NULL);
+	(void) own_query(
+		"DELETE FROM sendcampaign.read_back_message USING " RUNS_OF_CALLER
+		" WHERE r.id = read_back_message.run_id AND read_back_message.phone = ANY ($3)",
+		5, types, values, NULL);
 	spi_finish();
 	PG_RETURN_INT64(count);
 }

@@ -26,7 +26,7 @@
 #include "utils/numeric.h"
 #include "utils/tuplestore.h"
 #include "worker/batch.h"
-#include "worker/start.h"
+#include "worker/start_worker.h"
 
 PG_FUNCTION_INFO_V1(sendcampaign_preview);
 PG_FUNCTION_INFO_V1(sendcampaign_estimate);
@@ -74,10 +74,10 @@ sender_of(const Campaign *campaign, const Recipient *recipient)
 /* Rows for sendcampaign.preview(). */
 typedef struct Preview
 {
-	Campaign	  *campaign;
-	ChosenTwins	   chosen;
-	ReturnSetInfo *result;
-	int64		   left; /* rows to be shown yet */
+	Campaign		*campaign;
+	ChosenDuplicates chosen;
+	ReturnSetInfo	*result;
+	int64			 left; /* rows to be shown yet */
 } Preview;
 
 static Datum
@@ -114,7 +114,7 @@ show_recipient(const Preview *preview, const Recipient *recipient)
 }
 
 static bool
-show_batch(void *arg, Datum ids, Twins twins, int count)
+show_batch(void *arg, Datum ids, Duplicates duplicates, int count)
 {
 	Preview	  *preview = arg;
 	Recipient *recipients;
@@ -122,7 +122,7 @@ show_batch(void *arg, Datum ids, Twins twins, int count)
 	ids = part_of_ids(ids, 0, (int) Min(preview->left, count));
 	recipients = read_recipients(preview->campaign, DatumGetArrayTypeP(ids), GetCurrentTimestamp(),
 								 &count);
-	skip_twins(preview->chosen, recipients, count, twins);
+	skip_duplicates(preview->chosen, recipients, count, duplicates);
 	for (int i = 0; i < count; i++)
 		show_recipient(preview, &recipients[i]);
 	preview->left -= count;
@@ -151,15 +151,15 @@ sendcampaign_preview(PG_FUNCTION_ARGS)
 /* Totals for sendcampaign.estimate(). */
 typedef struct Estimate
 {
-	Campaign	  *campaign;
-	ChosenTwins	   chosen;
-	int64		   recipients;
-	int64		   kinds[SKIP_EXPIRED + 1]; /* by SkipKind */
-	int64		   deferred;
-	int64		   messages_ucs2;
-	int64		   segments_gsm7;
-	int64		   segments_ucs2;
-	StringInfoData characters; /* that force UCS-2, each once */
+	Campaign		*campaign;
+	ChosenDuplicates chosen;
+	int64			 recipients;
+	int64			 kinds[SKIP_EXPIRED + 1]; /* by SkipKind */
+	int64			 deferred;
+	int64			 messages_ucs2;
+	int64			 segments_gsm7;
+	int64			 segments_ucs2;
+	StringInfoData	 characters; /* that force UCS-2, each once */
 } Estimate;
 
 /* So many characters are enough to see what is going on. */
@@ -200,13 +200,13 @@ add_recipient(Estimate *estimate, const Recipient *recipient)
 }
 
 static bool
-add_batch(void *arg, Datum ids, Twins twins, int count)
+add_batch(void *arg, Datum ids, Duplicates duplicates, int count)
 {
 	Estimate  *estimate = arg;
 	Recipient *recipients = read_recipients(estimate->campaign, DatumGetArrayTypeP(ids),
 											GetCurrentTimestamp(), &count);
 
-	skip_twins(estimate->chosen, recipients, count, twins);
+	skip_duplicates(estimate->chosen, recipients, count, duplicates);
 	for (int i = 0; i < count; i++)
 		add_recipient(estimate, &recipients[i]);
 	return true;
@@ -294,7 +294,7 @@ typedef struct Test
 
 /* Where the first recipient would get nothing, the author is told at once. */
 static bool
-check_first(void *arg, Datum ids, Twins twins, int count)
+check_first(void *arg, Datum ids, Duplicates duplicates, int count)
 {
 	Test	  *test = arg;
 	Recipient *recipient = read_recipients(

@@ -21,7 +21,7 @@
 #include "twilio/classify.h"
 #include "worker/batch.h"
 #include "worker/job.h"
-#include "worker/start.h"
+#include "worker/start_worker.h"
 
 PG_FUNCTION_INFO_V1(sendcampaign_retry_failed);
 

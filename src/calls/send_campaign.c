@@ -22,7 +22,7 @@
 #include "settings.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "worker/start.h"
+#include "worker/start_worker.h"
 
 PG_FUNCTION_INFO_V1(send_campaign);
 

@@ -45,7 +45,7 @@ static const char *const keys[] = {
 	[API_KEY_SECRET] = "twilioApiKeySecret",
 	[NUMBERS] = "twilioFromSmsNumber",
 	[MESSAGING_SERVICE_SID] = "twilioMessagingServiceSid",
-	[MESSAGES_PER_SECOND] = "twilioMessagesPerSecond",
+	[MESSAGES_PER_SECOND] = "twilioSegmentsPerSecond",
 	[QUIET_FROM] = "quietHours",
 	[QUIET_TO] = "quietHours",
 	[TIME_ZONE] = "timeZone",
@@ -179,7 +179,7 @@ read_rate(GroupConfig *group, const GroupRow *row)
 	char *text = trimmed(row, MESSAGES_PER_SECOND);
 	char *end;
 
-	group->rate = sendcampaign_messages_per_second;
+	group->rate = sendcampaign_segments_per_second;
 	if (text == NULL)
 		return;
 	errno = 0;
@@ -188,7 +188,7 @@ read_rate(GroupConfig *group, const GroupRow *row)
 	if (errno != 0 || text[strspn(text, "0123456789.+-eE")] != '\0' || *end != '\0' ||
 		!rate_is_valid(group->rate))
 		wrong_configuration(
-			"twilioMessagesPerSecond", text,
+			"twilioSegmentsPerSecond", text,
 			"0, nor a number from " CppAsString2(MIN_RATE) " to " CppAsString2(MAX_RATE),
 			"Set it to the segments that each of its senders may send in a"
 			" second, or to 0 for no limit.");

@@ -14,7 +14,7 @@
 
 /*
  * What is to be done for each of the list users (bigint[]), in their order, as
- * of now, but for what once.h says of it.  In a transaction with SPI connected.
+ * of now, but for what duplicates.h says of it.  In a transaction with SPI connected.
  * Throws.
  */
 extern Recipient *read_recipients(Campaign *campaign, ArrayType *ids, TimestampTz now, int *count);

@@ -368,7 +368,7 @@ tables_read_campaign(const AppTables *tables, int64 campaign_id, CampaignRow *ro
 	"    pg_catalog.jsonb_extract_path(g.c, 'twilioFromSmsNumber')) e(n) LIMIT %d)"                 \
 	"  ELSE ARRAY[g.c OPERATOR(pg_catalog.->>) 'twilioFromSmsNumber'::pg_catalog.text] END,"        \
 	" g.c OPERATOR(pg_catalog.->>) 'twilioMessagingServiceSid'::pg_catalog.text,"                   \
-	" g.c OPERATOR(pg_catalog.->>) 'twilioMessagesPerSecond'::pg_catalog.text,"                     \
+	" g.c OPERATOR(pg_catalog.->>) 'twilioSegmentsPerSecond'::pg_catalog.text,"                     \
 	" coalesce(pg_catalog.jsonb_extract_path_text(g.c, 'quietHours', 'from'),"                      \
 	"  CASE WHEN pg_catalog.jsonb_typeof(pg_catalog.jsonb_extract_path(g.c, 'quietHours'))"         \
 	"   OPERATOR(pg_catalog.<>) 'null' THEN g.c OPERATOR(pg_catalog.->>)"                           \

@@ -52,7 +52,7 @@ system_identifier(void)
  * leaves the backup's label in the data directory.
  */
 char *
-cluster_history(void)
+cluster_timeline(void)
 {
 	FILE  *file = AllocateFile("backup_label.old", "r");
 	char   label[1024];
@@ -78,11 +78,11 @@ static void
 drop_double_recipients(int64 run_id)
 {
 	static const char *const sql =
-		"WITH b AS MATERIALIZED (SELECT number, list_user_ids AS ids, twins, xmin = written_in AS ours"
+		"WITH b AS MATERIALIZED (SELECT number, list_user_ids AS ids, duplicates, xmin = written_in AS ours"
 		"  FROM sendcampaign.batch WHERE run_id = $1),"
 		" one AS (SELECT DISTINCT ON (u.id) u.id, b.number FROM b, unnest(b.ids) u(id)"
 		"  WHERE u.id IS NOT NULL ORDER BY u.id, b.ours DESC,"
-		"  coalesce(u.id = ANY (b.twins), false) DESC, b.number),"
+		"  coalesce(u.id = ANY (b.duplicates), false) DESC, b.number),"
 		" good AS (SELECT number, array_agg(id ORDER BY id) AS ids FROM one GROUP BY number)"
 		" UPDATE sendcampaign.batch t SET list_user_ids = coalesce(good.ids, '{}'),"
 		"  written_in = DEFAULT FROM b LEFT JOIN good USING (number)"

@@ -41,7 +41,7 @@ extern Datum system_identifier(void);
  * What tells that commits may have been lost: the timeline, and the backup
  * that was restored.  Palloc'd.
  */
-extern char *cluster_history(void);
+extern char *cluster_timeline(void);
 
 /*
  * The run's batches and claims are the extension's own from now on, wherever

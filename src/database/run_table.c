@@ -46,10 +46,10 @@ runs_insert(const NewRun *run)
 					  CStringGetTextDatum(run->schema),
 					  ObjectIdGetDatum(MyDatabaseId),
 					  ObjectIdGetDatum(run->role),
-					  CStringGetTextDatum(cluster_history())};
+					  CStringGetTextDatum(cluster_timeline())};
 
 	return own_query("INSERT INTO sendcampaign.run_data"
-					 " (job_id, campaign_id, role, schema, database, role_oid, history)"
+					 " (job_id, campaign_id, role, schema, database, role_oid, timeline)"
 					 " VALUES ($1, $2, $3::name, $4::name, $5, $6, $7) ON CONFLICT DO NOTHING",
 					 7, types, values, NULL) == 1;
 }
@@ -64,13 +64,14 @@ runs_insert_test(const NewRun *run)
 					  ObjectIdGetDatum(MyDatabaseId),
 					  CStringGetTextDatum(run->test_phone),
 					  ObjectIdGetDatum(run->role),
-					  CStringGetTextDatum(cluster_history())};
+					  CStringGetTextDatum(cluster_timeline())};
 
-	(void) own_query("INSERT INTO sendcampaign.run_data"
-					 " (job_id, campaign_id, role, schema, database, test_phone, role_oid, history)"
-					 " VALUES (nextval('sendcampaign.test_job_id'), $1, $2::name, $3::name, $4, $5,"
-					 "  $6, $7) RETURNING job_id",
-					 7, types, values, NULL);
+	(void) own_query(
+		"INSERT INTO sendcampaign.run_data"
+		" (job_id, campaign_id, role, schema, database, test_phone, role_oid, timeline)"
+		" VALUES (nextval('sendcampaign.test_job_id'), $1, $2::name, $3::name, $4, $5,"
+		"  $6, $7) RETURNING job_id",
+		7, types, values, NULL);
 	return spi_int64(0, 1);
 }
 
@@ -174,9 +175,9 @@ void
 runs_set_read_back(int64 id)
 {
 	Oid	  types[] = {INT8OID, TEXTOID};
-	Datum values[] = {Int64GetDatum(id), CStringGetTextDatum(cluster_history())};
+	Datum values[] = {Int64GetDatum(id), CStringGetTextDatum(cluster_timeline())};
 
-	(void) own_query("UPDATE sendcampaign.run_data SET history = $2, read_back = true,"
+	(void) own_query("UPDATE sendcampaign.run_data SET timeline = $2, read_back = true,"
 					 " written_in = DEFAULT WHERE id = $1",
 					 2, types, values, NULL);
 	accept_loaded_rows(id);
@@ -307,9 +308,9 @@ void
 runs_resume_anew(int64 id)
 {
 	Oid	  types[] = {INT8OID, TEXTOID};
-	Datum values[] = {Int64GetDatum(id), CStringGetTextDatum(cluster_history())};
+	Datum values[] = {Int64GetDatum(id), CStringGetTextDatum(cluster_timeline())};
 
-	(void) own_query("UPDATE sendcampaign.run_data SET" STATE_RESUMED ", history = $2,"
+	(void) own_query("UPDATE sendcampaign.run_data SET" STATE_RESUMED ", timeline = $2,"
 					 " written_in = DEFAULT, may_overlap = true WHERE id = $1",
 					 2, types, values, NULL);
 	accept_loaded_rows(id);
@@ -322,7 +323,7 @@ runs_bring_home(int64 id)
 	Datum values[] = {Int64GetDatum(id), system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
 
 	if (own_query("UPDATE sendcampaign.run_data SET" STATE_RESUMED ", system_identifier = $2,"
-				  " database = $3, history = '', written_in = DEFAULT, role_oid = r.oid"
+				  " database = $3, timeline = '', written_in = DEFAULT, role_oid = r.oid"
 				  " FROM pg_roles r WHERE id = $1 AND r.rolname = role"
 				  " RETURNING r.oid::int8",
 				  3, types, values, NULL) == 0)
@@ -464,7 +465,7 @@ runs_forget(TimestampTz before)
 		"WITH r AS (DELETE FROM sendcampaign.run_data"
 		"  WHERE finished_at < $3 AND" IS_FOR_CALLER "RETURNING id),"
 		" m AS (DELETE FROM sendcampaign.message_data USING r WHERE message_data.run_id = r.id),"
-		" w AS (DELETE FROM sendcampaign.witness USING r WHERE witness.run_id = r.id),"
+		" w AS (DELETE FROM sendcampaign.read_back_message USING r WHERE read_back_message.run_id = r.id),"
 		" b AS (DELETE FROM sendcampaign.batch USING r WHERE batch.run_id = r.id),"
 		" t AS (DELETE FROM sendcampaign.chosen USING r WHERE chosen.run_id = r.id),"
 		" c AS (DELETE FROM sendcampaign.claim USING r WHERE claim.run_id = r.id)"

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * json.c
- *	  Reads JSON that a stranger sent, without building a tree: a thin
+ *	  Reads JSON from an untrusted source, without building a tree: a thin
  *	  layer over PostgreSQL's own event parser.
  *
  *-------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * json.h
- *	  Reads JSON that a stranger sent, without building a tree.
+ *	  Reads JSON from an untrusted source, without building a tree.
  *
  *-------------------------------------------------------------------------
  */

@@ -17,8 +17,8 @@
 #include "twilio/parking.h"
 
 /* Over HTTP/2, all begin within one round or two of libcurl. */
-#define PATIENCE_MS		100
-#define PATIENCE_ROUNDS 5
+#define WAIT_MS		100
+#define WAIT_ROUNDS 5
 
 /* Scheme, host and port that spoke HTTP/1.1 over TLS last; "" for none. */
 static char single_origin[300];
@@ -126,7 +126,7 @@ elapsed(instr_time then)
 long
 parking_wait(long timeout)
 {
-	long most = PATIENCE_MS / PATIENCE_ROUNDS;
+	long most = WAIT_MS / WAIT_ROUNDS;
 
 	if (dlist_is_empty(&parked) || rounds < 0)
 		return timeout;
@@ -152,8 +152,8 @@ end_parking(CURLM *multi)
 {
 	dlist_mutable_iter iter;
 
-	if (dlist_is_empty(&parked) || rounds < 0 || ++rounds < PATIENCE_ROUNDS ||
-		elapsed(last_begin) < PATIENCE_MS)
+	if (dlist_is_empty(&parked) || rounds < 0 || ++rounds < WAIT_ROUNDS ||
+		elapsed(last_begin) < WAIT_MS)
 		return;
 	remember_single(dlist_container(Parked, node, dlist_head_node(&parked))->easy);
 	dlist_foreach_modify (iter, &parked)

@@ -62,7 +62,7 @@ append_list_query(StringInfo url, const char *phone)
 }
 
 void
-append_history_query(StringInfo url)
+append_read_back_query(StringInfo url)
 {
 	appendStringInfoString(url, "?PageSize=" PAGE_SIZE);
 }

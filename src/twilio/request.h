@@ -28,7 +28,7 @@ extern void append_list_query(StringInfo url, const char *phone);
  * had then.  Not by date: a message that is queued still has no date of
  * sending, and might be left out.
  */
-extern void append_history_query(StringInfo url);
+extern void append_read_back_query(StringInfo url);
 
 /*
  * Appends the URL of a list's next page, which Twilio gives as a path, or with

@@ -23,10 +23,10 @@
 #include "worker/backoff.h"
 #include "worker/sender.h"
 
-#define FIRST_WINDOW   10
-#define FIRST_GROWTH   20 /* without any answer yet */
-#define FIRST_PATIENCE 2  /* windows full of good answers */
-#define MAX_PATIENCE   64 /* some seconds */
+#define FIRST_WINDOW  10
+#define FIRST_GROWTH  20 /* without any answer yet */
+#define FIRST_WINDOWS 2	 /* windows full of good answers */
+#define MAX_WINDOWS	  64 /* some seconds */
 
 /*
  * A first window full of answers comes all at once.  Growing a little at a
@@ -59,7 +59,7 @@ account_get(const char *sid, const char *user, const char *secret)
 	account->window = Min(FIRST_WINDOW, sendcampaign_max_concurrency);
 	account->growing_fast = true;
 	account->growth = Min(FIRST_GROWTH, sendcampaign_max_concurrency - account->window);
-	account->patience = FIRST_PATIENCE;
+	account->num_windows = FIRST_WINDOWS;
 	dlist_push_tail(&all_accounts, &account->node);
 	MemoryContextSwitchTo(old);
 	return account;
@@ -96,9 +96,9 @@ grow_slowly(Account *account)
 	if (account->probing && account->answers >= account->window)
 	{
 		account->probing = false;
-		account->patience = FIRST_PATIENCE;
+		account->num_windows = FIRST_WINDOWS;
 	}
-	if (account->answers < account->patience * account->window)
+	if (account->answers < account->num_windows * account->window)
 		return;
 	account->answers = 0;
 	account->probing = true;
@@ -125,7 +125,7 @@ void
 account_overloaded(Account *account)
 {
 	if (account->probing)
-		account->patience = Min(2 * account->patience, MAX_PATIENCE);
+		account->num_windows = Min(2 * account->num_windows, MAX_WINDOWS);
 	account->probing = false;
 	account->growing_fast = false;
 	account->growth = 0;

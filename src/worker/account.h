@@ -25,7 +25,7 @@ typedef struct Account
 	int				  growth;		/* then, by how many it may grow now */
 	int64			  grown_at;		/* when it last did, monotonic us */
 	int				  answers;		/* good ones since the window changed */
-	int				  patience;		/* windows full of them until one more is tried */
+	int				  num_windows;	/* windows full of them until one more is tried */
 	bool			  probing;		/* one more is being tried */
 	int				  failures;		/* in a row, to reach Twilio at all */
 	TimestampTz		  paused_until;

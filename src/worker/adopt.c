@@ -25,14 +25,14 @@
 #include "worker/adopt.h"
 #include "worker/batch.h"
 #include "worker/claim.h"
-#include "worker/failures.h"
+#include "worker/failure_limit.h"
 #include "worker/finish.h"
-#include "worker/guard.h"
+#include "worker/run_attempt.h"
 #include "worker/message.h"
 #include "worker/read_back.h"
 #include "worker/record.h"
 #include "worker/recover.h"
-#include "worker/start.h"
+#include "worker/start_worker.h"
 #include "worker/trouble.h"
 
 /* Runs in memory at once; others wait in the queue. */
@@ -62,12 +62,12 @@ typedef struct QueuedRun
 	"  AND o.system_identifier = $3 AND o.database = $4 AND o.written_in <> '0'::xid))"
 
 /*
- * What create_run() reads; $1 is the cluster's history.  Of a run that was
+ * What create_run() reads; $1 is the cluster's timeline.  Of a run that was
  * loaded, nothing is read that may be of any length.
  */
 #define RUN_COLUMNS(message, base_url, error)                                                          \
 	"SELECT id, job_id, campaign_id, schema::text, list_id, " message ", " base_url ","                \
-	" total IS NOT NULL, state = 'queued', history IS DISTINCT FROM $1 OR NOT " IS_CONTINUOUS          \
+	" total IS NOT NULL, state = 'queued', timeline IS DISTINCT FROM $1 OR NOT " IS_CONTINUOUS         \
 	"  OR EXISTS (SELECT FROM sendcampaign.batch b WHERE b.run_id = r.id AND b.xmin <> b.written_in)"  \
 	"  OR EXISTS (SELECT FROM sendcampaign.claim c WHERE c.run_id = r.id AND c.xmin <> c.written_in)," \
 	" read_back, started_at, left(test_phone, 100), state = 'cancelled', queued_at,"                   \
@@ -89,7 +89,7 @@ read_queue(int limit)
 		" FOR NO KEY UPDATE SKIP LOCKED",
 		6,
 		{TEXTOID, OIDOID, NUMERICOID, OIDOID, INT8ARRAYOID, INT8OID}};
-	Datum values[] = {CStringGetTextDatum(cluster_history()),
+	Datum values[] = {CStringGetTextDatum(cluster_timeline()),
 					  ObjectIdGetDatum(worker.role),
 					  system_identifier(),
 					  ObjectIdGetDatum(MyDatabaseId),
@@ -101,11 +101,12 @@ read_queue(int limit)
 
 /* Likewise, some of them; in another cluster a role is known by its name only. */
 static uint64
-read_strangers(void)
+read_foreign_runs(void)
 {
 	Oid	  types[] = {TEXTOID, TEXTOID, NUMERICOID, OIDOID};
-	Datum values[] = {CStringGetTextDatum(cluster_history()), CStringGetTextDatum(worker.role_name),
-					  system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
+	Datum values[] = {CStringGetTextDatum(cluster_timeline()),
+					  CStringGetTextDatum(worker.role_name), system_identifier(),
+					  ObjectIdGetDatum(MyDatabaseId)};
 
 	return own_query(
 		RUN_COLUMNS("NULL::text", "NULL::text",
@@ -150,8 +151,8 @@ create_run(uint64 row, QueuedRun *queued)
 	run->campaign.base_url = spi_string(row, 7);
 	queued->begun = spi_bool(row, 8);
 	queued->requeued = spi_bool(row, 9);
-	run->lost_history = spi_bool(row, 10);
-	run->read_back = spi_bool(row, 11);
+	run->commits_lost = spi_bool(row, 10);
+	run->was_read_back = spi_bool(row, 11);
 	run->started_at = spi_timestamptz(row, 12);
 	run->campaign.test_phone = spi_string(row, 13);
 	run->cancelled = queued->cancelled = spi_bool(row, 14);
@@ -258,7 +259,7 @@ begin_run(Run *run, void *arg)
 	open_tables(run, NULL);
 	read_campaign(run);
 	store_beginning(run, store_recipients_as_locked(run));
-	if (!run->lost_history)
+	if (!run->commits_lost)
 		return;
 	expect_overlaps(run);
 	refresh_group(run);
@@ -281,7 +282,7 @@ use_list_users(Run *run)
 {
 	const AppTables *tables = run->campaign.tables;
 
-	if (OidIsValid(run->list_users) && !run->lost_history)
+	if (OidIsValid(run->list_users) && !run->commits_lost)
 		tables_check_list_users(tables, run->list_users);
 	else
 		runs_set_list_users(run->id, tables->list_users);
@@ -297,9 +298,9 @@ resume_run(Run *run, void *arg)
 	runs_wake(run->id); /* or all its batches are put off once more */
 	recover_claims(run);
 	count_uncounted(run);
-	if (run->open > 0 || run->lost_history)
+	if (run->open > 0 || run->commits_lost)
 		refresh_group(run);
-	if (run->lost_history)
+	if (run->commits_lost)
 		begin_reading_back(run);
 }
 
@@ -310,7 +311,7 @@ reread_run(Run *run, void *arg)
 	run->list_users = InvalidOid; /* somebody has decided to use what is there */
 	resume_run(run, NULL);
 	/* what is in doubt, or was sent before commits were lost, is known by its text */
-	if (run->open == 0 && !run->lost_history)
+	if (run->open == 0 && !run->commits_lost)
 		read_campaign(run);
 	store_beginning(run, 0);
 }
@@ -323,9 +324,9 @@ static void
 open_cancelled(Run *run, void *arg)
 {
 	open_tables(run, NULL);
-	if (run->open > 0 || run->lost_history)
+	if (run->open > 0 || run->commits_lost)
 		refresh_group(run);
-	if (run->lost_history)
+	if (run->commits_lost)
 		begin_reading_back(run);
 	else
 		run->campaign.tables->only_in = run->list_users;
@@ -345,8 +346,8 @@ adopt_cancelled(Run *run)
 	run->taken_up = true;
 	if (run->campaign.message)
 		recall_text(run);
-	if (guarded(recover_cancelled, run, NULL, &run->claiming))
-		(void) guarded(open_cancelled, run, NULL, &run->claiming);
+	if (attempt_for_run(recover_cancelled, run, NULL, &run->claiming))
+		(void) attempt_for_run(open_cancelled, run, NULL, &run->claiming);
 	if (run->claiming.failures > 0 && run->stop_reason == NULL)
 		free_run(run); /* it is in the queue still */
 }
@@ -372,7 +373,7 @@ adopt(Run *run, const QueuedRun *queued)
 	add_to_worker(run);
 	if (queued->cancelled)
 		adopt_cancelled(run);
-	else if (guarded(function, run, NULL, &run->claiming))
+	else if (attempt_for_run(function, run, NULL, &run->claiming))
 	{
 		run->taken_up = true;
 		end_back_off(&run->claiming);
@@ -407,9 +408,9 @@ adopt_runs(void)
 }
 
 bool
-pause_strangers(void)
+pause_foreign_runs(void)
 {
-	uint64	   count = read_strangers();
+	uint64	   count = read_foreign_runs();
 	Run		 **runs = palloc(Max(count, 1) * sizeof(Run *));
 	QueuedRun *queued = palloc(Max(count, 1) * sizeof(QueuedRun));
 
@@ -430,7 +431,7 @@ pause_strangers(void)
 		 * that role has not chosen to use these tables.
 		 */
 		if (!queued[i].loaded)
-			(void) guarded(open_tables, runs[i], NULL, &runs[i]->reporting);
+			(void) attempt_for_run(open_tables, runs[i], NULL, &runs[i]->reporting);
 		pause_run(runs[i],
 				  reason_text("this is not the cluster and database in which the run was queued",
 							  "It may have been sent there.",

@@ -22,7 +22,7 @@ extern int adopt_runs(void);
  * a dump of them was restored, or they were copied.  In a transaction likewise.
  * True where there may be more.
  */
-extern bool pause_strangers(void);
+extern bool pause_foreign_runs(void);
 
 /* Are there any that could be adopted?  In a transaction likewise. */
 extern bool runs_are_waiting(void);

@@ -104,43 +104,44 @@ part_of_ids(Datum ids, int first, int most)
 }
 
 static void
-store_batch(Run *run, int number, Datum ids, Twins twins)
+store_batch(Run *run, int number, Datum ids, Duplicates duplicates)
 {
 	static OwnStatement statement = {
-		"INSERT INTO sendcampaign.batch (run_id, number, list_user_ids, twins, firsts)"
+		"INSERT INTO sendcampaign.batch (run_id, number, list_user_ids, duplicates, firsts)"
 		" VALUES ($1, $2, $3, $4, $5)",
 		5,
 		{INT8OID, INT4OID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID}};
 	Datum values[] = {Int64GetDatum(run->id), Int32GetDatum(number), ids,
-					  PointerGetDatum(twins.ids), PointerGetDatum(twins.firsts)};
+					  PointerGetDatum(duplicates.ids), PointerGetDatum(duplicates.firsts)};
 
-	(void) own_execute(&statement, values, twins.ids ? NULL : "   nn");
+	(void) own_execute(&statement, values, duplicates.ids ? NULL : "   nn");
 }
 
 void
 each_batch(const AppTables *tables, int64 list_id, BatchFunction function, void *arg)
 {
-	Datum		  ids[BATCH_SIZE];
-	IdStream	  list;
-	TwinStream	 *twins;
-	int			  count;
-	MemoryContext old = CurrentMemoryContext;
-	MemoryContext context = AllocSetContextCreate(old, "sendcampaign batch",
-												  ALLOCSET_DEFAULT_SIZES);
-	bool		  more = true;
+	Datum			 ids[BATCH_SIZE];
+	IdStream		 list;
+	DuplicateStream *duplicates;
+	int				 count;
+	MemoryContext	 old = CurrentMemoryContext;
+	MemoryContext	 context = AllocSetContextCreate(old, "sendcampaign batch",
+													 ALLOCSET_DEFAULT_SIZES);
+	bool			 more = true;
 
 	open_stream(&list, tables, tables_open_list(tables, list_id));
-	twins = open_twins(tables, list_id);
+	duplicates = open_duplicates(tables, list_id);
 	while (more && (count = take_from_stream(&list, ids, BATCH_SIZE, PG_INT64_MAX)) > 0)
 	{
 		MemoryContextSwitchTo(context);
 		more = function(arg, make_array(ids, NULL, count, INT8OID),
-						take_twins(twins, BATCH_SIZE, DatumGetInt64(ids[count - 1])), count);
+						take_duplicates(duplicates, BATCH_SIZE, DatumGetInt64(ids[count - 1])),
+						count);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(context);
 	}
 	close_stream(&list);
-	close_twins(twins);
+	close_duplicates(duplicates);
 	MemoryContextDelete(context);
 }
 
@@ -153,11 +154,11 @@ typedef struct Stored
 } Stored;
 
 static bool
-store_next(void *arg, Datum ids, Twins twins, int count)
+store_next(void *arg, Datum ids, Duplicates duplicates, int count)
 {
 	Stored *stored = arg;
 
-	store_batch(stored->run, ++stored->number, ids, twins);
+	store_batch(stored->run, ++stored->number, ids, duplicates);
 	stored->total += count;
 	serve_network();
 	return true;
@@ -173,11 +174,11 @@ store_recipients(Run *run)
 }
 
 static bool
-store_first(void *arg, Datum ids, Twins twins, int count)
+store_first(void *arg, Datum ids, Duplicates duplicates, int count)
 {
 	Stored *stored = arg;
 
-	store_batch(stored->run, 1, part_of_ids(ids, 0, 1), (Twins){NULL, NULL});
+	store_batch(stored->run, 1, part_of_ids(ids, 0, 1), (Duplicates){NULL, NULL});
 	stored->total = 1;
 	return false;
 }
@@ -199,7 +200,7 @@ take_next(Run *run, Batch *batch)
 		"DELETE FROM sendcampaign.batch WHERE run_id = $1 AND number ="
 		" (SELECT b.number FROM sendcampaign.batch b WHERE b.run_id = $1 AND b.number > $2"
 		"  AND (b.due IS NULL OR b.due <= clock_timestamp()) ORDER BY b.number LIMIT 1)"
-		" RETURNING number, list_user_ids, twins, firsts, " IS_CONTINUOUS,
+		" RETURNING number, list_user_ids, duplicates, firsts, " IS_CONTINUOUS,
 		2,
 		{INT8OID, INT4OID}};
 	Datum values[] = {Int64GetDatum(run->id), Int32GetDatum(run->last_batch)};
@@ -215,7 +216,7 @@ take_next(Run *run, Batch *batch)
 						 " read back from Twilio before it goes on.")));
 	batch->number = spi_int32(0, 1);
 	batch->ids = spi_array(0, 2);
-	batch->twins = (Twins){spi_array(0, 3), spi_array(0, 4)};
+	batch->duplicates = (Duplicates){spi_array(0, 3), spi_array(0, 4)};
 	run->last_batch = batch->number;
 	return true;
 }
@@ -276,7 +277,7 @@ leave_out_known(const Run *run, ArrayType *ids)
 void
 put_back(Run *run, const Batch *batch, Datum *ids, int count)
 {
-	store_batch(run, batch->number, make_array(ids, NULL, count, INT8OID), batch->twins);
+	store_batch(run, batch->number, make_array(ids, NULL, count, INT8OID), batch->duplicates);
 	run->last_batch = batch->number - 1;
 }
 

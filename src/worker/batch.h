@@ -11,7 +11,7 @@
 #ifndef SENDCAMPAIGN_BATCH_H
 #define SENDCAMPAIGN_BATCH_H
 
-#include "worker/once.h"
+#include "worker/duplicates.h"
 #include "worker/run.h"
 
 /*
@@ -24,7 +24,7 @@ typedef struct Batch
 {
 	int		   number;
 	ArrayType *ids; /* bigint[], ascending */
-	Twins	   twins;
+	Duplicates duplicates;
 } Batch;
 
 /*
@@ -32,7 +32,7 @@ typedef struct Batch
  * false: their ids as bigint[], those of them whose phone others have, and how
  * many there are.  Its memory is reset after each call.
  */
-typedef bool (*BatchFunction)(void *arg, Datum ids, Twins twins, int count);
+typedef bool (*BatchFunction)(void *arg, Datum ids, Duplicates duplicates, int count);
 
 extern void each_batch(const AppTables *tables, int64 list_id, BatchFunction function, void *arg);
 

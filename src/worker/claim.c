@@ -228,7 +228,7 @@ claim_batch(Run *run)
 		batch.ids = leave_out_known(run, batch.ids);
 	recipients = read_recipients(&run->campaign, batch.ids, GetCurrentTimestamp(), &count);
 	if (run->campaign.test_phone == NULL)
-		skip_twins_of_run(run->id, recipients, count, batch.twins);
+		skip_duplicates_of_run(run->id, recipients, count, batch.duplicates);
 	if (!run->cancelled)
 	{
 		count = put_off_sleepers(run, recipients, count);

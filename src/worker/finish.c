@@ -12,7 +12,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "worker/finish.h"
-#include "worker/guard.h"
+#include "worker/run_attempt.h"
 #include "worker/job.h"
 #include "worker/summary.h"
 
@@ -63,7 +63,7 @@ static bool
 in_application(RunFunction function, Run *run, Telling *telling, Backoff *backoff, bool careful)
 {
 	if (careful)
-		return guarded(function, run, telling, backoff);
+		return attempt_for_run(function, run, telling, backoff);
 	function(run, telling);
 	return true;
 }
@@ -264,8 +264,10 @@ pause_halted(Run *run, bool careful)
 
 	initStringInfo(&buf);
 	appendStringInfo(&buf,
-					 "%d of %d messages failed, more than sendcampaign.max_failures allows (%s)",
-					 run->num_failures, run->num_verdicts, sendcampaign_max_failures);
+					 "%d of %d messages failed, more than sendcampaign.failure_threshold (%d) and"
+					 " sendcampaign.failure_scale_factor (%g) allow",
+					 run->num_failures, run->num_verdicts, sendcampaign_failure_threshold,
+					 sendcampaign_failure_scale_factor);
 	append_reasons(&buf, run->id, "failed", run->verdicts_since);
 	(void) write_pause(run,
 					   reason_text(buf.data, NULL,

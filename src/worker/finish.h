@@ -4,7 +4,7 @@
  *	  How a run comes to its end, or to a stop, in the tables.
  *
  * All in a transaction with SPI connected.  With careful, an error that the
- * application's tables raise is guarded; without, it is thrown.
+ * application's tables raise is attempt_for_run; without, it is thrown.
  *
  *-------------------------------------------------------------------------
  */

@@ -36,7 +36,7 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-#include "worker/guard.h"
+#include "worker/run_attempt.h"
 #include "worker/launcher.h"
 
 /* How long the launcher waits for a scanner, and then for its end, in ms. */

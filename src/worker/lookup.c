@@ -41,7 +41,7 @@
 #include "twilio/request.h"
 #include "utils/memutils.h"
 #include "worker/freshness.h"
-#include "worker/guard.h"
+#include "worker/run_attempt.h"
 #include "worker/lookup.h"
 #include "worker/message.h"
 #include "worker/twin.h"

@@ -46,7 +46,7 @@ message_is_unsent(const Message *message)
 static inline bool
 may_be_of_lost_past(const Message *message)
 {
-	return message->suspect || (message->claim->recovered && message->claim->run->read_back);
+	return message->suspect || (message->claim->recovered && message->claim->run->was_read_back);
 }
 
 /* Which of the senders it goes by; its claim has the account. */

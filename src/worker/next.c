@@ -27,9 +27,9 @@ int
 run_claim_size(const Run *run)
 {
 	const GroupConfig *group = run->campaign.group;
-	double			   appetite = group->rate * group->num_senders * CLAIM_SECONDS;
+	double			   sent_meanwhile = group->rate * group->num_senders * CLAIM_SECONDS;
 
-	return group->rate > 0 ? (int) Max(1, Min(BATCH_SIZE, appetite)) : BATCH_SIZE;
+	return group->rate > 0 ? (int) Max(1, Min(BATCH_SIZE, sent_meanwhile)) : BATCH_SIZE;
 }
 
 /* With so many messages ready, none need be claimed. */
@@ -59,19 +59,19 @@ has_room_for_claim(Run *run, TimestampTz now)
 }
 
 static bool
-wants_wind_up(const Run *run, TimestampTz now)
+wants_skipping(const Run *run, TimestampTz now)
 {
 	return !worker.leaving && sendcampaign_enabled && !run->exhausted && !run->finished &&
-		   !run->superseded && run->history == NULL && run->claiming.until <= now;
+		   !run->superseded && run->read_back == NULL && run->claiming.until <= now;
 }
 
 bool
 wants_claim(Run *run, TimestampTz now)
 {
 	if (run->cancelled)
-		return wants_wind_up(run, now);
+		return wants_skipping(run, now);
 	return !worker.leaving && sendcampaign_enabled && !run->exhausted && !run->finished &&
-		   run_may_send(run) && run->history == NULL && run->claiming.until <= now &&
+		   run_may_send(run) && run->read_back == NULL && run->claiming.until <= now &&
 		   run->next_at <= now &&
 		   (run->account == NULL || run->account->paused_until <= now || run->num_ready == 0) &&
 		   has_room_for_claim(run, now);
@@ -113,9 +113,9 @@ run_ending(Run *run)
 	if (run->finished || run->superseded || worker.leaving)
 		return RUN_GOES_ON;
 	if (run->cancelled)
-		return run->history == NULL && run->exhausted && all_is_recorded(run) ? RUN_IS_CANCELLED
-																			  : RUN_GOES_ON;
-	if (why_history_cannot_be_read(run))
+		return run->read_back == NULL && run->exhausted && all_is_recorded(run) ? RUN_IS_CANCELLED
+																				: RUN_GOES_ON;
+	if (why_not_read_back(run))
 		return RUN_CANNOT_READ_BACK;
 	if (run->stop_reason)
 		return run->stop_recorded ? RUN_GOES_ON : RUN_FAILS;
@@ -158,7 +158,7 @@ has_to_put_away(Run *run)
 bool
 run_is_through(Run *run)
 {
-	if (run->in_flight > 0 || history_is_under_way(run))
+	if (run->in_flight > 0 || read_back_is_under_way(run))
 		return false; /* answers are still to come */
 	if (run->finished || run->asleep || run->forgotten || run->unrecordable)
 		return true;
@@ -167,7 +167,7 @@ run_is_through(Run *run)
 	if (run->superseded)
 		return true;
 	if (run->stop_durable)
-		return run->open == 0 || run->account == NULL || run->history || run->not_answered ||
+		return run->open == 0 || run->account == NULL || run->read_back || run->not_answered ||
 			   only_others_are_waited_for(run);
 	if (run->paused)
 		return run->stop_reason == NULL && !has_to_put_away(run);

@@ -7,7 +7,7 @@
  * than has happened: recipients that it takes for unclaimed have the message
  * already.  Twilio's list of messages knows it.  So before a run goes on in
  * such a cluster, the list of its account is read, back to the time before
- * the run began, and what belongs to the run is kept in sendcampaign.witness.
+ * the run began, and what belongs to the run is kept in sendcampaign.read_back_message.
  * A batch that is claimed then is compared with it.  Whom it does not name is
  * looked up by phone before anything is sent (suspect() in lookup.c), as
  * nobody promises in which order a list is, and where it has what is still
@@ -49,7 +49,7 @@
 /* Clocks may differ by so much, in seconds. */
 #define TIME_SLACK (15 * 60)
 
-typedef struct Witness
+typedef struct FoundMessage
 {
 	char *sid;
 	char *phone;
@@ -57,11 +57,11 @@ typedef struct Witness
 	int	  segments;
 	int64 text_hash;
 	bool  certain; /* the text has no other list user's link */
-} Witness;
+} FoundMessage;
 
-typedef struct History
+typedef struct ReadBack
 {
-	CallKind	  kind; /* CALL_HISTORY; first, as the tag of a request */
+	CallKind	  kind; /* CALL_READ_BACK; first, as the tag of a request */
 	Run			 *run;
 	Account		 *account;
 	MemoryContext page_context; /* of what one page gave */
@@ -78,35 +78,35 @@ typedef struct History
 	int64		  gone_at;	/* no request of the lost past is under way then, monotonic us */
 	bool		  may_read; /* the list shows all of them */
 	/* of the page being read */
-	pg_time_t first_created;
-	pg_time_t last_created;
-	bool	  is_old;	 /* all on it is older than the run */
-	Witness	 *witnesses; /* in page_context, as is all in it */
-	int		  num_witnesses;
-} History;
+	pg_time_t	  first_created;
+	pg_time_t	  last_created;
+	bool		  is_old;	/* all on it is older than the run */
+	FoundMessage *messages; /* in page_context, as is all in it */
+	int			  num_messages;
+} ReadBack;
 
 void
 begin_reading_back(Run *run)
 {
 	MemoryContext  old = MemoryContextSwitchTo(run->context);
-	History		  *history = palloc0(sizeof(History));
+	ReadBack	  *read_back = palloc0(sizeof(ReadBack));
 	StringInfoData url;
 
-	history->kind = CALL_HISTORY;
-	history->run = run;
-	history->page_context = AllocSetContextCreate(run->context, "sendcampaign history",
-												  ALLOCSET_DEFAULT_SIZES);
-	history->link_form = run->campaign.link_form;
-	history->since = run_start(run) - TIME_SLACK;
+	read_back->kind = CALL_READ_BACK;
+	read_back->run = run;
+	read_back->page_context = AllocSetContextCreate(run->context, "sendcampaign read back",
+													ALLOCSET_DEFAULT_SIZES);
+	read_back->link_form = run->campaign.link_form;
+	read_back->since = run_start(run) - TIME_SLACK;
 	initStringInfo(&url);
 	append_messages_url(&url, run->account->sid);
-	append_history_query(&url);
-	history->url = url.data;
-	history->gone_at = monotonic_time() + to_us(sendcampaign_request_timeout) +
-					   to_us(sendcampaign_lookup_delay);
-	history->due = TimestampTzPlusMilliseconds(
+	append_read_back_query(&url);
+	read_back->url = url.data;
+	read_back->gone_at = monotonic_time() + to_us(sendcampaign_request_timeout) +
+						 to_us(sendcampaign_lookup_delay);
+	read_back->due = TimestampTzPlusMilliseconds(
 		GetCurrentTimestamp(), to_ms(sendcampaign_request_timeout + lookup_timeout()));
-	run->history = history;
+	run->read_back = read_back;
 	run_count_doubt(run, 1);
 	MemoryContextSwitchTo(old);
 	ereport(
@@ -118,36 +118,36 @@ begin_reading_back(Run *run)
 
 /* The first page waits until the list shows what it is read for. */
 static bool
-may_read(History *history, TimestampTz now)
+may_read(ReadBack *read_back, TimestampTz now)
 {
-	Account *account = history->run->account;
-	bool	 links = history->link_form != NULL;
+	Account *account = read_back->run->account;
+	bool	 links = read_back->link_form != NULL;
 
-	if (history->may_read)
-		return history->due <= now;
-	if (history->due > now && !list_is_fresh(account, links, history->gone_at))
+	if (read_back->may_read)
+		return read_back->due <= now;
+	if (read_back->due > now && !list_is_fresh(account, links, read_back->gone_at))
 	{
-		want_freshness(account, links, history->gone_at);
+		want_freshness(account, links, read_back->gone_at);
 		return false;
 	}
-	history->due = now;
-	history->may_read = true;
+	read_back->due = now;
+	read_back->may_read = true;
 	return true;
 }
 
 void
 read_back_more(Run *run, TimestampTz now)
 {
-	History *history = run->history;
+	ReadBack *read_back = run->read_back;
 
-	if (history == NULL || run->tentative || history->refusal || history->under_way ||
-		history->page_is_new || run->stop_reason || run->paused || !may_read(history, now) ||
+	if (read_back == NULL || run->tentative || read_back->refusal || read_back->under_way ||
+		read_back->page_is_new || run->stop_reason || run->paused || !may_read(read_back, now) ||
 		!account_has_room(run->account, now))
 		return;
-	if (!account_start(run->account, history->url, NULL, MAX_PAGE_BYTES, history))
+	if (!account_start(run->account, read_back->url, NULL, MAX_PAGE_BYTES, read_back))
 		return;
-	history->account = run->account;
-	history->under_way = true;
+	read_back->account = run->account;
+	read_back->under_way = true;
 }
 
 static bool
@@ -163,24 +163,25 @@ hash_of_text(const char *text)
 }
 
 static void
-add_witness(History *history, const ListedMessage *listed, int64 list_user_id)
+add_message(ReadBack *read_back, const ListedMessage *listed, int64 list_user_id)
 {
-	Witness		 *witness;
-	MemoryContext old = MemoryContextSwitchTo(history->page_context);
+	FoundMessage *message;
+	MemoryContext old = MemoryContextSwitchTo(read_back->page_context);
 
-	if (history->num_witnesses % 1024 == 0)
+	if (read_back->num_messages % 1024 == 0)
 	{
-		Size size = (history->num_witnesses + 1024) * sizeof(Witness);
+		Size size = (read_back->num_messages + 1024) * sizeof(FoundMessage);
 
-		history->witnesses = history->witnesses ? repalloc(history->witnesses, size) : palloc(size);
+		read_back->messages = read_back->messages ? repalloc(read_back->messages, size)
+												  : palloc(size);
 	}
-	witness = &history->witnesses[history->num_witnesses++];
-	witness->sid = pstrdup(listed->sid);
-	witness->phone = pstrdup(listed->to);
-	witness->list_user_id = list_user_id;
-	witness->segments = listed->segments;
-	witness->text_hash = hash_of_text(listed->body);
-	witness->certain = true;
+	message = &read_back->messages[read_back->num_messages++];
+	message->sid = pstrdup(listed->sid);
+	message->phone = pstrdup(listed->to);
+	message->list_user_id = list_user_id;
+	message->segments = listed->segments;
+	message->text_hash = hash_of_text(listed->body);
+	message->certain = true;
 	MemoryContextSwitchTo(old);
 }
 
@@ -192,11 +193,11 @@ is_older(pg_time_t date, pg_time_t than)
 }
 
 static bool
-has_witness(const History *history, int first, int64 list_user_id)
+has_message_of(const ReadBack *read_back, int first, int64 list_user_id)
 {
-	for (int i = first; i < history->num_witnesses; i++)
+	for (int i = first; i < read_back->num_messages; i++)
 	{
-		if (history->witnesses[i].list_user_id == list_user_id)
+		if (read_back->messages[i].list_user_id == list_user_id)
 			return true;
 	}
 	return false;
@@ -204,41 +205,41 @@ has_witness(const History *history, int first, int64 list_user_id)
 
 /* One for each list user whose link is in the text. */
 static void
-add_witnesses_by_link(History *history, const ListedMessage *listed)
+add_messages_by_link(ReadBack *read_back, const ListedMessage *listed)
 {
 	const char *text = listed->body;
-	int			first = history->num_witnesses;
+	int			first = read_back->num_messages;
 	int64		id;
 
-	while (link_next(history->link_form, &text, &id))
+	while (link_next(read_back->link_form, &text, &id))
 	{
-		if (!has_witness(history, first, id))
-			add_witness(history, listed, id);
+		if (!has_message_of(read_back, first, id))
+			add_message(read_back, listed, id);
 	}
-	for (int i = first; history->num_witnesses - first > 1 && i < history->num_witnesses; i++)
-		history->witnesses[i].certain = false;
+	for (int i = first; read_back->num_messages - first > 1 && i < read_back->num_messages; i++)
+		read_back->messages[i].certain = false;
 }
 
 static void
 look_at_past(void *arg, const ListedMessage *listed)
 {
-	History *history = arg;
+	ReadBack *read_back = arg;
 
-	if (history->first_created == 0)
-		history->first_created = listed->created;
-	history->last_created = listed->created;
-	if (!is_older(listed->created, history->since) || !is_older(listed->sent, history->since))
-		history->is_old = false;
-	if (listed->sid == NULL || listed->inbound || is_older(listed->created, history->since))
+	if (read_back->first_created == 0)
+		read_back->first_created = listed->created;
+	read_back->last_created = listed->created;
+	if (!is_older(listed->created, read_back->since) || !is_older(listed->sent, read_back->since))
+		read_back->is_old = false;
+	if (listed->sid == NULL || listed->inbound || is_older(listed->created, read_back->since))
 		return;
 	if (is_redacted(listed))
-		history->refusal = REDACTED;
+		read_back->refusal = REDACTED;
 	if (listed->to == NULL || listed->body == NULL)
 		return;
-	if (history->link_form)
-		add_witnesses_by_link(history, listed);
-	else if (is_text_of(history->run, listed->body))
-		add_witness(history, listed, 0);
+	if (read_back->link_form)
+		add_messages_by_link(read_back, listed);
+	else if (is_text_of(read_back->run, listed->body))
+		add_message(read_back, listed, 0);
 }
 
 /*
@@ -247,99 +248,99 @@ look_at_past(void *arg, const ListedMessage *listed)
  * is found when its recipient is looked up.
  */
 static bool
-is_last_page(const History *history, const char *next_page)
+is_last_page(const ReadBack *read_back, const char *next_page)
 {
-	return next_page == NULL || (history->is_old && history->first_created > 0 &&
-								 history->first_created >= history->last_created);
+	return next_page == NULL || (read_back->is_old && read_back->first_created > 0 &&
+								 read_back->first_created >= read_back->last_created);
 }
 
 static void
-history_failed(History *history, const HttpResponse *response, const char *problem)
+read_back_failed(ReadBack *read_back, const HttpResponse *response, const char *problem)
 {
-	int delay = backoff_delay(history->failures++);
+	int delay = backoff_delay(read_back->failures++);
 
 	if (response->status >= 400 && response->status < 500 && response->status != 429 &&
 		response->status != 408)
-		history->refusal = MemoryContextStrdup(history->run->context, problem);
+		read_back->refusal = MemoryContextStrdup(read_back->run->context, problem);
 	if (response->retry_after > 0)
 		delay = Max(delay, response->retry_after * 1000);
-	history->due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay);
+	read_back->due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay);
 }
 
 void
-take_history_answer(History *history, const HttpResponse *response)
+take_read_back_answer(ReadBack *read_back, const HttpResponse *response)
 {
-	Run			  *run = history->run;
+	Run			  *run = read_back->run;
 	char		  *next_page;
 	const char	  *problem;
 	StringInfoData url;
 
-	history->under_way = false;
-	account_finished(history->account);
-	MemoryContextReset(history->page_context);
-	history->witnesses = NULL;
-	history->num_witnesses = 0;
-	history->first_created = history->last_created = 0;
-	history->is_old = true;
-	problem = read_listing(response, look_at_past, history, &next_page);
+	read_back->under_way = false;
+	account_finished(read_back->account);
+	MemoryContextReset(read_back->page_context);
+	read_back->messages = NULL;
+	read_back->num_messages = 0;
+	read_back->first_created = read_back->last_created = 0;
+	read_back->is_old = true;
+	problem = read_listing(response, look_at_past, read_back, &next_page);
 	if (problem)
 	{
-		history_failed(history, response, problem);
+		read_back_failed(read_back, response, problem);
 		return;
 	}
-	if (history->refusal)
+	if (read_back->refusal)
 		return;
-	history->failures = 0;
+	read_back->failures = 0;
 	initStringInfo(&url);
-	history->page_is_new = true;
-	if (is_last_page(history, next_page))
-		history->url = NULL;
-	else if (++history->pages >= MAX_PAGES || !append_next_page_url(&url, next_page))
-		history->refusal = "Twilio's list of messages does not end";
+	read_back->page_is_new = true;
+	if (is_last_page(read_back, next_page))
+		read_back->url = NULL;
+	else if (++read_back->pages >= MAX_PAGES || !append_next_page_url(&url, next_page))
+		read_back->refusal = "Twilio's list of messages does not end";
 	else
-		history->url = MemoryContextStrdup(run->context, url.data);
+		read_back->url = MemoryContextStrdup(run->context, url.data);
 }
 
-/* The page's witnesses as arrays: sids, phones, list user ids, segments, hashes, certain. */
+/* The page's messages as arrays: sids, phones, list user ids, segments, hashes, certain. */
 static void
-witness_arrays(const History *history, Datum *arrays)
+message_arrays(const ReadBack *read_back, Datum *arrays)
 {
 	static const Oid types[] = {TEXTOID, TEXTOID, INT8OID, INT4OID, INT8OID, BOOLOID};
 	Datum			*columns[lengthof(types)];
 
 	for (int c = 0; c < lengthof(types); c++)
-		columns[c] = palloc(Max(history->num_witnesses, 1) * sizeof(Datum));
-	for (int i = 0; i < history->num_witnesses; i++)
+		columns[c] = palloc(Max(read_back->num_messages, 1) * sizeof(Datum));
+	for (int i = 0; i < read_back->num_messages; i++)
 	{
-		const Witness *witness = &history->witnesses[i];
+		const FoundMessage *message = &read_back->messages[i];
 
-		columns[0][i] = CStringGetTextDatum(witness->sid);
-		columns[1][i] = CStringGetTextDatum(witness->phone);
-		columns[2][i] = Int64GetDatum(witness->list_user_id);
-		columns[3][i] = Int32GetDatum(witness->segments);
-		columns[4][i] = Int64GetDatum(witness->text_hash);
-		columns[5][i] = BoolGetDatum(witness->certain);
+		columns[0][i] = CStringGetTextDatum(message->sid);
+		columns[1][i] = CStringGetTextDatum(message->phone);
+		columns[2][i] = Int64GetDatum(message->list_user_id);
+		columns[3][i] = Int32GetDatum(message->segments);
+		columns[4][i] = Int64GetDatum(message->text_hash);
+		columns[5][i] = BoolGetDatum(message->certain);
 	}
 	for (int c = 0; c < lengthof(types); c++)
-		arrays[c] = make_array(columns[c], NULL, history->num_witnesses, types[c]);
+		arrays[c] = make_array(columns[c], NULL, read_back->num_messages, types[c]);
 }
 
 /*
- * A message that the tables know already is no witness of a lost one.  One to
+ * A message that the tables know already is no message of a lost one.  One to
  * a phone for which another run has a claim is withheld, as it may be that
  * one's: its recipient is looked up instead.
  */
 static void
-insert_witnesses(const Run *run)
+insert_messages(const Run *run)
 {
-#define INSERT_WITNESSES                                                                           \
-	"INSERT INTO sendcampaign.witness"                                                             \
+#define INSERT_MESSAGES                                                                            \
+	"INSERT INTO sendcampaign.read_back_message"                                                   \
 	" (run_id, sid, phone, list_user_id, segments, text_hash, certain, withheld)"                  \
 	" SELECT $1, u.*, u.phone IN (SELECT o.phone FROM sendcampaign.claim c,"                       \
 	"  unnest(c.phones) o(phone) WHERE c.run_id <> $1 AND o.phone IS NOT NULL)"                    \
 	" FROM unnest($2, $3, $4, $5, $6, $7) u(sid, phone, id, segments, text_hash, certain)"
 	static OwnStatement with_link = {
-		INSERT_WITNESSES
+		INSERT_MESSAGES
 		" WHERE NOT EXISTS (SELECT FROM sendcampaign.message_data m JOIN sendcampaign.run_data r"
 		"  ON r.id = m.run_id WHERE r.campaign_id = $8 AND m.list_user_id = u.id"
 		"  AND m.sid = u.sid AND m.status <> 'skipped')"
@@ -348,108 +349,108 @@ insert_witnesses(const Run *run)
 		{INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID,
 		 BOOLARRAYOID, INT8OID}};
 	/* no plan is kept: it is to hash the messages, and not to look for each SID */
-	static const char *const without_link = INSERT_WITNESSES
+	static const char *const without_link = INSERT_MESSAGES
 		" WHERE NOT EXISTS (SELECT FROM sendcampaign.message_data m WHERE m.sid = u.sid"
 		"  AND m.status <> 'skipped')"
 		" ON CONFLICT DO NOTHING";
 	Datum values[8];
 
 	values[0] = Int64GetDatum(run->id);
-	witness_arrays(run->history, &values[1]);
+	message_arrays(run->read_back, &values[1]);
 	values[7] = Int64GetDatum(run->campaign.id);
-	if (run->history->link_form)
+	if (run->read_back->link_form)
 		(void) own_execute(&with_link, values, NULL);
 	else
 		(void) own_query(without_link, 7, with_link.types, values, NULL);
 }
 
-/* All is read: the run may go on, in this cluster's history. */
+/* All is read: the run may go on, in this cluster's read_back. */
 static void
-adopt_history(Run *run)
+end_read_back(Run *run)
 {
 	runs_set_read_back(run->id);
 }
 
 void
-store_history(Run *run)
+store_read_back(Run *run)
 {
-	History *history = run->history;
+	ReadBack *read_back = run->read_back;
 
-	if (history == NULL || !history->page_is_new)
+	if (read_back == NULL || !read_back->page_is_new)
 		return;
-	insert_witnesses(run);
-	if (history->url == NULL)
-		adopt_history(run);
-	history->storing = true;
+	insert_messages(run);
+	if (read_back->url == NULL)
+		end_read_back(run);
+	read_back->storing = true;
 }
 
 void
-keep_history(Run *run)
+keep_read_back(Run *run)
 {
-	History *history = run->history;
+	ReadBack *read_back = run->read_back;
 
-	if (history == NULL || !history->storing)
+	if (read_back == NULL || !read_back->storing)
 		return;
-	history->storing = history->page_is_new = false;
-	if (history->url)
+	read_back->storing = read_back->page_is_new = false;
+	if (read_back->url)
 		return;
-	run->history = NULL;
+	run->read_back = NULL;
 	run_count_doubt(run, -1);
-	run->read_back = true;
+	run->was_read_back = true;
 	ereport(LOG,
 			(errmsg("sendcampaign: job %lld: has read back from Twilio what was sent, and goes on",
 					(long long) run->job_id)));
 }
 
 void
-unstore_history(Run *run)
+unstore_read_back(Run *run)
 {
-	if (run->history)
-		run->history->storing = false;
+	if (run->read_back)
+		run->read_back->storing = false;
 }
 
 bool
-history_is_under_way(const Run *run)
+read_back_is_under_way(const Run *run)
 {
-	return run->history && run->history->under_way;
+	return run->read_back && run->read_back->under_way;
 }
 
 const char *
-why_history_cannot_be_read(const Run *run)
+why_not_read_back(const Run *run)
 {
-	return run->history ? run->history->refusal : NULL;
+	return run->read_back ? run->read_back->refusal : NULL;
 }
 
 void
-give_up_history(Run *run)
+give_up_read_back(Run *run)
 {
-	History *history = run->history;
+	ReadBack *read_back = run->read_back;
 
-	if (history == NULL || history->under_way || history->page_is_new ||
-		(history->refusal == NULL && run->stop_reason == NULL))
+	if (read_back == NULL || read_back->under_way || read_back->page_is_new ||
+		(read_back->refusal == NULL && run->stop_reason == NULL))
 		return;
 	run_stop(run, psprintf("what was sent before commits were lost cannot be read back: %s",
-						   history->refusal ? history->refusal : "the run has stopped"));
-	run->history = NULL;
+						   read_back->refusal ? read_back->refusal : "the run has stopped"));
+	run->read_back = NULL;
 	run_count_doubt(run, -1);
 }
 
 /*
- * The witness, if there is one; in SPI_tuptable: its sid, segments, count, to
+ * The message, if there is one; in SPI_tuptable: its sid, segments, count, to
  * this phone, surely this one, with this text?
  */
 static bool
-find_witness(const Message *message, bool has_link)
+find_read_back(const Message *message, bool has_link)
 {
 	static OwnStatement by_link = {
 		"SELECT sid, segments, 1::int8, phone = $3, certain, text_hash = $4"
-		" FROM sendcampaign.witness WHERE run_id = $1 AND list_user_id = $2"
+		" FROM sendcampaign.read_back_message WHERE run_id = $1 AND list_user_id = $2"
 		" AND NOT withheld ORDER BY phone = $3 AND certain DESC, phone = $3 DESC, text_hash = $4 DESC, sid LIMIT 1",
 		4,
 		{INT8OID, INT8OID, TEXTOID, INT8OID}};
 	static OwnStatement by_phone = {
 		"SELECT min(sid), min(segments), count(*), true, bool_and(text_hash = $3),"
-		" bool_and(text_hash = $3) FROM sendcampaign.witness WHERE run_id = $1 AND phone = $2"
+		" bool_and(text_hash = $3) FROM sendcampaign.read_back_message WHERE run_id = $1 AND phone = $2"
 		" AND NOT withheld",
 		3,
 		{INT8OID, TEXTOID, INT8OID}};
@@ -467,10 +468,10 @@ find_witness(const Message *message, bool has_link)
 
 /* Has the list one that may be its, or another run's? */
 static bool
-has_withheld_witness(const Message *message)
+has_withheld(const Message *message)
 {
 	static OwnStatement statement = {
-		"SELECT FROM sendcampaign.witness WHERE run_id = $1 AND withheld"
+		"SELECT FROM sendcampaign.read_back_message WHERE run_id = $1 AND withheld"
 		" AND (list_user_id = $2 OR (list_user_id = 0 AND phone = $3)) LIMIT 1",
 		3,
 		{INT8OID, INT8OID, TEXTOID}};
@@ -485,31 +486,31 @@ has_withheld_witness(const Message *message)
  * end of their transactions.  No SQL makes such a lock.
  */
 static void
-lock_witnesses(void)
+lock_read_back_messages(void)
 {
-	Oid table = get_relname_relid("witness", get_namespace_oid("sendcampaign", false));
+	Oid table = get_relname_relid("read_back_message", get_namespace_oid("sendcampaign", false));
 
 	LockDatabaseObject(RelationRelationId, table, 1, ExclusiveLock);
 }
 
 /*
- * A witness speaks for one recipient only, of one run, though several runs may
+ * A message speaks for one recipient only, of one run, though several runs may
  * have read it back; false where it has spoken before.
  */
 static bool
-take_witness(const Message *message)
+take_read_back(const Message *message)
 {
 	static OwnStatement statement = {
-		"UPDATE sendcampaign.witness SET list_user_id = $3, taken = true"
+		"UPDATE sendcampaign.read_back_message SET list_user_id = $3, taken = true"
 		" WHERE run_id = $1 AND sid = $2 AND list_user_id IN (0, $3)"
-		" AND NOT EXISTS (SELECT FROM sendcampaign.witness o"
+		" AND NOT EXISTS (SELECT FROM sendcampaign.read_back_message o"
 		"  WHERE o.sid = $2 AND o.run_id <> $1 AND o.taken)",
 		3,
 		{INT8OID, TEXTOID, INT8OID}};
 	Datum values[] = {Int64GetDatum(message->claim->run->id), CStringGetTextDatum(message->sid),
 					  Int64GetDatum(message->list_user_id)};
 
-	lock_witnesses();
+	lock_read_back_messages();
 	return own_execute(&statement, values, NULL) == 1;
 }
 
@@ -533,9 +534,9 @@ recognize(Message *message, bool has_link)
 	bool same_text;
 	bool twin;
 
-	if (!find_witness(message, has_link))
+	if (!find_read_back(message, has_link))
 	{
-		if (!message->claim->run->cancelled || has_withheld_witness(message))
+		if (!message->claim->run->cancelled || has_withheld(message))
 			suspect(message);
 		return;
 	}
@@ -559,7 +560,7 @@ recognize(Message *message, bool has_link)
 								" which may be another run's");
 	else if (!same_text)
 		leave_in_doubt(message, "Twilio's list has a text to this number that it may be");
-	else if (message->sid == NULL || !take_witness(message))
+	else if (message->sid == NULL || !take_read_back(message))
 		leave_in_doubt(
 			message,
 			"Twilio's list has a message with this text to this number, and it cannot be told whether it was this recipient's");
@@ -571,7 +572,7 @@ recognize_sent(Claim *claim)
 	Run *run = claim->run;
 	bool has_link = run->campaign.base_url != NULL;
 
-	if (!run->read_back)
+	if (!run->was_read_back)
 		return;
 	for (int i = 0; i < claim->num_messages; i++)
 	{

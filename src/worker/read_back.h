@@ -18,25 +18,25 @@ extern void begin_reading_back(Run *run);
 extern void read_back_more(Run *run, TimestampTz now);
 
 /* Takes the answer to such a request. */
-extern void take_history_answer(struct History *history, const HttpResponse *response);
+extern void take_read_back_answer(struct ReadBack *read_back, const HttpResponse *response);
 
 /* Why it cannot be read at all, or NULL while it can. */
-extern const char *why_history_cannot_be_read(const Run *run);
+extern const char *why_not_read_back(const Run *run);
 
 /*
  * For a run that only has to come to its end: goes on without what cannot be
  * read, once no request is under way.
  */
-extern void give_up_history(Run *run);
+extern void give_up_read_back(Run *run);
 
 /* Is a request of it with HTTP? */
-extern bool history_is_under_way(const Run *run);
+extern bool read_back_is_under_way(const Run *run);
 
 /* Writes what was read to the tables; in a transaction with SPI connected. */
-extern void store_history(Run *run);
+extern void store_read_back(Run *run);
 /* After the commit, and after an abort. */
-extern void keep_history(Run *run);
-extern void unstore_history(Run *run);
+extern void keep_read_back(Run *run);
+extern void unstore_read_back(Run *run);
 
 /*
  * Ends those of a batch's messages that were sent before, by what was read

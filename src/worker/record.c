@@ -18,7 +18,7 @@
 #include "utils/builtins.h"
 #include "worker/batch.h"
 #include "worker/finish.h"
-#include "worker/guard.h"
+#include "worker/run_attempt.h"
 #include "worker/job.h"
 #include "worker/message.h"
 #include "worker/record.h"
@@ -147,7 +147,7 @@ record_later(Message *message)
 	if (message->locked_since == 0)
 		message->locked_since = now;
 	else if (!message->long_locked &&
-			 TimestampDifferenceExceeds(message->locked_since, now, PATIENCE_MS))
+			 TimestampDifferenceExceeds(message->locked_since, now, TOLD_AFTER_MS))
 	{
 		message->long_locked = true;
 		run->num_long_locked++;
@@ -171,7 +171,7 @@ are_locked(Run *run, Datum *ids, int count)
 	Backoff unused = {.failures = 1};
 	Datum	array = make_array(ids, NULL, count, INT8OID);
 
-	return !guarded(lock_left_out, run, &array, &unused);
+	return !attempt_for_run(lock_left_out, run, &array, &unused);
 }
 
 /* Sent ones whose list user somebody else has locked, sorted. */
@@ -430,7 +430,7 @@ count_what_was_sent(Recording *recording, bool careful)
 
 	if (!careful)
 		count_sent(recording);
-	else if (!guarded(count_sent_carefully, run, recording, &run->recording))
+	else if (!attempt_for_run(count_sent_carefully, run, recording, &run->recording))
 		return run->recording.failures > failures ? COUNT_LATER : NOT_COUNTED;
 	end_back_off(&run->recording);
 	return COUNTED;
@@ -605,6 +605,6 @@ record_without_extension(Run *run)
 	if (run->campaign.tables == NULL)
 		return;
 	recording = collect(run);
-	(void) guarded(count_sent_carefully, run, &recording, &run->recording);
-	(void) guarded(tell_dropped_extension, run, NULL, &run->recording);
+	(void) attempt_for_run(count_sent_carefully, run, &recording, &run->recording);
+	(void) attempt_for_run(tell_dropped_extension, run, NULL, &run->recording);
 }

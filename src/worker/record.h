@@ -15,7 +15,7 @@
 /*
  * Records what is in run->done: rows of sendcampaign.message, sentCount, the
  * run's counts, the job's progress; deletes claims that are through.  With
- * careful, the application's part is guarded: rows that others have locked
+ * careful, the application's part is attempt_for_run: rows that others have locked
  * are left for later, and an error there fails the run, with its outcomes
  * kept.  Without, such an error is thrown.
  */

@@ -155,7 +155,7 @@ recover_claims(Run *run)
 			  to_us(sendcampaign_lookup_delay);
 	due = TimestampTzPlusMilliseconds(
 		GetCurrentTimestamp(), to_ms(sendcampaign_request_timeout + sendcampaign_lookup_delay));
-	if (run->lost_history)
+	if (run->commits_lost)
 	{
 		expect_overlaps(run);
 		drop_impossible_claims(run->id, run->job_id);

@@ -34,57 +34,57 @@ typedef struct SendQueue
 
 typedef struct Run
 {
-	dlist_node		node; /* in worker's runs */
-	MemoryContext	context;
-	int64			id;
-	int64			job_id; /* unique in its schema only */
-	char		   *schema;
-	Oid				list_users;	   /* the table as of the start, where that is known */
-	Campaign		campaign;	   /* its group as of the newest claim */
-	MemoryContext	group_context; /* of the group */
-	bool			group_is_new;  /* read in this transaction */
-	Account		   *account;	   /* likewise */
-	int				last_batch;	   /* number of the newest batch taken whole */
-	int				last_claim;	   /* number of the newest claim */
-	bool			exhausted;	   /* there are no more batches */
-	TimestampTz		next_at;	   /* all batches left have to wait until then; or 0 */
-	bool			asleep;		   /* that is in the tables, and no worker needed */
-	TimestampTz		queued_at;
-	TimestampTz		started_at;
-	bool			lost_history; /* commits may have been lost since it was written */
-	struct History *history;	  /* being read back, see read_back.c; else NULL */
-	bool			read_back;	  /* there may be witnesses of what was sent */
-	bool			may_overlap;  /* recipients may be in several batches and claims */
-	bool			tentative;	  /* adopted in the transaction now open */
-	bool			finished;	  /* its end is in the tables */
-	bool			paused;		  /* so it is in the tables, as are the two below */
-	bool			cancelled;	  /* what is left is to be skipped */
-	bool			forgotten;	  /* its row is gone */
-	bool			taken_up;	  /* what its adoption reads is in memory */
-	bool			superseded;	  /* what is in the tables counts: it is to be adopted anew */
-	bool			halted;		  /* too many have failed: it is to be paused */
-	int				num_verdicts; /* outcomes by Twilio, see failures.c */
-	int				num_failures; /* of them for recipient or text */
-	TimestampTz		verdicts_since;
-	dlist_head		claims; /* Claim, not all of whose outcomes are durable */
-	dlist_head		queues; /* SendQueue, with messages to be sent */
-	int				num_ready;
-	dlist_head		lookups;	 /* Message, to be looked up */
-	bool			lookup_turn; /* they take turns with ready ones */
-	int				num_agenda;	 /* messages in the agenda or lookups */
-	dlist_head		done;		 /* Message, with an outcome to be recorded */
-	int				num_done;
-	dlist_head		recorded;		/* Message, recorded but not yet committed */
-	dlist_head		recorded_skips; /* likewise, with their claims */
-	int				open;			/* messages in memory */
-	int				in_flight;		/* of them with HTTP */
-	int				num_doubtful;	/* of them in doubt; and its history, likewise */
-	int64			doubt_until;	/* their last gone_at */
-	bool			locks_told;		/* the log has that list users are locked */
-	bool			not_answered;	/* look-ups are refused: doubt stays claimed */
-	int				text_failures;	/* refused for their text, with none sent yet */
-	bool			any_sent;
-	bool			uncounted; /* some rows have not taken their sentCount */
+	dlist_node		 node; /* in worker's runs */
+	MemoryContext	 context;
+	int64			 id;
+	int64			 job_id; /* unique in its schema only */
+	char			*schema;
+	Oid				 list_users;	/* the table as of the start, where that is known */
+	Campaign		 campaign;		/* its group as of the newest claim */
+	MemoryContext	 group_context; /* of the group */
+	bool			 group_is_new;	/* read in this transaction */
+	Account			*account;		/* likewise */
+	int				 last_batch;	/* number of the newest batch taken whole */
+	int				 last_claim;	/* number of the newest claim */
+	bool			 exhausted;		/* there are no more batches */
+	TimestampTz		 next_at;		/* all batches left have to wait until then; or 0 */
+	bool			 asleep;		/* that is in the tables, and no worker needed */
+	TimestampTz		 queued_at;
+	TimestampTz		 started_at;
+	bool			 commits_lost;	/* commits may have been lost since it was written */
+	struct ReadBack *read_back;		/* under way, see read_back.c; else NULL */
+	bool			 was_read_back; /* messages of it may be in read_back_message */
+	bool			 may_overlap;	/* recipients may be in several batches and claims */
+	bool			 tentative;		/* adopted in the transaction now open */
+	bool			 finished;		/* its end is in the tables */
+	bool			 paused;		/* so it is in the tables, as are the two below */
+	bool			 cancelled;		/* what is left is to be skipped */
+	bool			 forgotten;		/* its row is gone */
+	bool			 taken_up;		/* what its adoption reads is in memory */
+	bool			 superseded;	/* what is in the tables counts: it is to be adopted anew */
+	bool			 halted;		/* too many have failed: it is to be paused */
+	int				 num_verdicts;	/* outcomes by Twilio, see failure_limit.c */
+	int				 num_failures;	/* of them for recipient or text */
+	TimestampTz		 verdicts_since;
+	dlist_head		 claims; /* Claim, not all of whose outcomes are durable */
+	dlist_head		 queues; /* SendQueue, with messages to be sent */
+	int				 num_ready;
+	dlist_head		 lookups;	  /* Message, to be looked up */
+	bool			 lookup_turn; /* they take turns with ready ones */
+	int				 num_agenda;  /* messages in the agenda or lookups */
+	dlist_head		 done;		  /* Message, with an outcome to be recorded */
+	int				 num_done;
+	dlist_head		 recorded;		 /* Message, recorded but not yet committed */
+	dlist_head		 recorded_skips; /* likewise, with their claims */
+	int				 open;			 /* messages in memory */
+	int				 in_flight;		 /* of them with HTTP */
+	int				 num_doubtful;	 /* of them in doubt; and its read_back, likewise */
+	int64			 doubt_until;	 /* their last gone_at */
+	bool			 locks_told;	 /* the log has that list users are locked */
+	bool			 not_answered;	 /* look-ups are refused: doubt stays claimed */
+	int				 text_failures;	 /* refused for their text, with none sent yet */
+	bool			 any_sent;
+	bool			 uncounted; /* some rows have not taken their sentCount */
 
 	Backoff		claiming;
 	Backoff		recording;
@@ -151,7 +151,7 @@ typedef enum Outcome
 typedef enum CallKind
 {
 	CALL_MESSAGE,
-	CALL_HISTORY,
+	CALL_READ_BACK,
 	CALL_CONTROL
 } CallKind;
 
@@ -195,12 +195,12 @@ typedef struct Worker
 	int			 num_runs;
 	pairingheap *agenda; /* Message, by due */
 	int			 in_flight;
-	int			 num_doubtful;	 /* of all runs */
-	bool		 has_ticked;	 /* what is done once is done */
-	bool		 strangers_left; /* and what is not all done at once, is not */
-	void (*serve_network)(void); /* see below */
-	bool	  leaving;			 /* send nothing more, record and go */
-	pg_time_t twilio_offset;	 /* Twilio's clock minus ours, s */
+	int			 num_doubtful;		/* of all runs */
+	bool		 has_ticked;		/* what is done once is done */
+	bool		 foreign_runs_left; /* and what is not all done at once, is not */
+	void (*serve_network)(void);	/* see below */
+	bool	  leaving;				/* send nothing more, record and go */
+	pg_time_t twilio_offset;		/* Twilio's clock minus ours, s */
 	bool	  twilio_offset_known;
 } Worker;
 

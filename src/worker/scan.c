@@ -26,7 +26,7 @@
 #include "utils/syscache.h"
 #include "worker/announce.h"
 #include "worker/scan.h"
-#include "worker/start.h"
+#include "worker/start_worker.h"
 
 /* For each lock that a scanner needs, to connect as well. */
 #define SCANNER_LOCK_TIMEOUT "1s"

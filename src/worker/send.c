@@ -17,9 +17,9 @@
 #include "twilio/classify.h"
 #include "twilio/request.h"
 #include "utils/memutils.h"
-#include "worker/failures.h"
+#include "worker/failure_limit.h"
 #include "worker/freshness.h"
-#include "worker/guard.h"
+#include "worker/run_attempt.h"
 #include "worker/lookup.h"
 #include "worker/message.h"
 #include "worker/read_back.h"
@@ -121,7 +121,7 @@ next_message(Run *run, TimestampTz now)
 static bool
 look_up_one(Run *run)
 {
-	if (dlist_is_empty(&run->lookups) || run->history || run->not_answered || run->paused)
+	if (dlist_is_empty(&run->lookups) || run->read_back || run->not_answered || run->paused)
 		return false;
 	return start_lookup(dlist_head_element(Message, node, &run->lookups));
 }
@@ -342,9 +342,9 @@ take_answer(const HttpResponse *response)
 	Message *message = response->tag;
 	Verdict	 verdict;
 
-	if (*(CallKind *) response->tag == CALL_HISTORY)
+	if (*(CallKind *) response->tag == CALL_READ_BACK)
 	{
-		take_history_answer(response->tag, response);
+		take_read_back_answer(response->tag, response);
 		return;
 	}
 	if (*(CallKind *) response->tag == CALL_CONTROL)
@@ -459,7 +459,7 @@ next_send_time(void)
 	{
 		Run *run = dlist_container(Run, node, iter.cur);
 
-		if (run->num_ready == 0 && run->history == NULL && dlist_is_empty(&run->lookups))
+		if (run->num_ready == 0 && run->read_back == NULL && dlist_is_empty(&run->lookups))
 			continue;
 		next = earlier(next, next_message_time(run, now), now);
 		if (run->account)

@@ -26,14 +26,14 @@
 #include "worker/announce.h"
 #include "worker/claim.h"
 #include "worker/finish.h"
-#include "worker/guard.h"
+#include "worker/run_attempt.h"
 #include "worker/lookup.h"
 #include "worker/next.h"
-#include "worker/orders.h"
+#include "worker/run_states.h"
 #include "worker/read_back.h"
 #include "worker/record.h"
 #include "worker/send.h"
-#include "worker/start.h"
+#include "worker/start_worker.h"
 #include "worker/tick.h"
 #include "worker/transaction.h"
 #include "worker/trouble.h"
@@ -73,8 +73,8 @@ choose_durability(bool claimed, bool ended)
 static void
 claim_for(Run *run, void *arg)
 {
-	if (run->cancelled && (!run->read_back || run->stop_reason))
-		wind_up(run);
+	if (run->cancelled && (!run->was_read_back || run->stop_reason))
+		skip_batches(run);
 	else
 		claim_batch(run);
 	end_back_off(&run->claiming);
@@ -100,10 +100,10 @@ claim_all(const Run *only, bool careful)
 		{
 			if (!careful)
 				claim_for(run, NULL);
-			else if (!guarded(claim_for, run, NULL, &run->claiming))
+			else if (!attempt_for_run(claim_for, run, NULL, &run->claiming))
 			{
 				drop_unfinished_claim(run);
-				wait_with_wind_up(run);
+				wait_with_skipping(run);
 				break;
 			}
 			claimed |= !run->exhausted;
@@ -117,7 +117,7 @@ static void
 forget_attempt(Run *run)
 {
 	unrecord(run);
-	unstore_history(run);
+	unstore_read_back(run);
 	run->announcement = NULL;
 	run->finished = false;
 	run->asleep = false;
@@ -130,7 +130,7 @@ forget_attempt(Run *run)
 static void
 record_run(Run *run, bool careful)
 {
-	store_history(run);
+	store_read_back(run);
 	if (!run_may_send(run) || !sendcampaign_enabled)
 		release_unsent(run);
 	if (run->cancelled && !run->superseded)
@@ -148,7 +148,7 @@ pause_unreadable(Run *run, bool careful)
 		reason_text(
 			psprintf(
 				"commits may have been lost, and what was sent cannot be read back from Twilio: %s",
-				why_history_cannot_be_read(run)),
+				why_not_read_back(run)),
 			NULL, "When that has been mended, call sendcampaign.resume()."),
 		careful);
 }
@@ -203,7 +203,7 @@ fail_unrecordable(Run *run)
 {
 	if (run->stop_reason == NULL || run->stop_recorded || run->recording.until != 0)
 		return;
-	run->unrecordable = guarded(fail_carefully, run, NULL, &run->recording);
+	run->unrecordable = attempt_for_run(fail_carefully, run, NULL, &run->recording);
 }
 
 static void
@@ -213,7 +213,7 @@ record_one(Run *run, bool careful)
 
 	if (!careful)
 		record_and_end(run, &careful);
-	else if (!guarded(record_and_end, run, &careful, &run->recording))
+	else if (!attempt_for_run(record_and_end, run, &careful, &run->recording))
 	{
 		forget_attempt(run);
 		fail_unrecordable(run);
@@ -305,25 +305,25 @@ tick(Run *only, bool careful)
 	if (!is_extension_there())
 	{
 		extension_gone = worker.num_runs > 0;
-		worker.strangers_left = false;
+		worker.foreign_runs_left = false;
 		commit_transaction();
 		return;
 	}
 	if (careful)
 		fire_deferred_triggers();
 	follow_name();
-	if (!worker.has_ticked || worker.strangers_left)
-		worker.strangers_left = pause_strangers();
+	if (!worker.has_ticked || worker.foreign_runs_left)
+		worker.foreign_runs_left = pause_foreign_runs();
 	if (only == NULL && !worker.leaving && sendcampaign_enabled && adopt_runs() > 0)
 		next_look = 0; /* there may be more, and outcomes to be recorded */
-	follow_orders();
+	read_run_states();
 	claimed = claim_all(only, careful);
 	/* a new run's first message does not wait for the outcomes of others */
 	if (next_look != 0)
 		ended = record_all(only, careful);
-	follow_orders(); /* we may have waited for a caller's lock */
+	read_run_states(); /* we may have waited for a caller's lock */
 	tell_all(only);
-	last_look = worker.strangers_left ? 0 : next_look;
+	last_look = worker.foreign_runs_left ? 0 : next_look;
 	choose_durability(claimed, ended);
 	commit_transaction();
 }
@@ -354,7 +354,7 @@ after_commit(void)
 		settle_back_offs(run, true);
 		keep_notice(run);
 		keep_claims(run);
-		keep_history(run);
+		keep_read_back(run);
 		forget_recorded(run);
 		if (run_is_through(run))
 			free_run(run);

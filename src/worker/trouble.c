@@ -15,7 +15,7 @@
 #include "database/attempt.h"
 #include "database/run_table.h"
 #include "worker/finish.h"
-#include "worker/guard.h"
+#include "worker/run_attempt.h"
 #include "worker/trouble.h"
 
 /* Tries to tell a job are so far apart: others may have it locked. */

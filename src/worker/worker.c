@@ -37,10 +37,10 @@
 #include "worker/adopt.h"
 #include "worker/announce.h"
 #include "worker/next.h"
-#include "worker/orders.h"
+#include "worker/run_states.h"
 #include "worker/record.h"
 #include "worker/send.h"
-#include "worker/start.h"
+#include "worker/start_worker.h"
 #include "worker/tick.h"
 #include "worker/transaction.h"
 
@@ -171,7 +171,7 @@ leave_if_idle(void)
 	bool		prepared;
 	bool		queued;
 
-	if (worker.num_runs > 0 || worker.strangers_left || announcements_are_left())
+	if (worker.num_runs > 0 || worker.foreign_runs_left || announcements_are_left())
 		return;
 	if (!prepare_to_leave(worker.role))
 	{
@@ -320,7 +320,7 @@ serve_requests(void)
 {
 	if (http_wait(0))
 	{
-		follow_orders();
+		read_run_states();
 		SetLatch(MyLatch);
 	}
 	(void) take_answers();

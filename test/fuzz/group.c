@@ -16,7 +16,7 @@
 
 #define MAX_NUMBERS 4
 
-double sendcampaign_messages_per_second = 0;
+double sendcampaign_segments_per_second = 0;
 
 static const char *input;
 static size_t	   input_size;

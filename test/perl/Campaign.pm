@@ -115,7 +115,7 @@ sub lose_commits
 		CREATE TEMP TABLE lost AS SELECT list_user_id FROM sendcampaign.message_data WHERE run_id = $run ORDER BY 1 LIMIT $n;
 		UPDATE sendcampaign.run r SET sent = sent - (SELECT count(*) FROM sendcampaign.message_data WHERE run_id = $run AND status = 'sent' AND list_user_id IN (TABLE lost)),
 			failed = failed - (SELECT count(*) FROM sendcampaign.message_data WHERE run_id = $run AND status = 'failed' AND list_user_id IN (TABLE lost)),
-			state = 'running', finished_at = NULL, history = '0/0' WHERE job_id = $job;
+			state = 'running', finished_at = NULL, timeline = '0/0' WHERE job_id = $job;
 		DELETE FROM sendcampaign.message_data WHERE run_id = $run AND list_user_id IN (TABLE lost);
 		INSERT INTO sendcampaign.batch (run_id, number, list_user_ids) SELECT $run, 1, array_agg(list_user_id ORDER BY 1) FROM lost;
 		SELECT sendcampaign.wake();});

@@ -97,7 +97,7 @@ sub statements
 		'SET client_encoding = latin1', 'SET synchronous_commit = off', q{SET sendcampaign.schema = 'nowhere'}, 'SET exit_on_error = on',
 		'SET client_min_messages = debug1', 'SET enable_indexscan = off', 'SET plan_cache_mode = force_custom_plan',
 		'SET bytea_output = escape', 'SET standard_conforming_strings = off', 'SET array_nulls = off', 'SET extra_float_digits = -15',
-		'SET sendcampaign.max_concurrency = 1', 'SET sendcampaign.request_timeout = 1', q{SET sendcampaign.max_failures = '0%'},
+		'SET sendcampaign.max_concurrency = 1', 'SET sendcampaign.request_timeout = 1', 'SET sendcampaign.failure_threshold = 0', 'SET sendcampaign.failure_scale_factor = 0',
 		'SET idle_in_transaction_session_timeout = 1', 'SET constraints all deferred', 'RESET ALL', 'CLOSE ALL', 'DEALLOCATE ALL',
 		"DROP TABLE $s.ac_lists", "DROP TABLE $s.ac_background_jobs CASCADE", "ALTER TABLE $s.groups RENAME TO gone", "DROP TABLE $s.ac_list_users CASCADE",
 		"ALTER TABLE $s.ac_campaigns DROP data", "ALTER TABLE $s.ac_background_jobs ADD x integer", "DELETE FROM $s.ac_campaigns",
@@ -280,11 +280,11 @@ $change{configuration} = sub {
 	my ($case, $s) = @_;
 	my $value = any(
 		(map { my $k = $_; map { qq{configuration || '{"$k": $_}'} } 'null', '""', '[]', '{}', '0', 'true', '" "', '"\u00e9\u2028"' }
-			  qw(twilioAccountSid twilioAuthToken twilioFromSmsNumber twilioMessagingServiceSid twilioMessagesPerSecond quietHours timeZone)),
-		(map { qq{configuration || '$_'} } '{"twilioFromSmsNumber": [null, {}, [], 1, "", "+15005550006", "+15005550006"]}', '{"twilioMessagesPerSecond": 1e300}',
-			'{"twilioMessagesPerSecond": "50"}', '{"quietHours": {"from": "00:00", "to": "23:59:59"}}',
+			  qw(twilioAccountSid twilioAuthToken twilioFromSmsNumber twilioMessagingServiceSid twilioSegmentsPerSecond quietHours timeZone)),
+		(map { qq{configuration || '$_'} } '{"twilioFromSmsNumber": [null, {}, [], 1, "", "+15005550006", "+15005550006"]}', '{"twilioSegmentsPerSecond": 1e300}',
+			'{"twilioSegmentsPerSecond": "50"}', '{"quietHours": {"from": "00:00", "to": "23:59:59"}}',
 			'{"quietHours": {"from": [], "to": {}}}', '{"quietHours": {"from": "21:00"}}', '{"timeZone": "UTC+99"}', '{"timeZone": "posixrules"}',
-			'{"twilioAccountSid": "../../x?y#z"}', '{"twilioAccountSid": "AC00000000000000000000000000000001\r\nX: y"}', '{"twilioMessagesPerSecond": -1}'),
+			'{"twilioAccountSid": "../../x?y#z"}', '{"twilioAccountSid": "AC00000000000000000000000000000001\r\nX: y"}', '{"twilioSegmentsPerSecond": -1}'),
 		q{'null'}, q{'[]'}, q{'[{"twilioAccountSid": "x"}]'}, q{'"x"'}, '1', 'NULL', q{configuration || jsonb_build_object('twilioAuthToken', repeat('x', 300000))},
 		q{configuration || jsonb_build_object('twilioFromSmsNumber', (SELECT jsonb_agg('+1500555' || i) FROM generate_series(1000, 3000) i))});
 	return "UPDATE $s.groups SET configuration = $value;";

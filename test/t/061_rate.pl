@@ -43,7 +43,7 @@ sub held
 	diag(sprintf "%s: %d in the fullest second, %.2f a second for a rate of %g", $name, $most, $mean, $rate);
 }
 
-set_and_reload($node, 'sendcampaign.messages_per_second', 50);
+set_and_reload($node, 'sendcampaign.segments_per_second', 50);
 my $campaign = create_campaign($node, users => 150);
 my $group = $node->safe_psql('postgres', "SELECT max(id) FROM groups");
 my $other = create_campaign($node, users => 10);
@@ -60,7 +60,7 @@ held(50, 'two runs', $twilio->ledger);
 
 # the group's own rate goes first; it may be a fraction, or a text
 $twilio->set(reset => 1);
-$node->safe_psql('postgres', qq{UPDATE groups SET configuration = configuration || '{"twilioMessagesPerSecond": "7.5"}'});
+$node->safe_psql('postgres', qq{UPDATE groups SET configuration = configuration || '{"twilioSegmentsPerSecond": "7.5"}'});
 $campaign = create_campaign($node, users => 25, group => $group);
 $node->safe_psql('postgres', "UPDATE ac_lists SET group_id = $group");
 $job = start_campaign($node, $campaign);
@@ -68,7 +68,7 @@ sent_once($node, $twilio, $campaign, $job, 'a rate of the group');
 held(7.5, 'the group', $twilio->ledger);
 
 # not all of a list is claimed for a slow sender
-$node->safe_psql('postgres', qq{UPDATE groups SET configuration = configuration || '{"twilioMessagesPerSecond": 2}'});
+$node->safe_psql('postgres', qq{UPDATE groups SET configuration = configuration || '{"twilioSegmentsPerSecond": 2}'});
 $campaign = create_campaign($node, users => 600);
 $node->safe_psql('postgres', "UPDATE ac_lists SET group_id = $group");
 $twilio->set(reset => 1);
@@ -85,16 +85,16 @@ my $claimed = $node->safe_psql('postgres', q{SELECT count(*), count(DISTINCT id)
 is($claimed, '600|600', 'each recipient is in one place');
 
 # 0 is no limit, for those who are in a hurry now
-$node->safe_psql('postgres', qq{UPDATE groups SET configuration = configuration || '{"twilioMessagesPerSecond": 0}'});
+$node->safe_psql('postgres', qq{UPDATE groups SET configuration = configuration || '{"twilioSegmentsPerSecond": 0}'});
 sent_once($node, $twilio, $campaign, $job, 'the limit is lifted in mid-run');
 
 # nonsense is no licence to send as fast as can be
-$node->safe_psql('postgres', qq{UPDATE groups SET configuration = configuration || '{"twilioMessagesPerSecond": "fast"}'});
+$node->safe_psql('postgres', qq{UPDATE groups SET configuration = configuration || '{"twilioSegmentsPerSecond": "fast"}'});
 $campaign = create_campaign($node, users => 1);
 $node->safe_psql('postgres', "UPDATE ac_lists SET group_id = $group");
 my $run = wait_for_run($node, start_campaign($node, $campaign));
 is($run->{state}, 'failed', 'a rate that is no number fails the run');
-like($run->{error}, qr/"twilioMessagesPerSecond" is not 0, nor a number/, 'and says so');
+like($run->{error}, qr/"twilioSegmentsPerSecond" is not 0, nor a number/, 'and says so');
 is(worker_errors($node), '', 'no worker complained');
 
 $node->stop;

@@ -176,7 +176,7 @@ sent_once($node, $twilio, $campaign, $job, 'switched off', total => 100);
 call('pause', $job);
 $twilio->set(hold => 0);
 ok(worker_is_gone($node, 20), 'paused once');
-$node->safe_psql('postgres', qq{UPDATE sendcampaign.run SET history = '9/lost' WHERE job_id = $job;
+$node->safe_psql('postgres', qq{UPDATE sendcampaign.run SET timeline = '9/lost' WHERE job_id = $job;
 	WITH lost AS (DELETE FROM sendcampaign.message_data WHERE run_id = ${\ run_of($job)} RETURNING list_user_id),
 	back AS (INSERT INTO sendcampaign.batch SELECT ${\ run_of($job)}, 99, array_agg(list_user_id) FROM lost),
 	uncount AS (UPDATE ac_list_users SET data = data - 'sentCount' WHERE id IN (SELECT list_user_id FROM lost))

@@ -12,7 +12,6 @@ use Test::More;
 my $twilio = LocalTwilio->start;
 my $node = new_cluster('retry', $twilio, conf => qq{
 	sendcampaign.max_attempts = 1
-	sendcampaign.request_timeout = '1s'
 	sendcampaign.lookup_delay = 0
 });
 $node->safe_psql('postgres', 'CREATE ROLE stranger LOGIN; GRANT USAGE ON SCHEMA sendcampaign TO stranger');
@@ -82,8 +81,9 @@ is(run_row($node, $job)->{state}, 'completed', 'the run stays as it is');
 
 # in doubt, and settled as not sent
 wait_for_no_worker($node);
+set_and_reload($node, 'sendcampaign.request_timeout', '1s');
 $twilio->set(reset => 1, 'fault:drop-after' => '#1', 'fault:drop-before' => '#1', 'fault:list-403' => 100);
-$campaign = create_campaign($node, users => 2, base_url => undef, message => 'Twins');
+$campaign = create_campaign($node, users => 2, base_url => undef, message => 'Duplicates');
 change_conf($node, 'sendcampaign.max_attempts = 10');
 $job = start_campaign($node, $campaign);
 $run = wait_for_run($node, $job);

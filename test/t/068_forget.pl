@@ -39,13 +39,13 @@ my $shops = finish('shop', users => 5);
 $old_run = $node->safe_psql('postgres', "SELECT id FROM sendcampaign.run WHERE job_id = $old");
 $node->safe_psql('postgres', qq{
 	UPDATE sendcampaign.run SET finished_at = now() - interval '1 year' WHERE job_id IN ($old, $shops);
-	INSERT INTO sendcampaign.witness VALUES (${\ run_of($old)}, 'SM1', '+15550000001', 0, 1, 0);
+	INSERT INTO sendcampaign.read_back_message VALUES (${\ run_of($old)}, 'SM1', '+15550000001', 0, 1, 0);
 	INSERT INTO sendcampaign.batch VALUES (${\ run_of($old)}, 9, '{1}');
 	INSERT INTO sendcampaign.claim VALUES (${\ run_of($old)}, 9, '{1}', '{+1}', 'AC', '{+2}', now(), 0)});
 my ($held_campaign, $held) = hold_campaign($node, $twilio, users => 300);
 
 is(forget('app', "now() - interval '30 days'"), 1, 'one of its own that is old');
-is(old_rows($_), 0, "nothing of it is left in $_") for qw(run message witness batch claim);
+is(old_rows($_), 0, "nothing of it is left in $_") for qw(run message read_back_message batch claim);
 is(rows('message', $new), 5, 'a newer one stays');
 is(rows('message', $shops), 5, "so does another role's");
 is(forget('app', "'infinity'"), 1, 'all that have ended');
@@ -84,16 +84,16 @@ wait_for_no_worker($node);
 my $before = $node->safe_psql('postgres', "SELECT sent, failed, skipped FROM sendcampaign.run WHERE job_id = $job");
 # one that was skipped before its number was looked at
 $node->safe_psql('postgres', qq{UPDATE sendcampaign.message_data SET status = 'skipped', phone = '+1 (555) 000-0001', sid = NULL, error_message = 'gone' WHERE list_user_id = $ids[0];
-	INSERT INTO sendcampaign.witness VALUES (${\ run_of($job)}, 'SM2', '+15550000001', $ids[1], 1, 0), (${\ run_of($job)}, 'SM3', '+15550000002', 0, 1, 0)});
+	INSERT INTO sendcampaign.read_back_message VALUES (${\ run_of($job)}, 'SM2', '+15550000001', $ids[1], 1, 0), (${\ run_of($job)}, 'SM3', '+15550000002', 0, 1, 0)});
 is($node->safe_psql('postgres', "SET ROLE shop; SELECT sendcampaign.forget_recipient('+15550000001')"), 0, "not in another role's messages");
 is($node->safe_psql('postgres', "SET ROLE app; SELECT sendcampaign.forget_recipient('001 555 000-0001')"), 3, 'however it is written');
 is($node->safe_psql('postgres', "SELECT string_agg(concat_ws(' ', status, phone, sid IS NULL), ', ' ORDER BY list_user_id) FROM sendcampaign.message WHERE job_id = $job"),
 	'skipped t, skipped t, skipped t, sent +15550000002 f, skipped not a number t, sent +1555000000199 f', 'erased in its rows only');
 is($node->safe_psql('postgres', "SELECT sent, failed, skipped FROM sendcampaign.run WHERE job_id = $job"), $before, 'the counts stay');
-is($node->safe_psql('postgres', 'SELECT string_agg(sid, \' \') FROM sendcampaign.witness'), 'SM3', 'so do witnesses of others');
+is($node->safe_psql('postgres', 'SELECT string_agg(sid, \' \') FROM sendcampaign.read_back_message'), 'SM3', 'so do witnesses of others');
 is($node->safe_psql('postgres', "SET ROLE app; SELECT sendcampaign.forget_recipient('not a number')"), 1, 'as it was in the list');
 $node->safe_psql('postgres', "UPDATE sendcampaign.run SET state = 'failed' WHERE job_id = $job");
-is(forget_recipient('app', '+15550000002')->{sqlstate}, '55006', 'a failed run may go on and needs its witness');
+is(forget_recipient('app', '+15550000002')->{sqlstate}, '55006', 'a failed run may go on and needs what was read back');
 
 $node->stop;
 done_testing();

@@ -66,7 +66,7 @@ for my $column ('send_until timestamptz', '"sendUntil" text', 'send_until text')
 
 # It comes while the run is on: a slow sender; and 429s that wait for longer.
 my $campaign = create_campaign($node, users => 1000);
-configure($campaign, q{'{"twilioMessagesPerSecond": 5}'});
+configure($campaign, q{'{"twilioSegmentsPerSecond": 5}'});
 set_until($campaign, q{clock_timestamp() + interval '3 s'});
 my $job = start_campaign($node, $campaign);
 my $run = wait_for_run($node, $job);

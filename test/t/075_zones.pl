@@ -58,7 +58,7 @@ is($twilio->stats->{accepted}, 10000, 'each has it once');
 
 # A slow sender does not put them off one by one.
 $campaign = create_campaign($node, users => 1000);
-sql("UPDATE groups SET configuration = configuration || '{\"twilioMessagesPerSecond\": 1, \"timeZone\": \"UTC\"}' || $night");
+sql("UPDATE groups SET configuration = configuration || '{\"twilioSegmentsPerSecond\": 1, \"timeZone\": \"UTC\"}' || $night");
 my $batches = written('batch');
 $job = start_campaign($node, $campaign);
 fall_asleep($job);

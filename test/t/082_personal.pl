@@ -181,7 +181,7 @@ like($run->{error}, qr/has more than 16000 characters/, 'and says why');
 $job = start_campaign($node, personal('{{a}}' . 'x' x 2000, [ map { { a => $_ } } 1 .. 600 ]));
 $run = wait_for_run($node, $job, state => 'paused');
 is($run->{state}, 'paused', '2 kB for all of them: the run pauses');
-like($run->{error}, qr/more than sendcampaign.max_failures allows .*21617/, 'and says why');
+like($run->{error}, qr/sendcampaign.failure_scale_factor \(0\.3\) allow: .*21617/, 'and says why');
 wait_for_no_worker($node);
 # what is in doubt would be: no answer may come too late on a busy machine
 is($node->safe_psql('postgres', "SELECT count(*) FROM sendcampaign.claim WHERE run_id = ${\ run_of($job)}"), 0, 'nothing is claimed')

@@ -29,7 +29,7 @@ $node->safe_psql('postgres', qq{
 	UPDATE ac_list_users SET data = data - 'sms' WHERE $list AND id % 50 = 4;
 	UPDATE ac_list_users SET data = data || '{"sms": "555 1234"}' WHERE $list AND id % 50 = 5;
 	UPDATE ac_list_users SET data = data || '{"sms": "+1 555-000-0001"}' WHERE $list AND id % 50 = 6;
-	UPDATE groups SET configuration = configuration || '{"twilioFromSmsNumber": ["+15559990001", "+15559990002", " ", null], "twilioMessagesPerSecond": 100}';
+	UPDATE groups SET configuration = configuration || '{"twilioFromSmsNumber": ["+15559990001", "+15559990002", " ", null], "twilioSegmentsPerSecond": 100}';
 	SET ROLE app;
 	SELECT sendcampaign.opt_out('+1555' || lpad(i::text, 7, '0')) FROM generate_series(7, $users, 50) i});
 my @columns = qw(list_user_id phone sender text encoding units segments skipped deferred_until);
@@ -100,15 +100,15 @@ is(as_app("SELECT duration FROM sendcampaign.estimate($campaign)"),
 	$node->safe_psql('postgres', "SELECT make_interval(secs => $sum{segments} / 200.0)"), 'how long two senders of that rate need');
 
 # no rate, no price; the lowest and the highest one
-$node->safe_psql('postgres', q{UPDATE groups SET configuration = configuration || '{"twilioMessagesPerSecond": 0}'});
+$node->safe_psql('postgres', q{UPDATE groups SET configuration = configuration || '{"twilioSegmentsPerSecond": 0}'});
 is(as_app("SELECT duration IS NULL, cost IS NULL FROM sendcampaign.estimate($campaign)"), 't|t', 'no rate and no price');
 is(as_app("SELECT cost FROM sendcampaign.estimate($campaign, 'NaN')"), 'NaN', 'a price that is no number');
 for my $rate ('0.01', '100000')
 {
-	$node->safe_psql('postgres', qq{UPDATE groups SET configuration = configuration || '{"twilioMessagesPerSecond": "$rate"}'});
+	$node->safe_psql('postgres', qq{UPDATE groups SET configuration = configuration || '{"twilioSegmentsPerSecond": "$rate"}'});
 	is(as_app("SELECT duration >= interval '0' FROM sendcampaign.estimate($campaign)"), 't', "a rate of $rate");
 }
-$node->safe_psql('postgres', q{UPDATE groups SET configuration = configuration || '{"twilioMessagesPerSecond": 0}'});
+$node->safe_psql('postgres', q{UPDATE groups SET configuration = configuration || '{"twilioSegmentsPerSecond": 0}'});
 
 # quiet hours and an end: deferred and expired
 $node->safe_psql('postgres', q{UPDATE groups SET configuration = configuration || jsonb_build_object('timeZone', 'UTC', 'quietHours', jsonb_build_object(

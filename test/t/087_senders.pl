@@ -109,7 +109,7 @@ for my $numbers ($three, '["+15559990002"]', '["+15559990009", "+15559990008"]')
 }
 
 # rates are those of each number
-$node->safe_psql('postgres', "ALTER ROLE app SET sendcampaign.messages_per_second = 25");
+$node->safe_psql('postgres', "ALTER ROLE app SET sendcampaign.segments_per_second = 25");
 wait_for_no_worker($node);
 $twilio->set(reset => 1);
 my $job = start_campaign($node, campaign_from($three, users => 300));
@@ -125,7 +125,7 @@ my @times = sort { $a <=> $b } map { $_->{time} / 1e6 } @ledger;
 my $mean = $#times / ($times[-1] - $times[0]);
 cmp_ok($mean, '>', 35, 'together they are faster than one');
 diag(sprintf '%.1f a second from three numbers of 25', $mean);
-$node->safe_psql('postgres', "ALTER ROLE app RESET sendcampaign.messages_per_second");
+$node->safe_psql('postgres', "ALTER ROLE app RESET sendcampaign.segments_per_second");
 wait_for_no_worker($node);
 
 # one's queue is full: the others go on

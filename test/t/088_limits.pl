@@ -41,7 +41,7 @@ subtest 'small things' => sub {
 	is(sql("SELECT test_phone FROM sendcampaign.run WHERE job_id = $test"), '', 'forgotten in the run, too');
 
 	$campaign = create_campaign($node, users => 50);
-	sql(qq{UPDATE groups SET configuration = configuration || '{"twilioMessagesPerSecond": 1e-14}' WHERE id = ${\ group_of($campaign)}});
+	sql(qq{UPDATE groups SET configuration = configuration || '{"twilioSegmentsPerSecond": 1e-14}' WHERE id = ${\ group_of($campaign)}});
 	my $job = start_campaign($node, $campaign);
 	sleep 2;
 	cmp_ok(sent_with($twilio, 'Hello https://example.org/survey') , '<=', 1, 'a rate that is hardly any') or diag run_row($node, $job)->{sent};

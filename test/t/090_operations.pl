@@ -82,7 +82,7 @@ $before{'operations SELECT send_campaign(1); #5'} = sub {
 	$twilio->set('fault:list-403' => 100);
 };
 $after{"operations CALL sendcampaign.wait(5, '1 minute'); #1"} = twilio('to-fault' => '+15550000001=none', 'fault:list-403' => 0);
-$after{q{operations ALTER ROLE app SET sendcampaign.max_failures = '50%, 5'; #1}} = sub { wait_for_no_worker($node); };
+$after{q{operations ALTER ROLE app SET sendcampaign.failure_threshold = 5; #1}} = sub { wait_for_no_worker($node); };
 $before{'operations INSERT INTO ac_lists (group_id) VALUES (1); #1'} = twilio('fault:code:21614' => 100);
 $after{'operations INSERT INTO ac_lists (group_id) VALUES (1); #1'} = sub {
 	my $run = wait_for_run($node, 6, db => 'operations', state => 'paused');

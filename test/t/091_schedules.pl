@@ -64,7 +64,7 @@ sub runs { return $node->safe_psql('postgres', 'SELECT count(*) FROM sendcampaig
 # What comes before, as far as it is needed: numbers are those of the document.
 run_block($node, 'postgres', (grep { $_->{language} eq 'sql' } @blocks)[0], 'app');
 app(q{SELECT setval('ac_background_jobs_id_seq', 6), setval('ac_lists_id_seq', 2), setval('ac_campaigns_id_seq', 2)});
-app(q{UPDATE groups SET configuration = configuration - 'twilioMessagesPerSecond'});
+app(q{UPDATE groups SET configuration = configuration - 'twilioSegmentsPerSecond'});
 follow('Schedules');
 
 # once

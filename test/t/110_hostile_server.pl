@@ -177,7 +177,7 @@ my $node = new_cluster('hostile', $server{postgres}, conf => qq{
 	sendcampaign.max_concurrency = 5
 	sendcampaign.request_timeout = '2s'
 	sendcampaign.lookup_delay = 0
-	sendcampaign.max_failures = ''
+	sendcampaign.failure_threshold = -1
 	fsync = off
 });
 my $started = $node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()');

@@ -83,7 +83,7 @@ wait_for_run($node, $job);
 my $sid = sql("SELECT max(sid) FROM sendcampaign.message WHERE job_id = $job AND list_user_id = (SELECT max(list_user_id) FROM sendcampaign.message WHERE job_id = $job)");
 lose_commits($node, $job, 2);
 is(sql("SELECT string_agg(status || coalesce(' ' || sid, ''), ',' ORDER BY list_user_id) FROM sendcampaign.message WHERE job_id = $job"),
-	"in_doubt,sent $sid", 'read back: a message of its own goes before one that only names it') or diag sql("TABLE sendcampaign.witness");
+	"in_doubt,sent $sid", 'read back: a message of its own goes before one that only names it') or diag sql("TABLE sendcampaign.read_back_message");
 is(accepted(), 2, 'read back: none was sent again');
 
 # Base URLs that look like links, and fragments; negative numbers.

@@ -195,9 +195,9 @@ sub morning
 		DELETE FROM sendcampaign.chosen WHERE run_id = ${\ run_of($job)}");
 	my $ids = sql("SELECT string_agg(list_user_id::text, ',' ORDER BY list_user_id) FROM sendcampaign.message WHERE job_id = $job");
 	my ($first) = split /,/, $ids;
-	sql(qq{UPDATE sendcampaign.run_data SET sent = 0, skipped = 0, state = 'running', finished_at = NULL, history = '0/0' WHERE job_id = $job;
+	sql(qq{UPDATE sendcampaign.run_data SET sent = 0, skipped = 0, state = 'running', finished_at = NULL, timeline = '0/0' WHERE job_id = $job;
 		DELETE FROM sendcampaign.message_data WHERE run_id = ${\ run_of($job)};
-		INSERT INTO sendcampaign.batch (run_id, number, list_user_ids, twins, firsts) VALUES (${\ run_of($job)}, 1, '{$ids}', '{$ids}', '{$first,$first}');
+		INSERT INTO sendcampaign.batch (run_id, number, list_user_ids, duplicates, firsts) VALUES (${\ run_of($job)}, 1, '{$ids}', '{$ids}', '{$first,$first}');
 		SELECT sendcampaign.wake()});
 	wait_for_run($node, $job);
 	is_deeply([ outcomes($job) ], [ 'duplicate', 'sent' ], 'commits were lost: the one who has had it stays the one');

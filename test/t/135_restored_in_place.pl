@@ -14,7 +14,7 @@ my $twilio = LocalTwilio->start(options => [ '--latency', 10 ]);
 my $conf = "sendcampaign.request_timeout = '1s'\nsendcampaign.lookup_delay = '200ms'\nsendcampaign.lookup_timeout = '1s'\nsendcampaign.max_concurrency = 20\n";
 my $node = new_cluster('in_place', $twilio, conf => $conf);
 my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump';
-my @tables = map { "sendcampaign.$_" } qw(run_data message_data batch claim witness);
+my @tables = map { "sendcampaign.$_" } qw(run_data message_data batch claim read_back_message);
 
 # A campaign is dumped in mid-run, paused so that nothing is in doubt, or just queued.
 sub dump_in_mid_run
@@ -24,12 +24,14 @@ sub dump_in_mid_run
 	my $job;
 	$twilio->set(reset => 1);
 	set_and_reload($node, 'sendcampaign.enabled', 'off') if $state eq 'queued';
+	$twilio->set(latency => 200) if $state eq 'paused';    # it cannot end before it is paused
 	$job = start_campaign($node, $campaign);
 	if ($state eq 'paused')
 	{
 		$node->poll_query_until('postgres', "SELECT sent BETWEEN 100 AND $users - 100 FROM sendcampaign.run WHERE job_id = $job");
 		$node->safe_psql('postgres', "SELECT sendcampaign.pause($job)");
 		wait_for_no_worker($node);
+		$twilio->set(latency => 10);
 	}
 	$node->command_ok([ 'pg_dump', '-Fc', '-f', $dump, '-d', $node->connstr('postgres') ], "$state: dump");
 	set_and_reload($node, 'sendcampaign.enabled', 'on') if $state eq 'queued';
@@ -55,7 +57,7 @@ my %restore = (
 	'clean' => sub { $node->command_ok([ 'pg_restore', '--clean', '-d', $node->connstr('postgres'), $dump ], 'restore') },
 	'data only' => sub {
 		$node->safe_psql('postgres', 'TRUNCATE ' . join ', ', @tables);
-		$node->command_ok([ 'pg_restore', '--data-only', (map { ('-t', $_) } qw(run_data message_data batch claim witness)),
+		$node->command_ok([ 'pg_restore', '--data-only', (map { ('-t', $_) } qw(run_data message_data batch claim read_back_message)),
 				'-d', $node->connstr('postgres'), $dump ], 'restore');
 	},
 	# as a subscriber has them, and back again

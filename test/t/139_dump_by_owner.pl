@@ -45,8 +45,8 @@ is($twilio->stats->{accepted}, $accepted, 'nothing was sent');
 $node->safe_psql('one', q{CREATE ROLE victim LOGIN; GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO victim});
 my $other = create_campaign($node, db => 'one', users => 5);
 $node->safe_psql('one', qq{SET ROLE app;
-	INSERT INTO sendcampaign.run_data (id, schema, job_id, campaign_id, role, role_oid, database, history, system_identifier)
-		SELECT 4711, 'public', 4711, $other, 'victim', 'victim'::regrole, d.oid, r.history, r.system_identifier
+	INSERT INTO sendcampaign.run_data (id, schema, job_id, campaign_id, role, role_oid, database, timeline, system_identifier)
+		SELECT 4711, 'public', 4711, $other, 'victim', 'victim'::regrole, d.oid, r.timeline, r.system_identifier
 		FROM sendcampaign.run_data r, pg_database d WHERE d.datname = 'one' AND r.job_id = $job});
 $node->safe_psql('one', 'SELECT sendcampaign.wake()');
 is(wait_for_run($node, 4711, db => 'one', state => 'paused')->{state}, 'paused', 'a run that was loaded is paused');

@@ -231,7 +231,7 @@ sub with_message
 		INSERT INTO sendcampaign.message_data (run_id, list_user_id, phone, status, error_code, attempts)
 			VALUES ((SELECT id FROM sendcampaign.run WHERE job_id = $job), 1, '+15550000001', '$status', 20429, 1);
 		UPDATE sendcampaign.run_data SET state = 'completed', total = 1, $status = 1, list_id = 1, message = 'Hello',
-			started_at = now(), finished_at = now(), history = '' WHERE job_id = $job});
+			started_at = now(), finished_at = now(), timeline = '' WHERE job_id = $job});
 }
 
 my %act = (

@@ -30,7 +30,7 @@ my $twilio = LocalTwilio->start(options => [ '--seed', $seed, '--latency', 10, '
 my $node = new_cluster('race', $twilio, conf => q{
 	sendcampaign.request_timeout = '1s'
 	sendcampaign.lookup_delay = '300ms'
-	sendcampaign.max_failures = ''
+	sendcampaign.failure_threshold = -1
 	max_worker_processes = 16
 	deadlock_timeout = '100ms'
 	log_statement = 'none'
@@ -121,7 +121,7 @@ my %op = (
 		'from', to_char(now() AT TIME ZONE 'UTC' - interval '1 hour', 'HH24:MI'), 'to', to_char(now() AT TIME ZONE 'UTC' + interval '1 hour', 'HH24:MI')))
 		WHERE id = 1 + (random() * 2)::int} } ],
 	day => [ 3, sub { q{UPDATE groups SET configuration = configuration - 'quietHours'} } ],
-	lose => [ 1, sub { return 'SELECT' if rand() < 0.9; q{RESET ROLE; UPDATE sendcampaign.run_data SET history = '0/0' WHERE id = (SELECT r.id FROM } . some_run(qw(queued running paused completed failed)) . ')' } ],
+	lose => [ 1, sub { return 'SELECT' if rand() < 0.9; q{RESET ROLE; UPDATE sendcampaign.run_data SET timeline = '0/0' WHERE id = (SELECT r.id FROM } . some_run(qw(queued running paused completed failed)) . ')' } ],
 	replace => [ 1, sub { return 'SELECT' if rand() < 0.95; my $old = 'old' . int rand 1e9; return qq{RESET ROLE; SET ROLE app; BEGIN; ALTER TABLE ac_list_users RENAME TO $old;
 		CREATE TABLE ac_list_users (LIKE $old INCLUDING ALL); INSERT INTO ac_list_users TABLE $old; GRANT ALL ON ac_list_users TO PUBLIC; COMMIT} } ],
 	terminate => [ 1, sub { q{RESET ROLE; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'sendcampaign worker' AND random() < 0.5} } ]);

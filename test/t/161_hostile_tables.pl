@@ -171,7 +171,7 @@ sub wait_for_ends
 		@left = grep { !has_settled($_) } @left;
 		select undef, undef, undef, 0.1;
 		return !@left;
-	}, $ENV{PATIENCE} || 60);
+	}, $ENV{TIMEOUT} || 60);
 }
 
 sub clean_up

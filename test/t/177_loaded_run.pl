@@ -41,7 +41,7 @@ sub load
 	my ($status, %column) = @_;
 	$job++;
 	my %row = (schema => q{'evil'}, job_id => $job, campaign_id => 1000 + $job, role => q{'app'}, role_oid => q{'app'::regrole},
-		database => q{(SELECT oid FROM pg_database WHERE datname = 'one')}, history => q{'0/0'}, total => 1, list_id => 1,
+		database => q{(SELECT oid FROM pg_database WHERE datname = 'one')}, timeline => q{'0/0'}, total => 1, list_id => 1,
 		message => q{'Hello'}, started_at => 'now()', in_doubt => 1, %column);
 	my @names = sort keys %row;
 	sql('SET ROLE owner; WITH r AS (INSERT INTO sendcampaign.run_data (' . join(', ', @names) . ') VALUES ('

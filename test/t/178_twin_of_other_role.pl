@@ -144,7 +144,7 @@ for my $base_url ('https://example.com/back', undef)
 	poll(sub { $twilio->stats->{accepted} > 0 }) or diag('nothing was sent');
 	sql("UPDATE $first.groups SET configuration = configuration - 'quietHours';
 		UPDATE sendcampaign.batch SET due = now() WHERE run_id = ${\ run_of_tenant($first)};
-		UPDATE sendcampaign.run_data SET next_at = now(), history = '0/0' WHERE id = ${\ run_of_tenant($first)}; SELECT sendcampaign.wake()");
+		UPDATE sendcampaign.run_data SET next_at = now(), timeline = '0/0' WHERE id = ${\ run_of_tenant($first)}; SELECT sendcampaign.wake()");
 	poll(sub { sql("SELECT read_back FROM sendcampaign.run WHERE id = " . run_of_tenant($first)) eq 't' }) or diag('not read back');
 	$lock_session->quit;
 	poll(sub { state_of($first) =~ /completed/ && state_of($second) =~ /completed/ }) or diag('no end');

@@ -51,7 +51,7 @@ sub load
 	my %column = @_;
 	$job++;
 	my %row = (schema => q{'evil'}, job_id => $job, campaign_id => 1000 + $job,
-		database => q{(SELECT oid FROM pg_database WHERE datname = 'one')}, history => q{'0/0'}, %column);
+		database => q{(SELECT oid FROM pg_database WHERE datname = 'one')}, timeline => q{'0/0'}, %column);
 	my @names = sort keys %row;
 	return sql('SET ROLE owner; INSERT INTO sendcampaign.run_data (' . join(', ', @names) . ') VALUES ('
 		  . join(', ', map { $row{$_} } @names) . ') RETURNING id');
@@ -130,7 +130,7 @@ cmp_ok(sql('SET ROLE app; SELECT sendcampaign.forget(now())'), '>', 0, 'forget()
 is(sql("SELECT count(*) FROM sendcampaign.run_data WHERE id = $id"), 0, 'it is gone');
 
 # many runs: all are paused, some at a time
-sql(q{SET ROLE owner; INSERT INTO sendcampaign.run_data (schema, job_id, campaign_id, role, role_oid, database, history)
+sql(q{SET ROLE owner; INSERT INTO sendcampaign.run_data (schema, job_id, campaign_id, role, role_oid, database, timeline)
 	SELECT 'evil', 100000 + i, 100000 + i, 'app', 'app'::regrole, oid, '0/0' FROM pg_database, generate_series(1, 500) i WHERE datname = 'one'});
 sql('SELECT sendcampaign.wake()');
 ok(poll(sub { sql('SELECT count(*) FROM sendcampaign.run WHERE job_id > 100000 AND state = \'paused\'') == 500 }, 60), 'many runs are all paused');

@@ -28,7 +28,7 @@ sub cancel_beside
 	$twilio->set(hold => 1);
 	sql(send_as($second));
 	wait_for_flight($twilio, 1);
-	sql(qq{UPDATE sendcampaign.run_data SET sent = 0, failed = 0, state = 'cancelled', finished_at = NULL, history = '0/0' WHERE id = $run;
+	sql(qq{UPDATE sendcampaign.run_data SET sent = 0, failed = 0, state = 'cancelled', finished_at = NULL, timeline = '0/0' WHERE id = $run;
 		INSERT INTO sendcampaign.batch (run_id, number, list_user_ids) SELECT run_id, 1, array_agg(list_user_id) FROM sendcampaign.message_data WHERE run_id = $run GROUP BY 1;
 		DELETE FROM sendcampaign.message_data WHERE run_id = $run;
 		ALTER SYSTEM SET sendcampaign.request_timeout = '2s'});

@@ -97,7 +97,7 @@ for my $case ([ 'cancel' ], [ 'pause', 'cancel' ], [ 'pause', 'resume' ])
 	poll(sub { sql("SELECT count(*) FROM sendcampaign.claim c JOIN sendcampaign.run r ON r.id = c.run_id WHERE r.schema = '$second'") eq '1' });
 	sql(qq{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'sendcampaign worker'});
 	wait_for_no_worker($node);
-	sql(qq{UPDATE sendcampaign.run_data SET sent = 0, state = 'running', finished_at = NULL, history = '0/0' WHERE id = $run;
+	sql(qq{UPDATE sendcampaign.run_data SET sent = 0, state = 'running', finished_at = NULL, timeline = '0/0' WHERE id = $run;
 		INSERT INTO sendcampaign.batch (run_id, number, list_user_ids) SELECT run_id, 1, ARRAY[list_user_id] FROM sendcampaign.message_data WHERE run_id = $run;
 		DELETE FROM sendcampaign.message_data WHERE run_id = $run;});
 	sql(q{SET ROLE } . $second . qq{; SET sendcampaign.schema = $second; SELECT sendcampaign.pause((SELECT job_id FROM sendcampaign.run WHERE schema = '$second'))});

@@ -27,7 +27,7 @@ for my $case ([ 'with a link', 'https://example.org' ], [ 'without a link', unde
 	poll(sub { $twilio->stats->{accepted} == 1 });
 	my ($message) = $twilio->ledger;
 	my $id = sql(qq{SELECT id FROM ac_list_users ORDER BY id DESC LIMIT 1});
-	my $run = sql(qq{SET ROLE owner; INSERT INTO sendcampaign.run_data (schema, job_id, campaign_id, role, role_oid, database, history, state, finished_at)
+	my $run = sql(qq{SET ROLE owner; INSERT INTO sendcampaign.run_data (schema, job_id, campaign_id, role, role_oid, database, timeline, state, finished_at)
 		VALUES ('elsewhere', 900000 + $campaign, $campaign, 'owner', 'owner'::regrole, 0, '', 'completed', now()) RETURNING id});
 	sql("SET ROLE owner; INSERT INTO sendcampaign.message_data (run_id, list_user_id, phone, status, sid)
 		VALUES ($run, $id, '+15550000001', 'sent', '$message->{sid}')");

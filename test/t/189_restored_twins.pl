@@ -45,7 +45,7 @@ for my $case ([ 'with links', 'https://example.org/a' ], [ 'without links', unde
 	sql(qq{INSERT INTO sendcampaign.message_data (run_id, list_user_id, status, error_message, written_in)
 			SELECT $id, $first, 'skipped', 'no phone number', '3';
 		UPDATE sendcampaign.batch SET list_user_ids = array_remove(list_user_ids, ${first}::bigint) WHERE run_id = $id;
-		UPDATE sendcampaign.run_data SET skipped = skipped + 1, history = '0/0' WHERE id = $id;
+		UPDATE sendcampaign.run_data SET skipped = skipped + 1, timeline = '0/0' WHERE id = $id;
 		UPDATE groups SET configuration = configuration - 'quietHours' WHERE id = $group;
 		SELECT sendcampaign.resume($job)});
 	ok(poll(sub { send_companion($node, $twilio, 'postgres'); sql("SELECT state FROM sendcampaign.run WHERE job_id = $job") eq 'completed' }, 60), "$name: the run completes");

@@ -110,7 +110,7 @@ read_token(list_query *q, text token)
 static int64_t
 visible_until(void)
 {
-	static int64_t	visible_us; /* guarded by the world lock */
+	static int64_t	visible_us; /* attempt_for_run by the world lock */
 	static uint32_t generation;
 	int64_t			now = now_us() - settings.list_lag_us;
 

@@ -49,7 +49,7 @@ message_status(const message *m, int64_t date_sent)
 static void
 json_date(buf *out, const char *name, int64_t seconds)
 {
-	static int64_t last = -1; /* guarded by the world lock */
+	static int64_t last = -1; /* attempt_for_run by the world lock */
 	static char	   date[40];
 
 	buf_string(out, name);

@@ -189,7 +189,7 @@ message_build(const new_message *asked)
 static void
 ledger_write(const message *m)
 {
-	static buf line; /* guarded by the world lock */
+	static buf line; /* attempt_for_run by the world lock */
 
 	if (ledger_fd < 0)
 		return;

@@ -43,7 +43,7 @@ typedef struct settings_type
 	char	   next_page[96]; /* what next_page_uri begins with; "": a path */
 } settings_type;
 
-/* guarded by the world lock */
+/* attempt_for_run by the world lock */
 extern settings_type settings;
 
 extern bool settings_change(text name, text value);

@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * start.c
+ * start_worker.c
  *	  Starting a worker for a role, or waking the one that runs.
  *
  * There is at most one worker a role and database, and no run may be left
@@ -53,7 +53,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
-#include "worker/start.h"
+#include "worker/start_worker.h"
 
 #define WORKER_LOCK	  1
 #define ENQUEUE_LOCK  2

@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
- * failures.h
+ * failure_limit.h
  *	  When so many messages fail that the run pauses itself.
  *
  *-------------------------------------------------------------------------
  */
-#ifndef SENDCAMPAIGN_FAILURES_H
-#define SENDCAMPAIGN_FAILURES_H
+#ifndef SENDCAMPAIGN_FAILURE_LIMIT_H
+#define SENDCAMPAIGN_FAILURE_LIMIT_H
 
 #include "worker/run.h"
 
@@ -19,4 +19,4 @@ extern void count_verdict(Run *run, bool failed);
 /* From here on it is counted anew. */
 extern void reset_verdicts(Run *run);
 
-#endif /* SENDCAMPAIGN_FAILURES_H */
+#endif /* SENDCAMPAIGN_FAILURE_LIMIT_H */

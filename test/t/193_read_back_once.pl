@@ -10,7 +10,7 @@ use LocalTwilio;
 use Test::More;
 
 my $twilio = LocalTwilio->start;
-my $node = new_cluster('one_witness', $twilio, conf => qq{
+my $node = new_cluster('read_back_once', $twilio, conf => qq{
 	sendcampaign.request_timeout = '2s'
 	sendcampaign.lookup_delay = 0
 	sendcampaign.lookup_timeout = '1s'
@@ -47,7 +47,7 @@ for my $case ([ 'with a link', 'https://example.org', 0 ], [ 'without a link', u
 			SELECT run_id, 1, array_agg(list_user_id) FROM sendcampaign.message_data WHERE run_id = $a GROUP BY 1;
 		DELETE FROM sendcampaign.message_data WHERE run_id = $a;
 		UPDATE sendcampaign.run_data SET sent = 0, state = 'running', finished_at = NULL WHERE id = $a;
-		UPDATE sendcampaign.run_data SET history = '0/0', next_at = NULL WHERE id IN ($a, $b);
+		UPDATE sendcampaign.run_data SET timeline = '0/0', next_at = NULL WHERE id IN ($a, $b);
 		UPDATE sendcampaign.batch SET due = NULL WHERE run_id = $b;
 		UPDATE $second.groups SET configuration = configuration - 'quietHours';
 		SELECT sendcampaign.wake()});

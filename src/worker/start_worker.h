@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
- * start.h
+ * start_worker.h
  *	  Starting a worker for a role, or waking the one that runs.
  *
  *-------------------------------------------------------------------------
  */
-#ifndef SENDCAMPAIGN_START_H
-#define SENDCAMPAIGN_START_H
+#ifndef SENDCAMPAIGN_START_WORKER_H
+#define SENDCAMPAIGN_START_WORKER_H
 
 /* What a new worker is told, in bgw_extra. */
 typedef struct WorkerStart
@@ -62,4 +62,4 @@ extern void hand_over(Oid role);
 extern bool take_run(int64 id);
 extern void give_up_run(int64 id);
 
-#endif /* SENDCAMPAIGN_START_H */
+#endif /* SENDCAMPAIGN_START_WORKER_H */

@@ -9,38 +9,35 @@ use Session;
 use Test::More;
 
 my $twilio = LocalTwilio->start;
-my $node = new_cluster('max_failures', $twilio, conf => qq{
+my $node = new_cluster('failure_threshold', $twilio, conf => qq{
 	sendcampaign.max_concurrency = 10
 });
 
-sub fails { return sql_error($node, "LOAD 'sendcampaign'; SET sendcampaign.max_failures = '$_[0]'"); }
-
-is(fails($_)->{message}, '', "'$_' is a limit") for '', ' ', '30%', '2.5 %', '100', '30%, 100', '100,30%', '0', '100%';
-for my $value ('x', '30%, 20%', '10, 20', '101%', '-1', '1.5', '30%,', ',', '1, 2%, 3', 'nan', 'inf%')
+sub set_limit
 {
-	my $error = fails($value);
-	is($error->{sqlstate}, '22023', "'$value' is none");
-	like($error->{detail}, qr/a share, a number of messages, or both/, 'and says why');
+	my ($threshold, $scale_factor) = @_;
+	$node->safe_psql('postgres', "ALTER ROLE app SET sendcampaign.failure_threshold = $threshold");
+	$node->safe_psql('postgres', "ALTER ROLE app SET sendcampaign.failure_scale_factor = $scale_factor");
 }
 
 # Every so many-th of the list's numbers is refused.
 sub start_bad
 {
-	my ($limit, %arg) = @_;
-	$node->safe_psql('postgres', "ALTER ROLE app SET sendcampaign.max_failures = '$limit'");
+	my ($threshold, $scale_factor, %arg) = @_;
+	set_limit($threshold, $scale_factor);
 	wait_for_no_worker($node);
 	my $campaign = create_campaign($node, users => 2000);
 	$twilio->set(reset => 1, fault => 'none', "fault:$arg{fault}" => $arg{percent} // 100);
 	return ($campaign, start_campaign($node, $campaign));
 }
 
-my ($campaign, $job) = start_bad('30%, 100', fault => 'code:21211');
+my ($campaign, $job) = start_bad(100, 0.3, fault => 'code:21211');
 my $run = wait_for_run($node, $job, state => 'paused');
-like($run->{error}, qr/^1\d\d of 1\d\d messages failed, more than sendcampaign.max_failures allows \(30%, 100\): 21211 invalid 'To' number \(\d+\)\. Look at sendcampaign\.message, then call sendcampaign\.resume\(\) or sendcampaign\.cancel\(\)\.$/,
+like($run->{error}, qr/^1\d\d of 1\d\d messages failed, more than sendcampaign\.failure_threshold \(100\) and sendcampaign\.failure_scale_factor \(0\.3\) allow: 21211 invalid 'To' number \(\d+\)\. Look at sendcampaign\.message, then call sendcampaign\.resume\(\) or sendcampaign\.cancel\(\)\.$/,
 	'all fail: it pauses');
 ok(worker_is_gone($node, 20), 'and leaves the worker');
 $run = run_row($node, $job);
-cmp_ok($run->{failed}, '>=', 100, 'not before the least number');
+cmp_ok($run->{failed}, '>=', 100, 'not before the threshold');
 cmp_ok($run->{failed}, '<=', 130, 'and soon after it');
 is($node->safe_psql('postgres', qq{SELECT (SELECT count(*) FROM sendcampaign.claim),
 	(SELECT sum(cardinality(list_user_ids)) FROM sendcampaign.batch)}), '0|' . (2000 - $run->{failed}), 'nothing is claimed');
@@ -58,29 +55,29 @@ is($run->{sent} + $run->{failed}, 2000, 'to its end');
 is($run->{sent}, $twilio->stats->{accepted}, 'each once');
 
 # a part of them
-($campaign, $job) = start_bad('30%, 100', fault => 'code:21614', percent => 10);
-is(wait_for_run($node, $job)->{state}, 'completed', 'fewer than the share: it goes on');
-($campaign, $job) = start_bad('5%, 20', fault => 'code:21614', percent => 50);
-is(wait_for_run($node, $job, state => 'paused')->{state}, 'paused', 'more than the share: it pauses');
+($campaign, $job) = start_bad(100, 0.3, fault => 'code:21614', percent => 10);
+is(wait_for_run($node, $job)->{state}, 'completed', 'fewer than the scale factor: it goes on');
+($campaign, $job) = start_bad(20, 0.05, fault => 'code:21614', percent => 50);
+is(wait_for_run($node, $job, state => 'paused')->{state}, 'paused', 'more than the scale factor: it pauses');
 $node->safe_psql('postgres', "SET ROLE app; SELECT sendcampaign.cancel($job)");
 wait_for_run($node, $job, state => 'cancelled');
-($campaign, $job) = start_bad('50', fault => 'code:21610', percent => 10);
+($campaign, $job) = start_bad(50, 0, fault => 'code:21610', percent => 10);
 $run = wait_for_run($node, $job, state => 'paused');
-like($run->{error}, qr/allows \(50\): 21610 recipient has opted out/, 'a number alone; opt-outs count');
+like($run->{error}, qr/\(50\) and sendcampaign\.failure_scale_factor \(0\) allow: 21610 recipient has opted out/, 'the threshold alone; opt-outs count');
 $node->safe_psql('postgres', "SET ROLE app; SELECT sendcampaign.cancel($job)");
-($campaign, $job) = start_bad('20%', fault => 'code:21614', percent => 100);
-like(wait_for_run($node, $job, state => 'paused')->{error}, qr/^\d+ of \d+ messages failed/, 'a share alone');
+($campaign, $job) = start_bad(0, 0.2, fault => 'code:21614', percent => 100);
+like(wait_for_run($node, $job, state => 'paused')->{error}, qr/^\d+ of \d+ messages failed/, 'the scale factor alone');
 $node->safe_psql('postgres', "SET ROLE app; SELECT sendcampaign.cancel($job)");
 
 # switched off, and what is no fault of the recipients
-($campaign, $job) = start_bad('', fault => 'code:21211');
-is(wait_for_run($node, $job)->{failed}, 2000, 'empty: no limit');
+($campaign, $job) = start_bad(-1, 0.3, fault => 'code:21211');
+is(wait_for_run($node, $job)->{failed}, 2000, '-1: no limit');
 $node->safe_psql('postgres', 'ALTER ROLE app SET sendcampaign.max_attempts = 1');
-($campaign, $job) = start_bad('1%, 10', fault => 'code:20503');
+($campaign, $job) = start_bad(10, 0.01, fault => 'code:20503');
 is(wait_for_run($node, $job)->{failed}, 2000, 'what was given up does not count');
 
 # where nothing is left to be sent, it ends
-$node->safe_psql('postgres', "ALTER ROLE app SET sendcampaign.max_failures = '10%, 5'");
+set_limit(5, 0.1);
 wait_for_no_worker($node);
 $twilio->set(reset => 1, fault => 'none');
 $twilio->set('to-fault' => "+155500000$_=code:21614") for '01' .. '06';

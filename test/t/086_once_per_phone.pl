@@ -86,9 +86,9 @@ $node->safe_psql('postgres', 'SELECT sendcampaign.wake()');
 my $run = wait_for_run($node, $job);
 is("$run->{sent} $run->{skipped}", '300 300', 'a worker that leaves: the others are duplicates still');
 is((grep { $_ != 1 } values %{ $twilio->count_by_phone }), 0, 'and nobody has it twice');
-$node->safe_psql('postgres', q{UPDATE groups SET configuration = configuration || '{"twilioMessagesPerSecond": 40}'});
+$node->safe_psql('postgres', q{UPDATE groups SET configuration = configuration || '{"twilioSegmentsPerSecond": 40}'});
 my $slow = campaign_to(@many[0 .. 39], @many[0 .. 39]);
-$node->safe_psql('postgres', q{UPDATE groups SET configuration = configuration || '{"twilioMessagesPerSecond": 40}'});
+$node->safe_psql('postgres', q{UPDATE groups SET configuration = configuration || '{"twilioSegmentsPerSecond": 40}'});
 @outcomes = outcomes($slow, 'a rate');
 is(join(' ', map { scalar grep { $_ eq $duplicate } @outcomes[ $_->[0] .. $_->[1] ] } [ 0, 39 ], [ 40, 79 ]), '0 40', 'a rate: batches are cut, duplicates stay so');
 

@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * guard.c
+ * run_attempt.c
  *	  One run's trouble with the database is not another's.
  *
  *-------------------------------------------------------------------------
@@ -8,7 +8,7 @@
 #include "postgres.h"
 
 #include "database/attempt.h"
-#include "worker/guard.h"
+#include "worker/run_attempt.h"
 
 /* May an error with this SQLSTATE be gone at the next try? */
 static bool
@@ -36,7 +36,7 @@ back_off(Run *run, Backoff *backoff, const char *reason)
 	backoff->passed = false;
 	if (backoff->since == 0)
 		backoff->since = now;
-	if (TimestampDifferenceExceeds(backoff->since, now, PATIENCE_MS))
+	if (TimestampDifferenceExceeds(backoff->since, now, TOLD_AFTER_MS))
 		run_set_trouble(run, reason);
 	/* a run that cannot be taken up is one that has not failed before, each time */
 	if (backoff->failures == 0 && run->notice == NULL)
@@ -63,7 +63,7 @@ call_for_run(void *arg)
 }
 
 bool
-guarded(RunFunction function, Run *run, void *arg, Backoff *backoff)
+attempt_for_run(RunFunction function, Run *run, void *arg, Backoff *backoff)
 {
 	RunCall	   call = {function, run, arg};
 	ErrorData *error = attempt(call_for_run, &call);

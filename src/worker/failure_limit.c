@@ -1,11 +1,11 @@
 /*-------------------------------------------------------------------------
  *
- * failures.c
+ * failure_limit.c
  *	  When so many messages fail that the run pauses itself.
  *
  * A list of landlines, or a text that carriers block, costs money and the
  * sender's reputation with each message that fails.  A person should look at
- * it first: sendcampaign.max_failures.
+ * it first: sendcampaign.failure_threshold and failure_scale_factor.
  *
  *-------------------------------------------------------------------------
  */
@@ -13,16 +13,13 @@
 
 #include "settings.h"
 #include "utils/timestamp.h"
-#include "worker/failures.h"
+#include "worker/failure_limit.h"
 
 static bool
 are_too_many(int failures, int verdicts)
 {
-	FailureLimit limit = sendcampaign_failure_limit;
-
-	if (limit.share < 0 && limit.number < 0)
-		return false;
-	return failures >= limit.number && failures * 100.0 > limit.share * verdicts;
+	return sendcampaign_failure_threshold >= 0 && failures >= sendcampaign_failure_threshold &&
+		   failures > sendcampaign_failure_scale_factor * verdicts;
 }
 
 void

@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
- * once.c
+ * duplicates.c
  *	  Once a phone: of list users with the same phone, one gets the message.
  *
  * Phones are compared as those that would be sent to, so the list's users are
  * sorted by number here, and not by SQL.
  *
- * Who has been chosen of a run's twins is in sendcampaign.chosen, written with
+ * Who has been chosen of a run's duplicates is in sendcampaign.chosen, written with
  * the claim or with what puts them off.  It stays so whatever becomes of that
  * message, except where the one that was chosen has been skipped since: then
  * nobody has had it, and the next one that is looked at is chosen.
@@ -26,7 +26,7 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/tuplesort.h"
-#include "worker/once.h"
+#include "worker/duplicates.h"
 #include "worker/run.h"
 
 /* Rows read at once. */
@@ -40,7 +40,7 @@ typedef struct PairSort
 	TupleTableSlot *out;
 } PairSort;
 
-struct TwinStream
+struct DuplicateStream
 {
 	PairSort sort; /* id, first */
 	bool	 has_next;
@@ -136,7 +136,7 @@ sort_by_phone(PairSort *sort, const AppTables *tables, int64 list_id)
 
 /* Puts those with the same phone into the second sort, with the first of them. */
 static void
-find_twins(PairSort *by_phone, PairSort *by_id)
+find_duplicates(PairSort *by_phone, PairSort *by_id)
 {
 	int64 phone = 0;
 	int64 first = 0;
@@ -160,23 +160,23 @@ find_twins(PairSort *by_phone, PairSort *by_id)
 	tuplesort_performsort(by_id->state);
 }
 
-TwinStream *
-open_twins(const AppTables *tables, int64 list_id)
+DuplicateStream *
+open_duplicates(const AppTables *tables, int64 list_id)
 {
-	TwinStream *stream = palloc0(sizeof(TwinStream));
-	PairSort	by_phone;
+	DuplicateStream *stream = palloc0(sizeof(DuplicateStream));
+	PairSort		 by_phone;
 
 	begin_sort(&by_phone);
 	begin_sort(&stream->sort);
 	sort_by_phone(&by_phone, tables, list_id);
-	find_twins(&by_phone, &stream->sort);
+	find_duplicates(&by_phone, &stream->sort);
 	end_sort(&by_phone);
 	stream->has_next = get_pair(&stream->sort, stream->next);
 	return stream;
 }
 
-Twins
-take_twins(TwinStream *stream, int most, int64 last)
+Duplicates
+take_duplicates(DuplicateStream *stream, int most, int64 last)
 {
 	Datum *ids = palloc(most * sizeof(Datum));
 	Datum *firsts = palloc(most * sizeof(Datum));
@@ -189,47 +189,47 @@ take_twins(TwinStream *stream, int most, int64 last)
 		stream->has_next = get_pair(&stream->sort, stream->next);
 	}
 	if (count == 0)
-		return (Twins){NULL, NULL};
-	return (Twins){DatumGetArrayTypeP(make_array(ids, NULL, count, INT8OID)),
-				   DatumGetArrayTypeP(make_array(firsts, NULL, count, INT8OID))};
+		return (Duplicates){NULL, NULL};
+	return (Duplicates){DatumGetArrayTypeP(make_array(ids, NULL, count, INT8OID)),
+						DatumGetArrayTypeP(make_array(firsts, NULL, count, INT8OID))};
 }
 
 void
-close_twins(TwinStream *stream)
+close_duplicates(DuplicateStream *stream)
 {
 	end_sort(&stream->sort);
 	pfree(stream);
 }
 
 /* A recipient who would get a message, and the first one with that phone. */
-typedef struct Twin
+typedef struct Candidate
 {
 	Recipient *recipient;
 	int64	   first;
-} Twin;
+} Candidate;
 
-/* Those of the recipients that have twins and are not skipped; palloc'd. */
-static Twin *
-find_candidates(Recipient *recipients, int count, Twins twins, int *num_found)
+/* Those of the recipients that have duplicates and are not skipped; palloc'd. */
+static Candidate *
+find_candidates(Recipient *recipients, int count, Duplicates duplicates, int *num_found)
 {
-	Twin  *found = palloc(Max(count, 1) * sizeof(Twin));
-	int	   num_ids;
-	int	   num_firsts;
-	Datum *ids;
-	Datum *firsts;
+	Candidate *found = palloc(Max(count, 1) * sizeof(Candidate));
+	int		   num_ids;
+	int		   num_firsts;
+	Datum	  *ids;
+	Datum	  *firsts;
 
 	*num_found = 0;
-	if (twins.ids == NULL || twins.firsts == NULL)
+	if (duplicates.ids == NULL || duplicates.firsts == NULL)
 		return found;
-	ids = ids_of_array(twins.ids, &num_ids);
-	firsts = ids_of_array(twins.firsts, &num_firsts);
+	ids = ids_of_array(duplicates.ids, &num_ids);
+	firsts = ids_of_array(duplicates.firsts, &num_firsts);
 	for (int i = 0; i < count; i++)
 	{
 		Datum  id = Int64GetDatum(recipients[i].list_user_id);
 		Datum *at = bsearch(&id, ids, Min(num_ids, num_firsts), sizeof(Datum), compare_ids);
 
 		if (at && recipients[i].skip == NOT_SKIPPED)
-			found[(*num_found)++] = (Twin){&recipients[i], DatumGetInt64(firsts[at - ids])};
+			found[(*num_found)++] = (Candidate){&recipients[i], DatumGetInt64(firsts[at - ids])};
 	}
 	return found;
 }
@@ -241,25 +241,26 @@ typedef struct Chosen
 	int64 list_user_id;
 } Chosen;
 
-ChosenTwins
+ChosenDuplicates
 choose_in_memory(MemoryContext context)
 {
 	HASHCTL control = {.keysize = sizeof(int64), .entrysize = sizeof(Chosen), .hcxt = context};
 
-	return hash_create("sendcampaign twins", 256, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	return hash_create("sendcampaign duplicates", 256, &control,
+					   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
 static void
-skip_as_twin(Recipient *recipient)
+skip_as_duplicate(Recipient *recipient)
 {
 	recipient_skip(recipient, SKIP_DUPLICATE, "duplicate: an earlier list user has the same phone");
 }
 
 void
-skip_twins(ChosenTwins chosen, Recipient *recipients, int count, Twins twins)
+skip_duplicates(ChosenDuplicates chosen, Recipient *recipients, int count, Duplicates duplicates)
 {
-	int	  num_found;
-	Twin *found = find_candidates(recipients, count, twins, &num_found);
+	int		   num_found;
+	Candidate *found = find_candidates(recipients, count, duplicates, &num_found);
 
 	for (int i = 0; i < num_found; i++)
 	{
@@ -269,7 +270,7 @@ skip_twins(ChosenTwins chosen, Recipient *recipients, int count, Twins twins)
 		if (!known)
 			entry->list_user_id = found[i].recipient->list_user_id;
 		else if (entry->list_user_id != found[i].recipient->list_user_id)
-			skip_as_twin(found[i].recipient);
+			skip_as_duplicate(found[i].recipient);
 	}
 }
 
@@ -283,7 +284,7 @@ choose(Datum *values)
 {
 	static OwnStatement statement = {
 		"INSERT INTO sendcampaign.chosen AS c (run_id, first_id, list_user_id)"
-		" SELECT $1, u.first, coalesce(min((SELECT w.list_user_id FROM sendcampaign.witness w"
+		" SELECT $1, u.first, coalesce(min((SELECT w.list_user_id FROM sendcampaign.read_back_message w"
 		"  WHERE w.run_id = $1 AND w.phone = u.phone AND w.list_user_id <> 0 AND NOT w.withheld"
 		"  ORDER BY w.list_user_id = ANY ($3) DESC, w.list_user_id LIMIT 1)), min(u.id))"
 		" FROM unnest($2, $3, $4) u(first, id, phone)"
@@ -293,7 +294,7 @@ choose(Datum *values)
 		"  AND m.list_user_id = c.list_user_id AND m.status = 'skipped'"
 		"  AND (m.xmin = m.written_in OR (EXISTS (SELECT FROM sendcampaign.run_data r"
 		"    WHERE r.id = $1 AND r.read_back)"
-		"   AND NOT EXISTS (SELECT FROM sendcampaign.witness w WHERE w.run_id = $1"
+		"   AND NOT EXISTS (SELECT FROM sendcampaign.read_back_message w WHERE w.run_id = $1"
 		"    AND (w.list_user_id = c.list_user_id OR (w.list_user_id = 0"
 		"     AND w.phone = ($4)[array_position($2, c.first_id)]))))))",
 		4,
@@ -302,7 +303,7 @@ choose(Datum *values)
 	(void) own_execute(&statement, values, NULL);
 }
 
-/* Fills SPI_tuptable with a row for each of the twins that is not chosen: its id. */
+/* Fills SPI_tuptable with a row for each of the duplicates that is not chosen: its id. */
 static int
 find_not_chosen(Datum *values)
 {
@@ -316,16 +317,16 @@ find_not_chosen(Datum *values)
 }
 
 void
-skip_twins_of_run(int64 run_id, Recipient *recipients, int count, Twins twins)
+skip_duplicates_of_run(int64 run_id, Recipient *recipients, int count, Duplicates duplicates)
 {
-	int	   num_found;
-	int	   num_others;
-	Twin  *found = find_candidates(recipients, count, twins, &num_found);
-	Datum *firsts = palloc(Max(num_found, 1) * sizeof(Datum));
-	Datum *ids = palloc(Max(num_found, 1) * sizeof(Datum));
-	char **phones = palloc(Max(num_found, 1) * sizeof(char *));
-	Datum *others;
-	Datum  values[4];
+	int		   num_found;
+	int		   num_others;
+	Candidate *found = find_candidates(recipients, count, duplicates, &num_found);
+	Datum	  *firsts = palloc(Max(num_found, 1) * sizeof(Datum));
+	Datum	  *ids = palloc(Max(num_found, 1) * sizeof(Datum));
+	char	 **phones = palloc(Max(num_found, 1) * sizeof(char *));
+	Datum	  *others;
+	Datum	   values[4];
 
 	if (num_found == 0)
 		return;
@@ -348,6 +349,6 @@ skip_twins_of_run(int64 run_id, Recipient *recipients, int count, Twins twins)
 	for (int i = 0; i < num_found; i++)
 	{
 		if (num_others > 0 && bsearch(&ids[i], others, num_others, sizeof(Datum), compare_ids))
-			skip_as_twin(found[i].recipient);
+			skip_as_duplicate(found[i].recipient);
 	}
 }

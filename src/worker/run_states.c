@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * orders.c
+ * run_states.c
  *	  What people have made of a worker's runs: paused, resumed, cancelled.
  *
  * They change a run's state in transactions of their own, and wake the
@@ -21,14 +21,14 @@
 #include "database/own_tables.h"
 #include "database/run_table.h"
 #include "settings.h"
-#include "worker/failures.h"
+#include "worker/failure_limit.h"
 #include "worker/lookup.h"
-#include "worker/orders.h"
+#include "worker/run_states.h"
 #include "worker/read_back.h"
 #include "worker/trouble.h"
 
 /* Batches skipped in one statement. */
-#define WIND_UP_BATCHES 2
+#define SKIPPED_BATCHES 2
 
 /* The run's state in SPI_tuptable; NULL where it is gone. */
 static const char *
@@ -43,7 +43,7 @@ state_of(const Run *run, uint64 count)
 }
 
 static void
-follow_order(Run *run, const char *state)
+apply_state(Run *run, const char *state)
 {
 	bool paused = state == NULL || strcmp(state, "paused") == 0;
 	bool cancelled = state && strcmp(state, "cancelled") == 0;
@@ -75,7 +75,7 @@ follow_order(Run *run, const char *state)
 }
 
 void
-follow_orders(void)
+read_run_states(void)
 {
 	static OwnStatement statement = {
 		"SELECT id, state FROM sendcampaign.run_data WHERE id = ANY ($1)", 1, {INT8ARRAYOID}};
@@ -91,19 +91,19 @@ follow_orders(void)
 	{
 		Run *run = dlist_container(Run, node, iter.cur);
 
-		follow_order(run, state_of(run, count));
+		apply_state(run, state_of(run, count));
 	}
 }
 
 void
-wind_up(Run *run)
+skip_batches(Run *run)
 {
-	if (!runs_skip_batches(run->id, WIND_UP_BATCHES))
+	if (!runs_skip_batches(run->id, SKIPPED_BATCHES))
 		run->exhausted = true;
 }
 
 void
-wait_with_wind_up(Run *run)
+wait_with_skipping(Run *run)
 {
 	if (run->cancelled)
 		run->claiming.until = Max(run->claiming.until,
@@ -113,7 +113,7 @@ wait_with_wind_up(Run *run)
 void
 give_up_doubt(Run *run)
 {
-	give_up_history(run);
+	give_up_read_back(run);
 	if (run->account == NULL || run->not_answered)
 		give_up_lookups(run, run->stop_reason ? "the run had failed" : "it cannot be looked up");
 }
