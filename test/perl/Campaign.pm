@@ -12,10 +12,12 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes ();
 
-our @EXPORT = qw(new_cluster install_extension create_campaign wait_for_run wait_for_no_worker
-  poll run_row start_campaign wait_for_flight worker_pids worker_is_gone worker_errors sent_once
-  hold_campaign set_and_reload change_conf
-  make_tenant send_companion poll_in_company lose_commits run_of group_of sent_with sql_error clone_database kill_worker wait_until_up);
+our @EXPORT = qw(new_cluster install_extension clone_database change_conf set_and_reload
+  sql sql_error call_error wait_until poll poll_in_company
+  create_campaign make_tenant start_campaign run_campaign hold_campaign wait_for_run
+  send_companion sent_once sent_with lose_commits run_row run_of group_of
+  wait_for_flight wait_for_no_worker worker_pids worker_is_gone worker_errors log_of
+  kill_worker wait_until_up);
 
 # The local Twilio of a node, or of one of its databases; companions there.
 my (%twilio_of, %companion);
@@ -38,9 +40,12 @@ sub new_cluster
 	my $node = PostgreSQL::Test::Cluster->new($name);
 	$node->init(%{ $arg{init} || {} });
 	$node->append_conf('postgresql.conf',
-		"sendcampaign.api_url = '" . $twilio->url . "'\n"
-		  . "sendcampaign.ca_file = '" . ($twilio->{tls} ? $twilio->ca_file : '') . "'\n"
-		  . "fsync = on\nsendcampaign.lookup_timeout = '60s'\n" . ($arg{conf} || ''));
+			"sendcampaign.api_url = '"
+		  . $twilio->url . "'\n"
+		  . "sendcampaign.ca_file = '"
+		  . ($twilio->{tls} ? $twilio->ca_file : '') . "'\n"
+		  . "fsync = on\nsendcampaign.lookup_timeout = '60s'\n"
+		  . ($arg{conf} || ''));
 	$node->start;
 	$twilio_of{$name} = $twilio;
 	install_extension($node, $arg{db} || 'postgres') if !$arg{no_extension};
@@ -51,7 +56,8 @@ sub new_cluster
 sub install_extension
 {
 	my ($node, $db) = @_;
-	$node->safe_psql($db, q{
+	$node->safe_psql(
+		$db, q{
 		CREATE EXTENSION sendcampaign;
 		DO $$ BEGIN CREATE ROLE app LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
 		GRANT CREATE ON SCHEMA public TO app;
@@ -73,10 +79,14 @@ sub create_campaign
 	my $message = $arg{message} // 'Hello';
 	my $base_url = exists $arg{base_url} ? $arg{base_url} : 'https://example.org/survey';
 	my $phone = $arg{phone} ? quoted($arg{phone}) : q{'+1555' || lpad(i::text, 7, '0')};
-	my $data = 'jsonb_build_object(' . join(', ', "'message', " . quoted($message),
-		defined $base_url ? ("'baseUrl', " . quoted($base_url)) : ()) . ')';
+	my $data = 'jsonb_build_object('
+	  . join(', ',
+		"'message', " . quoted($message),
+		defined $base_url ? ("'baseUrl', " . quoted($base_url)) : ())
+	  . ')';
 	# a log that has all statements need not have this one, with its token
-	return $node->safe_psql($arg{db} || 'postgres', qq{
+	return $node->safe_psql(
+		$arg{db} || 'postgres', qq{
 		SET log_statement = 'none';
 		SET ROLE app;
 		WITH g AS (INSERT INTO groups (configuration) VALUES (jsonb_build_object(
@@ -102,7 +112,8 @@ sub sent_with
 # As SQL: the group that a campaign is of.
 sub group_of
 {
-	return "(SELECT l.group_id FROM ac_lists l JOIN ac_campaigns c ON c.ac_list_id = l.id WHERE c.id = $_[0])";
+	return
+	  "(SELECT l.group_id FROM ac_lists l JOIN ac_campaigns c ON c.ac_list_id = l.id WHERE c.id = $_[0])";
 }
 
 # The first n recipients of a job are not known to have it any more, as after
@@ -111,7 +122,8 @@ sub lose_commits
 {
 	my ($node, $job, $n, $db, @wait) = @_;
 	my $run = run_of($job);
-	$node->safe_psql($db || 'postgres', qq{
+	$node->safe_psql(
+		$db || 'postgres', qq{
 		CREATE TEMP TABLE lost AS SELECT list_user_id FROM sendcampaign.message_data WHERE run_id = $run ORDER BY 1 LIMIT $n;
 		UPDATE sendcampaign.run r SET sent = sent - (SELECT count(*) FROM sendcampaign.message_data WHERE run_id = $run AND status = 'sent' AND list_user_id IN (TABLE lost)),
 			failed = failed - (SELECT count(*) FROM sendcampaign.message_data WHERE run_id = $run AND status = 'failed' AND list_user_id IN (TABLE lost)),
@@ -128,13 +140,25 @@ sub run_of
 	return "(SELECT id FROM sendcampaign.run WHERE job_id = $_[0] AND schema = 'public')";
 }
 
-# The first error of some SQL: { sqlstate, message, detail, hint }.
+# Runs SQL and returns what it prints, unaligned; dies of its first error.
+# Options: db ("postgres"), role (the superuser).
+sub sql
+{
+	my ($node, $sql, %arg) = @_;
+	return $node->safe_psql($arg{db} || 'postgres', as_role($sql, $arg{role}));
+}
+
+# The first error of some SQL: { sqlstate, message, detail, hint }, all of them
+# empty if there is none.  Options as for sql().
 sub sql_error
 {
 	my ($node, $sql, %arg) = @_;
 	my ($stdout, $stderr) = ('', '');
-	$node->psql($arg{db} || 'postgres', "\\set VERBOSITY verbose\n$sql",
-		stdout => \$stdout, stderr => \$stderr, on_error_stop => 1);
+	$node->psql(
+		$arg{db} || 'postgres', "\\set VERBOSITY verbose\n" . as_role($sql, $arg{role}),
+		stdout => \$stdout,
+		stderr => \$stderr,
+		on_error_stop => 1);
 	my %error = (sqlstate => '', message => '', detail => '', hint => '');
 	@error{qw(sqlstate message)} = ($1, $2) if $stderr =~ /(?:ERROR|FATAL):  (\w{5}): (.*)/;
 	$error{detail} = $1 if $stderr =~ /^DETAIL:  (.*)/m;
@@ -142,11 +166,41 @@ sub sql_error
 	return \%error;
 }
 
+# The error of a function of the extension, called by the role "app":
+# call_error($node, "pause($job)", role => 'somebody').
+sub call_error
+{
+	my ($node, $call, %arg) = @_;
+	return sql_error($node, "SELECT sendcampaign.$call", role => 'app', %arg);
+}
+
+sub as_role
+{
+	my ($sql, $role) = @_;
+	return $role ? "SET ROLE $role;\n$sql" : $sql;
+}
+
+# Waits until a query gives true, or fails.  Option: db.
+sub wait_until
+{
+	my ($node, $query, %arg) = @_;
+	return $node->poll_query_until($arg{db} || 'postgres', $query);
+}
+
+# All that the server has logged.
+sub log_of
+{
+	my $node = shift;
+	return slurp_file($node->logfile);
+}
+
 sub run_row
 {
 	my ($node, $job, $db) = @_;
-	my $row = $node->safe_psql($db || 'postgres',
-		"SELECT state, total, sent, failed, skipped, in_doubt, error FROM sendcampaign.run WHERE job_id = $job");
+	my $row = $node->safe_psql(
+		$db || 'postgres',
+		"SELECT state, total, sent, failed, skipped, in_doubt, error FROM sendcampaign.run WHERE job_id = $job"
+	);
 	my %run;
 	@run{qw(state total sent failed skipped in_doubt error)} = split /\|/, $row, 7;
 	return \%run;
@@ -162,15 +216,19 @@ sub make_tenant
 	my $message = $arg{message} // "From $schema";
 	my $base_url = exists $arg{base_url} ? $arg{base_url} : 'https://example.org';
 	my $url = defined $base_url ? "'$base_url'" : 'NULL';
-	$node->safe_psql('postgres', "CREATE ROLE $role LOGIN; GRANT USAGE ON SCHEMA sendcampaign TO $role") if !$arg{role};
-	$node->safe_psql('postgres', qq{CREATE SCHEMA $schema AUTHORIZATION $role; SET ROLE $role;
+	$node->safe_psql('postgres',
+		"CREATE ROLE $role LOGIN; GRANT USAGE ON SCHEMA sendcampaign TO $role")
+	  if !$arg{role};
+	$node->safe_psql(
+		'postgres', qq{CREATE SCHEMA $schema AUTHORIZATION $role; SET ROLE $role;
 		SELECT sendcampaign.create_tables('$schema');
 		SET search_path = $schema, public;
 		INSERT INTO groups (configuration) VALUES (jsonb_build_object('twilioAccountSid', '$LocalTwilio::ACCOUNT',
 			'twilioAuthToken', '$LocalTwilio::TOKEN', 'twilioFromSmsNumber', '$LocalTwilio::SENDER'));
 		INSERT INTO ac_lists (group_id) VALUES (1);
 		INSERT INTO ac_list_users (ac_list_id, data) VALUES (1, '{"sms": "+15550001234", "name": "Ann"}');
-		INSERT INTO ac_campaigns (ac_list_id, data) VALUES (1, jsonb_build_object('message', '$message', 'baseUrl', $url))});
+		INSERT INTO ac_campaigns (ac_list_id, data) VALUES (1, jsonb_build_object('message', '$message', 'baseUrl', $url))}
+	);
 }
 
 # Something is sent later: one message of another campaign, to which no fault
@@ -179,11 +237,17 @@ sub make_tenant
 sub send_companion
 {
 	my ($node, $twilio, $db) = @_;
-	my $campaign = $companion{ $node->name . " $db" } ||= create_campaign($node, db => $db, users => 1,
-		message => 'Companion', phone => $LocalTwilio::COMPANION);
-	$node->safe_psql($db, qq{UPDATE groups SET configuration = configuration || '{"twilioAuthToken": "$twilio->{token}"}'
-		WHERE id = ${\ group_of($campaign)} AND configuration->>'twilioAuthToken' <> '$twilio->{token}'})
-	  if defined $twilio->{token};
+	my $campaign = $companion{ $node->name . " $db" } ||= create_campaign(
+		$node,
+		db => $db,
+		users => 1,
+		message => 'Companion',
+		phone => $LocalTwilio::COMPANION);
+	$node->safe_psql(
+		$db,
+		qq{UPDATE groups SET configuration = configuration || '{"twilioAuthToken": "$twilio->{token}"}'
+		WHERE id = ${\ group_of($campaign)} AND configuration->>'twilioAuthToken' <> '$twilio->{token}'}
+	) if defined $twilio->{token};
 	$twilio->{has_companion} = 1;
 	$twilio->set('to-fault' => "$LocalTwilio::COMPANION=spared");
 	# it may be under way still
@@ -219,7 +283,8 @@ sub wait_for_run
 		send_companion($node, $twilio, $db) if !$ended;
 	}
 	$ended ||= $node->poll_query_until($db, $query);
-	$ended or diag("run of job $job did not end: "
+	$ended
+	  or diag("run of job $job did not end: "
 		  . $node->safe_psql($db, "SELECT * FROM sendcampaign.run WHERE job_id = $job"));
 	return run_row($node, $job, $db);
 }
@@ -242,6 +307,15 @@ sub start_campaign
 		"SET ROLE $role; SELECT send_campaign($campaign, $job)");
 }
 
+# Sends a campaign and waits for the end of its run (or a state); returns the
+# run's row, with its job.  Options as for start_campaign() and wait_for_run().
+sub run_campaign
+{
+	my ($node, $campaign, %arg) = @_;
+	my $job = start_campaign($node, $campaign, %arg);
+	return { %{ wait_for_run($node, $job, %arg) }, job => $job };
+}
+
 # Waits until the local Twilio has so many requests in hand.
 sub wait_for_flight
 {
@@ -253,7 +327,8 @@ sub wait_for_flight
 sub worker_pids
 {
 	my $node = shift;
-	return split /\n/, $node->safe_psql('postgres', q{
+	return split /\n/, $node->safe_psql(
+		'postgres', q{
 		SELECT pid FROM pg_stat_activity WHERE backend_type = 'sendcampaign worker' ORDER BY pid});
 }
 
@@ -280,13 +355,15 @@ sub hold_campaign
 # Adds lines to the configuration file, and waits until they count for every
 # process that starts.  A worker that is there takes them up as soon as it can.
 my $changes = 0;
+
 sub change_conf
 {
 	my ($node, $lines) = @_;
 	$changes++;
 	$node->append_conf('postgresql.conf', "$lines\ntest.changes = $changes");
 	$node->reload;
-	$node->poll_query_until('postgres', "SELECT current_setting('test.changes', true) = '$changes'");
+	$node->poll_query_until('postgres',
+		"SELECT current_setting('test.changes', true) = '$changes'");
 }
 
 # The same for one setting.
@@ -300,7 +377,8 @@ sub set_and_reload
 sub worker_errors
 {
 	my $node = shift;
-	return join "\n", grep { /^\S+ \S+ \S+ \[\d+\] (WARNING|ERROR|PANIC)|TRAP|terminated by signal/ }
+	return join "\n",
+	  grep { /^\S+ \S+ \S+ \[\d+\] (WARNING|ERROR|PANIC)|TRAP|terminated by signal/ }
 	  split /\n/, slurp_file($node->logfile);
 }
 
@@ -322,7 +400,8 @@ sub sent_once
 	{
 		push @{ $accepted{$1} }, $_->{sid} if $_->{body} =~ /\?yu=(\d+)&yc=$campaign$/;
 	}
-	my $rows = $node->safe_psql($db, qq{
+	my $rows = $node->safe_psql(
+		$db, qq{
 		SELECT m.list_user_id, m.status, coalesce(m.sid, ''), coalesce((u.data->>'sentCount')::int, 0), u.id
 		FROM sendcampaign.message m LEFT JOIN ac_list_users u ON u.id = m.list_user_id
 		WHERE m.job_id = $job});
@@ -336,19 +415,33 @@ sub sent_once
 		$sent{$id} = 1 if $status eq 'sent';
 	}
 	push @wrong, "list user $_ has no row, but a message" for grep { !$sent{$_} } keys %accepted;
-	my $left = $node->safe_psql($db, qq{SELECT (SELECT count(*) FROM sendcampaign.claim WHERE run_id = ${\ run_of($job)}),
+	my $left = $node->safe_psql(
+		$db, qq{SELECT (SELECT count(*) FROM sendcampaign.claim WHERE run_id = ${\ run_of($job)}),
 		(SELECT count(*) FROM sendcampaign.batch WHERE run_id = ${\ run_of($job)})});
 	my $job_row = $node->safe_psql($db, "SELECT progress FROM ac_background_jobs WHERE id = $job");
 
 	diag("$name: $run->{state}: $run->{error}") if $run->{state} ne 'completed';
-	diag("$name: in doubt: " . $node->safe_psql($db,
-			"SELECT string_agg(DISTINCT error_message, '; ') FROM sendcampaign.message WHERE job_id = $job AND status = 'in_doubt'"))
-	  if $run->{in_doubt} > 0;
+	diag(
+		"$name: in doubt: "
+		  . $node->safe_psql(
+			$db,
+			"SELECT string_agg(DISTINCT error_message, '; ') FROM sendcampaign.message WHERE job_id = $job AND status = 'in_doubt'"
+		  )) if $run->{in_doubt} > 0;
 	delete $run->{error};
-	is_deeply($run, { state => 'completed', total => $total, sent => $total - $failed - $skipped,
-			failed => $failed, skipped => $skipped, in_doubt => 0 }, "$name: the run is complete");
+	is_deeply(
+		$run,
+		{
+			state => 'completed',
+			total => $total,
+			sent => $total - $failed - $skipped,
+			failed => $failed,
+			skipped => $skipped,
+			in_doubt => 0
+		},
+		"$name: the run is complete");
 	is(scalar(() = $rows =~ /^\d/mg), $total, "$name: a row for each recipient");
-	is_deeply([ @wrong[0 .. ($#wrong > 4 ? 4 : $#wrong)] ], [], "$name: rows and counts are what Twilio accepted");
+	is_deeply([ @wrong[ 0 .. ($#wrong > 4 ? 4 : $#wrong) ] ],
+		[], "$name: rows and counts are what Twilio accepted");
 	is($left, '0|0', "$name: nothing claimed or left over");
 	like($job_row, qr/^(100)?$/, "$name: the job's progress");
 }
@@ -372,8 +465,10 @@ sub clone_database
 	my ($node, $db, $twilio) = @_;
 	$twilio_of{ $node->name . " $db" } = $twilio;
 	$node->safe_psql('template1', "CREATE DATABASE $db TEMPLATE postgres");
-	$node->safe_psql('template1', "ALTER DATABASE $db SET sendcampaign.api_url = '" . $twilio->url . "'");
-	$node->safe_psql('template1', "ALTER DATABASE $db SET sendcampaign.ca_file = '" . $twilio->ca_file . "'")
+	$node->safe_psql('template1',
+		"ALTER DATABASE $db SET sendcampaign.api_url = '" . $twilio->url . "'");
+	$node->safe_psql('template1',
+		"ALTER DATABASE $db SET sendcampaign.ca_file = '" . $twilio->ca_file . "'")
 	  if $twilio->{tls};
 }
 
@@ -381,7 +476,10 @@ sub clone_database
 sub wait_until_up
 {
 	my $node = shift;
-	poll(sub { eval { $node->psql('postgres', 'SELECT 1') == 0 } }) or die 'the server does not come up';
+	poll(
+		sub {
+			eval { $node->psql('postgres', 'SELECT 1') == 0 }
+		}) or die 'the server does not come up';
 }
 
 # SIGKILL for one of the workers: the server restarts by itself.  Once the
