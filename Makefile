@@ -3,9 +3,9 @@ EXTVERSION = 1.0
 MODULE_big = sendcampaign
 DATA = sendcampaign--$(EXTVERSION).sql
 
-# Where this file is, which is elsewhere in a VPATH build
+# The directory of this file, which is another one in a VPATH build
 here := $(or $(VPATH),$(patsubst %/,%,$(dir $(firstword $(MAKEFILE_LIST)))))
-# PGXS does not set it where the server was built in its source directory
+# PGXS does not set VPATH if the server was built in its source directory
 ifneq ($(here),.)
 VPATH = $(here)
 endif
@@ -19,7 +19,7 @@ REGRESS_OPTS = --inputdir=$(here)/test $(if $(TEMP_INSTANCE),--temp-instance=$(T
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
 
-# COPT=-Werror makes warnings errors, as script/test does
+# COPT=-Werror turns warnings into errors, as script/test does
 PG_CPPFLAGS = -DSENDCAMPAIGN_VERSION='"$(EXTVERSION)"' -I$(here)/src
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
 SHLIB_LINK = -lcurl -lpthread
@@ -31,7 +31,7 @@ $(if $(wildcard $(headers)/postgres.h),,$(error PostgreSQL's server headers are 
 	On Debian they are in postgresql-server-dev-NN; PG_CONFIG=/path/to/pg_config chooses a server))
 include $(PGXS)
 
-# Absolute, or those of the sources would be found by VPATH
+# Absolute paths; relative ones would be found in the source tree, by VPATH
 folders := $(addprefix $(CURDIR)/,$(sort $(dir $(OBJS))))
 
 $(OBJS): $(LOCAL_HEADERS) | $(folders)

@@ -150,7 +150,7 @@ CREATE TABLE sendcampaign.claim (
     written_in xid NOT NULL DEFAULT sendcampaign.current_xid(),
     PRIMARY KEY (run_id, number)
 );
--- claims live for a second: not worth compressing
+-- claims exist for about a second, so compression would not pay off
 ALTER TABLE sendcampaign.claim ALTER list_user_ids SET STORAGE EXTERNAL,
     ALTER phones SET STORAGE EXTERNAL, ALTER texts SET STORAGE EXTERNAL;
 COMMENT ON TABLE sendcampaign.claim IS
@@ -385,7 +385,7 @@ AS $$
 DECLARE
     schema name;
 BEGIN
-    -- with one argument, a call is taken for a cast to a type of that name
+    -- a call with one argument may be taken for a cast to a type of that name
     SELECT s.nspname INTO schema
     FROM pg_extension e
     JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
@@ -575,9 +575,9 @@ BEGIN
             USING ERRCODE = 'invalid_schema_name',
                 HINT = format('Create it with CREATE SCHEMA %I.', create_tables.schema);
     END IF;
-    -- code of tables runs as whoever sends: it must not belong to anybody who
-    -- could not do everything that this role can anyway (from 16 on, whether a
-    -- member may use SET ROLE is a question of its own)
+    -- Code of the tables runs as the role that sends.  It must not belong to
+    -- anybody who could not act as this role anyway.  From PostgreSQL 16 on,
+    -- being a member does not imply the right to SET ROLE.
     SELECT c.relname AS name, o.rolname AS owner, me.rolname AS caller INTO foreign_table
     FROM pg_class c
     JOIN pg_namespace s ON s.oid = c.relnamespace
@@ -629,6 +629,6 @@ $$;
 COMMENT ON FUNCTION sendcampaign.create_tables(name) IS
 'Creates the application''s tables that are missing in a schema';
 
--- nobody calls anything until it is granted
+-- nobody may call a function until that is granted
 REVOKE ALL ON FUNCTION @extschema@.send_campaign(bigint, bigint) FROM PUBLIC;
 REVOKE ALL ON ALL ROUTINES IN SCHEMA sendcampaign FROM PUBLIC;

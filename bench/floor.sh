@@ -1,6 +1,6 @@
-# Messages a second, where the server answers at once: bare libcurl, bare SQL,
-# and the extension. The floor is that of the first two, one after the other.
-# Several rounds, each with all three, as the machine may not always be as fast.
+# Messages per second if the server answers at once: bare libcurl, bare SQL, and
+# the extension. The floor is the speed of the first two, one after the other.
+# There are several rounds of all three, as the machine's speed may vary.
 
 messages=$(scaled 40000)
 rounds=5

@@ -1,14 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * floor_http.c
- *	  How fast can libcurl make the extension's requests, where nothing else
- *	  is done?
+ *	  How fast can libcurl make the extension's requests if nothing else is
+ *	  done?
  *
  *	  floor_http URL USER:PASSWORD REQUESTS IN_FLIGHT [CA_FILE]
  *
  * The requests, the options of the handles and the event loop are those of
- * src/twilio/http.c; the answers are read and thrown away.  Prints the number of
- * requests, the seconds they took, and the seconds of CPU time.
+ * src/twilio/http.c; the answers are read and discarded.  Prints the number of
+ * requests, the seconds that they took, and the seconds of CPU time.
  *
  *-------------------------------------------------------------------------
  */
@@ -38,7 +38,7 @@ typedef struct Exchange
 
 static CURLM *multi;
 static int	  epoll_fd;
-static double timer_at = -1; /* when libcurl wants to be called, -1 for never */
+static double timer_at = -1; /* when libcurl wants to be called; -1: never */
 static long	  wanted;		 /* requests */
 static long	  started = 0;
 static long	  answered = 0;
@@ -158,7 +158,7 @@ start(Exchange *x)
 		fatal("could not start a request");
 }
 
-/* Checks the answers that are complete, and starts a request for each. */
+/* Checks the complete answers, and starts a new request for each. */
 static void
 take_answers(void)
 {
@@ -183,7 +183,7 @@ take_answers(void)
 	}
 }
 
-/* Milliseconds that libcurl lets us wait. */
+/* Returns how long libcurl lets us wait, in ms. */
 static int
 wait_time(void)
 {

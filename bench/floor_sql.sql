@@ -1,14 +1,15 @@
 /*
  * floor_sql.sql
- *		How fast can PostgreSQL record the outcomes of a list's messages, where
- *		nothing else is done?  The INSERT is that of src/worker/record.c, the UPDATE
- *		and the settings for its plan are those of src/tables.c; a thousand at
- *		once, and a commit for each thousand, as the worker's that also claims.
+ *		How fast can PostgreSQL record the outcomes of a list's messages if it
+ *		does nothing else?  The INSERT is that of src/worker/record.c, the UPDATE
+ *		and the settings for its plan are those of src/database/app_tables.c.
+ *		There is one commit per thousand messages, as in the worker, which also
+ *		claims messages in it.
  *
  *		psql -v list=1 -f floor_sql.sql
  *
  * Prints the number of messages, the seconds that the statements and commits
- * took, and the seconds of CPU time.  The arrays are built before.
+ * took, and the seconds of CPU time.  The arrays are built in advance.
  */
 \set ON_ERROR_STOP on
 \set QUIET on

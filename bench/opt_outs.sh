@@ -1,12 +1,12 @@
-# What opt-outs cost those who have not: a list with as many opt-outs as it has
-# recipients, each right beside one of their phones in the index, against the
-# same list with none. In turn, and each time the other way round first, as the
-# machine may not always be as fast.
+# What opt-outs cost recipients who have not opted out: a list with as many
+# opt-outs as recipients, each next to one of their phone numbers in the index, is
+# compared with the same list without opt-outs. They alternate, and the order
+# changes each time, as the machine's speed may vary.
 
 messages=$(scaled 1000000)
 rounds=4
 
-# Half of them are of the list's group, the others of all.
+# Half of them are for the list's group, the others for all groups.
 create_opt_outs() {
     sql "INSERT INTO sendcampaign.opt_out_data (phone, schema, group_id, role, role_oid)
         SELECT '+1555' || lpad(n::text, 7, '0') || '5', CASE WHEN n % 2 = 0 THEN 'public'::name END,

@@ -1,6 +1,6 @@
 # Other ways to send the same messages from the same tables through the same
-# local Twilio: those of bench/peers, with what npm has. Each is measured by
-# its own clock, from the reading of the list on; jobs are queued before.
+# local Twilio: the programs in bench/peers, with packages from npm. Each program
+# measures itself, starting when it reads the list; jobs are queued before.
 
 peers=$work/sendcampaign/bench/peers
 
@@ -29,7 +29,7 @@ by_extension() {
     remember sendcampaign "$2" $(sql "SELECT total, run_s FROM bench.run ORDER BY job_id DESC LIMIT 1")
 }
 
-# check_counts CAMPAIGN MESSAGES: each was sent, and counted, once
+# check_counts CAMPAIGN MESSAGES: checks that each was sent and counted once
 check_counts() {
     load_ledger plain
     [ "$(sql 'SELECT count(DISTINCT phone) FROM bench.ledger')" = "$2" ] || die 'not all messages were sent'
@@ -44,7 +44,7 @@ remember() { sql "INSERT INTO peers VALUES ('$1', $2, $3, $4)"; }
 quietly 'Installing what npm has' install_peers
 sql 'CREATE TABLE peers (way text, latency_ms integer, messages bigint, seconds double precision)'
 for latency in 0 100; do
-    # one after the other is ten a second then
+    # with this latency, ten per second if sent one after the other
     in_series=$((latency > 0 ? 100 : 2000))
     by_node 'twilio, async.eachSeries, Sequelize' "$(scaled $in_series)" $latency application.js 1
     by_node 'twilio, async.eachLimit 50, Sequelize' "$(scaled 4000)" $latency application.js 50

@@ -1,5 +1,5 @@
-# Several runs at once, of one role and so of one worker: the same number of
-# messages in one, two and four runs; and many small runs beside a large one.
+# Several runs at once, of one role and therefore one worker: the same number of
+# messages in one, two and four runs, and many small runs beside a large one.
 
 # create_campaigns COUNT RECIPIENTS: prints their ids
 create_campaigns() {
@@ -15,7 +15,7 @@ at_once() {
     wait_for_all "$1"
 }
 
-# beside SMALL LARGE: so many runs of ten, called in one go while a run of so many is sent
+# beside SMALL LARGE: SMALL runs of ten messages, called in one go while a run of LARGE is sent
 beside() {
     local small large
     send_to plain latency=20

@@ -1,8 +1,8 @@
 /*
  * schema.sql
- *		What the sections of script/bench share, in the database that theirs
- *		are copies of: the application's tables, campaigns, and a call of
- *		send_campaign() that is watched until its worker is gone.
+ *		What the sections of script/bench share, in the template of their
+ *		databases: the application's tables, campaigns, and a call of
+ *		send_campaign() that is watched until its worker has ended.
  */
 \set ON_ERROR_STOP on
 \set QUIET on
@@ -21,8 +21,8 @@ RESET ROLE;
 CREATE SCHEMA bench;
 
 /*
- * One row a call, never updated: its xmin is the transaction of the call, and
- * with track_commit_timestamp tells when that committed.
+ * One row per call, never updated: its xmin is the transaction of the call,
+ * whose commit time is known because of track_commit_timestamp.
  */
 CREATE TABLE bench.call (
     job_id bigint PRIMARY KEY,
@@ -30,7 +30,7 @@ CREATE TABLE bench.call (
     call_ms double precision NOT NULL
 );
 
-/* What was seen of the worker that ended with the run, and the WAL written. */
+/* What was measured of the worker that ended with the run, and the WAL written. */
 CREATE TABLE bench.worker (
     job_id bigint PRIMARY KEY,
     cpu_s double precision NOT NULL,
@@ -57,7 +57,7 @@ JOIN sendcampaign.run r USING (job_id)
 LEFT JOIN bench.worker w USING (job_id)
 JOIN sendcampaign.run_data d ON d.id = r.id;
 
-/* As floor_http.c has it, too. */
+/* floor_http.c has the same text. */
 CREATE FUNCTION bench.create_campaign(recipients integer)
 RETURNS bigint
 LANGUAGE sql
@@ -98,7 +98,7 @@ BEGIN
 END
 $$;
 
-/* How long do calls take that are rolled back?  The first loads the library. */
+/* Measures calls that are rolled back.  The first one loads the library. */
 CREATE TABLE bench.call_time (campaign_id bigint, n integer, ms double precision);
 
 CREATE PROCEDURE bench.time_calls(campaign bigint, calls integer)
@@ -128,7 +128,7 @@ AS $$
     WHERE backend_type = 'sendcampaign worker' AND datname = current_database()
 $$;
 
-/* Memory of a process that is its own, in kB; null if it has ended. */
+/* Private memory of a process, in kB; null if it has ended. */
 CREATE FUNCTION bench.rss_anon_kb(pid integer)
 RETURNS integer
 LANGUAGE sql
@@ -138,8 +138,8 @@ AS $$
 $$;
 
 /*
- * CPU time of all processes of this server that have ended, as the postmaster
- * has it: nobody can ask a worker at its very end.
+ * CPU time of all processes of this server that have ended, according to the
+ * postmaster: a worker that ends cannot be asked for its total.
  */
 CREATE FUNCTION bench.cpu_of_ended_s()
 RETURNS double precision
@@ -150,7 +150,7 @@ AS $$
               split_part(pg_read_file('postmaster.pid'), E'\n', 1))), ' ')) s(stat)
 $$;
 
-/* Has the run ended?  One that did not send everything is an error. */
+/* Tells whether the run has ended.  It is an error if it did not send everything. */
 CREATE FUNCTION bench.has_ended(job bigint)
 RETURNS boolean
 LANGUAGE plpgsql
@@ -169,7 +169,7 @@ BEGIN
 END
 $$;
 
-/* Until the run has ended, or has sent so many. */
+/* Waits until the run has ended, or has sent that many messages. */
 CREATE PROCEDURE bench.wait(job bigint, enough bigint DEFAULT NULL)
 LANGUAGE plpgsql
 AS $$
@@ -183,7 +183,7 @@ BEGIN
 END
 $$;
 
-/* Until all calls of that name have. */
+/* Waits until all calls with that name have ended. */
 CREATE PROCEDURE bench.wait_for_all(name text)
 LANGUAGE plpgsql
 AS $$
@@ -196,7 +196,7 @@ BEGIN
 END
 $$;
 
-/* A process that has ended is there until the postmaster has seen it. */
+/* A process that has ended exists until the postmaster has noticed that. */
 CREATE FUNCTION bench.is_process(pid integer)
 RETURNS boolean
 LANGUAGE sql
@@ -214,8 +214,8 @@ END
 $$;
 
 /*
- * Calls, and watches the worker until it is gone, looking at it every so many
- * seconds.  There must not be one before.
+ * Makes a call, and watches the worker at this interval (in seconds) until it has
+ * ended.  There must be no worker before.
  */
 CREATE PROCEDURE bench.send(what text, campaign bigint, look_s double precision DEFAULT 0.05)
 LANGUAGE plpgsql
@@ -243,7 +243,7 @@ BEGIN
 END
 $$;
 
-/* What the local Twilio has accepted, in the columns of its ledger. */
+/* What the local Twilio has accepted; the columns are those of its ledger. */
 CREATE TABLE bench.ledger (
     time_us bigint, sid text, account text, login text, sender text, service text,
     phone text, body text, extra text
@@ -259,7 +259,7 @@ RETURNS bigint
 LANGUAGE sql
 AS $$ SELECT substring(ledger.body FROM '&yc=(\d+)$')::bigint $$;
 
-/* The aggregate that is missing. */
+/* An aggregate that PostgreSQL lacks. */
 CREATE FUNCTION bench.median_of(numbers double precision[])
 RETURNS double precision
 LANGUAGE sql

@@ -1,6 +1,6 @@
-# What a message costs in lists of different lengths, and what is left in the
-# tables. A list of one shows what a worker's start and end cost.
-# Small lists are sent several times, as they are over too soon to be measured.
+# The cost of a message in lists of different lengths, and what is left in the
+# tables. A list of one shows the cost of starting and ending a worker.
+# Small lists are sent several times, as they end too soon to be measured.
 
 calls=20
 
@@ -9,7 +9,7 @@ empty_tables() {
         sendcampaign.run_data, sendcampaign.message_data, sendcampaign.batch, sendcampaign.claim'
 }
 
-# What the first run has left behind.
+# Records what the first run has left behind.
 remember_tables() {
     sql "INSERT INTO left_behind
         SELECT $1, relname, n_dead_tup, pg_table_size(relid), pg_indexes_size(relid)

@@ -1,16 +1,16 @@
-# From the commit of send_campaign() to the first request at the local Twilio,
-# which has the same clock: cold, where a worker has to be started, and warm,
-# where it is sending another campaign.
+# Time from the commit of send_campaign() to the first request at the local
+# Twilio, which has the same clock: cold, if a worker has to be started, and warm,
+# if one is sending another campaign.
 
 calls=20
 
-# Campaigns of ten; prints their ids.
+# Creates campaigns of ten recipients; prints their ids.
 create_small() {
     sql "SELECT bench.create_campaign(10) FROM generate_series(1, $calls)"
     sql 'VACUUM ANALYZE'
 }
 
-# Of the calls of that name.
+# remember_first_requests SERVER WHAT: for the calls with that name
 remember_first_requests() {
     load_ledger "$1"
     sql "INSERT INTO starts
@@ -28,8 +28,8 @@ start_cold() {
     remember_first_requests "$1" "cold, $1"
 }
 
-# The other campaign is of the same account, so a request must end before the
-# first of these can begin: one of a thousand a second.
+# The other campaign has the same account, so one of its requests must end before
+# the first of these can begin; a thousand of them end per second.
 start_warm() {
     local campaign campaigns other
     send_to "$1" 'latency=100&latency-spread=50'

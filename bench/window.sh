@@ -1,9 +1,9 @@
-# How full the window of 100 requests is kept while the server takes its time:
-# messages a second, by the 100 / latency that it allows. For the whole run,
-# with its beginning and end; and for its middle, up to the message at 90 %, as
-# the slope of a line through the times of arrival. The middle begins at 10 %,
-# or where some answers are slow, at 50 %, as it takes a while until their
-# share of those in flight is steady.
+# How full the window of 100 requests is kept if the server is slow: messages per
+# second, divided by the 100 / latency that the window allows. For the whole run,
+# including its beginning and end; and for its middle, up to the message at 90 %,
+# as the slope of a line through the times of arrival. The middle begins at 10 %,
+# or if some answers are slow, at 50 %, as it takes a while until their share of
+# the requests in flight is steady.
 
 window=100      # the default of sendcampaign.max_concurrency
 

@@ -1,21 +1,21 @@
-# What script/test and script/demo share: packages, a build in a temporary
-# directory, and an end that leaves nothing behind.
+# What the scripts share: packages, a build in a temporary directory, and an
+# exit that leaves nothing behind.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 pg_config=${PG_CONFIG:-}
 work=               # temporary directory
 job=                # process group
 log=                # of what quietly() runs
-default_conf=       # file to be put back as its package has it
+default_conf=       # file to be restored to its package's version
 missing=()          # packages
-optional=()         # packages, if there are such
-sanitize=           # options of the compiler
+optional=()         # packages, if they exist
+sanitize=           # compiler options
 user=               # who builds and runs everything
 PATH=$PATH:/usr/sbin:/sbin
 
 die() { echo "$*" >&2; exit 1; }
 
-# quietly LABEL COMMAND...: its output is shown only if it fails
+# quietly LABEL COMMAND...: shows its output only if it fails
 quietly() {
     echo "$1"
     shift
@@ -40,7 +40,7 @@ apt() { as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 UCF_FOR
 
 can_be_root() { [ "$EUID" = 0 ] || command -v sudo >/dev/null; }
 
-# need PACKAGE SIGN: SIGN is a command, or a file name pattern, that shows it is there
+# need PACKAGE SIGN: SIGN is a command or file name pattern that the package has
 need() {
     if [[ $2 == /* ]]; then
         compgen -G "$2" >/dev/null || missing+=("$1")
@@ -49,8 +49,8 @@ need() {
     fi
 }
 
-# PostgreSQL 15 to 18: that of PG_CONFIG, else the newest installed, else the
-# newest that apt has. Sets pg_version, pg_config and bindir.
+# Chooses PostgreSQL 15 to 18: PG_CONFIG's, or else the newest that is installed,
+# or else the newest in apt. Sets pg_version, pg_config and bindir.
 find_postgres() {
     if [ -n "$pg_config" ]; then
         find_given_postgres
@@ -74,14 +74,14 @@ find_given_postgres() {
     pg_config=$(realpath "$pg_config")
     pg_version=$("$pg_config" --version | grep -oE '[0-9]+' | head -n 1)
     bindir=$("$pg_config" --bindir)
-    # that of libpq-dev means another version as soon as one is installed
+    # libpq-dev's pg_config describes another version once that is installed
     ! is_packaged || pg_config=$bindir/pg_config
 }
 
-# Is it one of Debian's packages, which can be installed if it is not there?
+# Is it a package of Debian's, which can be installed if it is missing?
 is_packaged() { [ "$bindir" = "/usr/lib/postgresql/$pg_version/bin" ]; }
 
-# One that is complete before one without headers, before headers alone.
+# Prefers a complete one, then one without headers, then headers alone.
 newest_installed() {
     local version score best='' best_score=1
     for version in {15..18}; do
@@ -115,7 +115,7 @@ need_to_build() {
     fi
 }
 
-# Of a server that is no package of Debian's: is it complete?
+# expect FILE WHAT: checks that a server from elsewhere than Debian is complete
 expect() { [ -e "$1" ] || die "$pg_config is of a PostgreSQL without $2: $1 is missing"; }
 
 need_to_test() {
@@ -135,13 +135,13 @@ need_to_test() {
 
 pgxs() { local file; file=$("$pg_config" --pgxs); echo "${file%/src/makefiles/pgxs.mk}"; }
 
-# The same for a package that some distributions do not have: tests that want
+# Like need, for a package that some distributions do not have: tests that need
 # it are skipped there.
 need_if_there_is() {
     compgen -G "$2" >/dev/null || optional+=("$1")
 }
 
-# Debian's server package would create a cluster and start it.
+# Otherwise Debian's server package would create and start a cluster.
 avoid_main_cluster() {
     local conf=/etc/postgresql-common/createcluster.conf
     [ ! -e "$conf" ] || return 0
@@ -182,8 +182,9 @@ install_missing() {
     [ ${#missing[@]} = 0 ] || quietly "Installing ${missing[*]}" install_packages "${missing[@]}"
 }
 
-# All that follows is done by an unprivileged user: PostgreSQL refuses root.
-# No process stays between, which runuser's would for 2 s after an end.
+# Runs a command as an unprivileged user, since PostgreSQL refuses to run as root.
+# setpriv, unlike runuser, leaves no process in between, which would live for 2 s
+# after the command was killed.
 as_user() {
     if [ "$EUID" = 0 ]; then
         [ -n "$user" ] || user=$(id -un postgres 2>/dev/null || echo nobody)
@@ -193,7 +194,7 @@ as_user() {
     fi
 }
 
-# In a process group of its own, so that its end is in our hands.
+# Runs a command in its own process group, so that we can end all of it.
 run_job() {
     local status=0
     set -m
@@ -205,7 +206,7 @@ run_job() {
     return $status
 }
 
-# What has been started in it may be left, as when one of several tests bails out.
+# Processes of the group may remain, for example if one of several tests bails out.
 end_job() {
     kill -TERM -- "-$job" 2>/dev/null || true
     wait "$job" 2>/dev/null || true
@@ -213,7 +214,7 @@ end_job() {
     job=
 }
 
-# Ends all that runs in the temporary directory, and removes it.
+# Stops all servers in the temporary directory, and removes it.
 clean_up() {
     local file pid
     trap '' INT TERM HUP
@@ -237,8 +238,8 @@ trap clean_up EXIT
 trap 'echo; exit 130' INT
 trap 'exit 143' TERM HUP
 
-# Below the first of these in which the user can run a program. The paths of
-# sockets in it have to be short, and make takes no blanks in it.
+# Creates it in the first of these directories where the user can run a program.
+# Its path must be short, because of sockets, and without blanks, because of make.
 make_work_directory() {
     local parent
     for parent in "${TMPDIR:-}" /tmp /var/tmp; do
@@ -247,7 +248,7 @@ make_work_directory() {
     done
     [ -n "$work" ] || die "No program can be run in ${TMPDIR:+$TMPDIR, }/tmp or /var/tmp (are they mounted noexec?). \
 TMPDIR may name another directory, whose path has no more than 50 characters, and no blanks."
-    # neither the caller's settings for PostgreSQL nor his language
+    # ignore the caller's settings for PostgreSQL and language
     unset "${!PG@}" "${!LC_@}" LANGUAGE
     export LANG=C.UTF-8 TMPDIR=$work
     cd "$work"
@@ -263,7 +264,7 @@ can_work_in() {
     return 1
 }
 
-# Files, below a directory, as another user's may be: as ours, below another.
+# copy FROM TO FILE...: copies files of a directory, perhaps another user's, as ours.
 copy() {
     local from=$1 to=$2
     shift 2
@@ -271,7 +272,7 @@ copy() {
     tar -C "$from" --mode=u+rwX,go+rX -c "$@" | as_user tar -C "$to" --no-same-owner -x
 }
 
-# A copy is built, and installed below the temporary directory.
+# Builds a copy, and installs it in the temporary directory.
 build() {
     local copy=$work/sendcampaign flags="-Werror ${debug_points:-} $sanitize" tools=()
     [ -z "$sanitize" ] || tools=(CC=gcc)
@@ -283,9 +284,9 @@ build() {
     as_user make -s -C "$copy/test/twilio" CFLAGS_EXTRA="$sanitize"
 }
 
-# A server finds its files from where its program is: one that is copied, with
-# them, needs nothing else to find an extension that is installed beside it.
-# Not the bitcode, which may be of another build of this extension.
+# A server finds its files relative to its program, so a copy of both finds an
+# extension that is installed beside it. Bitcode is not copied, as it may come
+# from another build of this extension.
 copy_server() {
     local programs
     programs=$(cd "$bindir" && shopt -s nullglob && echo postgres initdb psql pg* create* drop* {cluster,reindex,vacuum}db*)
@@ -296,12 +297,12 @@ copy_server() {
     PATH=$bindir:$PATH
 }
 
-# The sanitizers' library has to be the first one that a process loads, which
-# takes more than loading ours: "postgres" is a script that sees to it. A first
-# report ends the process, and is found in the folder "reports".
-# Translations are bound by nobody: with GCC 12's library, a constructor that
-# binds its own (libgpg-error's, which Debian's server comes with) breaks the
-# lock that this takes, and the next to do so waits for ever.
+# The sanitizers' library must be the first one that a process loads, so
+# "postgres" becomes a script that preloads it. The first report ends the
+# process, and is in the directory "reports".
+# bindtextdomain() is disabled: with GCC 12's library, a constructor that calls it
+# (libgpg-error's, which comes with Debian's server) breaks its lock, and the next
+# caller waits forever.
 preload_sanitizer() {
     local libraries options="log_path=$work/reports/report:abort_on_error=1:halt_on_error=1:handle_abort=0"
     as_user mkdir "$work/reports"

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * compat.h
- *	  What differs between PostgreSQL 15, 16, 17 and 18.
+ *	  Differences between PostgreSQL 15, 16, 17 and 18.
  *
  *-------------------------------------------------------------------------
  */
@@ -22,12 +22,12 @@
 #include "utils/memutils.h"
 #include "utils/wait_event.h"
 
-/* PostgreSQL 18 has this, in place of an attribute behind the declaration. */
+/* PostgreSQL 18 has this, instead of an attribute after the declaration. */
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn __attribute__((noreturn))
 #endif
 
-/* A set that lives as long as the process. */
+/* Creates a set that lives as long as the process. */
 static inline WaitEventSet *
 compat_create_wait_event_set(int nevents)
 {
@@ -38,7 +38,7 @@ compat_create_wait_event_set(int nevents)
 #endif
 }
 
-/* What pg_stat_activity shows while we wait. */
+/* Returns what pg_stat_activity shows while we wait. */
 static inline uint32
 compat_wait_event(void)
 {
@@ -73,7 +73,7 @@ compat_can_use_schema(Oid schema, Oid role)
 #endif
 }
 
-/* Has a role the rights of another one, or can it take them with SET ROLE? */
+/* Tells whether a role has the rights of another one, or can SET ROLE to it. */
 static inline bool
 compat_can_act_as(Oid member, Oid role)
 {
@@ -84,7 +84,10 @@ compat_can_act_as(Oid member, Oid role)
 #endif
 }
 
-/* The role that set a setting in this session; the bootstrap superuser for others. */
+/*
+ * Returns the role that set a setting in this session; the bootstrap superuser
+ * if none did, and InvalidOid if there is no such setting.
+ */
 static inline Oid
 compat_who_set(const char *name)
 {
@@ -104,7 +107,7 @@ compat_who_set(const char *name)
 #endif
 }
 
-/* The current transaction, of this session or process. */
+/* Returns the local id of the current transaction in this process. */
 static inline LocalTransactionId
 compat_local_transaction(void)
 {
@@ -115,14 +118,14 @@ compat_local_transaction(void)
 #endif
 }
 
-/* From 17 a worker may connect as a role that may not log in. */
+/* From 17 on, a worker may connect as a role that may not log in. */
 #if PG_VERSION_NUM >= 170000
 #define COMPAT_CONNECT_FLAGS BGWORKER_BYPASS_ROLELOGINCHECK
 #else
 #define COMPAT_CONNECT_FLAGS 0
 #endif
 
-/* JSON callbacks return void in 15, an error code from 16. */
+/* JSON callbacks return void in 15, and an error code from 16 on. */
 #if PG_VERSION_NUM >= 160000
 typedef JsonParseErrorType CompatJsonResult;
 #define COMPAT_JSON_RETURN return JSON_SUCCESS
@@ -141,7 +144,7 @@ compat_json_lexer(const char *json, int length, int encoding)
 #endif
 }
 
-/* A process of its own, and not somebody's session? */
+/* Tells whether this process is a background worker rather than a session. */
 static inline bool
 compat_is_background_worker(void)
 {

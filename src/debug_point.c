@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * debug_point.c
- *	  Places at which a test can stop the worker, and kill it there.
+ *	  Places where a test can stop the worker, and kill it.
  *
  *-------------------------------------------------------------------------
  */

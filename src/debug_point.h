@@ -1,9 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * debug_point.h
- *	  Places at which a test can stop the worker, and kill it there.
+ *	  Places where a test can stop the worker, and kill it.
  *
- * In builds with SENDCAMPAIGN_DEBUG_POINTS only: the worker waits at a point
+ * Only in builds with SENDCAMPAIGN_DEBUG_POINTS: the worker waits at a point
  * while somebody holds the advisory lock (DEBUG_POINT_CLASS, point).
  *
  *-------------------------------------------------------------------------
@@ -15,13 +15,15 @@
 
 typedef enum DebugPoint
 {
-	DEBUG_CLAIMED = 1, /* the claim is committed, nothing has left */
-	DEBUG_ANSWERED,	   /* answers have come, nothing is recorded */
+	DEBUG_CLAIMED = 1, /* the claim is committed, but nothing has left */
+	DEBUG_ANSWERED,	   /* answers have come, but nothing is recorded */
 	DEBUG_RECORDING,   /* within the transaction that records */
-	DEBUG_RECORDED	   /* it is committed */
+	DEBUG_RECORDED	   /* after its commit */
 } DebugPoint;
 
 #ifdef SENDCAMPAIGN_DEBUG_POINTS
+
+/* Waits at the point if a test wants that; inside or outside of a transaction. */
 extern void debug_point(DebugPoint point);
 #else
 #define debug_point(point) ((void) 0)

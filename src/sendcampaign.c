@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * sendcampaign.c
- *	  The library's beginning: settings, the launcher, version().
+ *	  What happens when the library is loaded; version().
  *
  *-------------------------------------------------------------------------
  */
@@ -24,7 +24,7 @@ _PG_init(void)
 	define_settings();
 	register_start_callbacks();
 
-	/* pg_upgrade's servers must not send anything */
+	/* the servers that pg_upgrade starts must not send anything */
 	if (process_shared_preload_libraries_in_progress && !IsBinaryUpgrade)
 		register_launcher();
 }

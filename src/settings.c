@@ -3,8 +3,8 @@
  * settings.c
  *	  The settings sendcampaign.*
  *
- * What decides where credentials go, or whether anything is sent at all, is
- * a superuser's to set.
+ * Only a superuser may set those that decide where credentials go, or whether
+ * anything is sent at all.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,8 +18,8 @@
 #include "utils/guc.h"
 
 /*
- * Where it is not set, how long a message is looked for goes by how far the
- * list usually lags: so many times that, and at least so many seconds.
+ * The default of lookup_timeout depends on how far the list usually lags: this
+ * many times lookup_delay, and at least this many seconds.
  */
 #define LOOKUP_DELAYS	   60
 #define MIN_LOOKUP_TIMEOUT 10.0
@@ -122,8 +122,8 @@ check_rate(double *newval, void **extra, GucSource source)
 		return true;
 
 	/*
-	 * PostgreSQL takes any value for a setting whose library is not loaded,
-	 * and would go on with the default, no limit, for one that is refused.
+	 * PostgreSQL accepts any value for a setting whose library is not loaded
+	 * yet.  If the value is rejected later, the default would apply: no limit.
 	 */
 	if (source < PGC_S_INTERACTIVE)
 	{

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * caller.c
- *	  Whose rights a call has, and whose the application's tables are used with.
+ *	  With whose rights a call runs, and with whose it uses the application's
+ *	  tables.
  *
  *-------------------------------------------------------------------------
  */
@@ -33,7 +34,7 @@ owner_of_list_users(const AppTables *tables)
 	return owner;
 }
 
-/* A superuser's call runs with the rights of the owner of the list users. */
+/* A superuser's call runs with the rights of the owner of ac_list_users. */
 static Oid
 role_to_send_as(const AppTables *tables)
 {
@@ -61,7 +62,7 @@ open_tables_of_caller(Oid *role)
 
 	*role = role_to_send_as(tables);
 
-	/* whoever calls a function of others must not lead it to code of theirs */
+	/* a caller of a function that somebody else owns must not make it run the caller's code */
 	if (schema_is_of_callers_choice() || superuser_arg(*role))
 		tables_check_trust(tables, *role);
 	return tables;
@@ -104,8 +105,9 @@ act_as(Oid role, ActingScope *scope)
 		return;
 
 	/*
-	 * Deferred triggers would fire at the commit, as the caller: an error.
-	 * Settings that triggers change are the caller's again afterwards.
+	 * Deferred triggers fire at the commit, as the caller; this restriction
+	 * makes queuing them an error.  Settings that triggers change are restored
+	 * afterwards.
 	 */
 	scope->guc_level = NewGUCNestLevel();
 	SetUserIdAndSecContext(role, scope->security | SECURITY_LOCAL_USERID_CHANGE |

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * caller.h
- *	  Whose rights a call has, and whose the application's tables are used with.
+ *	  With whose rights a call runs, and with whose it uses the application's
+ *	  tables.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,13 +11,16 @@
 
 #include "database/app_tables.h"
 
-/* Throws, with a hint, on a standby and in a read-only transaction. */
+/*
+ * Throws an error with a hint on a standby, and in a read-only transaction.
+ * function is the name in the message.
+ */
 extern void check_writable(const char *function);
 
-/* Throws: a run of the campaign under another job has not ended. */
+/* Throws the error that a run of the campaign for another job has not ended. */
 extern void fail_campaign_is_sending(int64 campaign_id);
 
-/* To restore what act_as changed. */
+/* What act_as_caller() restores. */
 typedef struct ActingScope
 {
 	Oid caller;
@@ -25,32 +29,34 @@ typedef struct ActingScope
 } ActingScope;
 
 /*
- * What a caller, a superuser perhaps, does in the application's tables is
- * done between these two, with the rights of the role that sends.  An error
- * in between is fine: the abort undoes the first one.
+ * Whatever a caller, who may be a superuser, does in the application's tables
+ * is done between calls of these two, with the rights of the role that sends.
+ * After an error in between, the abort of the transaction restores the caller.
  */
 extern void act_as(Oid role, ActingScope *scope);
 extern void act_as_caller(Oid role, const ActingScope *scope);
 
 /*
- * As act_as, for what a run is to be told by somebody else.  *role is who it
- * is then: where the run's role is gone (invalid), or has not chosen these
- * tables itself, as the run was not queued here, the owner of the list users.
- * False, with a warning, where that would run code of others: the tables are to
- * be left alone.
+ * Like act_as(), for changes by somebody else to the tables of a run's role.
+ * If the role no longer exists (invalid), or has not chosen these tables
+ * itself, since the run was not queued here, *role becomes the owner of
+ * ac_list_users.  Returns false, with a warning, if that would run other
+ * people's code; then the tables must be left alone.  act_as_caller() must
+ * follow in any case.
  */
 extern bool act_for_run(const AppTables *tables, Oid *role, bool at_home, ActingScope *scope);
 
 /*
- * The tables that the caller's sendcampaign.schema names, and the role with
- * whose rights they are used.  Throws where these cannot be trusted.
+ * Opens the tables that the caller's sendcampaign.schema names, palloc'd, and
+ * sets *role to the role with whose rights they are used.  Throws if their
+ * code cannot be trusted.
  */
 extern AppTables *open_tables_of_caller(Oid *role);
 
-/* Throws where the role lacks a right to send, or cannot have a worker. */
+/* Throws if the role lacks a right that it needs to send, or cannot have a worker. */
 extern void check_sender(const AppTables *tables, Oid role, bool creates_job);
 
-/* Throws where there is no such campaign, for the current role. */
+/* Throws if the current role can see no such campaign.  SPI must be connected. */
 extern void check_campaign(const AppTables *tables, int64 campaign_id);
 
 #endif /* SENDCAMPAIGN_CALLER_H */

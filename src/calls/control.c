@@ -3,8 +3,8 @@
  * control.c
  *	  What a person does to a run: settle(), pause(), resume(), cancel().
  *
- * A run of a role that the caller is no member of is refused with the same
- * words as one that does not exist.
+ * If the caller is not a member of the run's role, the error is the same as
+ * for a run that does not exist.
  *
  *-------------------------------------------------------------------------
  */
@@ -98,8 +98,9 @@ is_in_state(const LockedRun *run, const char *a, const char *b, const char *c)
 }
 
 /*
- * What was read back after lost commits is not its message, as a person has
- * decided.  Where that is tried again, Twilio's list is asked all the same.
+ * A person has decided that what was read back after lost commits is not this
+ * message.  If it is tried again, it is looked up in Twilio's list all the
+ * same.
  */
 static void
 forget_read_back(const LockedRun *run, int64 list_user_id)
@@ -131,7 +132,7 @@ settle_message(const LockedRun *run, int64 list_user_id, bool sent)
 	runs_settle(run->id, sent);
 }
 
-/* Its list user may be somebody else by now. */
+/* The list user may be somebody else by now. */
 static void
 count_nowhere(const LockedRun *run, int64 list_user_id)
 {
@@ -162,7 +163,7 @@ count_settled(AppTables *tables, const LockedRun *run, int64 list_user_id)
 				 errdetail("The UPDATE was suppressed by a trigger, a rule or a policy.")));
 }
 
-/* Of a run that has ended; another one will say so when it ends. */
+/* For a run that has ended; another one gets its summary when it ends. */
 static void
 write_summary(AppTables *tables, const LockedRun *run)
 {
@@ -195,7 +196,7 @@ sendcampaign_settle(PG_FUNCTION_ARGS)
 	settle_message(&run, list_user_id, sent);
 	role = run.role;
 	told = act_for_run(tables, &role, run.at_home, &scope);
-	if (told && sent && !run.is_test) /* a test is counted nowhere */
+	if (told && sent && !run.is_test) /* a test is not counted */
 		count_settled(tables, &run, list_user_id);
 	write_summary(told ? tables : NULL, &run);
 	act_as_caller(role, &scope);
@@ -204,7 +205,7 @@ sendcampaign_settle(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* The state and counts that it has now. */
+/* Writes the run's current state and counts to the job. */
 static void
 tell_state(AppTables *tables, const LockedRun *run)
 {
@@ -229,8 +230,8 @@ write_state_to_job(void *arg)
 }
 
 /*
- * The job has the state, too, for an application that polls it.  An error of
- * the application there must not keep anybody from stopping a run.
+ * The job shows the state, too, for an application that polls it.  An error of
+ * the application in that must not keep anybody from stopping a run.
  */
 static void
 tell_job(LockedRun *run)
@@ -271,8 +272,8 @@ sendcampaign_pause(PG_FUNCTION_ARGS)
 }
 
 /*
- * Nobody but the role itself decides that it uses these tables: what was loaded
- * may name any role, and tables with code that waits for it.
+ * Only the role itself may decide that it uses these tables: loaded rows may
+ * name any role, and tables with code that waits for it.
  */
 static void
 check_may_bring_home(const LockedRun *run)
@@ -299,8 +300,9 @@ check_may_bring_home(const LockedRun *run)
 }
 
 /*
- * What a person has paused goes on as it was.  What was paused because it may
- * have been sent without being known here is taken for what it says to be.
+ * A run that a person has paused continues from its previous state.  For one
+ * that was paused because messages may have been sent that are not recorded
+ * here, the tables are taken to be correct.
  */
 static void
 write_resumed(LockedRun *run)
@@ -316,7 +318,7 @@ write_resumed(LockedRun *run)
 		runs_resume_anew(run->id);
 	}
 
-	/* quiet hours may have been changed: they are judged anew */
+	/* quiet hours may have been changed */
 	(void) own_query_by_id("UPDATE sendcampaign.batch SET due = NULL"
 						   " WHERE run_id = $1 AND due IS NOT NULL",
 						   run->id);
@@ -341,7 +343,7 @@ sendcampaign_resume(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* One that was never begun has nothing to be wound up: it ends here. */
+/* A run that has not begun has nothing to wind up, so it ends here. */
 static void
 cancel_in_queue(const LockedRun *run)
 {
@@ -363,7 +365,7 @@ cancel_in_queue(const LockedRun *run)
 	tables_close(tables);
 }
 
-/* No worker takes up one that was not queued here: it ends here, too. */
+/* No worker works on a run that was not queued here, so it ends here, too. */
 static void
 cancel_foreign(LockedRun *run)
 {

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * control.h
- *	  What functions on a run have in common: who may, and in which state.
+ *	  What functions on a run have in common: permission and state.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,28 +15,28 @@ typedef struct LockedRun
 {
 	int64 id;
 	int64 job_id;
-	Oid	  role;	   /* invalid where it was dropped */
-	bool  at_home; /* queued here; else loaded, from a dump perhaps */
+	Oid	  role;	   /* invalid if it was dropped */
+	bool  at_home; /* true if queued here; false if loaded from elsewhere */
 	char *state;
 	char *schema;
-	bool  begun;   /* its recipients are fixed */
-	bool  is_test; /* send_test() made it */
+	bool  begun;   /* true if its recipients are fixed */
+	bool  is_test; /* true if made by send_test() */
 } LockedRun;
 
 /*
- * Locks the run of the job in the schema that sendcampaign.schema names;
- * throws where there is none for this caller.  SPI must be connected; the
- * strings are palloc'd.
+ * Locks the run of the job in the schema that sendcampaign.schema names.
+ * Throws if there is none that this caller may use.  SPI must be connected;
+ * the strings are palloc'd.
  */
 extern void lock_run(int64 job_id, LockedRun *run);
 
-/* May the caller see and change what this role sends? */
+/* Tells whether the caller may see and change what this role sends. */
 extern bool is_for_caller(Oid role);
 
-/* Throws, as for a job that does not exist. */
+/* Throws the error that the job has no run. */
 extern void fail_no_run(int64 job_id);
 
-/* Throws: the run is in a state that does not allow it. */
+/* Throws the error that the run is in a state that does not allow the call. */
 extern void fail_in_state(const LockedRun *run, const char *hint);
 
 #endif /* SENDCAMPAIGN_CONTROL_H */

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * forget.c
- *	  forget(), forget_recipient(): what need not, or must not, be kept.
+ *	  forget() and forget_recipient(): delete what need not, or must not, be
+ *	  kept.
  *
  *-------------------------------------------------------------------------
  */
@@ -32,7 +33,7 @@ sendcampaign_forget(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(count);
 }
 
-/* The number as it is in messages: in E.164, or as it was in the list. */
+/* Returns all spellings of the number in messages, text[]: in E.164, and those from lists. */
 static Datum
 spellings(const char *phone)
 {
@@ -77,8 +78,8 @@ fail_number_is_needed(const char *detail)
 }
 
 /*
- * Without the number nobody could tell any more whether a message went to it,
- * and it might be sent again.
+ * Without the number nobody could tell whether a message was sent to it, and
+ * it might be sent again.
  */
 static void
 check_is_not_needed(Oid *types, Datum *values)

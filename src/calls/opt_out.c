@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * opt_out.c
- *	  Who wants no more messages: opt_out(), opt_in() and opt_outs().
+ *	  opt_out(), opt_in() and opt_outs(): who wants no more messages.
  *
  *-------------------------------------------------------------------------
  */
@@ -27,8 +27,8 @@ PG_FUNCTION_INFO_V1(sendcampaign_opt_in);
 PG_FUNCTION_INFO_V1(sendcampaign_opt_outs);
 
 /*
- * What an administrator grants, as it stops everybody's messages.  Nobody
- * inserts through the view, so the right means nothing else.
+ * An administrator grants this, as it stops messages of all roles.  Nobody
+ * inserts through the view, so the right has no other meaning.
  */
 static void
 check_may_opt_out_of_all(void)
@@ -45,7 +45,7 @@ check_may_opt_out_of_all(void)
 							quote_identifier(GetUserNameFromId(GetUserId(), false)))));
 }
 
-/* The arguments of both functions: phone, schema, group; null: all groups. */
+/* Reads the arguments of both functions: phone, schema, group; null: all groups. */
 static void
 read_arguments(FunctionCallInfo fcinfo, Datum *values, char *nulls)
 {
@@ -87,12 +87,12 @@ sendcampaign_opt_out(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(count > 0);
 }
 
-/* The rows that opt_in() is about. */
+/* The rows that opt_in() deletes, if it may. */
 #define ROWS_OF_PHONE                                                                              \
 	" o.phone OPERATOR(pg_catalog.=) $1 AND ($3 IS NULL OR (o.schema OPERATOR(pg_catalog.=) $2"    \
 	"  AND o.group_id OPERATOR(pg_catalog.=) $3))"
 
-/* Those of them that the caller ($4, a superuser if $5) may take back. */
+/* Deletes those that the caller ($4; a superuser if $5) may delete. */
 static uint64
 delete_own(const Datum *values, const char *nulls)
 {
@@ -113,7 +113,11 @@ delete_own(const Datum *values, const char *nulls)
 					 6, types, all, all_nulls);
 }
 
-/* Whom the caller may see of those who have written down the same, or more. */
+/*
+ * Tells the caller of another role, among those visible to it, that has
+ * recorded the same opt-out or one for all groups; throws if nothing was
+ * deleted.
+ */
 static void
 tell_who_is_left(const Datum *values, const char *nulls, bool deleted)
 {

@@ -1,11 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * preview.c
- *	  What a campaign would send, before it does: preview(), estimate(),
- *	  send_test().
+ *	  What a campaign would send: preview(), estimate(), send_test().
  *
- * Texts, phones and reasons are made by the very functions that the worker
- * uses, with the rights with which it would run.
+ * Texts, phone numbers and reasons come from the same functions that the
+ * worker uses, with the rights that it would have.
  *
  *-------------------------------------------------------------------------
  */
@@ -32,7 +31,7 @@ PG_FUNCTION_INFO_V1(sendcampaign_preview);
 PG_FUNCTION_INFO_V1(sendcampaign_estimate);
 PG_FUNCTION_INFO_V1(sendcampaign_send_test);
 
-/* What a call works on, as whom. */
+/* What a call works on, and as whom. */
 typedef struct Call
 {
 	Campaign	campaign;
@@ -40,7 +39,7 @@ typedef struct Call
 	ActingScope scope;
 } Call;
 
-/* Reads the campaign as the role that would send it; SPI is connected then. */
+/* Reads the campaign as the role that would send it, and connects to SPI. */
 static void
 begin_call(Call *call, int64 campaign_id)
 {
@@ -71,13 +70,13 @@ sender_of(const Campaign *campaign, const Recipient *recipient)
 	return group->senders[choose_sender(group->senders, group->num_senders, recipient->phone)];
 }
 
-/* Rows for sendcampaign.preview(). */
+/* The rows for sendcampaign.preview(). */
 typedef struct Preview
 {
 	Campaign		*campaign;
 	ChosenDuplicates chosen;
 	ReturnSetInfo	*result;
-	int64			 left; /* rows to be shown yet */
+	int64			 left; /* rows that are still to be shown */
 } Preview;
 
 static Datum
@@ -148,7 +147,7 @@ sendcampaign_preview(PG_FUNCTION_ARGS)
 	PG_RETURN_NULL();
 }
 
-/* Totals for sendcampaign.estimate(). */
+/* The totals for sendcampaign.estimate(). */
 typedef struct Estimate
 {
 	Campaign		*campaign;
@@ -162,7 +161,7 @@ typedef struct Estimate
 	StringInfoData	 characters; /* that force UCS-2, each once */
 } Estimate;
 
-/* So many characters are enough to see what is going on. */
+/* Enough characters to see what the problem is. */
 #define MAX_CHARACTERS_BYTES 200
 
 static void
@@ -212,10 +211,10 @@ add_batch(void *arg, Datum ids, Duplicates duplicates, int count)
 	return true;
 }
 
-/* So many seconds are as good as for ever, and an interval can hold them. */
+/* In seconds; as good as forever, and within the range of an interval. */
 #define MAX_DURATION 1e12
 
-/* How long the senders need, where their rate is known. */
+/* Returns how long the senders need, if their rate is known. */
 static Datum
 duration(const Estimate *estimate, bool *isnull)
 {
@@ -278,21 +277,21 @@ sendcampaign_estimate(PG_FUNCTION_ARGS)
 	initStringInfo(&estimate.characters);
 	begin_call(&call, PG_GETARG_INT64(0));
 	each_batch(call.campaign.tables, call.campaign.list_id, add_batch, &estimate);
-	MemoryContextSwitchTo(context); /* SPI's own goes at its end */
+	MemoryContextSwitchTo(context); /* SPI's memory context is freed at its end */
 	row = estimate_row(&estimate, descriptor, PG_ARGISNULL(1) ? (Datum) 0 : PG_GETARG_DATUM(1),
 					   !PG_ARGISNULL(1));
 	end_call(&call);
 	PG_RETURN_DATUM(row);
 }
 
-/* Of send_test(): is there a recipient, and does it get a message? */
+/* For send_test(): whether there is a first recipient. */
 typedef struct Test
 {
 	Campaign *campaign;
 	bool	  has_recipient;
 } Test;
 
-/* Where the first recipient would get nothing, the author is told at once. */
+/* If the first recipient would be skipped, the author must know at once. */
 static bool
 check_first(void *arg, Datum ids, Duplicates duplicates, int count)
 {
@@ -323,7 +322,7 @@ check_test(Campaign *campaign)
 						errhint("A test message is that of the first one.")));
 }
 
-/* A run of its own, which no background job of the application stands for. */
+/* Queues a run for which the application has no background job. */
 static int64
 queue_test(const Call *call)
 {

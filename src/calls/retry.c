@@ -1,11 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * retry.c
- *	  retry_failed(): sends once more what failed and may not fail again.
+ *	  retry_failed(): sends failed messages again that may succeed this time.
  *
- * Only what is proven not to have been taken fails, so all of it could be
- * sent again; what the recipient, the text or the account was refused for
- * would be refused again.
+ * Messages fail only if Twilio is proven not to have accepted them, so all of
+ * them could be sent again.  Those that were refused for their recipient, text
+ * or account would be refused again.
  *
  *-------------------------------------------------------------------------
  */
@@ -25,7 +25,7 @@
 
 PG_FUNCTION_INFO_V1(sendcampaign_retry_failed);
 
-/* The codes in SPI_tuptable of which this is so, as an array. */
+/* Returns those of the codes in SPI_tuptable that have this meaning, as an array. */
 static Datum
 codes_with(Retry retry, uint64 count)
 {
@@ -53,9 +53,10 @@ check_campaign_is_not_sent(const LockedRun *run)
 }
 
 /*
- * A code that says nothing failed for its HTTP status; but where a person has
- * settled the message, and so written it a second time, it was in doubt, and
- * is known not to have been sent.
+ * Puts the messages that may be sent again into batches, and returns their
+ * number.  A code of unknown meaning was refused because of its HTTP status.
+ * But if a person has settled the message, and thus updated it, then it was in
+ * doubt, and is known not to have been sent.
  */
 static int64
 requeue_messages(const LockedRun *run)

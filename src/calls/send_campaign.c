@@ -3,9 +3,9 @@
  * send_campaign.c
  *	  send_campaign(): queues a run in the caller's transaction.
  *
- * It reads nothing of the list, so it costs the same for a list of any
- * length.  The primary key on the job, and a unique index on the campaign of
- * unfinished runs, decide between callers at the same time.
+ * It reads nothing of the list, so it costs the same for lists of any length.
+ * A unique index on the job, and one on the campaign of unfinished runs,
+ * decide between concurrent callers.
  *
  *-------------------------------------------------------------------------
  */
@@ -50,7 +50,7 @@ fail_job_is_taken(int64 job_id)
 			 "Use a background job of its own for each sending of a campaign, or leave it out and have one created.")));
 }
 
-/* The application has gone back to numbers that it had given to jobs before. */
+/* The application's sequence has returned to numbers that jobs had before. */
 static void
 fail_new_job_has_run(const AppTables *tables, int64 job_id)
 {
@@ -63,7 +63,7 @@ fail_new_job_has_run(const AppTables *tables, int64 job_id)
 			 errhint("Set the table's sequence to a number beyond those in sendcampaign.run.")));
 }
 
-/* A failed run goes on where it stopped; a test does beside the campaign's own. */
+/* A failed run continues where it stopped; a test, beside the campaign's own run. */
 static void
 requeue_failed_run(const AppTables *tables, int64 campaign_id, int64 id, int64 job_id, Oid role)
 {
@@ -75,7 +75,10 @@ requeue_failed_run(const AppTables *tables, int64 campaign_id, int64 id, int64 j
 		tables_reopen_job(tables, job_id);
 }
 
-/* The run exists: go on, do nothing, or refuse.  True where it goes on. */
+/*
+ * Handles a run that exists: continues it, does nothing, or throws.  Returns
+ * true if it continues.
+ */
 static bool
 meet_existing_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid role, Oid caller)
 {
@@ -111,7 +114,7 @@ meet_existing_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid 
 	return false;
 }
 
-/* A test of the caller's, which has no job? */
+/* Tells whether the caller has a test with this number, which has no job. */
 static bool
 is_test_of(Oid caller, const AppTables *tables, int64 job_id)
 {
@@ -128,7 +131,10 @@ is_test_of(Oid caller, const AppTables *tables, int64 job_id)
 	return superuser_arg(caller) || is_member_of_role(caller, (Oid) spi_int64(0, 1));
 }
 
-/* Whether the job has a run already, or the campaign is being sent, shows here. */
+/*
+ * Queues the run; the insertion shows whether the job has a run already, or
+ * the campaign is being sent.  Returns true if a worker is needed.
+ */
 static bool
 queue_run(const AppTables *tables, int64 campaign_id, int64 job_id, bool job_is_new, Oid role,
 		  Oid caller)
@@ -146,7 +152,7 @@ queue_run(const AppTables *tables, int64 campaign_id, int64 job_id, bool job_is_
 	return meet_existing_run(tables, campaign_id, job_id, role, caller);
 }
 
-/* The same for a job that the caller names; the number of a test will do. */
+/* The same for a job that the caller names, or a test's number. */
 static bool
 queue_for_job(const AppTables *tables, int64 campaign_id, int64 job_id, Oid role, Oid caller)
 {
@@ -183,7 +189,7 @@ send_campaign(PG_FUNCTION_ARGS)
 	tables = open_tables_of_caller(&role);
 	check_sender(tables, role, create_job);
 
-	/* from here on not even a superuser's call does more than that role may */
+	/* from here on, even a superuser's call may do only what that role may */
 	act_as(role, &scope);
 	check_campaign(tables, campaign_id);
 

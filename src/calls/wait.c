@@ -3,8 +3,8 @@
  * wait.c
  *	  wait(): returns when a run has ended.
  *
- * A procedure, as it must hold no snapshot while it waits, for hours
- * perhaps: each look at the run is a transaction of its own.
+ * A procedure, since it must not hold a snapshot while it waits, possibly for
+ * hours: it looks at the run in a new transaction each time.
  *
  *-------------------------------------------------------------------------
  */
@@ -41,7 +41,7 @@ check_no_transaction_block(FunctionCallInfo fcinfo)
 					errhint("CALL it on its own, after COMMIT.")));
 }
 
-/* The deadline; DT_NOEND for none. */
+/* Returns the deadline; DT_NOEND if there is none. */
 static TimestampTz
 deadline_of(FunctionCallInfo fcinfo)
 {
@@ -51,7 +51,7 @@ deadline_of(FunctionCallInfo fcinfo)
 		timestamptz_pl_interval, TimestampTzGetDatum(GetCurrentTimestamp()), PG_GETARG_DATUM(1)));
 }
 
-/* Looks once, and commits; true where it has ended.  *state is palloc'd. */
+/* Looks at the run once, and commits; returns true if it has ended.  *state is palloc'd. */
 static bool
 has_ended(int64 job_id, char **state)
 {

@@ -14,7 +14,7 @@
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
 
-/* In the server's encoding, palloc'd, or the text itself. */
+/* Returns the text in the server's encoding, palloc'd, or the text itself. */
 static char *
 from_utf8(const char *text)
 {
@@ -22,8 +22,9 @@ from_utf8(const char *text)
 }
 
 /*
- * Twilio takes UTF-8 only.  A database in SQL_ASCII has any bytes, and a text
- * may have come into another one by a cast or a function that checks nothing.
+ * Twilio accepts UTF-8 only.  A database in SQL_ASCII can contain any bytes,
+ * and casts and functions that do not check them can put invalid texts into
+ * others.
  */
 static void
 check_encoding(const Campaign *campaign, const char *text, const char *what)
@@ -40,10 +41,10 @@ check_encoding(const Campaign *campaign, const char *text, const char *what)
 						errhint("Write the text again.")));
 }
 
-/* So much of a text shows where in it something is. */
+/* Enough of a text to show a position in it. */
 #define EXCERPT_BYTES 40
 
-/* The beginning of a text in UTF-8, palloc'd. */
+/* Returns the beginning of a text in UTF-8, palloc'd. */
 static char *
 excerpt(const char *text)
 {
@@ -52,7 +53,7 @@ excerpt(const char *text)
 	return psprintf("%.*s%s", length, text, text[length] ? "..." : "");
 }
 
-/* Characters of a text in UTF-8, up to a place in it. */
+/* Returns the number of characters in a text in UTF-8 before a position. */
 static int
 characters_before(const char *text, const char *end)
 {
@@ -63,7 +64,7 @@ characters_before(const char *text, const char *end)
 	return count;
 }
 
-/* What looks like a placeholder and is none would be read by everybody. */
+/* Recipients would read what looks like a placeholder but is none. */
 static void
 check_placeholders(const Campaign *campaign)
 {
@@ -84,7 +85,7 @@ check_placeholders(const Campaign *campaign)
 
 #define MAX_KEYS 2000
 
-/* A text that is kept for the whole run. */
+/* Checks the length of a text that is kept for the whole run. */
 static void
 check_length(const Campaign *campaign, const char *what, const char *text)
 {
@@ -96,7 +97,7 @@ check_length(const Campaign *campaign, const char *what, const char *text)
 				 errhint("Shorten it; a message that Twilio takes has up to 1600 characters.")));
 }
 
-/* Each is an expression in the statement that reads recipients. */
+/* Each key is an expression in the statement that reads recipients. */
 static void
 check_keys(const Campaign *campaign)
 {
@@ -152,7 +153,7 @@ campaign_set_message(Campaign *campaign, const char *message, const char *base_u
 
 	campaign->message = pstrdup(message);
 	campaign->base_url = base_url && base_url[0] ? pstrdup(base_url) : NULL;
-	/* in UTF-8, as it is also compared with what Twilio has */
+	/* in UTF-8, as it is also compared with texts in Twilio's list */
 	campaign->template = template_parse(to_utf8(campaign->message));
 	campaign->link_form = link_form(campaign->base_url ? to_utf8(campaign->base_url) : NULL,
 									campaign->id);
@@ -168,7 +169,7 @@ campaign_link(const Campaign *campaign, int64 list_user_id)
 	return link_make(campaign->link_form, list_user_id);
 }
 
-/* Puts them into UTF-8, in place. */
+/* Converts the values to UTF-8, in place. */
 static void
 values_to_utf8(const Template *template, char **values)
 {

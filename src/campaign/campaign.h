@@ -3,8 +3,9 @@
  * campaign.h
  *	  What a campaign sends, and to which list.
  *
- * Where nothing else is said, these palloc in the current memory context, are
- * to be called in a transaction with SPI connected, and throw.
+ * Unless stated otherwise, these functions palloc their results in the current
+ * memory context, must be called in a transaction with SPI connected, and
+ * throw.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,33 +21,36 @@ typedef struct Campaign
 	int64	  id;
 	int64	  list_id;
 	char	 *message;
-	char	 *base_url;	 /* of the tracking link; NULL for none */
-	LinkForm *link_form; /* of its links, in UTF-8; NULL for none */
+	char	 *base_url;	 /* of the tracking link; or NULL */
+	LinkForm *link_form; /* of its links, in UTF-8; or NULL */
 	Template *template;	 /* of the message, in UTF-8 */
 	AppTables	*tables;
 	GroupConfig *group;
-	char		*test_phone; /* all of it goes there; NULL: to the list's users */
-	bool		 zone_told;	 /* of a zone that nobody knows, people have been told */
+	char		*test_phone; /* receives everything; NULL: the list's users do */
+	bool		 zone_told;	 /* true if people have been told of an unknown time zone */
 } Campaign;
 
-/* Reads its list and message. */
+/* Reads the campaign's list and message, and checks them. */
 extern void campaign_read(Campaign *campaign);
 
-/* Takes the keys out of the message, and has the tables read them. */
+/* Sets the message, parses its placeholders, and makes the tables read the keys in them. */
 extern void campaign_set_message(Campaign *campaign, const char *message, const char *base_url);
 
-/* The tracking link of a list user, in UTF-8; NULL for none. */
+/* Returns the tracking link of a list user, in UTF-8; NULL if there is no base URL. */
 extern char *campaign_link(const Campaign *campaign, int64 list_user_id);
 
 /*
- * The text for a list user, in UTF-8, with the values of the template's keys and the link,
- * which become UTF-8 as well; NULL where one is missing, which is *missing
- * then.
+ * Returns the text for a list user, in UTF-8, with the link and the values of
+ * the template's keys; converts values[] to UTF-8 in place.  If a value is
+ * missing, returns NULL and sets *missing to its key.
  */
 extern char *campaign_render(const Campaign *campaign, char **values, const char *link,
 							 const char **missing);
 
-/* The same for a text that is not personal; one that is comes as it is written. */
+/*
+ * Returns the text of a campaign that is not personal.  A personal message is
+ * returned as it was written.
+ */
 extern char *campaign_text(const Campaign *campaign, int64 list_user_id);
 
 #endif /* SENDCAMPAIGN_CAMPAIGN_H */

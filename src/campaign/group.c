@@ -1,11 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * group.c
- *	  What a campaign's group says: whose account, which senders, how fast,
- *	  and when not.
+ *	  What a campaign's group configures: account, senders, rate, quiet hours.
  *
- * The worker reads it again for each claim: what an operator changes counts
- * from then on, and where the campaign is gone, nothing more is sent.
+ * The worker reads it again for each claim, so that changes apply from then
+ * on, and nothing more is sent once the campaign is gone.
  *
  *-------------------------------------------------------------------------
  */
@@ -19,11 +18,11 @@
 
 #define BLANKS " \t\r\n"
 
-/* Bytes of a value, and how many senders there may be. */
+/* Length of a value, in bytes, and number of senders. */
 #define MAX_LENGTH	1000
 #define MAX_SENDERS 1000
 
-/* Cuts blanks off both ends, in place; NULL where nothing is left. */
+/* Trims blanks off both ends, in place; returns NULL if nothing is left. */
 static char *
 trim(char *value)
 {
@@ -37,7 +36,7 @@ trim(char *value)
 	return value[0] ? value : NULL;
 }
 
-/* Their names, for people. */
+/* The keys' names, for people. */
 static const char *const keys[] = {
 	[ACCOUNT_SID] = "twilioAccountSid",
 	[AUTH_TOKEN] = "twilioAuthToken",
@@ -51,7 +50,7 @@ static const char *const keys[] = {
 	[TIME_ZONE] = "timeZone",
 };
 
-/* What it says is kept as long as the worker lives. */
+/* The configuration is kept as long as the worker lives. */
 static void
 check_length(const char *value, GroupKey key)
 {
@@ -89,7 +88,7 @@ wrong_configuration(const char *key, const char *value, const char *what, const 
 					errhint("%s", hint)));
 }
 
-/* As the application says, which keeps the row. */
+/* The application keeps deleted rows, and marks them. */
 static void
 check_not_deleted(bool deleted, const char *what, int64 id)
 {
@@ -143,7 +142,7 @@ read_account(GroupConfig *group, const GroupRow *row, int64 list_id)
 			list_id, "\"twilioAuthToken\", nor \"twilioApiKeySid\" and \"twilioApiKeySecret\"");
 }
 
-/* Numbers, else the messaging service; each in E.164 where it is a phone's. */
+/* Reads the numbers, or else the messaging service.  Phone numbers are put into E.164. */
 static void
 read_senders(GroupConfig *group, const GroupRow *row, int64 list_id)
 {
@@ -184,7 +183,7 @@ read_rate(GroupConfig *group, const GroupRow *row)
 		return;
 	errno = 0;
 	group->rate = strtod(text, &end);
-	/* it takes 1e-400 for 0, and numbers in hexadecimal as well */
+	/* strtod() accepts 1e-400 as 0, and hexadecimal numbers as well */
 	if (errno != 0 || text[strspn(text, "0123456789.+-eE")] != '\0' || *end != '\0' ||
 		!rate_is_valid(group->rate))
 		wrong_configuration(
@@ -196,7 +195,7 @@ read_rate(GroupConfig *group, const GroupRow *row)
 
 #define QUIET_HOURS_HINT "Write it as {\"from\": \"21:00\", \"to\": \"08:00\"}."
 
-/* "21:00", "21:00:30" as seconds of the day; "24:00" is its end. */
+/* Returns "21:00" or "21:00:30" as seconds of the day; "24:00" is its end. */
 static int
 parse_time(const char *text)
 {
@@ -219,7 +218,7 @@ parse_time(const char *text)
 	return hours * 3600 + minutes * 60 + seconds;
 }
 
-/* From 00:00 to 24:00 is not the same as no night: nothing could ever be sent. */
+/* 00:00 to 24:00 must not be taken for no quiet hours: nothing could be sent. */
 static void
 check_not_always_quiet(int from, int to, const char *text)
 {
@@ -248,9 +247,9 @@ read_quiet_hours(GroupConfig *group, const GroupRow *row)
 }
 
 /*
- * POSIX would take nearly anything with a number in it for a zone, and
- * "UTC+3" for what is three hours behind.  Such names are not wanted, but for
- * the few that the time zone database has.
+ * As POSIX zones, nearly all names with a digit would be accepted, and "UTC+3"
+ * would mean three hours behind UTC.  Such names are rejected, except for
+ * those in the time zone database.
  */
 static bool
 is_zone_name(const char *name)
@@ -287,7 +286,7 @@ read_time_zone(GroupConfig *group, const GroupRow *row)
 							"See pg_timezone_names for those that there are.");
 }
 
-/* A time that is none is PostgreSQL's to find; it does not know whose it is. */
+/* PostgreSQL detects an invalid time, but does not know whose it is. */
 static void
 explain_send_until(void *campaign_id)
 {
@@ -317,7 +316,7 @@ read_group(AppTables *tables, int64 campaign_id, int64 list_id)
 	read_rate(group, &row);
 	read_quiet_hours(group, &row);
 	read_time_zone(group, &row);
-	/* 0 is none, and all that is over is over */
+	/* 0 means none, and any time in the past is equally over */
 	if (row.has_end)
 		group->send_until = Max(row.send_until, 1);
 	return group;

@@ -3,9 +3,9 @@
  * link.c
  *	  The tracking link: made for a list user, and found again in a text.
  *
- * A text may have more of them than one: a value of the list user's may have
- * another one's link, or something that begins like a link.  So every place
- * where one may begin is looked at.
+ * A text may contain several: a list user's values may contain another one's
+ * link, or something that begins like a link.  So every place where a link may
+ * begin is examined.
  *
  *-------------------------------------------------------------------------
  */
@@ -25,7 +25,7 @@ link_form(const char *base_url, int64 campaign_id)
 	if (base_url == NULL || base_url[0] == '\0')
 		return NULL;
 
-	/* the query goes before the fragment, if there is one */
+	/* the query precedes the fragment, if there is one */
 	fragment = strchrnul(base_url, '#');
 	length = fragment - base_url;
 	form = palloc(sizeof(LinkForm));
@@ -41,7 +41,7 @@ link_make(const LinkForm *form, int64 list_user_id)
 	return form ? psprintf("%s%lld%s", form->start, (long long) list_user_id, form->end) : NULL;
 }
 
-/* Reads a number as printf writes it; where it ends, or NULL for none. */
+/* Reads a number as printf writes it; returns its end, or NULL if there is none. */
 static const char *
 read_number(const char *text, int64 *number)
 {
@@ -67,7 +67,7 @@ link_next(const LinkForm *form, const char **text, int64 *list_user_id)
 	{
 		const char *end = read_number(*text + strlen(form->start), list_user_id);
 
-		(*text)++; /* the next one may begin within this one */
+		(*text)++; /* the next link may begin within this one */
 		if (end && strncmp(end, form->end, length) == 0 && !isdigit((unsigned char) end[length]))
 			return true;
 	}
@@ -90,7 +90,6 @@ link_match(const LinkForm *form, const char *text, int64 list_user_id)
 	return !found ? LINK_MISSING : others ? LINK_AMBIGUOUS : LINK_FOUND;
 }
 
-/* Is the link anywhere in the text, as a whole?  "yc=1" is not "yc=12". */
 bool
 has_link(const char *body, const char *link)
 {

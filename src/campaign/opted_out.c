@@ -1,10 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * opted_out.c
- *	  Those who want no more messages get none.
+ *	  Skips recipients who have opted out.
  *
- * It is asked when a message is claimed, so that a STOP that was committed a
- * moment ago counts for all that are not claimed yet.
+ * This is checked when a message is claimed, so that a STOP that was committed
+ * a moment ago applies to all that are not claimed yet.
  *
  *-------------------------------------------------------------------------
  */
@@ -17,7 +17,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
-/* The phones of those who would get a message, text[]. */
+/* Returns the phone numbers (text[]) of those who would get a message. */
 static Datum
 phones_of(const Recipient *recipients, int count)
 {
@@ -79,9 +79,10 @@ execute_call(void *arg)
 }
 
 /*
- * In a subtransaction: somebody who writes one of them down just now, and
- * takes his time until he commits, must not keep us from recording outcomes.
- * What is left out for that, he has written, or Twilio says once more.
+ * Uses a subtransaction: a session that records the same opt-out and has not
+ * committed yet must not keep us from recording outcomes.  An opt-out that is
+ * left out for that reason is recorded by that session, or Twilio reports it
+ * again.
  */
 static void
 insert_if_not_locked(OwnStatement *statement, Datum *values)

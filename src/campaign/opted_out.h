@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * opted_out.h
- *	  Those who want no more messages get none.
+ *	  Skips recipients who have opted out.
  *
  *-------------------------------------------------------------------------
  */
@@ -11,12 +11,16 @@
 #include "campaign/campaign.h"
 #include "campaign/recipient.h"
 
-/* Those who have opted out of the group's messages, or of all, get none. */
+/*
+ * Skips those who have opted out of the group's messages, or of all messages.
+ * SPI must be connected; may throw.
+ */
 extern void skip_opted_out(const Campaign *campaign, Recipient *recipients, int count);
 
 /*
- * Writes down for the role that these phones (text[]) have opted out of the
- * group's messages, where that is new.  In a transaction with SPI connected.
+ * Records for the role that these phone numbers (text[]) have opted out of the
+ * group's messages, unless that is recorded already.  In a transaction with
+ * SPI connected; may throw.
  */
 extern void store_opt_outs(const Campaign *campaign, Datum phones, const char *reason, Oid role);
 

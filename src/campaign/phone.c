@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * phone.c
- *	  A phone number, put right where that is safe.
+ *	  Phone numbers, normalized as far as that is safe.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,7 +18,7 @@
 #define BLANKS	   " \t\r\n\v\f"
 #define SEPARATORS BLANKS "-./()"
 
-/* Characters that stand for one in ASCII, or for nothing: 0. */
+/* Characters that are replaced by one in ASCII, or removed (0). */
 typedef struct Replaced
 {
 	pg_wchar first;
@@ -46,11 +46,11 @@ static const Replaced replaced[] = {
 	{0xFE63, 0xFE63, '-'}, {0xFEFF, 0xFEFF, 0}, /* byte order mark */
 };
 
-/* Full-width forms of ASCII are in its order. */
+/* Full-width forms are in the order of ASCII. */
 #define FULL_WIDTH_FIRST 0xFF01
 #define FULL_WIDTH_LAST	 0xFF5E
 
-/* Countries whose numbers may begin with a 0, which "(0)" then is. */
+/* Countries whose numbers may begin with a 0: their "(0)" is part of the number. */
 static const char *const zero_is_dialled[] = {"+39", "+225", "+242", "+378"};
 
 static bool
@@ -61,7 +61,10 @@ is_ascii(const char *text)
 	return *text == '\0';
 }
 
-/* In UTF-8; as it is where it cannot be converted, and then no phone either. */
+/*
+ * Returns the phone in UTF-8; unchanged if it cannot be converted, and then it
+ * is no phone number.
+ */
 static const char *
 phone_in_utf8(const char *phone)
 {
@@ -84,7 +87,7 @@ phone_in_utf8(const char *phone)
 	return converted;
 }
 
-/* The character in ASCII, 0 for nothing, or -1 where it is neither. */
+/* Returns the character in ASCII, 0 to remove it, or -1 if it has no equivalent. */
 static int
 replacement(pg_wchar character)
 {
@@ -98,7 +101,7 @@ replacement(pg_wchar character)
 	return -1;
 }
 
-/* What is not ASCII becomes it, palloc'd; NULL where that cannot be. */
+/* Converts the phone to ASCII, palloc'd; returns NULL if that is not possible. */
 static char *
 phone_in_ascii(const char *phone)
 {
@@ -131,7 +134,7 @@ phone_in_ascii(const char *phone)
 	return ascii.data;
 }
 
-/* The length of "(0)" at the start of the text; 0 where it is not there. */
+/* Returns the length of "(0)" at the start of the text; 0 if it is not there. */
 static int
 length_of_zero(const char *text)
 {
@@ -146,7 +149,7 @@ length_of_zero(const char *text)
 	return *at == ')' ? at + 1 - text : 0;
 }
 
-/* Are these digits, with the plus, a country behind which "(0)" means nothing? */
+/* Tells whether these digits, with the plus, are a country code after which "(0)" is removed. */
 static bool
 is_country(const char *digits)
 {
@@ -162,7 +165,7 @@ is_country(const char *digits)
 	return true;
 }
 
-/* Puts a + in place of a leading 00. */
+/* Replaces a leading 00 by a +. */
 static void
 replace_prefix(StringInfo digits)
 {

@@ -1,27 +1,30 @@
 /*-------------------------------------------------------------------------
  *
  * phone.h
- *	  A phone number, put right where that is safe.
+ *	  Phone numbers, normalized as far as that is safe.
  *
- * What is for the eye is taken out: blanks, dashes, dots, slashes,
- * parentheses and characters that cannot be seen, whatever Unicode has of
- * them.  Full-width digits and signs become ASCII.  A leading 00 becomes +.
- * "(0)" behind a country code is what is dialled within the country, and is
- * taken out as well, except where numbers begin with a 0.  What has more
- * characters than MAX_PHONE may have been cut short, and is none.
+ * Characters that only make a number easier to read are removed: blanks,
+ * dashes, dots, slashes, parentheses and invisible characters, with all of
+ * their variants in Unicode.  Full-width digits and signs become ASCII.  A
+ * leading 00 becomes +.  "(0)" after a country code is dialled only within the
+ * country, and is removed as well, except where numbers begin with a 0.  A
+ * value with more than MAX_PHONE characters may have been cut, and is invalid.
  *
  *-------------------------------------------------------------------------
  */
 #ifndef SENDCAMPAIGN_PHONE_H
 #define SENDCAMPAIGN_PHONE_H
 
-/* The phone in E.164, palloc'd; NULL where that gives none.  Never throws. */
+/*
+ * Returns the phone number in E.164, palloc'd, or NULL if it is invalid.
+ * Never throws for what is in the text.
+ */
 extern char *normalize_phone(const char *phone);
 
-/* The same; throws where there is none. */
+/* The same, but throws if the number is invalid or NULL. */
 extern char *require_phone(const char *phone);
 
-/* A phone in E.164 as a number, which no other phone has. */
+/* Returns a phone number in E.164 as an integer, which identifies it. */
 extern int64 phone_number(const char *e164);
 
 #endif /* SENDCAMPAIGN_PHONE_H */

@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * quiet.c
- *	  Is it night where a recipient is?
+ *	  Whether it is quiet hours where a recipient is, and when they end.
  *
- * Nights are told by the clock on the recipient's wall, which jumps twice a
- * year.  It runs evenly from one jump to the next, so we go from jump to jump
- * until it says otherwise than now: that holds where a time of the day is
- * left out, and where one comes twice.
+ * Quiet hours follow the recipient's local clock, which jumps twice a year.
+ * The clock runs evenly between two jumps, so we go from jump to jump until it
+ * is quiet hours and was not, or the reverse.  That is correct even if a time
+ * of day is left out, or occurs twice.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,12 +15,12 @@
 #include "campaign/quiet.h"
 #include "utils/timestamp.h"
 
-/* The clock on the wall, from some time until it jumps. */
+/* The local clock, from some time until it jumps. */
 typedef struct Clock
 {
 	int		  second; /* of the day */
 	bool	  jumps;
-	pg_time_t jump; /* when */
+	pg_time_t jump; /* when it jumps */
 } Clock;
 
 static void

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * quiet.h
- *	  Is it night where a recipient is?
+ *	  Whether it is quiet hours where a recipient is, and when they end.
  *
  *-------------------------------------------------------------------------
  */
@@ -11,8 +11,9 @@
 #include "campaign/group.h"
 
 /*
- * When the night that it is now ends there; 0 where it is day, and then
- * *night is when the next one begins, 0 for never.
+ * If it is quiet hours in this zone, returns when they end.  Otherwise returns
+ * 0, and sets *night to when they begin next, or to 0 if there are none.
+ * Throws if a time is out of range.
  */
 extern TimestampTz end_of_night(const QuietHours *hours, pg_tz *zone, TimestampTz now,
 								TimestampTz *night);

@@ -1,9 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * recipient.h
- *	  Who gets which text, when; and who gets none, and why.
+ *	  Who gets which text and when; who is skipped, and why.
  *
- * The same for a message that is claimed and for one that is only shown.
+ * The same for messages that are claimed and for those that are only shown.
  *
  *-------------------------------------------------------------------------
  */
@@ -24,20 +24,20 @@ typedef enum SkipKind
 	SKIP_EXPIRED
 } SkipKind;
 
-/* Strings are palloc'd in the context that was current. */
+/* Strings are palloc'd in the memory context that was current. */
 typedef struct Recipient
 {
 	int64		list_user_id;
-	char	   *phone;	/* E.164; as it is in the list where that gives none; or NULL */
-	char	   *text;	/* UTF-8; NULL where nothing is sent */
-	char	   *link;	/* the tracking link in it, or NULL */
+	char	   *phone;	/* E.164; if invalid, as in the list; or NULL */
+	char	   *text;	/* UTF-8; NULL if nothing is sent */
+	char	   *link;	/* the tracking link in the text; or NULL */
 	SkipKind	skip;	/* why nothing is sent */
-	const char *reason; /* the same in words; NULL where it is sent */
-	TimestampTz due;	/* it is night there, until then; 0: no */
-	TimestampTz until;	/* it is to be sent before, or not at all; 0: whenever */
+	const char *reason; /* the same in words; NULL if the message is sent */
+	TimestampTz due;	/* when quiet hours end; 0: it is due now */
+	TimestampTz until;	/* must be sent before; 0: no limit */
 } Recipient;
 
-/* It gets nothing, for this reason, where there is no other. */
+/* Marks the recipient as skipped, unless it is already. */
 extern void recipient_skip(Recipient *recipient, SkipKind kind, const char *reason);
 
 #endif /* SENDCAMPAIGN_RECIPIENT_H */

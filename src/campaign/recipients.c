@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * recipients.c
- *	  Who gets which text, when; and who gets none, and why.
+ *	  Reads recipients: who gets which text and when; who is skipped, and why.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,9 +18,9 @@
 #include "mb/pg_wchar.h"
 
 /*
- * The text, or NULL where it cannot be converted: one recipient's strange
- * bytes are not the others' business.  Nothing here touches the database, so
- * no subtransaction is needed.
+ * Returns the text, or NULL if it cannot be converted: invalid bytes of one
+ * recipient must not affect the others.  No subtransaction is needed, since
+ * nothing here uses the database.
  */
 static char *
 render_safely(const Campaign *campaign, char **values, const char *link, const char **missing)
@@ -44,13 +44,13 @@ render_safely(const Campaign *campaign, char **values, const char *link, const c
 	return text;
 }
 
-/* The key whose value is longer than it may be, or NULL. */
+/* Returns the key whose value is too long, or NULL. */
 static const char *
 long_value(const Campaign *campaign, char **values)
 {
 	for (int i = 0; values && i < template_num_keys(campaign->template); i++)
 	{
-		/* what is no text at all has another reason */
+		/* an invalid value is skipped for another reason */
 		if (values[i] && strlen(values[i]) > MAX_VALUE &&
 			pg_verifymbstr(values[i], strlen(values[i]), true) &&
 			pg_mbstrlen(values[i]) > MAX_VALUE)
@@ -59,7 +59,7 @@ long_value(const Campaign *campaign, char **values)
 	return NULL;
 }
 
-/* Sets the text, or why there is none. */
+/* Sets the text, or the reason why there is none. */
 static void
 set_text(const Campaign *campaign, Recipient *recipient, const RecipientRow *row)
 {
@@ -96,7 +96,7 @@ set_text(const Campaign *campaign, Recipient *recipient, const RecipientRow *row
 		recipient_skip(recipient, SKIP_NO_VALUE, "a value cannot be converted to UTF-8");
 }
 
-/* People are told once a run, of the first recipient whose zone is not known. */
+/* People are told once per run, of the first recipient with an unknown time zone. */
 static void
 tell_of_zone(Campaign *campaign, const Recipient *recipient, const char *name)
 {
@@ -112,7 +112,7 @@ tell_of_zone(Campaign *campaign, const Recipient *recipient, const char *name)
 					   pg_get_timezone_name(campaign->group->time_zone))));
 }
 
-/* A zone that nobody knows is as good as none. */
+/* An unknown zone counts as none. */
 static pg_tz *
 zone_of(Campaign *campaign, const Recipient *recipient, char *name)
 {
@@ -126,7 +126,7 @@ zone_of(Campaign *campaign, const Recipient *recipient, char *name)
 	return campaign->group->time_zone;
 }
 
-/* When it may be sent, and until when. */
+/* Sets when the message may be sent, and until when. */
 static void
 set_times(Campaign *campaign, Recipient *recipient, const RecipientRow *row, TimestampTz now)
 {
@@ -141,7 +141,7 @@ set_times(Campaign *campaign, Recipient *recipient, const RecipientRow *row, Tim
 	}
 	if (end == 0)
 		return;
-	/* whose night is longer than there is time need not be waited for */
+	/* quiet hours that end after that need not be waited for */
 	if (recipient->due != 0 && end > now)
 		recipient->due = Min(recipient->due, end);
 	if (recipient->until == 0 || end < recipient->until)
@@ -175,7 +175,7 @@ fill_recipient(Campaign *campaign, Recipient *recipient, const RecipientRow *row
 		phone[pg_mbcliplen(phone, strlen(phone), MAX_PHONE + 1)] = '\0';
 }
 
-/* Whether it is too late counts only for those who would get it. */
+/* Comes last, so that recipients who are skipped anyway keep their own reason. */
 static void
 skip_expired(const Campaign *campaign, Recipient *recipients, int count, TimestampTz now)
 {
@@ -185,7 +185,7 @@ skip_expired(const Campaign *campaign, Recipient *recipients, int count, Timesta
 		recipient_skip(&recipients[i], SKIP_EXPIRED, "expired: it was to be sent before");
 }
 
-/* Some recipients that are to be read at once. */
+/* Recipients that are read together. */
 typedef struct Reading
 {
 	Campaign   *campaign;
@@ -216,7 +216,7 @@ read_at_once(void *arg)
 	}
 }
 
-/* Is it an error about some value, and not about the statement or the table? */
+/* Tells whether the error is about a value, rather than the statement or a table. */
 static bool
 is_about_value(const ErrorData *error)
 {
@@ -226,7 +226,7 @@ is_about_value(const ErrorData *error)
 		   error->sqlerrcode == ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE;
 }
 
-/* One after the other: whose values they are is skipped. */
+/* Reads them one by one, and skips those whose values cannot be read. */
 static void
 read_one_by_one(const Reading *all)
 {

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * recipients.h
- *	  Who gets which text, when; and who gets none, and why.
+ *	  Reads recipients: who gets which text and when; who is skipped, and why.
  *
  *-------------------------------------------------------------------------
  */
@@ -13,9 +13,9 @@
 #include "utils/array.h"
 
 /*
- * What is to be done for each of the list users (bigint[]), in their order, as
- * of now, but for what duplicates.h says of it.  In a transaction with SPI connected.
- * Throws.
+ * Reads these list users (bigint[]), and returns what is to be done for each
+ * of them as of now, in their order, palloc'd.  Does not find duplicates; see
+ * duplicates.h.  In a transaction with SPI connected; throws.
  */
 extern Recipient *read_recipients(Campaign *campaign, ArrayType *ids, TimestampTz now, int *count);
 

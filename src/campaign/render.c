@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * render.c
- *	  Texts in the encoding that Twilio takes.
+ *	  Texts in the encoding that Twilio uses, UTF-8.
  *
  *-------------------------------------------------------------------------
  */
@@ -46,8 +46,8 @@ is_convertible(const char *text)
 }
 
 /*
- * Can a text be compared with Twilio's?  In a database that is not in UTF-8,
- * other than ASCII may have been converted on the way.
+ * In a database whose encoding is not UTF-8, characters other than ASCII may
+ * have been converted to something else.
  */
 bool
 is_comparable(const char *text)

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * render.h
- *	  Texts in the encoding that Twilio takes.
+ *	  Texts in the encoding that Twilio uses, UTF-8.
  *
  *-------------------------------------------------------------------------
  */
@@ -9,18 +9,18 @@
 #define SENDCAMPAIGN_RENDER_H
 
 /*
- * Texts are Twilio's, and so in UTF-8: palloc'd, or the text itself.  In a
- * transaction; throws where it cannot be converted.
+ * Returns the text in UTF-8: palloc'd, or the text itself.  Needs a
+ * transaction; throws if the text cannot be converted.
  */
 extern char *to_utf8(char *text);
 
-/* Is it UTF-8 that PostgreSQL would take? */
+/* Tells whether the text is valid UTF-8, as PostgreSQL defines it. */
 extern bool is_utf8(const char *text);
 
-/* Would to_utf8() not throw?  In a transaction. */
+/* Tells whether to_utf8() would succeed.  Needs a transaction. */
 extern bool is_convertible(const char *text);
 
-/* Can Twilio's list tell whether this is the text? */
+/* Tells whether the text can be compared with texts in Twilio's list. */
 extern bool is_comparable(const char *text);
 
 #endif /* SENDCAMPAIGN_RENDER_H */

@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * segments.c
- *	  What a text costs: the segments it is sent in.
+ *	  What a text costs: the segments in which it is sent.
  *
- * A text goes out in GSM-7 where that has all of its characters, else in
- * UCS-2.  Where it needs several segments, each gives up room for a header.
- * A character of two units is not split between segments, which can leave a
- * unit unused at the end of one: to know their number, the text is packed.
+ * A text is sent in GSM-7 if that has all of its characters, else in UCS-2.
+ * If it needs several segments, each gives up room for a header.  A character
+ * of two units is not split between segments, which can leave a unit unused at
+ * the end of one, so the text has to be packed to count them.
  *
  *-------------------------------------------------------------------------
  */
@@ -24,7 +24,7 @@
 #define REPLACEMENT_CHARACTER 0xFFFD
 #define LAST_CODE_POINT		  0x10FFFF
 
-/* Units that a segment holds: the only one, and each of several. */
+/* Units that fit into a segment: into the only one, and into each of several. */
 typedef struct Room
 {
 	int alone;
@@ -35,8 +35,9 @@ static const Room gsm_room = {160, 153};
 static const Room ucs2_room = {70, 67};
 
 /*
- * Septets of a character: 1 in the default alphabet of GSM 03.38, 2 in its
- * extension, 0 in neither.  Only the euro sign lies beyond.
+ * The number of septets of a character: 1 in the default alphabet of GSM
+ * 03.38, 2 in its extension, 0 if it is in neither.  Only the euro sign has a
+ * higher code.
  */
 static const uint8 septets[] = {
 	['\n'] = 1,
@@ -77,7 +78,7 @@ static const uint8 septets[] = {
 
 PG_FUNCTION_INFO_V1(sendcampaign_segments);
 
-/* Reads a character that is not ASCII.  A NUL, which continues none, ends it. */
+/* Reads a character that is not ASCII.  The terminating NUL ends an incomplete one. */
 static uint32
 next_wide_character(const unsigned char **at)
 {
@@ -112,14 +113,14 @@ septets_of(uint32 code)
 }
 
 /*
- * Packs the text into as many segments as it needs.  False, with an
- * unfinished count, where it is to be GSM-7 and has a character that is not.
+ * Packs the text into as many segments as it needs.  Returns false, with an
+ * incomplete count, if it is to be GSM-7 and has a character that is not.
  */
 static inline bool
 pack(const unsigned char *text, bool ucs2, SegmentCount *count)
 {
 	Room room = ucs2 ? ucs2_room : gsm_room;
-	int	 left = 0; /* units, in the last segment */
+	int	 left = 0; /* units left in the last segment */
 
 	*count = (SegmentCount){.ucs2 = ucs2};
 	while (*text)
@@ -155,7 +156,7 @@ char *
 ucs2_characters(const char *utf8)
 {
 	const unsigned char *text = (const unsigned char *) utf8;
-	uint8				*seen = palloc0(LAST_CODE_POINT / 8 + 1); /* a bit for each code point */
+	uint8				*seen = palloc0(LAST_CODE_POINT / 8 + 1); /* one bit per code point */
 	StringInfoData		 found;
 
 	initStringInfo(&found);

@@ -3,9 +3,9 @@
  * template.c
  *	  Personal texts: placeholders in a message, and values for them.
  *
- * Texts are searched byte by byte: in no encoding of a server is a byte of a
- * longer character an ASCII one.  Parsing takes time in proportion to the
- * text, whatever is in it.
+ * Texts are searched byte by byte: in no server encoding is a byte of a
+ * multibyte character an ASCII character.  Parsing takes time proportional to
+ * the length of the text, whatever it contains.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,23 +18,23 @@
 
 #define BLANKS " \t\r\n"
 
-/* Instead of the number of a key: */
+/* In place of a key's number: */
 #define NO_KEY	 (-1)
 #define LINK_KEY (-2)
 
 static const char link_key[] = "link";
 
-/* Bytes of the text. */
+/* Some bytes of the text. */
 typedef struct Span
 {
-	const char *start; /* NULL: there is no such thing */
+	const char *start; /* NULL: absent */
 	int			length;
 } Span;
 
 typedef struct Part
 {
-	int	 key;  /* its number, or one of the above */
-	Span text; /* what stands there where there is no value */
+	int	 key;  /* the key's number, or one of the above */
+	Span text; /* literal text, or the default */
 } Part;
 
 struct Template
@@ -46,14 +46,14 @@ struct Template
 	bool   has_link;
 
 	const char *text;
-	const char *problem; /* in it, or NULL */
+	const char *problem; /* in the text; or NULL */
 };
 
 typedef struct Parser
 {
 	Template *result;
 	int		 *numbers; /* hash table: 1 + number of a key; 0: free */
-	uint32	  mask;	   /* its size, less one */
+	uint32	  mask;	   /* size of the table, less one */
 
 	StringInfoData literal; /* since the last placeholder */
 } Parser;
@@ -75,7 +75,7 @@ trim(const char *start, const char *end)
 	return (Span){start, end - start};
 }
 
-/* Reads what comes after {{.  False where that is no placeholder. */
+/* Reads what follows {{.  Returns false if it is not a placeholder. */
 static bool
 read_placeholder(const char *at, Placeholder *found)
 {
@@ -101,7 +101,7 @@ is_same(const char *name, Span span)
 	return strncmp(name, span.start, span.length) == 0 && name[span.length] == '\0';
 }
 
-/* The number of a key, which is a new one where it has not been seen. */
+/* Returns the number of a key, which gets a new one when first seen. */
 static int
 number_of_key(Parser *parser, Span key)
 {
@@ -128,7 +128,7 @@ add_part(Template *t, int key, Span text)
 	t->parts[t->num_parts++] = (Part){key, text};
 }
 
-/* What has gathered is a part, as adjacent literals are searched as one. */
+/* Adds the text since the last placeholder as one part: it is also searched as one. */
 static void
 end_literal(Parser *parser)
 {
@@ -148,7 +148,7 @@ add_placeholder(Parser *parser, const Placeholder *found)
 			 found->fallback);
 }
 
-/* Makes room for all that can be in a text, so that nothing needs to grow. */
+/* Allocates room for all parts and keys that the text can have. */
 static void
 start_parser(Parser *parser, const char *text)
 {
@@ -168,7 +168,7 @@ start_parser(Parser *parser, const char *text)
 	parser->numbers = palloc0((parser->mask + 1) * sizeof(int));
 }
 
-/* {{"{{"}} or {{"}}"}} stands for braces: these, or NULL. */
+/* Returns the braces that {{"{{"}} or {{"}}"}} stands for, or NULL. */
 static const char *
 quoted_braces(const char *at)
 {
@@ -177,7 +177,7 @@ quoted_braces(const char *at)
 											   : NULL;
 }
 
-/* Reads what begins with a brace; where it ends. */
+/* Reads what begins with a brace; returns where it ends. */
 static const char *
 read_brace(Parser *parser, const char *at)
 {
@@ -189,7 +189,7 @@ read_brace(Parser *parser, const char *at)
 		appendStringInfoString(&parser->literal, braces);
 		return at + 8;
 	}
-	/* of three, the last two are the placeholder's */
+	/* of three braces, the last two belong to the placeholder */
 	if (at[1] == at[0] && !(at[0] == '{' && at[2] == '{' && at[3] != '{'))
 	{
 		if (at[0] == '{' && read_placeholder(at + 2, &found))
@@ -262,7 +262,7 @@ template_is_personal(const Template *t)
 	return t->num_keys > 0;
 }
 
-/* NULL where there is none, or an empty one. */
+/* Returns the value, or NULL if it is missing or empty. */
 static const char *
 value_of(const Part *part, const char *const *values, const char *link)
 {
@@ -275,10 +275,7 @@ value_of(const Part *part, const char *const *values, const char *link)
 	return value && value[strspn(value, BLANKS)] ? value : NULL;
 }
 
-/*
- * A digit right behind the link would make it another one, and nobody could
- * tell any more whose message it is.
- */
+/* A digit right after the link would make it the link of somebody else. */
 static void
 append(StringInfo text, const char *what, int length, int link_end)
 {
@@ -317,7 +314,10 @@ template_render(const Template *t, const char *const *values, const char *link,
 	return text.data;
 }
 
-/* Finds a literal at the start of the text, or where its last part must end. */
+/*
+ * Finds a literal at the start of the text; if "anywhere", further on, and if
+ * "at_end" too, at its end.
+ */
 static const char *
 find_literal(const Part *part, const char *text, bool anywhere, bool at_end)
 {
@@ -337,7 +337,7 @@ find_literal(const Part *part, const char *text, bool anywhere, bool at_end)
 bool
 template_matches(const Template *t, const char *text)
 {
-	bool anywhere = false; /* a value may come first */
+	bool anywhere = false; /* true after a placeholder, whose value may come first */
 
 	for (int i = 0; i < t->num_parts; i++)
 	{

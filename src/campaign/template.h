@@ -4,16 +4,17 @@
  *	  Personal texts: placeholders in a message, and values for them.
  *
  *	  {{key}}			the recipient's value, which must not be empty
- *	  {{key|default}}	the default where the value is empty or missing
+ *	  {{key|default}}	the default if the value is empty or missing
  *	  {{link}}			the tracking link
- *	  {{"{{"}}			the braces themselves; {{"}}"}} likewise
+ *	  {{"{{"}}			{{ as literal text, and {{"}}"}} is }}
  *
- * A key is any text without { } and |, a default any without { and }, which
- * may be empty; blanks around both do not count.  All else is literal, as it
- * stands; but {{ or }} in it is a problem: nobody means that to be read.  A
- * value of blanks only is empty.  Blanks are spaces, tabs and line ends.
+ * A key is any text without {, } and |; a default is any text without { and },
+ * which may be empty; blanks around both are ignored.  Everything else is
+ * literal.  {{ or }} in it is a problem, though, as nobody means recipients to
+ * read that.  A value that consists of blanks counts as empty.  Blanks are
+ * spaces, tabs and line ends.
  *
- * Texts, values and links are of one encoding, the server's or UTF-8.
+ * Texts, values and links must have the same encoding: the server's, or UTF-8.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,41 +24,46 @@
 typedef struct Template Template;
 
 /*
- * Never fails for what is in the text, which is not needed any more after it;
- * throws where memory is out.  The template lives in the current memory
- * context and goes with it.
+ * Parses any text; problems in it do not make this fail.  The text need not
+ * outlive the call.  The template is palloc'd in the current memory context.
+ * Throws only if memory runs out.
  */
 extern Template *template_parse(const char *text);
 
-/* The text it was made of, and where its first problem is there; NULL for none. */
+/* Return the text of the template, and where in it the first problem is, or NULL. */
 extern const char *template_text(const Template *t);
 extern const char *template_problem(const Template *t);
 
-/* How many different keys there are, the link not counted. */
+/* Returns the number of different keys, not counting the link. */
 extern int template_num_keys(const Template *t);
 
-/* One of them, in order of first appearance from 0; the template's. */
+/*
+ * Returns the nth key, counted from 0, in order of first appearance.  It
+ * belongs to the template.
+ */
 extern const char *template_key(const Template *t, int n);
 
-/* Does it say where the link goes? */
+/* Tells whether the template says where the link goes. */
 extern bool template_has_link(const Template *t);
 
-/* Has it a key, so that it differs from recipient to recipient? */
+/* Tells whether it has a key, so that the text differs between recipients. */
 extern bool template_is_personal(const Template *t);
 
 /*
- * The text with values[n] for the key n, where NULL is a missing one, as all
- * are without values, and the link, which may be NULL: palloc'd in the current
- * memory context.  Values are put in as they are; only between the link and a
- * digit comes a space.  Throws where memory is out.
+ * Returns the text with values[n] for the nth key and with the link; palloc'd
+ * in the current memory context.  NULL is a missing value or link; if "values"
+ * is NULL, all are missing.  Values are inserted unchanged, except that a
+ * space separates the link from a digit that follows it.  Throws only if
+ * memory runs out.
  *
- * NULL where a placeholder has neither value nor default: *missing is then
- * its key, "link" for the link, which is the template's; else it is NULL.
+ * If a placeholder has neither value nor default, returns NULL, and sets
+ * *missing to its key, or "link", which belongs to the template; otherwise
+ * sets *missing to NULL.
  */
 extern char *template_render(const Template *t, const char *const *values, const char *link,
 							 const char **missing);
 
-/* Can the text have been rendered from the template, with whatever values? */
+/* Tells whether the text can have been rendered from the template, with any values. */
 extern bool template_matches(const Template *t, const char *text);
 
 #endif /* SENDCAMPAIGN_TEMPLATE_H */

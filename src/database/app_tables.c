@@ -3,9 +3,9 @@
  * app_tables.c
  *	  The application's tables, and all SQL on them.
  *
- * They are as Sequelize makes them, with or without columns of their own
- * for what is otherwise a key of "data", so the statements are put together
- * from the columns that are there.
+ * Sequelize creates them, with or without separate columns for what is
+ * otherwise a key of "data", so the statements are assembled from the columns
+ * that exist.
  *
  * Statements that take ids are planned with sequential scans off and with
  * generic plans: a plan made while a table was small, or before its first
@@ -124,7 +124,7 @@ tables_find_foreign_code(const AppTables *tables, Oid role)
 	return find_foreign_code(role, oids, NUM_TABLES);
 }
 
-/* Is each table still the one of its name?  Our statements have names. */
+/* Tells whether each name still refers to the same table: statements use names. */
 static bool
 names_are_the_same(const AppTables *tables)
 {
@@ -143,8 +143,8 @@ names_are_the_same(const AppTables *tables)
 }
 
 /*
- * No statement is planned or executed without this, as planning runs code,
- * too: a superuser runs no code but a superuser's.
+ * Must precede the planning and execution of every statement, as planning runs
+ * code, too: a superuser runs only code that belongs to a superuser.
  */
 static void
 check_code(const AppTables *tables)
@@ -162,7 +162,7 @@ check_code(const AppTables *tables)
 								" names.")));
 }
 
-/* Runs a statement that is used once, for so many rows; returns how many. */
+/* Runs a statement that is used once, for at most "limit" rows; returns their number. */
 static uint64
 query_with_nulls(const AppTables *tables, const char *sql, int nargs, Oid *types, Datum *values,
 				 const char *nulls, long limit)
@@ -181,7 +181,7 @@ query(const AppTables *tables, const char *sql, int nargs, Oid *types, Datum *va
 
 pg_noreturn static void fail_id_is_not_unique(Oid table, int64 id);
 
-/* What is asked for by its id must be there once. */
+/* Rows are identified by their ids, which must be unique. */
 static void
 fail_id_is_not_unique(Oid table, int64 id)
 {
@@ -194,7 +194,7 @@ fail_id_is_not_unique(Oid table, int64 id)
 			 "Give each row an id of its own, and have a primary key or a unique index on \"id\" keep it so.")));
 }
 
-/* The row, or none, that has this id. */
+/* Runs a statement on the row with this id; returns false if there is none. */
 static bool
 query_by_id(const AppTables *tables, const char *sql, Oid table, int64 id)
 {
@@ -230,7 +230,7 @@ tables_check_group(const char *schema, int64 group_id)
 }
 
 /*
- * Prepares a statement, and has its generic plan made now, with sequential
+ * Prepares a statement, and makes its generic plan at once, with sequential
  * scans off.
  */
 static SPIPlanPtr
@@ -326,8 +326,8 @@ tables_reopen_job(const AppTables *tables, int64 job_id)
 }
 
 /*
- * Read-only for SPI, which then takes the active snapshot, as the cursors over
- * the list do: all of them must see the same.
+ * Read-only for SPI, so that it uses the active snapshot, as the cursors over
+ * the list do: all of them must see the same data.
  */
 bool
 tables_read_campaign(const AppTables *tables, int64 campaign_id, CampaignRow *row)
@@ -355,7 +355,7 @@ tables_read_campaign(const AppTables *tables, int64 campaign_id, CampaignRow *ro
 	return true;
 }
 
-/* Credentials come as values in a result, and are in no statement's text. */
+/* Credentials are values in the result, and never part of a statement's text. */
 #define READ_GROUP                                                                                  \
 	"SELECT c.id IS NOT NULL, %s, l.id IS NOT NULL, %s, g.id, g.deleted,"                           \
 	" g.c OPERATOR(pg_catalog.->>) 'twilioAccountSid'::pg_catalog.text,"                            \
@@ -400,7 +400,7 @@ group_plan(AppTables *tables)
 	return tables->read_group;
 }
 
-/* Which of the three tables has two rows where one was expected? */
+/* Finds out which of the three tables has two rows instead of one, and throws. */
 static void
 fail_more_than_one(const AppTables *tables, int64 campaign_id, int64 list_id)
 {
@@ -461,7 +461,7 @@ tables_open_list(const AppTables *tables, int64 list_id)
 					1, &type, &value);
 }
 
-/* As value_expression; NULL where it is in data that cannot be read. */
+/* Like value_expression(), but null if it is in data that cannot be read. */
 static char *
 value_if_readable(Oid list_users, const char *key)
 {
@@ -500,7 +500,7 @@ tables_want_keys(AppTables *tables, List *keys)
 	free_plan(&tables->read_recipients);
 }
 
-/* ARRAY[...] of the values of the keys that are wanted. */
+/* Returns ARRAY[...] with the values of the wanted keys. */
 static char *
 values_expression(const AppTables *tables)
 {
@@ -517,7 +517,7 @@ values_expression(const AppTables *tables)
 	return values.data;
 }
 
-/* What cannot be written when a message has been sent is read before. */
+/* Reads whatever could not be written after the message is sent, to fail early. */
 static const char *
 count_check(Oid list_users)
 {
@@ -550,7 +550,7 @@ recipients_plan(AppTables *tables)
 	return tables->read_recipients;
 }
 
-/* The table that has the name now. */
+/* Returns the table that has the name now. */
 static Oid
 list_users_now(const AppTables *tables)
 {
@@ -602,7 +602,7 @@ tables_read_recipients(AppTables *tables, Datum ids, int count, int64 list_id)
 	uint64		  rows = execute(tables, recipients_plan(tables), values, NULL, count + 1);
 	RecipientRow *recipients = palloc(Max(count, 1) * sizeof(RecipientRow));
 
-	tables_check_list_users(tables, tables->list_users); /* statements have names */
+	tables_check_list_users(tables, tables->list_users); /* statements use names */
 	for (uint64 i = 0; i < rows; i++)
 	{
 		if (spi_int64(i, 1) != i + 1)
@@ -633,7 +633,7 @@ count_plan(AppTables *tables)
 	return tables->count_sent;
 }
 
-/* The ids in SPI_tuptable, sorted; throws where one is there twice. */
+/* Returns the ids in SPI_tuptable, sorted; throws if one occurs twice. */
 static Datum *
 sorted_ids(const AppTables *tables, int count)
 {
@@ -650,7 +650,7 @@ sorted_ids(const AppTables *tables, int count)
 	return ids;
 }
 
-/* Those of the ids that are still list users of the list, as far as we see. */
+/* Returns those of the ids that are still users of the list, as far as we can see. */
 static Datum
 find_recipients(const AppTables *tables, Datum ids, int count, int64 list_id)
 {
@@ -761,7 +761,7 @@ tables_report_trouble(const AppTables *tables, int64 job_id, Datum counts, const
 			   5, types, values, nulls, 2) > 0;
 }
 
-/* An UPDATE of the job must not have changed another row as well. */
+/* Throws if the UPDATE of the job has changed another row as well. */
 static uint64
 update_job(const AppTables *tables, SPIPlanPtr plan, Datum *values, const char *nulls)
 {

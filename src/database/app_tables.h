@@ -14,9 +14,10 @@
 #include "database/spi.h"
 
 /*
- * Nothing that a row says is read beyond so many characters, and one: a value
- * of hundreds of megabytes is as wrong as a longer one than these, and no
- * batch of such rows may take all memory.  Twilio takes texts of 1600.
+ * Limits, in characters, on the values that are read from a row; one character
+ * more is read, so that a longer value is recognized.  Values of hundreds of
+ * megabytes are as wrong as slightly too long ones, and a batch of such rows
+ * must not exhaust memory.  Twilio accepts texts of up to 1600 characters.
  */
 #define MAX_PHONE 100
 #define MAX_VALUE 1600
@@ -24,8 +25,8 @@
 
 /*
  * The tables of one schema with their plans, each prepared at first use.
- * Lives in the memory context it was opened in; the plans live until
- * tables_close.
+ * Lives in the memory context in which it was opened; the plans live until
+ * tables_close().
  */
 typedef struct AppTables
 {
@@ -35,7 +36,7 @@ typedef struct AppTables
 	Oid			campaigns;
 	Oid			list_users;
 	Oid			jobs;
-	Oid			only_in; /* sentCount is added in this table of list users; or 0 */
+	Oid			only_in; /* the only table in which sentCount is incremented; 0: list_users */
 	List	   *keys;	 /* char *, of personal texts */
 	SPIPlanPtr	read_group;
 	SPIPlanPtr	read_recipients;
@@ -45,34 +46,43 @@ typedef struct AppTables
 	SPIPlanPtr	report_end;
 } AppTables;
 
-/* Throws with a hint where the schema, a table or a column is missing. */
+/*
+ * Opens the tables of a schema; the result is palloc'd.  Throws an error with
+ * a hint if the schema or a table is missing.
+ */
 extern AppTables *tables_open(const char *schema);
-extern void		  tables_close(AppTables *tables);
 
-/* Throws where one of the tables leads to code that the role has no reason to trust. */
+/* Frees the plans. */
+extern void tables_close(AppTables *tables);
+
+/* Throws if one of the tables leads to code that the role has no reason to trust. */
 extern void tables_check_trust(const AppTables *tables, Oid role);
 
-/* Likewise: that code, as find_foreign_code has it, or NULL. */
+/* Returns that code, as find_foreign_code() does, or NULL. */
 extern char *tables_find_foreign_code(const AppTables *tables, Oid role);
 
 /*
- * Throws where the schema has no such group that the current role may see.
- * For a superuser nothing is looked at, as that may run code.
+ * Throws if the schema has no such group that the current role may see.  Does
+ * nothing for a superuser, since reading the table may run code.
  */
 extern void tables_check_group(const char *schema, int64 group_id);
 
 /*
- * For all below, SPI must be connected; results are in SPI_tuptable.  For a
- * superuser they throw where code would run that belongs to somebody else.
+ * SPI must be connected for all functions below; results are in SPI_tuptable.
+ * For a superuser, they throw if code would run that belongs to somebody else.
  */
 
-extern bool	 tables_has_campaign(const AppTables *tables, int64 campaign_id);
-extern bool	 tables_has_job(const AppTables *tables, int64 job_id);
+/* These two tell whether the row exists, and throw if its id is not unique. */
+extern bool tables_has_campaign(const AppTables *tables, int64 campaign_id);
+extern bool tables_has_job(const AppTables *tables, int64 job_id);
+
+/* Inserts a job, and returns its id.  Throws if a trigger or rule suppressed it. */
 extern int64 tables_create_job(const AppTables *tables);
-/* Clears what an earlier attempt left in the job. */
+
+/* Clears the error that an earlier attempt left in the job. */
 extern void tables_reopen_job(const AppTables *tables, int64 job_id);
 
-/* What a campaign's row says; strings are palloc'd, or NULL. */
+/* The contents of a campaign's row; strings are palloc'd, or NULL. */
 typedef struct CampaignRow
 {
 	char *message;
@@ -81,7 +91,7 @@ typedef struct CampaignRow
 	int64 list_id;
 } CampaignRow;
 
-/* False where it is gone. */
+/* Reads a campaign.  Returns false if it does not exist. */
 extern bool tables_read_campaign(const AppTables *tables, int64 campaign_id, CampaignRow *row);
 
 /* Texts that a group's configuration may have. */
@@ -91,7 +101,7 @@ typedef enum GroupKey
 	AUTH_TOKEN,
 	API_KEY_SID,
 	API_KEY_SECRET,
-	NUMBERS, /* in an array of their own */
+	NUMBERS, /* in an array of its own */
 	MESSAGING_SERVICE_SID,
 	MESSAGES_PER_SECOND,
 	QUIET_FROM,
@@ -100,7 +110,10 @@ typedef enum GroupKey
 	NUM_GROUP_KEYS
 } GroupKey;
 
-/* What the rows of a campaign, its list and its group say, likewise. */
+/*
+ * The contents of the rows of a campaign, its list and its group; strings are
+ * palloc'd, or NULL.
+ */
 typedef struct GroupRow
 {
 	bool		campaign_exists;
@@ -117,45 +130,55 @@ typedef struct GroupRow
 	TimestampTz send_until;
 } GroupRow;
 
+/* Reads them.  Throws if one of the ids is not unique. */
 extern void tables_read_group(AppTables *tables, int64 campaign_id, int64 list_id, GroupRow *row);
 
-/* Of a group with more senders, only so many and one are read. */
+/* Of a group's senders, at most this many and one more are read. */
 #define MAX_SENDERS 1000
 
 /*
- * A portal over the ids (bigint) of a list's users, in their order; an id may
- * be there twice, or be null.
+ * Opens a portal over the ids (bigint) of a list's users, in ascending order.
+ * An id may occur twice, or be null.
  */
 extern Portal tables_open_list(const AppTables *tables, int64 list_id);
 
-/* A portal over their ids and phones (text, as they are), in any order. */
+/*
+ * Opens a portal over their ids and phone numbers (text, as stored), in any
+ * order.  Deleted list users are left out.
+ */
 extern Portal tables_open_phones(const AppTables *tables, int64 list_id);
 
-/* Throws: the table has two list users with this id. */
+/* Throws the error that the table has two list users with this id. */
 pg_noreturn extern void tables_fail_twice(const AppTables *tables, int64 list_user_id);
 
 /*
- * The keys (char *) of list users whose values tables_read_recipients is to
- * read from now on; they are the caller's.
+ * Sets the keys (char *) whose values tables_read_recipients() reads from now
+ * on.  The list remains the caller's, and must live as long as the tables.
  */
 extern void tables_want_keys(AppTables *tables, List *keys);
 
 /*
- * Plans all that a run uses, so that what is wrong with the tables is found
- * before anything is sent.
+ * Prepares all statements that a run uses, so that an error in the tables is
+ * found before anything is sent.
  */
 extern void tables_plan(AppTables *tables);
 
-/* Throws an error that may pass where another table has got its name since. */
+/*
+ * Throws, if another table has taken the name of the list users' table since
+ * the tables were opened.  The run can be tried again with the new one.
+ */
 extern void tables_check_not_replaced(const AppTables *tables);
 
 /*
- * Throws where the table of the list users is not, or no more, this one: the
- * ids of another table are other people's.
+ * Throws unless list_users still is the table of list users: the ids in
+ * another table are those of other people.
  */
 extern void tables_check_list_users(const AppTables *tables, Oid list_users);
 
-/* What a list user's row says, likewise; one that is gone does not exist. */
+/*
+ * The contents of a list user's row; strings are palloc'd, or NULL.  If it no
+ * longer exists, "exists" is false.
+ */
 typedef struct RecipientRow
 {
 	int64  id;
@@ -164,55 +187,56 @@ typedef struct RecipientRow
 	bool   deleted;
 	char  *phone;
 	char  *time_zone;
-	char **values; /* of the keys that are wanted, in their order; or NULL */
+	char **values; /* of the wanted keys, in their order; or NULL */
 } RecipientRow;
 
 /*
- * A row for each of so many ids (bigint[]), in their order, palloc'd.  Throws
- * where the list has one of them twice.
+ * Reads the rows of these ids (bigint[] with count elements), in their order;
+ * the result is palloc'd.  Throws if the list has one of them twice.
  */
 extern RecipientRow *tables_read_recipients(AppTables *tables, Datum ids, int count, int64 list_id);
 
 /*
- * Adds one to sentCount of each of these users of the list, or who were so
- * when they were read.  Returns those
- * (bigint[]) whose row is there and was left as it is, by a trigger, a rule or
- * a policy; 0 for none.  Throws where the list has one of them twice.
+ * Adds one to the sentCount of each of these users, if they belong to the list
+ * or belonged to it when they were read.  Returns the ids (bigint[]) of those
+ * whose row exists but was not updated, because of a trigger, a rule or a
+ * policy; 0 if there are none.  Throws if the list has one of them twice.
  */
 extern Datum tables_count_sent(AppTables *tables, Datum *ids, int count, int64 list_id);
 
 /*
- * Locks those of so many users of the list (bigint[]) that nobody else has
- * locked, and returns the ids of those that it could not, palloc'd.
+ * Locks the rows of those of these users (bigint[] with count elements) that
+ * nobody else has locked, and returns the ids of the others, palloc'd.
  */
 extern Datum *tables_lock_recipients(AppTables *tables, Datum ids, int count, int64 list_id,
 									 int *num_locked);
 
-/* Locks all of them that may be updated; throws where one is locked. */
+/* Locks the rows of all of them that may be updated; throws if one is already locked. */
 extern void tables_lock_all(const AppTables *tables, Datum ids, int64 list_id);
 
-/* Merges counts (a jsonb object) into the job's data and sets its progress. */
+/* Merges counts (a jsonb object) into the job's data, and sets its progress. */
 extern void tables_report_progress(AppTables *tables, int64 job_id, int progress, Datum counts);
 
 /*
- * The same, and sets its error; a progress of -1 leaves it as it is.  Returns
- * the number of rows updated.
+ * Does the same, and sets the job's error, or clears it if error is NULL.  A
+ * progress of -1 is not written.  Returns the number of rows updated.
  */
 extern uint64 tables_report_end(AppTables *tables, int64 job_id, int progress, Datum counts,
 								const char *error);
 
-/* Merges counts into the job's data, unless somebody has it locked. */
+/* Merges counts into the job's data, unless somebody has locked its row. */
 extern void tables_report_if_free(const AppTables *tables, int64 job_id, Datum counts);
 
 /*
- * Writes an error of a run that goes on, with its counts; or, where that is
- * NULL, takes back the one it was told, if it has that still.  False where
- * somebody has the job locked, or it is gone.
+ * Merges counts into the data of a job whose run goes on, and sets its error.
+ * If error is NULL, clears the error instead, provided that it is still the
+ * one in "told".  Returns false if somebody has locked the job's row, or if it
+ * is gone.
  */
 extern bool tables_report_trouble(const AppTables *tables, int64 job_id, Datum counts,
 								  const char *error, const char *told);
 
-/* Throws: the campaign is not there, or not for this role. */
+/* Throws the error that the campaign does not exist, or that the role may not see it. */
 pg_noreturn extern void tables_fail_no_campaign(const AppTables *tables, int64 campaign_id);
 
 #endif /* SENDCAMPAIGN_APP_TABLES_H */

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * attempt.c
- *	  Errors that are caught, and how people read them.
+ *	  Catches errors, and formats them for people.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,7 +14,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
-/* Bytes of a message or detail: a trigger can make them as long as it likes. */
+/* Limit, in bytes, for a message or detail: a trigger can make them any length. */
 #define MAX_ERROR 1000
 
 static void
@@ -28,7 +28,7 @@ append_clipped(StringInfo buf, const char *text)
 		appendStringInfo(buf, "%.*s...", pg_mbcliplen(text, length, MAX_ERROR), text);
 }
 
-/* A statement in SQL, as hints are, ends with a semicolon. */
+/* Some hints are SQL statements, which end with a semicolon. */
 static void
 end_sentence(StringInfo buf)
 {

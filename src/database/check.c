@@ -1,10 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * check.c
- *	  Are the application's tables such that a campaign can be sent?
+ *	  Checks that the application's tables are suitable for sending a campaign.
  *
- * What cannot work must be known before the first message leaves: a sentCount
- * that cannot be written is no reason to have sent something.
+ * Problems must be found before the first message leaves: that sentCount
+ * cannot be written must not become known after something has been sent.
  *
  *-------------------------------------------------------------------------
  */
@@ -43,7 +43,7 @@ is_among(Oid type, const Oid *types)
 	return false;
 }
 
-/* The types as people write them: "smallint, integer or bigint". */
+/* Returns the types as people write them: "smallint, integer or bigint". */
 static char *
 type_names(const Oid *types)
 {
@@ -84,7 +84,7 @@ check_column(Oid table, const char *column, const Oid *types)
 	check_type(table, column, types);
 }
 
-/* A value that is in a column of its own, or else a key of data. */
+/* Checks a value that is in a column of its own, or else a key of data. */
 static void
 check_value(Oid table, const char *key)
 {
@@ -99,7 +99,7 @@ check_value(Oid table, const char *key)
 		check_type(table, "data", json_types);
 }
 
-/* A generated column, or one of a view that is an expression, is not. */
+/* Generated columns, and expressions in views, are not updatable. */
 static bool
 is_updatable(Oid table, const char *column)
 {
@@ -212,7 +212,7 @@ tables_check_column_rights(const AppTables *tables, Oid role)
 		check_column_right(tables->jobs, "data", role);
 }
 
-/* Has the role this privilege on the table, or on one of its columns? */
+/* Tells whether the role has this privilege on the table, or on one of its columns. */
 static bool
 has_right(Oid table, Oid role, AclMode mode)
 {

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * check.h
- *	  Are the application's tables such that a campaign can be sent?
+ *	  Checks that the application's tables are suitable for sending a campaign.
  *
  *-------------------------------------------------------------------------
  */
@@ -11,19 +11,23 @@
 #include "database/app_tables.h"
 
 /*
- * Throws, naming table and column, where one that a run needs is missing, has
- * a type that does not fit, or cannot be written.  It looks at the catalogs
- * alone, so it costs little.
+ * Throws an error that names table and column if a column that a run needs is
+ * missing, has an unsuitable type, or cannot be written.  Cheap: it only reads
+ * the catalogs.
  */
 extern void tables_check_columns(const AppTables *tables);
 
 /*
- * Throws with a hint where this role may not write a column that sending
- * writes.  That it has a right on the table, or on some columns, is known.
+ * Throws an error with a hint if the role may not write a column that sending
+ * writes.  The caller has checked its rights on the tables, or on some
+ * columns.
  */
 extern void tables_check_column_rights(const AppTables *tables, Oid role);
 
-/* Throws with a hint where sending needs what this role, or the tables, lack. */
+/*
+ * Throws an error with a hint if the role lacks a right that sending needs, or
+ * if the tables are unsuitable.
+ */
 extern void tables_check_rights(const AppTables *tables, Oid role, bool creates_job);
 
 #endif /* SENDCAMPAIGN_CHECK_H */

@@ -1,13 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * columns.c
- *	  Columns of the application's tables, and the parts of statements that
- *	  are made from them.
+ *	  Columns of the application's tables, and the parts of statements that are
+ *	  made from them.
  *
- * Others may create operators in a schema that is on a role's search path,
- * and PostgreSQL prefers one that fits the types exactly.  So all of them
- * are qualified, and what uses an operator without naming it (IN, BETWEEN,
- * NULLIF, IS DISTINCT FROM, CASE with an operand, USING) is not used.
+ * Others may create operators in a schema that is on a role's search path, and
+ * PostgreSQL prefers one that fits the types exactly.  So all operators are
+ * qualified, and constructs that use one implicitly (IN, BETWEEN, NULLIF, IS
+ * DISTINCT FROM, CASE with an operand, USING) are avoided.
  *
  *-------------------------------------------------------------------------
  */
@@ -45,7 +45,7 @@ column_type(Oid table, const char *column)
 									 : InvalidOid;
 }
 
-/* "base_url" for "baseUrl"; palloc'd. */
+/* Returns "base_url" for "baseUrl"; palloc'd. */
 static char *
 snake_case(const char *camel)
 {
@@ -129,7 +129,7 @@ value_expression(Oid table, const char *alias, const char *key)
 	return pstrdup(NO_TEXT);
 }
 
-/* A JSON value as people read it: an array or an object is no text. */
+/* A JSON value as people read it; null for an array or an object, which is no text. */
 static char *
 json_text(const char *value)
 {
@@ -159,7 +159,7 @@ text_expression(Oid table, const char *alias, const char *key)
 	return value_expression(table, alias, key);
 }
 
-/* As Sequelize's models have them; "deletedAt" is its option "paranoid". */
+/* As in Sequelize's models; "deletedAt" comes from its option "paranoid". */
 List *
 deleted_columns(Oid table)
 {
@@ -198,8 +198,8 @@ deleted_expression(Oid table, const char *alias)
 }
 
 /*
- * The private one, which goes before the other, without what is null or blank
- * there, as that does not stand for anything.
+ * The private configuration, which takes precedence, without keys whose value
+ * is null or blank, since these configure nothing.
  */
 #define PRIVATE_CONFIGURATION                                                                      \
 	"CASE WHEN pg_catalog.jsonb_typeof(%1$s.private_access_configuration::pg_catalog.jsonb)"       \
@@ -211,8 +211,8 @@ deleted_expression(Oid table, const char *alias)
 	" ELSE '{}'::pg_catalog.jsonb END"
 
 /*
- * A secret of one and an account of the other would not fit together: where
- * the private one has a secret, those of the other do not count.
+ * A secret from one configuration and an account from the other would not fit
+ * together: if the private one has a secret, those of the other are ignored.
  */
 #define BOTH_CONFIGURATIONS                                                                        \
 	"(SELECT CASE WHEN p.c OPERATOR(pg_catalog.?|) '{twilioAuthToken,twilioApiKeySecret}'"         \
@@ -224,7 +224,7 @@ deleted_expression(Oid table, const char *alias)
 	"  OPERATOR(pg_catalog.=) 'object' THEN %1$s.configuration::pg_catalog.jsonb"                  \
 	"  ELSE '{}'::pg_catalog.jsonb END) o(c))"
 
-/* Who may not read the private one has the other. */
+/* A role that may not read the private configuration uses the other one. */
 char *
 configuration_expression(Oid groups, const char *alias)
 {
@@ -238,12 +238,12 @@ configuration_expression(Oid groups, const char *alias)
 	return psprintf(BOTH_CONFIGURATIONS, alias);
 }
 
-/* How a row is found by its id alone. */
+/* How a row can be found by its id alone. */
 typedef enum IdIndex
 {
 	NO_INDEX,
 	INDEXED,
-	UNIQUE /* there is one row with it */
+	UNIQUE /* at most one row has the id */
 } IdIndex;
 
 static IdIndex
@@ -264,7 +264,7 @@ index_with_id(Oid index, AttrNumber id)
 	return result;
 }
 
-/* The best that there is.  Tables that inherit have indexes of their own. */
+/* Returns the best index on the id.  Tables that inherit have their own indexes. */
 static IdIndex
 index_on_id(Oid table)
 {
@@ -290,10 +290,10 @@ is_table(Oid relation)
 }
 
 /*
- * Where the id has an index, the one on the list must not be used, which may
- * have a million rows for it: no index fits what is inside of COALESCE.
- * Without one, as where partitions have the list in their key, the planner is
- * to choose.
+ * If the id has an index, the index on ac_list_id must not be used, since a
+ * list may have a million rows: COALESCE keeps the planner from using it.  If
+ * it has none, for example because partitions have the list in their key, the
+ * planner may choose.
  */
 char *
 in_list_condition(Oid list_users, const char *alias, int parameter)
@@ -314,9 +314,9 @@ same_user_condition(Oid list_users, const char *alias, int parameter)
 }
 
 /*
- * sentCount as a key of data: other keys stay, and as the row's newest
- * version is updated, so do changes that others make at the same time.  A
- * missing count is 0, and so is one that is no number.
+ * sentCount as a key of data.  Other keys are kept, as are concurrent changes
+ * to them, since the row's newest version is updated.  A count that is missing
+ * or not a number is treated as 0.
  */
 #define COUNT_IN_DATA                                                                              \
 	"data = (CASE WHEN u.data IS NULL OR pg_catalog.jsonb_typeof(u.data::pg_catalog.jsonb)"        \
@@ -344,8 +344,8 @@ count_clause(Oid list_users)
 }
 
 /*
- * Counts go into the job's data, beside what the application keeps there;
- * but not into what cannot be changed without being read.
+ * Counts are merged into the job's data, which keeps what the application has
+ * there.  Data that cannot be read are not changed.
  */
 char *
 data_clause(Oid jobs, int parameter)
@@ -378,7 +378,7 @@ is_generated(Oid table, const char *column)
 	return generated;
 }
 
-/* In snake case, or as Sequelize has them where it is not told otherwise. */
+/* In snake_case, or as Sequelize names them by default. */
 List *
 time_columns(Oid table, bool created)
 {
@@ -420,8 +420,8 @@ touch_clause(Oid table)
 }
 
 /*
- * No character has more than four bytes.  What is too long is not cut: that
- * throws where a byte is part of no character.
+ * No character has more than four bytes.  A value that is too long is not cut,
+ * since that fails if it contains a byte that belongs to no character.
  */
 char *
 value_or_too_long(const char *value, int most)
@@ -433,7 +433,7 @@ value_or_too_long(const char *value, int most)
 
 #define ESCAPES "pg_catalog.strpos(%1$s::pg_catalog.text, E'\\\\u') OPERATOR(pg_catalog.>) 0"
 
-/* No zero, and each half of a surrogate pair with the other. */
+/* No \u0000, and each half of a surrogate pair followed or preceded by the other. */
 #define GOOD_ESCAPES                                                                               \
 	"%1$s::pg_catalog.text OPERATOR(pg_catalog.~) E'^(?:[^\\\\\\\\]|\\\\\\\\[^u]"                  \
 	"|\\\\\\\\u(?!0000|[dD][89a-fA-F])"                                                            \

@@ -1,11 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * columns.h
- *	  Columns of the application's tables, and the parts of statements that
- *	  are made from them.
+ *	  Columns of the application's tables, and the parts of statements that are
+ *	  made from them.
  *
  * Expressions are palloc'd.  Every operator, function, type and collation in
- * them is PostgreSQL's own, whatever others there are on the search path.
+ * them is PostgreSQL's own, whatever else the search path contains.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,76 +14,84 @@
 
 #include "nodes/parsenodes.h"
 
+/* Tells whether the table has the column; system columns do not count. */
 extern bool has_column(Oid table, const char *column);
 
-/* Its type, that of its domain where it has one; invalid for no column. */
+/*
+ * Returns the column's type, or the base type of its domain; InvalidOid if
+ * there is no such column.
+ */
 extern Oid column_type(Oid table, const char *column);
 
-/* The column of that name, or of its snake_case form; NULL for none. */
+/* Returns the column with this name or its snake_case form, or NULL. */
 extern const char *column_for(Oid table, const char *key);
 
-/* The column that has sentCount; NULL where it is a key of data. */
+/* Returns the column that holds sentCount; NULL if it is a key of data. */
 extern const char *count_column(Oid table);
 
-/* As quote_qualified_identifier has it; and as people write it. */
+/*
+ * Return the table's qualified name, for SQL (quoted) and for people.  Both
+ * throw if the table has been dropped.
+ */
 extern char *table_name(Oid table);
 extern char *table_title(Oid table);
 
 /*
- * The text of one of the application's values: a column of that name, else a
- * key of data.
+ * Returns the text of one of the application's values: of the column with that
+ * name, or else of that key of data.
  */
 extern char *value_expression(Oid table, const char *alias, const char *key);
 
-/* As value_expression, for people to read. */
+/* Does the same for a value that is shown to people: arrays, objects and rows are null. */
 extern char *text_expression(Oid table, const char *alias, const char *key);
 
 /*
- * All of it, in up to four bytes for each of so many characters; where it has
- * more bytes, words for that, in one more character than there may be.
+ * Returns the whole value if it has at most 4 * most bytes; otherwise a text
+ * that says so, of most + 1 characters, which is more than allowed.
  */
 extern char *value_or_too_long(const char *value, int most);
 
 /*
- * Is this, of type json, what ->> does not throw for?  "json" takes escapes
- * that stand for no character.
+ * Tells whether ->> can read this value of type json without an error.  The
+ * type accepts escapes that stand for no character.
  */
 extern char *readable_json(const char *json);
 
-/* The text that a key of a json or jsonb expression has. */
+/* Returns the text of a key of a json or jsonb expression. */
 extern char *json_value(const char *json, const char *key);
 
-/* Is the row marked as deleted? */
+/* Tells whether the row is marked as deleted. */
 extern char *deleted_expression(Oid table, const char *alias);
 
-/* The columns that deleted_expression reads, as a List of char *. */
+/* Returns the columns that deleted_expression() reads, as a List of char *. */
 extern List *deleted_columns(Oid table);
 
-/* The group's configuration, a jsonb. */
+/* Returns the group's configuration, a jsonb. */
 extern char *configuration_expression(Oid groups, const char *alias);
 
-/* May the current role use it? */
+/* Tells whether the current role has this privilege on the table or the column. */
 extern bool may_use_column(Oid table, const char *column, AclMode mode);
 
-/* Is it a list user of the list that the parameter names? */
+/* Tells whether the row is a list user of the list that the parameter names. */
 extern char *in_list_condition(Oid list_users, const char *alias, int parameter);
 
 /*
- * Is it the list user that the list had by this id?  One that is in another
- * list by now is, if no other can have its id.
+ * Tells whether the row is the user that the list had under this id.  A user
+ * who has moved to another list qualifies only if the id is known to be
+ * unique.
  */
 extern char *same_user_condition(Oid list_users, const char *alias, int parameter);
 
-/* What SET does to count one more message; the row is u. */
+/* Returns the part of SET that counts one more message; the row's alias is u. */
 extern char *count_clause(Oid list_users);
 
-/* ", data = ..." with the counts of a parameter merged in; the row is j. */
+/* Returns ", data = ..." with the counts of a parameter merged in; the row's alias is j. */
 extern char *data_clause(Oid jobs, int parameter);
 
-/* ", updated_at = now()" where there is such a column and a right to it. */
+/* Returns ", updated_at = now()" if the column exists and may be written. */
 extern char *touch_clause(Oid table);
 
-/* The columns that say when a row was made or changed, as char *. */
+/* Returns the columns that say when a row was created or updated, as char *. */
 extern List *time_columns(Oid table, bool created);
 
 #endif /* SENDCAMPAIGN_COLUMNS_H */

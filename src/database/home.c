@@ -1,10 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * home.c
- *	  Where a run belongs, and how it is known to have stayed there.
+ *	  Where a run belongs, and how we know that it has stayed there.
  *
- * What the tables say of a run is the truth only as long as no older state of
- * them has come back.  Three marks tell:
+ * What the tables say about a run is true only as long as no older state of
+ * them has come back.  Three marks reveal that:
  *
  *	  system identifier, database	another cluster or database: a dump of the
  *									run, or a copy; it must not send anything
@@ -12,10 +12,10 @@
  *	  written_in					a dump that was loaded in place, or rows
  *									that were replicated there and back
  *
- * written_in is the transaction that wrote a row, so it equals xmin, until
- * the row is loaded from a dump: then xmin is the transaction that loaded it.
- * The mark survives VACUUM and freezing, which keep xmin, and costs no table,
- * no lock and no look-up.
+ * written_in is the transaction that wrote a row, so it equals xmin until the
+ * row is loaded from a dump: then xmin is the transaction that loaded it.  The
+ * mark survives VACUUM and freezing, which keep xmin, and needs no table, no
+ * lock and no lookup.
  *
  *-------------------------------------------------------------------------
  */
@@ -47,9 +47,9 @@ system_identifier(void)
 }
 
 /*
- * The timeline changes at a promotion and at a restore to a point in time.
- * A base backup that is just started stays on its timeline, but the server
- * leaves the backup's label in the data directory.
+ * The timeline changes at a promotion and at a point-in-time recovery.  A
+ * restored base backup that is merely started stays on its timeline, but the
+ * server leaves the backup's label in the data directory.
  */
 char *
 cluster_timeline(void)
@@ -70,9 +70,10 @@ cluster_timeline(void)
 }
 
 /*
- * A recipient is in one batch.  Which others have the same phone is known to
- * those that the extension wrote, and to those that say it of the recipient:
- * they go before the others.  The rest of a loaded one is the extension's then.
+ * Leaves each recipient in one batch only.  Batches that the extension wrote
+ * take precedence, and after these, batches that list the recipient among
+ * their duplicates: only they know who else has the same phone number.  What
+ * remains of a loaded batch becomes the extension's own.
  */
 static void
 drop_double_recipients(int64 run_id)
@@ -115,8 +116,9 @@ written_in(HeapTuple tuple, TupleDesc descriptor, int column)
 }
 
 /*
- * What written_in is to be.  Whoever else may write the row, as the owner of
- * the database who loads a dump, does not make it the extension's.
+ * Returns the value that written_in is to have.  If anybody else may write the
+ * row, such as the owner of the database who loads a dump, that does not make
+ * it the extension's.
  */
 static TransactionId
 next_written_in(const TriggerData *data, int column, TransactionId wanted)
@@ -126,7 +128,7 @@ next_written_in(const TriggerData *data, int column, TransactionId wanted)
 	bool		  is_update = TRIGGER_FIRED_BY_UPDATE(data->tg_event);
 	TransactionId old;
 
-	if (!superuser_arg(GetUserId())) /* as the extension's owner is */
+	if (!superuser_arg(GetUserId())) /* the extension's owner is one */
 		return InvalidTransactionId;
 	if (!is_update || wanted == current)
 		return wanted;

@@ -19,7 +19,7 @@
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 
-/* To restore what become_owner changed. */
+/* What become_caller() restores. */
 typedef struct OwnerScope
 {
 	Oid user;
@@ -62,7 +62,7 @@ plan_by_index(void)
 								 true, 0, false);
 }
 
-/* An error in between is fine: the (sub)transaction's abort undoes this. */
+/* After an error, the abort of the (sub)transaction restores the caller. */
 static void
 become_owner(OwnerScope *scope)
 {

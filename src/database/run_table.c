@@ -16,12 +16,12 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-/* As SQL, of a row: what is announced of a run, text. */
+/* SQL expression on a row: what is announced of a run, as text. */
 #define ANNOUNCEMENT                                                                               \
 	"json_build_object('schema', schema, 'job_id', job_id, 'campaign_id', campaign_id,"            \
 	" 'state', state)::text"
 
-/* As SQL, of a row: what counts_of_row() reads. */
+/* SQL expressions on a row: what counts_of_row() reads. */
 #define COUNTS " total, sent, failed, skipped, in_doubt, state, error"
 
 static RunCounts
@@ -206,7 +206,7 @@ runs_wake(int64 id)
 						   id);
 }
 
-/* Nobody is waited for. */
+/* Does not wait for locks. */
 bool
 runs_set_notice(int64 id, const char *notice)
 {
@@ -259,7 +259,7 @@ runs_pause_itself(int64 id, const char *reason, const char *paused_from, RunCoun
 	return true;
 }
 
-/* With who has done so. */
+/* The statement's $2 says who did this. */
 static void
 change_by_person(int64 id, const char *sql, const char *participle)
 {
@@ -390,7 +390,7 @@ runs_announcement(int64 id)
 	return own_execute(&statement, &value, NULL) > 0 ? spi_string(0, 1) : NULL;
 }
 
-/* For statements that return ANNOUNCEMENT; their parameters are one value and a reason. */
+/* For statements that return ANNOUNCEMENT, whose parameters are a value and a reason. */
 static List *
 announcements_of(const char *sql, Oid type, Datum value, const char *reason)
 {
@@ -416,8 +416,8 @@ runs_fail_of_role(Oid role, const char *reason)
 }
 
 /*
- * Ends cancelled runs, with a reason ($2).  Rows that were loaded may name a
- * recipient twice, or none.
+ * Ends cancelled runs with a reason ($2).  Loaded rows may name a recipient
+ * twice, or contain nulls.
  */
 #define WIND_UP(condition)                                                                         \
 	"WITH r AS (SELECT id FROM sendcampaign.run_data WHERE " condition                             \

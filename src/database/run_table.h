@@ -11,8 +11,8 @@
  *	   └──────────┼──> paused ──> as it was			runs_resume()
  *	              └──> cancelled
  *
- * All in a transaction with SPI connected; all throw.  Strings that are
- * returned are palloc'd.
+ * All functions need a transaction and a connection to SPI, and all may throw.
+ * Strings that they return are palloc'd in the current memory context.
  *
  *-------------------------------------------------------------------------
  */
@@ -22,7 +22,7 @@
 #include "database/home.h"
 #include "datatype/timestamp.h"
 
-/* What the table says of a run's recipients, and of its state. */
+/* What the table says of a run's recipients and its state. */
 typedef struct RunCounts
 {
 	int64 total;
@@ -34,136 +34,171 @@ typedef struct RunCounts
 	char *error; /* or NULL */
 } RunCounts;
 
-/* Recipients whose outcome is known, or known to be in doubt. */
+/* Returns the number of recipients with an outcome, in_doubt included. */
 static inline int64
 run_num_known(const RunCounts *counts)
 {
 	return counts->sent + counts->failed + counts->skipped + counts->in_doubt;
 }
 
-/* A run that is to be queued. */
+/* A run to be queued. */
 typedef struct NewRun
 {
 	int64		campaign_id;
 	int64		job_id;
 	Oid			role;
 	const char *schema;
-	const char *test_phone; /* of send_test() */
+	const char *test_phone; /* of send_test(); else NULL */
 } NewRun;
 
-/* False where the job, or the campaign, has a run that keeps it from being. */
+/*
+ * Queues a run.  Returns false if the job has a run already, or the campaign
+ * one that prevents it.
+ */
 extern bool runs_insert(const NewRun *run);
 
-/* For send_test(): a run that no job stands for; returns the number given in place of one. */
+/*
+ * Queues a run of send_test(), which has no job; returns the number that it
+ * has in place of the job's id.
+ */
 extern int64 runs_insert_test(const NewRun *run);
 
 /*
- * A failed run is the role's now, and queued; false where the campaign has
- * another one.  A test goes on beside the campaign's own run.
+ * Queues a failed run again, which belongs to this role from now on.  Returns
+ * false if the campaign has another active run; tests may run beside that.
  */
 extern bool runs_requeue(int64 id, Oid role, bool *is_test);
 
-/* The run has begun, or has been read anew, with this to be sent. */
+/* What is recorded when a run begins, or when its campaign is read anew. */
 typedef struct RunBeginning
 {
 	int64		list_id;
 	const char *message;
 	const char *base_url; /* or NULL */
-	int64		total;	  /* kept where there is one */
+	int64		total;	  /* ignored if the run has a total already */
 	Oid			list_users;
 } RunBeginning;
 
+/* Sets the run's state to "running", and records the above. */
 extern void runs_begin(int64 id, const RunBeginning *beginning);
 
-/* Counts and state of a run, whose row is locked; false where it is gone. */
+/* Locks the run's row, and reads its counts and state.  Returns false if the run is gone. */
 extern bool runs_lock_counts(int64 id, RunCounts *counts);
 
-/* Adds outcomes to the counts, and returns what they are then. */
+/* Adds outcomes to the run's counts, and returns the new counts. */
 extern RunCounts runs_add_outcomes(int64 id, const RunCounts *more);
 
-/* One that was in doubt was sent, or has failed. */
+/* Counts a message that was in doubt as sent, or as failed. */
 extern void runs_settle(int64 id, bool sent);
 
-/* For a run whose recipients have changed in a way that may make them overlap. */
+/*
+ * Notes that a recipient may be in several batches or claims of the run, since
+ * rows of it were loaded, or commits were lost.
+ */
 extern void runs_expect_overlaps(int64 id);
+
+/* Records the OID of the table of list users that the run uses. */
 extern void runs_set_list_users(int64 id, Oid list_users);
 
-/* What was sent under lost commits is known now. */
+/* Notes that what was sent before commits were lost has been read back. */
 extern void runs_set_read_back(int64 id);
 
-/* No worker needs it until then; false where it is gone.  And: it is awake. */
+/* Notes that the run needs no worker until next_at; returns false if it is gone. */
 extern bool runs_sleep(int64 id, TimestampTz next_at, RunCounts *counts);
+
+/* Ends that sleep, so that a worker may work on the run at once. */
 extern void runs_wake(int64 id);
 
-/* What the run waits for, or NULL; false where that is not known to be written. */
+/*
+ * Sets (or with NULL, clears) what the run is waiting for, in its error.
+ * Returns false if somebody has locked the row, or the run is neither queued
+ * nor running.
+ */
 extern bool runs_set_notice(int64 id, const char *notice);
 
 /*
- * It is completed, failed or cancelled now; error may be NULL.  Returns what is
- * announced of it, or NULL where it is gone.
+ * Ends the run: state is completed, failed or cancelled, and error may be
+ * NULL.  Returns what is to be announced, or NULL if the run is gone.
  */
 extern char *runs_end(int64 id, const char *state, const char *error);
 
-/* What a person should know of a completed run; false where it is no such run. */
+/*
+ * Sets what a person should know about a completed run; returns false if the
+ * run is not completed.
+ */
 extern bool runs_set_summary(int64 id, const char *error);
 
 /*
- * It pauses itself, and goes on from paused_from, or NULL; false where it
- * neither waits nor runs.
+ * Pauses the run for a reason other than a person's call.  paused_from is the
+ * state to which runs_resume() returns it, or NULL if runs_resume() must not.
+ * Returns false if the run is neither queued nor running.
  */
 extern bool runs_pause_itself(int64 id, const char *reason, const char *paused_from,
 							  RunCounts *counts);
 
-/* A person does so, whose name is in the error. */
+/*
+ * Pause and cancel the run for the current role, whose name is put into its
+ * error.  If the run has not begun, its total is set to 0.
+ */
 extern void runs_pause(int64 id);
 extern void runs_cancel(int64 id, bool begun);
 
-/* It goes on as it was before a person had paused it; false where none had. */
+/* Returns a paused run to its previous state; returns false if that is not recorded. */
 extern bool runs_resume(int64 id);
 
-/* It goes on with what is in the tables, from wherever that has come. */
+/* Makes the run go on with the contents of the tables, wherever they come from. */
 extern void runs_resume_anew(int64 id);
 
-/* Likewise, here from now on; returns its role. */
+/* Does the same, and makes this database the run's home; returns its role. */
 extern Oid runs_bring_home(int64 id);
 
-/* A completed run goes on with so many that had failed. */
+/* Reopens a completed run, so that count messages that failed are sent again. */
 extern void runs_reopen(int64 id, int64 count);
 
-/* Skips the recipients of some batches of a cancelled run; false where there are none. */
+/*
+ * Skips the recipients of some batches of a cancelled run; returns false if
+ * there are none left.
+ */
 extern bool runs_skip_batches(int64 id, int batches);
 
-/* The role has a new name.  Of runs that have ended, only those in ids (bigint[]) get it. */
+/*
+ * Records the role's new name.  Of its runs that have ended, only those in ids
+ * (bigint[]) are changed.
+ */
 extern void runs_rename_role(Oid role, const char *name, Datum ids);
 
-/* The same of a run that has not ended. */
+/* Returns what is to be announced of a run that has not ended, or NULL if it is gone. */
 extern char *runs_announcement(int64 id);
 
 /*
- * For runs that no worker can work for; those that somebody has locked are
- * left.  Unfinished ones fail, cancelled ones come to their end; a list of what
- * is to be announced of them (char *).
+ * For runs that no worker can work on: fail the role's unfinished ones, or
+ * bring cancelled ones to their end.  Runs that somebody has locked are left
+ * alone.  Return a list (char *) of what is to be announced.
  */
 extern struct List *runs_fail_of_role(Oid role, const char *reason);
 extern struct List *runs_wind_up_of_role(Oid role, const char *reason);
 extern struct List *runs_wind_up(int64 id, const char *reason);
 
-/* Deletes runs of the caller that ended before, with all that is known of them; returns how many. */
+/*
+ * Deletes those of the caller's runs that ended before this time, with
+ * everything that is recorded about them; returns their number.
+ */
 extern int64 runs_forget(TimestampTz before);
 
-/* Numbers (text[]) that tests of the caller's went to. */
+/* Removes these phone numbers (text[]) from the caller's finished tests. */
 extern void runs_forget_test_phones(Datum phones);
 
 /*
- * As SQL, of a row of sendcampaign.run_data: is it a run of the caller ($1, a
- * superuser if $2), in this cluster ($4) and database ($5)?
+ * SQL condition on a row of sendcampaign.run_data: the caller ($1) is a
+ * superuser ($2), or a member of the run's role in this cluster ($4) and
+ * database ($5).
  */
 #define IS_FOR_CALLER  " ($2 OR pg_has_role($1, (" ROLE_HERE("$4", "$5") "), 'MEMBER')) "
 #define RUNS_OF_CALLER "(SELECT * FROM sendcampaign.run_data WHERE" IS_FOR_CALLER ") r"
 
 /*
- * Of runs: is there something to do now?  Not for those whose recipients are
- * all in their quiet hours.
+ * SQL condition on runs: there is something to do now.  False for runs whose
+ * recipients all have quiet hours.
  */
 #define IS_WAITING                                                                                 \
 	" AND finished_at IS NULL AND state <> 'paused'"                                               \

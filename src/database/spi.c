@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * spi.c
- *	  Calls of SPI: errors are thrown, and memory contexts stay the caller's.
+ *	  Calls of SPI: errors are thrown, and the memory context stays the
+ *	  caller's.
  *
  *-------------------------------------------------------------------------
  */

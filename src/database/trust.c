@@ -5,13 +5,13 @@
  *
  * Triggers, views, rules, policies, defaults, constraints, indexes on
  * expressions, casts: all of it runs as the role that uses a table, whoever
- * has written it.  That is the role's own affair where it calls us by itself.
- * It is not where somebody else leads it to the tables: in a SECURITY DEFINER
- * function, or as a superuser, who looks after the campaigns of others.
+ * has written it.  That is the role's own affair if it calls us itself.  It is
+ * not if somebody else leads it to the tables: in a SECURITY DEFINER function,
+ * or as a superuser, who looks after the campaigns of others.
  *
- * Trusted is what belongs to the role itself, to a superuser, or to a role
- * that has this role's rights already and so gains nothing; for a superuser
- * only what belongs to a superuser.
+ * Code is trusted if it belongs to the role itself, to a superuser, or to a
+ * role that has this role's rights already and so gains nothing.  A superuser
+ * trusts only code that belongs to a superuser.
  *
  *-------------------------------------------------------------------------
  */
@@ -33,11 +33,11 @@
 #include "utils/syscache.h"
 
 /*
- * What the tables in $1 lead to, by dependencies: what belongs to a table
- * (views' queries, triggers, policies, defaults, constraints, indexes,
- * children) or to a type, and what all of this uses.  What belongs to the
- * system is in no dependency.  A foreign key's checks run as the owner of the
- * table that they look at, so it leads nowhere.
+ * Everything that the tables in $1 lead to, by dependencies: what belongs to a
+ * table (views' queries, triggers, policies, defaults, constraints, indexes,
+ * children) or to a type, and what all of this uses.  Objects of the system
+ * itself are in no dependency.  The checks of a foreign key run as the owner
+ * of the table that they read, so they are not followed.
  */
 static const char *const CODE_OF_TABLES =
 	"WITH RECURSIVE code(class, object) AS ("
@@ -77,7 +77,7 @@ static const char *const CODE_OF_TABLES =
 	" FROM owned o WHERE o.owner IS NOT NULL"
 	" ORDER BY o.owner, o.class = 'pg_catalog.pg_class'::regclass DESC, o.object";
 
-/* Nobody is a member of pg_database_owner but the owner of the database. */
+/* The only member of pg_database_owner is the owner of the database. */
 static Oid
 who_owns(Oid owner)
 {
@@ -102,7 +102,7 @@ is_trusted_owner(Oid owner, Oid role)
 	return !superuser_arg(role) && (owner == role || compat_can_act_as(owner, role));
 }
 
-/* Fills SPI_tuptable; with no rights but those to read the catalogs. */
+/* Fills SPI_tuptable, using only the right to read the catalogs. */
 static uint64
 read_code(const Oid *tables, int count)
 {
@@ -118,7 +118,7 @@ read_code(const Oid *tables, int count)
 	array = make_array(oids, NULL, count, OIDOID);
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
-	/* its estimate is high, and it is over before JIT has begun */
+	/* its estimated cost is high, but it ends before JIT would pay off */
 	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
 							 false);
 	plan_by_index();
@@ -137,7 +137,7 @@ find_foreign_code(Oid role, const Oid *tables, int count)
 	char  *found = NULL;
 	uint64 rows;
 
-	/* as a superuser, what is seen now is what runs; others wait for nobody */
+	/* a superuser must run only what was checked; others need not wait for locks */
 	for (int i = 0; superuser_arg(role) && i < count; i++)
 		LockRelationOid(tables[i], RowExclusiveLock);
 	rows = read_code(tables, count);
@@ -175,8 +175,8 @@ check_code_is_trusted(Oid role, const Oid *tables, int count, const char *schema
 }
 
 /*
- * The locks are held to the end of the (sub)transaction, so one look is enough,
- * also for many runs on the same tables.
+ * The locks are held to the end of the (sub)transaction, so one check is
+ * enough, even for many runs on the same tables.
  */
 void
 check_code_once(const Oid *tables, int count, const char *schema)

@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * answer_headers.c
- *	  What the header lines of an answer say, and how many may come.
+ *	  What the header lines of an answer say, and how many are accepted.
  *
- * libcurl has an interface for headers of its own, and collects them for it
- * whether it is used or not: a server that sends headers, interim answers or
- * trailers without end fills the memory.  So all lines are counted here, and
- * the transfer ends where they are too many.
+ * libcurl collects headers for its own interface, whether that is used or not,
+ * so a server that sends endless headers, interim answers or trailers would
+ * fill the memory.  Therefore all lines are counted here, and the transfer
+ * ends if there are too many.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,7 +18,10 @@
 #include "twilio/answer_headers.h"
 #include "twilio/http_date.h"
 
-/* Twilio sends 2 KB in 25 lines.  libcurl's memory for a line is part of its cost. */
+/*
+ * In bytes and seconds.  Twilio sends 2 KB in 25 lines.  The cost of a line
+ * includes libcurl's memory for it.
+ */
 #define MAX_COST	  (64 * 1024)
 #define COST_OF_LINE  128
 #define LONGEST_PAUSE (24 * 60 * 60)
@@ -32,7 +35,7 @@ forget_headers(AnswerHeaders *headers)
 	headers->retry_after[0] = '\0';
 }
 
-/* Takes the value of a header of that name; of several, the first one. */
+/* Takes the value of the header with that name; of several, the first one. */
 static void
 take_value(char *value, size_t size, const char *name, const char *line, size_t length)
 {
@@ -50,7 +53,7 @@ take_value(char *value, size_t size, const char *name, const char *line, size_t 
 	}
 	while (length > 0 && isspace((unsigned char) line[length - 1]))
 		length--;
-	/* one that is longer is none that we could read */
+	/* a longer value would not be one that we can parse */
 	if (length < size)
 	{
 		memcpy(value, line, length);
@@ -66,7 +69,7 @@ take_header(AnswerHeaders *headers, const char *line, size_t length)
 		return false;
 	if (length >= 5 && memcmp(line, "HTTP/", 5) == 0)
 	{
-		/* what was before belonged to an interim answer */
+		/* the previous lines belonged to an interim answer */
 		headers->ended = false;
 		headers->date[0] = '\0';
 		headers->retry_after[0] = '\0';
@@ -81,7 +84,7 @@ take_header(AnswerHeaders *headers, const char *line, size_t length)
 	return true;
 }
 
-/* Most answers have the date of the one before. */
+/* Most answers have the same date as the previous one. */
 static pg_time_t
 parse_recent_date(const char *date)
 {
@@ -97,9 +100,9 @@ parse_recent_date(const char *date)
 }
 
 /*
- * A look-up leaves out messages that are older than the request by this
- * clock.  One that is fast would leave out the message itself, which then
- * would be sent again; one that is slow leaves out too little, at worst.
+ * A lookup ignores messages that are older than the request by this clock.  If
+ * it were fast, the lookup would ignore the message itself, which would then
+ * be sent again; if it is slow, the lookup at worst ignores too little.
  */
 pg_time_t
 date_of_headers(const AnswerHeaders *headers)

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * answer_headers.h
- *	  What the header lines of an answer say, and how many may come.
+ *	  What the header lines of an answer say, and how many are accepted.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,31 +10,32 @@
 
 #include "pgtime.h"
 
-/* The values as they came, "" for none. */
+/* The values as received; "" if there are none. */
 typedef struct AnswerHeaders
 {
-	size_t cost;  /* of all lines so far */
-	bool   ended; /* trailers follow */
+	size_t cost;  /* in bytes, of all lines so far */
+	bool   ended; /* true if only trailers can follow */
 	char   date[64];
 	char   retry_after[64];
 } AnswerHeaders;
 
-/* For a new answer. */
+/* Resets it for a new answer. */
 extern void forget_headers(AnswerHeaders *headers);
 
 /*
- * Takes one line, of a header, a trailer or a status, as libcurl gives it.
- * False where there have been too many.  Neither throws nor allocates.
+ * Takes a line of a header, a trailer or a status, as libcurl passes it.
+ * Returns false if there have been too many.  Neither throws nor allocates
+ * memory, so that a callback of libcurl may call it.
  */
 extern bool take_header(AnswerHeaders *headers, const char *line, size_t length);
 
 /*
- * The answer's Date, or our own time where that is earlier; 0 where there is
- * none.
+ * Returns the answer's Date, or our own time if that is earlier; 0 if the
+ * answer has none.
  */
 extern pg_time_t date_of_headers(const AnswerHeaders *headers);
 
-/* Seconds to wait, at most a day; -1 where the server did not say. */
+/* Returns the seconds to wait, at most a day; -1 if the server did not say. */
 extern int retry_after_of_headers(const AnswerHeaders *headers);
 
 #endif /* SENDCAMPAIGN_ANSWER_HEADERS_H */

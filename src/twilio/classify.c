@@ -3,9 +3,9 @@
  * classify.c
  *	  What an exchange with Twilio means for the message.
  *
- * Twilio's error code is looked at before the HTTP status; an unknown code
- * falls back on the status.  The rule for everything unforeseen: what may
- * have been taken is in doubt, and only what is known to be refused fails.
+ * Twilio's error code takes precedence over the HTTP status, which decides if
+ * the code is unknown.  For everything unforeseen: a message that may have
+ * been accepted is in doubt, and only one that is known to be refused fails.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,7 +16,7 @@
 #include "twilio/json.h"
 #include "twilio/request.h"
 
-/* No code of Twilio's and no message has more. */
+/* No error code, and no message, exceeds these. */
 #define MAX_CODE		999999
 #define MAX_SEGMENTS	1000
 #define MAX_ERROR_BYTES 500
@@ -115,7 +115,7 @@ describe_error_code(int code)
 	return known ? known->description : NULL;
 }
 
-/* Members of Twilio's answer, a message or an error. */
+/* Members of Twilio's answer, which is a message or an error. */
 typedef struct Answer
 {
 	const char *sid;
@@ -124,7 +124,7 @@ typedef struct Answer
 	int			segments;
 } Answer;
 
-/* A number from 1 to the greatest that makes sense; 0 for others. */
+/* Returns a number from 1 to the greatest sensible one; 0 for others. */
 static int
 read_number(const char *value, int greatest)
 {
@@ -150,7 +150,7 @@ answer_member(void *arg, int depth, const char *key, const char *value)
 		answer->segments = read_number(value, MAX_SEGMENTS);
 }
 
-/* A refusal without a code that we know. */
+/* Classifies a refusal without a known code. */
 static VerdictKind
 kind_of_status(long status)
 {
@@ -231,8 +231,8 @@ classify_answer(const HttpResponse *response, Verdict *verdict)
 }
 
 /*
- * What the database can store, in its own encoding or at least in ASCII, and
- * people can read: in one line, and not too long.
+ * Makes a text storable in the database's encoding, or at least in ASCII, and
+ * readable: in one line, and not too long.
  */
 static void
 make_storable(char *text)
@@ -258,7 +258,7 @@ classify_failure(const HttpResponse *response, Verdict *verdict)
 	if (response->result == HTTP_NOT_SENT)
 		verdict->kind = VERDICT_UNREACHABLE;
 	else if (response->status == 429)
-		verdict->kind = VERDICT_RETRY; /* never processed, whatever broke after */
+		verdict->kind = VERDICT_RETRY; /* never processed, whatever failed afterwards */
 	else
 		verdict->kind = VERDICT_DOUBT;
 	verdict->error_code = (int) response->status;

@@ -1,31 +1,30 @@
 /*-------------------------------------------------------------------------
  *
  * http.c
- *	  Many HTTP requests in flight at once: libcurl's multi interface,
- *	  waited for together with the process latch.
+ *	  Many HTTP requests in flight at once: libcurl's multi interface, waited
+ *	  for together with the process latch.
  *
  * Four rules keep this safe inside a PostgreSQL process.
  *
- * No longjmp may pass through libcurl: callbacks never call anything that
- * can ereport, and write only into memory that malloc gave.
+ * No longjmp may pass through libcurl: callbacks never call anything that can
+ * ereport, and write only into memory from malloc.
  *
- * libcurl must never repeat a request by itself.  It does so when a reused
- * connection dies before the first byte of the answer, POST or not, and a
- * server that had taken the message would get it twice.  So on_request,
+ * libcurl must never repeat a request by itself.  It does so if a reused
+ * connection dies before the first byte of the answer, even for a POST, and a
+ * server that had accepted the message would get it twice.  So on_request(),
  * which libcurl calls each time just before a request's first byte leaves,
  * refuses the second time.  The same call tells us whether a failed request
  * can have reached the server at all.
  *
- * Each request has a handle of its own, made for it and freed after it, and
- * only connections are used again: it costs little, and nothing of an answer
- * can reach the next one.  From libcurl 7.84 to 8.0, a handle that is used
- * again keeps a pointer into the headers of its last answer, which are freed;
- * the first header line of the next answer follows it if it begins with a
- * blank.
+ * Each request has its own handle, created for it and freed after it; only
+ * connections are reused.  That costs little, and nothing of an answer can
+ * affect the next one.  In libcurl 7.84 to 8.0, a reused handle keeps a
+ * pointer into the headers of its last answer, which are freed; the first
+ * header line of the next answer dereferences it if it begins with a blank.
  *
- * Threads that libcurl starts (for name look-ups) inherit our signal mask
- * and must not run PostgreSQL's handlers: every call that can start one
- * runs with signals blocked.
+ * Threads that libcurl starts (for name lookups) inherit our signal mask and
+ * must not run PostgreSQL's handlers, so every call that can start one runs
+ * with signals blocked.
  *
  *-------------------------------------------------------------------------
  */
@@ -50,19 +49,19 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-/* Memory kept by an idle exchange; a larger answer's is given back. */
+/* Memory that an idle exchange keeps, in bytes; a larger buffer is freed. */
 #define KEEP_RESPONSE  (32 * 1024)
 #define EVENTS_AT_ONCE 128
 
-/* One request and its answer; reused, all but the handle. */
+/* One request and its answer; reused, except for the handle. */
 typedef struct Exchange
 {
 	slist_node		   node; /* in idle_exchanges */
-	CURL			  *easy; /* NULL where idle */
+	CURL			  *easy; /* NULL if idle */
 	void			  *tag;
-	int				   begun; /* times the request began to leave */
+	int				   begun; /* how often the request began to leave */
 	Parked			   parked;
-	char			  *user; /* whose headers these are; malloc'd */
+	char			  *user; /* the user to whom the headers belong; malloc'd */
 	char			  *password;
 	struct curl_slist *headers;
 	StringInfoData	   body; /* of the request */
@@ -77,8 +76,9 @@ typedef struct Exchange
 } Exchange;
 
 /*
- * A connection's socket.  libcurl takes its interest back at the end of each
- * request, and has it again at the next one's start; epoll is not told that.
+ * A connection's socket.  libcurl loses interest in it at the end of each
+ * request, and regains it when the next one starts; epoll is not told about
+ * that.
  */
 typedef struct Socket
 {
@@ -87,16 +87,16 @@ typedef struct Socket
 	uint32 wanted;	/* by libcurl */
 } Socket;
 
-static Socket		*sockets = NULL; /* by descriptor, malloc'd */
+static Socket		*sockets = NULL; /* indexed by descriptor, malloc'd */
 static int			 num_sockets = 0;
 static CURLM		*multi = NULL;
 static int			 epoll_fd = -1;
 static WaitEventSet *wait_set = NULL;
 static slist_head	 idle_exchanges = SLIST_STATIC_INIT(idle_exchanges);
-static Exchange		*given = NULL; /* what http_next gave last */
+static Exchange		*given = NULL; /* what http_next() returned last */
 static int			 in_flight = 0;
 static instr_time	 timer_start;
-static long			 timer_ms = -1; /* libcurl's wish, -1 for none */
+static long			 timer_ms = -1; /* requested by libcurl; -1: none */
 
 static void
 block_signals(sigset_t *saved)
@@ -113,14 +113,14 @@ restore_signals(const sigset_t *saved)
 	pthread_sigmask(SIG_SETMASK, saved, NULL);
 }
 
-/* The entry of a connection's socket, NULL for other descriptors. */
+/* Returns the entry of a connection's socket; NULL for other descriptors. */
 static Socket *
 find_socket(curl_socket_t fd)
 {
 	return fd < num_sockets && sockets[fd].open ? &sockets[fd] : NULL;
 }
 
-/* libcurl opens a connection for this request. */
+/* Called when libcurl opens a connection for this request. */
 static curl_socket_t
 on_open(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
@@ -147,7 +147,7 @@ on_open(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 	return fd;
 }
 
-/* libcurl closes a connection, and so epoll forgets it. */
+/* Called when libcurl closes a connection; epoll then forgets it by itself. */
 static int
 on_close(void *arg, curl_socket_t fd)
 {
@@ -172,7 +172,7 @@ watch(curl_socket_t fd, uint32 events)
 	return 0;
 }
 
-/* libcurl tells which sockets to watch. */
+/* Called when libcurl wants a socket to be watched, or no longer. */
 static int
 on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
 {
@@ -192,7 +192,7 @@ on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
 	return watch(fd, events);
 }
 
-/* Something happens on a connection that waits for its next request. */
+/* For a connection without a request, when something happens on it. */
 static void
 stop_watching(curl_socket_t fd)
 {
@@ -200,7 +200,7 @@ stop_watching(curl_socket_t fd)
 	(void) watch(fd, 0);
 }
 
-/* libcurl tells when it wants to be called at the latest. */
+/* Called when libcurl sets the time at which it wants to be called at the latest. */
 static int
 on_timer(CURLM *m, long ms, void *arg)
 {
@@ -209,7 +209,7 @@ on_timer(CURLM *m, long ms, void *arg)
 	return 0;
 }
 
-/* The body of an answer: kept up to a limit, the rest is let go. */
+/* Called for a part of an answer's body, which is kept up to a limit. */
 static size_t
 on_answer(char *data, size_t size, size_t count, void *arg)
 {
@@ -239,7 +239,7 @@ on_answer(char *data, size_t size, size_t count, void *arg)
 	return length;
 }
 
-/* A header line of an answer, or a trailer. */
+/* Called for a header line of an answer, or a trailer. */
 static size_t
 on_header(char *data, size_t size, size_t count, void *arg)
 {
@@ -251,7 +251,7 @@ on_header(char *data, size_t size, size_t count, void *arg)
 	return 0; /* ends the transfer */
 }
 
-/* Just before a request's first byte leaves: once, and never again. */
+/* Called just before a request's first byte leaves; allows that only once. */
 static int
 on_request(void *arg, char *remote_ip, char *local_ip, int remote_port, int local_port)
 {
@@ -294,7 +294,7 @@ http_init(void)
 	AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, epoll_fd, NULL, NULL);
 }
 
-/* Options that are the same for all requests. */
+/* Sets the options that are the same for all requests. */
 static void
 set_up_easy(Exchange *x)
 {
@@ -320,7 +320,7 @@ set_up_easy(Exchange *x)
 	curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
 }
 
-/* NULL where descriptors or memory have run out. */
+/* Returns an idle or new exchange; NULL if descriptors or memory have run out. */
 static Exchange *
 get_exchange(void)
 {
@@ -330,7 +330,7 @@ get_exchange(void)
 	if (!slist_is_empty(&idle_exchanges))
 		return slist_container(Exchange, node, slist_pop_head_node(&idle_exchanges));
 
-	/* each exchange may need a connection of its own, for as long as we live */
+	/* each exchange may need its own connection, for as long as we live */
 	if (!AcquireExternalFD())
 		return NULL;
 	x = MemoryContextAllocZero(TopMemoryContext, sizeof(Exchange));
@@ -340,7 +340,7 @@ get_exchange(void)
 	return x;
 }
 
-/* The handle goes, and the memory of a large answer. */
+/* Frees the handle and the memory of a large answer. */
 static void
 give_back(Exchange *x)
 {
@@ -355,7 +355,7 @@ give_back(Exchange *x)
 	slist_push_head(&idle_exchanges, &x->node);
 }
 
-/* "Authorization: Basic ...", palloc'd. */
+/* Returns "Authorization: Basic ...", palloc'd. */
 static char *
 authorization(const char *user, const char *password)
 {
@@ -373,8 +373,8 @@ authorization(const char *user, const char *password)
 }
 
 /*
- * The request's headers, made anew only for other credentials.  False where
- * memory is out.
+ * Makes the request's headers, unless the last ones have the same credentials.
+ * Returns false if memory has run out.
  */
 static bool
 make_headers(Exchange *x, const char *user, const char *password)
@@ -384,7 +384,7 @@ make_headers(Exchange *x, const char *user, const char *password)
 
 	if (x->user && x->password && strcmp(x->user, user) == 0 && strcmp(x->password, password) == 0)
 		return true;
-	/* curl would send an "Expect" for large bodies, and wait */
+	/* otherwise curl sends "Expect" for large bodies, and waits */
 	headers = curl_slist_append(NULL, "Expect:");
 	header = authorization(user, password);
 	if (headers == NULL || curl_slist_append(headers, header) == NULL ||
@@ -403,7 +403,7 @@ make_headers(Exchange *x, const char *user, const char *password)
 	return true;
 }
 
-/* The request's body, or none. */
+/* Sets the request's body, if it has one. */
 static void
 set_body(Exchange *x, const HttpRequest *request)
 {
@@ -417,8 +417,8 @@ set_body(Exchange *x, const HttpRequest *request)
 }
 
 /*
- * Makes the handle; false where memory is out.  Each request has one of its
- * own: see the top of this file.
+ * Creates and sets up the handle; returns false if memory has run out.  Each
+ * request has its own: see the top of this file.
  */
 static bool
 prepare(Exchange *x, const HttpRequest *request)
@@ -456,7 +456,7 @@ http_start(const HttpRequest *request)
 
 	if (x == NULL)
 		return false;
-	/* it starts at the next http_wait */
+	/* it starts at the next http_wait() */
 	if (!prepare(x, request) || curl_multi_add_handle(multi, x->easy) != CURLM_OK)
 	{
 		unpark(&x->parked);
@@ -467,7 +467,7 @@ http_start(const HttpRequest *request)
 	return true;
 }
 
-/* Milliseconds until libcurl wants to be called, -1 for never. */
+/* Returns the time until libcurl wants to be called, in ms; -1: never. */
 static long
 timer_left(void)
 {
@@ -480,7 +480,7 @@ timer_left(void)
 	return Max(0, timer_ms - (long) INSTR_TIME_GET_MILLISEC(elapsed));
 }
 
-/* Lets libcurl handle the sockets that are ready, and its timer if due. */
+/* Lets libcurl handle the sockets that are ready, and its timer if it is due. */
 static void
 perform(void)
 {
@@ -551,7 +551,7 @@ judge(const Exchange *x, CURLcode code)
 	return x->truncated ? HTTP_ANSWERED : HTTP_UNKNOWN;
 }
 
-/* What went wrong, for people; libcurl's words where they are clear. */
+/* Describes what went wrong, for people; in libcurl's words if they are clear. */
 static const char *
 describe(Exchange *x, CURLcode code)
 {
@@ -563,7 +563,7 @@ describe(Exchange *x, CURLcode code)
 		return "the headers of the answer are too long";
 	if (x->error[0] == '\0')
 		return curl_easy_strerror(code);
-	/* they quote what the server says of itself, in its certificate for one */
+	/* they quote what the server says, for example in its certificate */
 	for (char *c = x->error; *c; c++)
 	{
 		if (*c < ' ' || *c > '~')
@@ -572,7 +572,7 @@ describe(Exchange *x, CURLcode code)
 	return x->error;
 }
 
-/* The answer, without its headers' values. */
+/* Fills in the answer, without the values from its headers. */
 static void
 read_answer(Exchange *x, CURLcode code, HttpResponse *response)
 {
@@ -602,7 +602,7 @@ http_next(HttpResponse *response)
 			return false;
 	} while (msg->msg != CURLMSG_DONE);
 
-	code = msg->data.result; /* msg does not outlive the handle's removal */
+	code = msg->data.result; /* msg is invalid once the handle is removed */
 	curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, (char **) &given);
 	read_answer(given, code, response);
 	response->server_time = date_of_headers(&given->answer_headers);
@@ -619,7 +619,7 @@ http_in_flight(void)
 	return in_flight;
 }
 
-/* As RFC 3986 has it. */
+/* As defined in RFC 3986. */
 static bool
 is_unreserved(unsigned char c)
 {
@@ -634,7 +634,7 @@ http_append_escaped(StringInfo buf, const char *value)
 	int				  length = strlen(value);
 	char			 *out;
 
-	/* libcurl's own grows its result byte by byte, which shows for long texts */
+	/* libcurl's own function grows its result byte by byte, which is slow for long texts */
 	enlargeStringInfo(buf, 3 * length);
 	out = buf->data + buf->len;
 	for (const unsigned char *c = (const unsigned char *) value; *c; c++)

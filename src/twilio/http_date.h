@@ -10,7 +10,7 @@
 
 #include "pgtime.h"
 
-/* 0 where it is none. */
+/* Returns the time, or 0 if it is not a date. */
 extern pg_time_t http_parse_date(const char *date);
 
 #endif /* SENDCAMPAIGN_HTTP_DATE_H */

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * json.c
- *	  Reads JSON from an untrusted source, without building a tree: a thin
- *	  layer over PostgreSQL's own event parser.
+ *	  Reads JSON from an untrusted source, without building a tree: a thin layer
+ *	  over PostgreSQL's own event parser.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,7 +18,7 @@ const char json_array[] = "[";
 typedef struct Scan
 {
 	int			  depth;
-	char		 *key; /* of the member being read */
+	char		 *key; /* of the member that is being read */
 	JsonMember	  member;
 	JsonObjectEnd object_end;
 	void		 *arg;
@@ -50,7 +50,7 @@ array_start(void *state)
 	if (scan->key)
 		scan->member(scan->arg, scan->depth, scan->key, json_array);
 	scan->depth++;
-	scan->key = NULL; /* elements have none */
+	scan->key = NULL; /* elements have no key */
 	COMPAT_JSON_RETURN;
 }
 
@@ -105,7 +105,7 @@ json_scan(const char *json, int length, JsonMember member, JsonObjectEnd object_
 	if (json == NULL || memchr(json, '\0', length) != NULL)
 		return false;
 
-	/* A thousand brackets, or an escape the server cannot represent, raise an error. */
+	/* A thousand brackets, or an escape that the server cannot represent, raise an error. */
 	PG_TRY();
 	{
 		valid = parse(json, length, &scan);

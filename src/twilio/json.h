@@ -10,11 +10,11 @@
 
 /*
  * Called for each member of an object that is a scalar, and with json_array
- * (that very pointer) for one that is an array, before its elements.  depth
- * counts the objects and arrays around it (1: the outermost object's).  value
- * is NULL for a JSON null, else the text of the string, number or boolean,
- * palloc'd in the current memory context.  Strings are UTF-8, but what stands
- * there as \u escapes is in the server's encoding.
+ * (that very pointer) for one that is an array, before its elements.  depth is
+ * the number of objects and arrays around the member (1: the outermost
+ * object).  value is NULL for a JSON null, else the text of the string, number
+ * or boolean, palloc'd in the current memory context.  Strings are in UTF-8,
+ * except that \u escapes become characters of the server's encoding.
  */
 extern const char json_array[];
 
@@ -24,9 +24,9 @@ typedef void (*JsonMember)(void *arg, int depth, const char *key, const char *va
 typedef void (*JsonObjectEnd)(void *arg, int depth);
 
 /*
- * False where the text is not valid JSON (or not UTF-8, or nested too
- * deeply); the callbacks may have been called by then.  Does not throw, and
- * the callbacks must not.
+ * Scans the text.  Returns false if it is not valid JSON (or not UTF-8, or
+ * nested too deeply); callbacks may have been called before that is found.
+ * Does not throw, and the callbacks must not, either.
  */
 extern bool json_scan(const char *json, int length, JsonMember member, JsonObjectEnd object_end,
 					  void *arg);

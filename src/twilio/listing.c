@@ -14,7 +14,7 @@
 #include "twilio/listing.h"
 #include "twilio/request.h"
 
-/* Items are members of the array in the outermost object. */
+/* Items are elements of an array in the outermost object. */
 #define ITEM_DEPTH 3
 
 typedef struct Page
@@ -22,8 +22,8 @@ typedef struct Page
 	ListedMessageFunction function;
 	void				 *arg;
 	ListedMessage		  item;
-	bool				  is_list; /* has the member messages */
-	bool				  bad_sid; /* one that cannot be Twilio's */
+	bool				  is_list; /* true if it has the member "messages" */
+	bool				  bad_sid; /* true if it has a SID that cannot be Twilio's */
 	char				 *next_page;
 } Page;
 
@@ -99,7 +99,7 @@ read_listing(const HttpResponse *response, ListedMessageFunction function, void 
 	return NULL;
 }
 
-/* The last four digits of "+1555010XXXX". */
+/* Tells whether the last four digits are hidden, as in "+1555010XXXX". */
 static bool
 is_masked(const char *number)
 {
@@ -130,7 +130,7 @@ is_link_rewritten(const ListedMessage *message, const char *text, const char *li
 		strcmp(body + length - after, text + strlen(text) - after) != 0)
 		return false;
 
-	/* the link of another recipient is as it was sent */
+	/* another recipient's link is unchanged */
 	return strstr(body, pnstrdup(link, strcspn(link, "?"))) == NULL;
 }
 

@@ -10,7 +10,7 @@
 
 #include "twilio/http.h"
 
-/* An item of the list.  Its strings may be NULL; they live for the call. */
+/* An item of the list.  Its strings may be NULL; they live until the call returns. */
 typedef struct ListedMessage
 {
 	const char *sid;
@@ -19,8 +19,8 @@ typedef struct ListedMessage
 	const char *messaging_service_sid;
 	const char *body;
 	bool		inbound;
-	pg_time_t	created; /* by Twilio's clock; 0 where it does not say */
-	pg_time_t	sent;	 /* likewise */
+	pg_time_t	created; /* by Twilio's clock; 0: not specified */
+	pg_time_t	sent;	 /* the same */
 	int			segments;
 	int			media;
 } ListedMessage;
@@ -31,24 +31,24 @@ typedef struct ListedMessage
 #define LINKS_REWRITTEN                                                                            \
 	"Twilio's list shows texts with other links: link shortening is on for the account or Messaging Service"
 
-/* Must not throw what the caller would miss: it ends the reading. */
+/* Should not throw: the error would only end the reading. */
 typedef void (*ListedMessageFunction)(void *arg, const ListedMessage *message);
 
 /*
- * Calls the function for each item of the page.  NULL where all went well,
- * with *next_page palloc'd or NULL at the list's end; otherwise what is wrong
- * with the answer, for people.  Does not throw.
+ * Calls the function for each item of the page.  Returns NULL on success, with
+ * *next_page palloc'd, or NULL at the end of the list; otherwise a description
+ * of what is wrong with the answer, for people.  Does not throw.
  */
 extern const char *read_listing(const HttpResponse *response, ListedMessageFunction function,
 								void *arg, char **next_page);
 
-/* Are its text and number kept from us? */
+/* Tells whether Twilio hides the text or the number. */
 extern bool is_redacted(const ListedMessage *message);
 
-/* Can it be this text, with another link in place of this one? */
+/* Tells whether it can be this text with another link in place of this one. */
 extern bool is_link_rewritten(const ListedMessage *message, const char *text, const char *link);
 
-/* Is the listed message from this sender, a number or a messaging service? */
+/* Tells whether the message is from this sender, a number or a messaging service. */
 extern bool is_from_sender(const ListedMessage *message, const char *sender);
 
 #endif /* SENDCAMPAIGN_LISTING_H */

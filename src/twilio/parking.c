@@ -1,14 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * parking.c
- *	  Requests that wait for the first connection of a host, to share it.
+ *	  Requests that wait for the first connection to a host, to share it.
  *
- * Over HTTP/2 one connection serves all.  With CURLOPT_PIPEWAIT a request
- * that finds a connection being opened waits until that tells what it speaks.
- * From libcurl 8.20 it goes on waiting over HTTP/1.1, too, until the first
- * request has been answered, and then they go one by one.  So only those wait
- * whose host is not known to speak HTTP/1.1, and they wait in vain where one
- * has begun and none has followed.
+ * Over HTTP/2, one connection serves all requests.  With CURLOPT_PIPEWAIT, a
+ * request that finds a connection being opened waits until its protocol is
+ * known.  From libcurl 8.20 on, it keeps waiting over HTTP/1.1, too, until the
+ * first request has been answered, and then the requests go one by one.  So we
+ * let a request wait only if its host is not known to speak HTTP/1.1, and end
+ * the waiting if one request has begun and none has followed it.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,18 +16,18 @@
 
 #include "twilio/parking.h"
 
-/* Over HTTP/2, all begin within one round or two of libcurl. */
+/* Over HTTP/2, all requests begin within one or two rounds of libcurl. */
 #define WAIT_MS		100
 #define WAIT_ROUNDS 5
 
-/* Scheme, host and port that spoke HTTP/1.1 over TLS last; "" for none. */
+/* Scheme, host and port that last spoke HTTP/1.1 over TLS; "" for none. */
 static char single_origin[300];
 
 static dlist_head parked = DLIST_STATIC_INIT(parked);
-static instr_time last_begin; /* of one that was asked to wait */
-static int		  rounds;	  /* since then; -1: none has begun */
+static instr_time last_begin; /* of a request that was asked to wait */
+static int		  rounds;	  /* since last_begin; -1: none has begun */
 
-/* "https://host:port/", or 0 where there is none. */
+/* Returns the length of "https://host:port/"; 0 if the URL has none. */
 static size_t
 origin_length(const char *url)
 {
@@ -65,8 +65,8 @@ park(Parked *request, CURL *easy, const char *url, long timeout)
 	request->asked = request->tls && !is_single(url);
 	request->parked = request->asked;
 	/*
-	 * A status line that says HTTP/2 on a connection without TLS would have
-	 * libcurl 7.88 put several requests on it at once, and mix up the answers.
+	 * If a status line says HTTP/2 on a connection without TLS, libcurl 7.88
+	 * puts several requests on it at once, and mixes up the answers.
 	 */
 	if (!request->tls)
 		curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
@@ -112,7 +112,7 @@ answer_came(Parked *request)
 		remember_single(request->easy);
 }
 
-/* Milliseconds since then. */
+/* Returns the time since then, in ms. */
 static long
 elapsed(instr_time then)
 {
@@ -133,7 +133,7 @@ parking_wait(long timeout)
 	return timeout < 0 ? most : Min(timeout, most);
 }
 
-/* Nothing of it has left yet, so that it may begin anew. */
+/* Starts a request again without waiting; nothing of it has left yet. */
 static void
 go_on(Parked *request, CURLM *multi)
 {

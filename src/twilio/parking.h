@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * parking.h
- *	  Requests that wait for the first connection of a host, to share it.
+ *	  Requests that wait for the first connection to a host, to share it.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,32 +18,35 @@ typedef struct Parked
 {
 	dlist_node node;
 	CURL	  *easy;
-	long	   timeout; /* ms, of the request */
+	long	   timeout; /* in ms, of the request */
 	instr_time started;
 	bool	   tls;
-	bool	   asked;  /* it was to wait */
-	bool	   parked; /* it may be waiting still */
+	bool	   asked;  /* true if libcurl was asked to wait */
+	bool	   parked; /* true if it may still be waiting */
 } Parked;
 
 /*
- * Has the request, whose handle has its URL and is not yet in a multi handle,
- * wait where that makes sense.
+ * Makes the request wait, if that is useful.  Its handle must have its URL,
+ * and must not yet be in a multi handle.
  */
 extern void park(Parked *request, CURL *easy, const char *url, long timeout);
 
-/* It waits no more: it opens a connection, or has ended.  Callbacks may call it. */
+/*
+ * Ends the waiting: the request opens a connection, or has ended.  May be
+ * called from callbacks.
+ */
 extern void unpark(Parked *request);
 
-/* Its first byte is about to leave.  Callbacks may call it. */
+/* Notes that the request's first byte is about to leave.  May be called from callbacks. */
 extern void parked_begins(Parked *request);
 
-/* It has ended; the handle still tells of the answer. */
+/* Notes that the exchange has ended; the handle must still describe the answer. */
 extern void answer_came(Parked *request);
 
-/* The longest time to wait for the network, of the time given; ms, -1: any. */
+/* Returns how long to wait for the network, at most timeout; in ms, -1: no limit. */
 extern long parking_wait(long timeout);
 
-/* To be called after libcurl: lets those go that wait in vain. */
+/* Releases requests that wait in vain.  Must be called after each call of libcurl. */
 extern void end_parking(CURLM *multi);
 
 #endif /* SENDCAMPAIGN_PARKING_H */

@@ -1,9 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * request.c
- *	  What Twilio is asked: the URL and the form of each request.
+ *	  The URL and the form of each request to Twilio.
  *
- * Knows Twilio's names, and nothing of SQL or of how requests travel.
+ * Knows Twilio's names, but nothing of SQL or of how requests are transferred.
  *
  *-------------------------------------------------------------------------
  */
@@ -13,7 +13,7 @@
 #include "twilio/http.h"
 #include "twilio/request.h"
 
-/* The largest page Twilio gives. */
+/* Twilio's largest page. */
 #define PAGE_SIZE "1000"
 
 /* Twilio's have 34. */
@@ -67,7 +67,7 @@ append_read_back_query(StringInfo url)
 	appendStringInfoString(url, "?PageSize=" PAGE_SIZE);
 }
 
-/* Scheme, host and port at the beginning of a URL: how long are they? */
+/* Returns the length of scheme, host and port at the beginning of a URL. */
 static int
 origin_length(const char *url)
 {
@@ -76,7 +76,7 @@ origin_length(const char *url)
 	return host ? host + 3 - url + strcspn(host + 3, "/?#") : 0;
 }
 
-/* The same, without the port where it is the scheme's own. */
+/* The same, without the port if it is the scheme's default. */
 static int
 short_origin_length(const char *url)
 {
@@ -95,11 +95,11 @@ append_next_page_url(StringInfo buf, const char *next_page_uri)
 	const char *path = next_page_uri;
 	int			length = short_origin_length(sendcampaign_api_url);
 
-	/* credentials go nowhere else: what comes before the path is ours */
+	/* credentials go to no other server: what precedes the path must be ours */
 	if (path[0] != '/' && short_origin_length(path) == length &&
 		pg_strncasecmp(path, sendcampaign_api_url, length) == 0)
 		path += origin_length(path);
-	/* "//host/..." would leave the host */
+	/* "//host/..." would name another host */
 	if (path[0] != '/' || path[1] == '/')
 		return false;
 	appendBinaryStringInfo(buf, sendcampaign_api_url, origin_length(sendcampaign_api_url));

@@ -1,15 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * account.c
- *	  A Twilio account: what it takes, and how much of it at once.
+ *	  A Twilio account: how many of its requests may be in flight.
  *
- *
- * How many requests may be in flight follows what the account shows it can
- * take.  The window grows by two with each good answer, but not by all of that
- * at once, until Twilio first says "too many" (429); it shrinks by one for each
- * such answer, which brings it to the limit.  From then on it tries one more after some
- * windows full of good answers: two at first, twice as many each time that this
- * meets the limit again, so that few requests do.
+ * The window follows what the account shows it can take.  It grows by two with
+ * each good answer, but not all at once, until Twilio first answers "too many
+ * requests" (429); each such answer shrinks it by one, which brings it to the
+ * limit.  After that, a window that is larger by one is tried after some
+ * windows full of good answers: two at first, and twice as many each time that
+ * this meets the limit again, so that few requests do.
  *
  *-------------------------------------------------------------------------
  */
@@ -24,13 +23,14 @@
 #include "worker/sender.h"
 
 #define FIRST_WINDOW  10
-#define FIRST_GROWTH  20 /* without any answer yet */
+#define FIRST_GROWTH  20 /* before any answer */
 #define FIRST_WINDOWS 2	 /* windows full of good answers */
-#define MAX_WINDOWS	  64 /* some seconds */
+#define MAX_WINDOWS	  64 /* takes some seconds */
 
 /*
- * A first window full of answers comes all at once.  Growing a little at a
- * time, most of what would be too many is still to be sent when it shows.
+ * The answers to the first window come all at once.  If the window grows a
+ * little at a time, most requests beyond the limit have not been sent when
+ * that shows.
  */
 #define GROWTH_INTERVAL 1000 /* us */
 #define MAX_GROWTH		4
@@ -88,7 +88,7 @@ account_start(Account *account, const char *url, const StringInfoData *form, int
 	return true;
 }
 
-/* Has what was tried last gone well for long enough to try one more? */
+/* Tries a larger window if the last one has gone well for long enough. */
 static void
 grow_slowly(Account *account)
 {

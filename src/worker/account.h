@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * account.h
- *	  A Twilio account: what it takes, and how much of it at once.
+ *	  A Twilio account: how many of its requests may be in flight.
  *
  *-------------------------------------------------------------------------
  */
@@ -12,51 +12,56 @@
 #include "lib/stringinfo.h"
 #include "utils/timestamp.h"
 
-/* One Twilio account with its credentials; lives as long as the worker. */
+/* A Twilio account with its credentials; lives as long as the worker. */
 typedef struct Account
 {
 	dlist_node		  node;
 	char			 *sid;
-	char			 *user; /* the account's or an API key's sid */
+	char			 *user; /* SID of the account or of an API key */
 	char			 *secret;
 	int				  in_flight;
-	int				  window;		/* how many may be */
-	bool			  growing_fast; /* no limit met yet */
-	int				  growth;		/* then, by how many it may grow now */
-	int64			  grown_at;		/* when it last did, monotonic us */
+	int				  window;		/* how many requests may be in flight */
+	bool			  growing_fast; /* true until a limit is met */
+	int				  growth;		/* while growing fast: by how many the window may still grow */
+	int64			  grown_at;		/* when it last grew, monotonic us */
 	int				  answers;		/* good ones since the window changed */
-	int				  num_windows;	/* windows full of them until one more is tried */
-	bool			  probing;		/* one more is being tried */
-	int				  failures;		/* in a row, to reach Twilio at all */
+	int				  num_windows;	/* windows full of good answers until a larger one is tried */
+	bool			  probing;		/* true while a larger window is being tried */
+	int				  failures;		/* consecutive failures to reach Twilio */
 	TimestampTz		  paused_until;
-	char			 *trouble;	 /* why Twilio cannot be reached, or NULL */
+	char			 *trouble;	 /* why Twilio cannot be reached; or NULL */
 	struct Freshness *freshness; /* of its list of messages; NULL at first */
 } Account;
 
-/* Those of this worker. */
+/* The accounts of this worker. */
 extern dlist_head all_accounts;
 
-/* Account of these credentials, made if it is new. */
+/* Returns the account with these credentials, which is created if it is new. */
 extern Account *account_get(const char *sid, const char *user, const char *secret);
 
 /*
- * Starts a request with the account's credentials and the settings' limits,
- * a POST where there is a form; false where HTTP has no room for it.
+ * Starts a request with the account's credentials and the limits from
+ * settings; a POST if there is a form.  Returns false if HTTP has no room for
+ * it.
  */
 extern bool account_start(Account *account, const char *url, const StringInfoData *form,
 						  int max_response, void *tag);
 
-/* That has come to its end. */
+/* Notes that such a request has ended. */
 extern void account_finished(Account *account);
 
-/* What an answer, or its absence, tells about what the account can take. */
+/* Adjust the window to an answer, to a 429, or to a failure to reach Twilio. */
 extern void account_answered(Account *account);
 extern void account_overloaded(Account *account);
 extern void account_unreachable(Account *account, const char *reason);
-/* A setting has changed that may help: try at once. */
+
+/* Ends all pauses, since a setting that may help has changed. */
 extern void accounts_try_now(void);
-/* Lets windows grow that may, a little at a time; true where one grows on. */
+
+/* Lets windows grow that may, a little at a time; returns true if one is not done. */
 extern bool accounts_grow(void);
+
+/* Tells whether another request may start now. */
 extern bool account_has_room(const Account *account, TimestampTz now);
 
 #endif /* SENDCAMPAIGN_ACCOUNT_H */

@@ -3,10 +3,10 @@
  * announce.c
  *	  Notifications that runs have ended or need a person.
  *
- * PostgreSQL writes a notification down when its transaction commits, and
- * raises an error then if its queue is full, or if somebody else's commit
- * holds the queue for longer than lock_timeout.  That must undo nothing: the
- * worker notifies in a transaction of its own, after the end is recorded.
+ * PostgreSQL queues a notification when its transaction commits, and raises an
+ * error then if the queue is full, or if another commit holds the queue for
+ * longer than lock_timeout.  That must not roll back anything else: the worker
+ * notifies in a separate transaction, after the end is recorded.
  *
  *-------------------------------------------------------------------------
  */
@@ -25,11 +25,11 @@
 
 #define CHANNEL "sendcampaign"
 
-/* Tries, a second apart, until they are given up. */
+/* Number of tries, a second apart, after which notifications are given up. */
 #define MAX_TRIES		10
 #define TRY_INTERVAL_MS 1000
 
-/* Share of the queue up to which it is not nearly full. */
+/* The queue is nearly full beyond this usage. */
 #define NEARLY_FULL 0.9
 
 static List		  *pending = NIL; /* payloads */
@@ -74,7 +74,7 @@ notify_all(void)
 	settle_settings();
 	StartTransactionCommand();
 	if (failures > 0)
-		(void) notification_queue_usage(); /* it may have been read meanwhile */
+		(void) notification_queue_usage(); /* frees what has been read meanwhile */
 	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_LOCAL, true, 0, false);
 	foreach (lc, pending)

@@ -11,25 +11,31 @@
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
-/* For the worker, after the commit of what it says: it is sent soon. */
+/*
+ * For the worker, after it has committed what the notification says: queues it
+ * for announce().  Copies the payload.
+ */
 extern void announce_later(const char *payload);
 
-/* Sends what is to be sent now; between transactions.  Never throws. */
+/*
+ * Sends the queued notifications that are due.  Must be called outside of
+ * transactions.  Never throws.
+ */
 extern void announce(TimestampTz now);
 
 /*
- * PostgreSQL lets go of notifications that all have read when somebody notifies,
- * which nobody can do while the queue is full, or when it is asked for the
- * queue's usage, as here.
+ * Returns the usage of PostgreSQL's queue of notifications (0 to 1), which
+ * frees those that everybody has read.  Otherwise only NOTIFY does, which is
+ * impossible while the queue is full.
  */
 extern double notification_queue_usage(void);
 
-/* Is there anything left to be sent?  Given up after some seconds. */
+/* Tells whether notifications are left to be sent.  They are given up after some seconds. */
 extern bool announcements_are_left(void);
 
 /*
- * In somebody's transaction, as part of it.  Where the queue for notifications
- * is nearly full there is none: what the transaction does counts for more.
+ * Notify as part of the caller's transaction.  If the queue of notifications
+ * is nearly full, they do nothing, since the transaction matters more.
  */
 extern void announce_at_commit(const char *payload);
 extern void announce_all_at_commit(List *payloads);

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * backoff.c
- *	  How long what has failed waits for the next try.
+ *	  How long failed work waits before it is retried.
  *
  *-------------------------------------------------------------------------
  */

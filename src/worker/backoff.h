@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * backoff.h
- *	  How long what has failed waits for the next try.
+ *	  How long failed work waits before it is retried.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,20 +10,22 @@
 
 #include "datatype/timestamp.h"
 
-/* One kind of database work of a run that has to wait, longer each time. */
+/* A kind of database work of a run that has to wait, longer each time. */
 typedef struct Backoff
 {
 	int			failures;
-	TimestampTz since; /* the first of them, or 0 */
+	TimestampTz since; /* the first of these failures; or 0 */
 	TimestampTz until;
-	bool		passed; /* in the transaction now open it has succeeded */
+	bool		passed; /* true if it has succeeded in the open transaction */
 } Backoff;
 
-/* A delay in ms: exponential with full jitter, from 1 s up to a minute. */
+/* Returns a delay in ms: exponential, with full jitter, between 0 and at most a minute. */
 extern int backoff_delay(int failures);
 
-/* It has succeeded, once the transaction now open is committed. */
+/* Notes that the work has succeeded, which counts if the open transaction commits. */
 extern void end_back_off(Backoff *backoff);
+
+/* Must be called after that transaction has committed, or has been aborted. */
 extern void settle_back_off(Backoff *backoff, bool committed);
 
 #endif /* SENDCAMPAIGN_BACKOFF_H */

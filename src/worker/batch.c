@@ -3,10 +3,10 @@
  * batch.c
  *	  The recipients of a run that are still to be claimed.
  *
- * When a run starts, the ids of its recipients are stored, many a row, so
- * that the application's table is read once a run and the set is fixed.
- * Those whose phone another recipient has are found then as well: one sort of
- * the list, instead of an index that each message would have to pay for.
+ * When a run starts, the ids of its recipients are stored, many per row, so
+ * that the application's table is read once per run, and the set is fixed.
+ * Recipients who share a phone number are found then as well, by one sort of
+ * the list, rather than an index that each message would have to pay for.
  *
  *-------------------------------------------------------------------------
  */
@@ -22,7 +22,7 @@
 
 #define FETCH_SIZE (BATCH_SIZE * 16)
 
-/* Ids that a portal gives, in ascending order. */
+/* Reads the ids from a portal, in ascending order. */
 typedef struct IdStream
 {
 	const AppTables *tables;
@@ -30,7 +30,7 @@ typedef struct IdStream
 	Datum			*ids; /* FETCH_SIZE of them */
 	int				 count;
 	int				 next;
-	int64			 last; /* id that was read */
+	int64			 last; /* the last id read */
 	bool			 begun;
 } IdStream;
 
@@ -51,7 +51,7 @@ close_stream(IdStream *stream)
 	SPI_cursor_close(stream->portal);
 }
 
-/* Who is there twice would get two messages.  Nulls come last. */
+/* Adds an id.  A user who occurs twice would get two messages.  Nulls come last. */
 static void
 add_id(IdStream *stream, int row)
 {
@@ -67,7 +67,7 @@ add_id(IdStream *stream, int row)
 	stream->ids[row] = Int64GetDatum(id);
 }
 
-/* False at the end; else ids[next] is the next one. */
+/* Returns false at the end; otherwise ids[next] is the next one. */
 static bool
 fill_stream(IdStream *stream)
 {
@@ -82,7 +82,7 @@ fill_stream(IdStream *stream)
 	return stream->count > 0;
 }
 
-/* Takes at most so many, not beyond an id; returns how many. */
+/* Takes at most this many ids up to "last"; returns their number. */
 static int
 take_from_stream(IdStream *stream, Datum *ids, int most, int64 last)
 {
@@ -145,7 +145,7 @@ each_batch(const AppTables *tables, int64 list_id, BatchFunction function, void 
 	MemoryContextDelete(context);
 }
 
-/* Of the recipients that are stored when a run starts. */
+/* The recipients that have been stored when a run starts. */
 typedef struct Stored
 {
 	Run	 *run;
@@ -192,7 +192,7 @@ store_first_recipient(Run *run)
 	return stored.total;
 }
 
-/* Of those with a higher number than the last one, past which dead rows are. */
+/* Takes a batch with a higher number than the last one, past which only dead rows are. */
 static bool
 take_next(Run *run, Batch *batch)
 {
@@ -221,7 +221,7 @@ take_next(Run *run, Batch *batch)
 	return true;
 }
 
-/* No batch is due: is there one that will be?  Ours have numbers from 1 on. */
+/* No batch is due: finds out whether there are any left.  Ours have numbers from 1 on. */
 static void
 look_ahead(Run *run)
 {
@@ -239,7 +239,7 @@ take_batch(Run *run, Batch *batch)
 {
 	if (take_next(run, batch))
 		return true;
-	/* what was put off may have a lower number */
+	/* batches that were put off may have lower numbers */
 	if (run->last_batch > 0)
 	{
 		run->last_batch = 0;
@@ -282,9 +282,9 @@ put_back(Run *run, const Batch *batch, Datum *ids, int count)
 }
 
 /*
- * Where those of one zone are put off to, so that a list all over the world
- * does not end up in batches of a few.  Only a hint: what it says is checked,
- * and may be of a transaction that was undone.
+ * The batch to which recipients that are due at some time are put off, so that
+ * a worldwide list does not end up in many small batches.  Only a hint: it is
+ * checked when used, as its transaction may have been rolled back.
  */
 typedef struct OpenBatch
 {
@@ -293,10 +293,10 @@ typedef struct OpenBatch
 	int			number;
 } OpenBatch;
 
-/* More than there are offsets from UTC, for a run or two. */
+/* More entries than there are offsets from UTC, for a run or two. */
 static OpenBatch open_batches[64];
 
-/* The one for that time, made in place of the first one where it is new. */
+/* Returns the entry for that time; a new one replaces the oldest. */
 static OpenBatch *
 find_open_batch(int64 run_id, TimestampTz due)
 {
@@ -314,7 +314,7 @@ find_open_batch(int64 run_id, TimestampTz due)
 	return batch;
 }
 
-/* False where there is none that has room. */
+/* Returns false if the batch does not exist or has no room. */
 static bool
 add_to_batch(const OpenBatch *batch, Datum ids)
 {

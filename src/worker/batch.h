@@ -3,7 +3,7 @@
  * batch.h
  *	  The recipients of a run that are still to be claimed.
  *
- * All of these are to be called in a transaction with SPI connected; they
+ * All functions must be called in a transaction with SPI connected, and may
  * throw.
  *
  *-------------------------------------------------------------------------
@@ -15,8 +15,8 @@
 #include "worker/run.h"
 
 /*
- * Recipients of one batch: the most that is claimed at once, and as many as
- * fit into a row as they are.
+ * The size of a batch: the most recipients that are claimed at once, and as
+ * many as fit into a row without being moved out of it.
  */
 #define BATCH_SIZE 240
 
@@ -28,43 +28,52 @@ typedef struct Batch
 } Batch;
 
 /*
- * Calls the function with the ids of the list's users, in order, until it says
- * false: their ids as bigint[], those of them whose phone others have, and how
- * many there are.  Its memory is reset after each call.
+ * Called by each_batch() for the ids of the list's users, in ascending order,
+ * until it returns false.  Gets their ids (bigint[]), those of them who share
+ * a phone number with others, and their number.  Its memory context is reset
+ * after each call.
  */
 typedef bool (*BatchFunction)(void *arg, Datum ids, Duplicates duplicates, int count);
 
 extern void each_batch(const AppTables *tables, int64 list_id, BatchFunction function, void *arg);
 
-/* At most so many of the ids (bigint[]), from the nth on, counted from 0. */
+/* Returns at most this many of the ids (bigint[]), from the given one on, counted from 0. */
 extern Datum part_of_ids(Datum ids, int first, int most);
 
-/* Stores the ids of the list's users in batches; returns how many there are. */
+/*
+ * Store the list's users in batches, or only the first one, who gets a test.
+ * Return their number.
+ */
 extern int64 store_recipients(Run *run);
+
 /* Only the first one, whose message a test is. */
 extern int64 store_first_recipient(Run *run);
 
 /*
- * Takes the next batch that is due out of the table, palloc'd.  False where
- * there is none: then run->exhausted, or run->next_at, says what comes.
+ * Removes the next batch that is due from the table, and returns it, palloc'd.
+ * Returns false if none is due: then either run->exhausted is true, or
+ * run->next_at is when the next one is due.
  */
 extern bool take_batch(Run *run, Batch *batch);
 
 /*
- * Recipients of the run may be in several of its batches and claims, or have an
- * outcome already: its rows were loaded, or commits lost.  From now on, in this
- * worker and later ones, each batch is compared with the others when it is
- * claimed.
+ * Notes that recipients of the run may be in several of its batches and
+ * claims, or have an outcome already, because its rows were loaded or commits
+ * were lost.  From now on, in this worker and later ones, each batch is
+ * checked for that when it is claimed.
  */
 extern void expect_overlaps(Run *run);
 
-/* Those of the ids (bigint[]) that are in no claim and have no outcome; palloc'd, ascending. */
+/*
+ * Returns those of the ids (bigint[]) that are in no claim and have no
+ * outcome; palloc'd, ascending.
+ */
 extern ArrayType *leave_out_known(const Run *run, ArrayType *ids);
 
-/* Puts these back into the batch, which is the next one then. */
+/* Puts these recipients back into the batch, which then is the next one. */
 extern void put_back(Run *run, const Batch *batch, Datum *ids, int count);
 
-/* Puts these off until then. */
+/* Stores these recipients as not due before that time. */
 extern void put_off(Run *run, Datum *ids, int count, TimestampTz due);
 
 #endif /* SENDCAMPAIGN_BATCH_H */

@@ -3,10 +3,10 @@
  * claim.c
  *	  The first stage: which recipients are next.
  *
- * Claiming takes a batch: in one transaction it is deleted there, and the
- * ids and phones of those to whom a message may now go are written to
- * sendcampaign.claim.  What a crash leaves there without an outcome is in
- * doubt, exactly.
+ * Claiming takes a batch: one transaction deletes it, and writes the ids and
+ * phone numbers of those to whom a message may now be sent to
+ * sendcampaign.claim.  What has no outcome there after a crash is exactly what
+ * is in doubt.
  *
  *-------------------------------------------------------------------------
  */
@@ -53,7 +53,7 @@ fill_message(Message *message, const Recipient *recipient)
 	message_ready(message);
 }
 
-/* The columns of a claim's row; texts only where they cannot be made again. */
+/* The columns of a claim's row; texts only if they cannot be made again. */
 typedef struct ClaimArrays
 {
 	int	   count;
@@ -73,7 +73,7 @@ collect_ready(const Claim *claim, ClaimArrays *arrays)
 	{
 		const Message *message = &claim->messages[i];
 
-		/* what was recognized as sent is not recorded yet, and must not get lost */
+		/* what was recognized as sent is not recorded yet, and must not be lost */
 		if (message->state != MESSAGE_READY && message->outcome == OUTCOME_SKIPPED)
 			continue;
 		arrays->ids[arrays->count] = Int64GetDatum(message->list_user_id);
@@ -83,7 +83,7 @@ collect_ready(const Claim *claim, ClaimArrays *arrays)
 	}
 }
 
-/* Writes down whom a message may now go to. */
+/* Writes down to whom a message may now be sent. */
 static void
 store_claim(Claim *claim)
 {
@@ -128,8 +128,8 @@ refresh_group(Run *run)
 }
 
 /*
- * Puts those off for whom it is night, and leaves the others; returns how
- * many.  Recipients in one zone have the same morning.
+ * Puts off recipients who have quiet hours, and leaves the others; returns the
+ * number of these.  Quiet hours in one time zone end at the same time.
  */
 static int
 put_off_sleepers(Run *run, Recipient *recipients, int count)
@@ -150,7 +150,7 @@ put_off_sleepers(Run *run, Recipient *recipients, int count)
 				continue;
 			ids[num_ids++] = Int64GetDatum(recipients[j].list_user_id);
 			recipients[j].due = 0;
-			recipients[j].list_user_id = 0; /* taken care of */
+			recipients[j].list_user_id = 0; /* done */
 		}
 		if (num_ids > 0)
 			put_off(run, ids, num_ids, due);
@@ -158,7 +158,7 @@ put_off_sleepers(Run *run, Recipient *recipients, int count)
 	return awake;
 }
 
-/* Those that nothing has been sent to. */
+/* Skips recipients to whom nothing has been sent. */
 static void
 skip_ready(Claim *claim)
 {
@@ -169,7 +169,7 @@ skip_ready(Claim *claim)
 	}
 }
 
-/* Makes a claim of those who are to get a message, or to be skipped, now. */
+/* Makes a claim of the recipients who are to get a message, or be skipped, now. */
 static void
 make_claim(Run *run, int batch, const Recipient *recipients, int count)
 {
@@ -190,8 +190,9 @@ make_claim(Run *run, int batch, const Recipient *recipients, int count)
 }
 
 /*
- * Puts those back into the batch that the senders are too slow for now; who
- * is skipped need not wait for them.  Returns how many are left.
+ * Puts recipients back into the batch for whom the senders are too slow at
+ * present; those who are skipped need not wait.  Returns the number of those
+ * that are left.
  */
 static int
 put_back_surplus(Run *run, const Batch *batch, Recipient *recipients, int count)

@@ -11,21 +11,24 @@
 #include "worker/run.h"
 
 /*
- * Claims the run's next batch: its messages are in memory, those to be
- * skipped among run->done, and its ids are in sendcampaign.claim.  Nothing
- * of it may be sent before the transaction has committed and its commit is
- * on disk.  Sets run->exhausted where there is no batch left.  Throws.
+ * Claims the run's next batch: loads its messages into memory, those to be
+ * skipped into run->done, and writes their ids to sendcampaign.claim.  Nothing
+ * of it may be sent before the transaction has committed and its commit is on
+ * disk.  Sets run->exhausted if no batch is left.  In a transaction with SPI
+ * connected; throws.
  */
 extern void claim_batch(Run *run);
 
-/* Has the run use what its group says now.  Throws. */
+/* Makes the run use the current configuration of its group.  Throws. */
 extern void refresh_group(Run *run);
 
-/* After the commit: what was claimed may be sent. */
+/* To be called after the commit: what was claimed may now be sent. */
 extern void keep_claims(Run *run);
-/* After claim_batch has thrown: forget what it had begun. */
+
+/* To be called after claim_batch() has thrown: drops the incomplete claim. */
 extern void drop_unfinished_claim(Run *run);
-/* After an abort: forget all of it; it is in a batch still. */
+
+/* To be called after an abort: drops what was claimed, which is in a batch again. */
 extern void drop_tentative_claims(Run *run);
 
 #endif /* SENDCAMPAIGN_CLAIM_H */

@@ -1,15 +1,16 @@
 /*-------------------------------------------------------------------------
  *
  * duplicates.c
- *	  Once a phone: of list users with the same phone, one gets the message.
+ *	  Of list users with the same phone number, only one gets the message.
  *
- * Phones are compared as those that would be sent to, so the list's users are
- * sorted by number here, and not by SQL.
+ * Phone numbers are compared in the form to which messages are sent, so the
+ * list's users are sorted by number here, and not by SQL.
  *
- * Who has been chosen of a run's duplicates is in sendcampaign.chosen, written with
- * the claim or with what puts them off.  It stays so whatever becomes of that
- * message, except where the one that was chosen has been skipped since: then
- * nobody has had it, and the next one that is looked at is chosen.
+ * Who has been chosen among a run's duplicates is in sendcampaign.chosen,
+ * written with the claim or with the batch that puts them off.  The choice
+ * stands whatever becomes of the message, unless the one that was chosen has
+ * been skipped since: then nobody has had the message, and the next one that
+ * is read is chosen.
  *
  *-------------------------------------------------------------------------
  */
@@ -29,10 +30,10 @@
 #include "worker/duplicates.h"
 #include "worker/run.h"
 
-/* Rows read at once. */
+/* Rows fetched at once. */
 #define FETCH_SIZE 4096
 
-/* A sort of pairs of int8, by both. */
+/* Sorts pairs of int8, by both. */
 typedef struct PairSort
 {
 	Tuplesortstate *state;
@@ -75,7 +76,7 @@ put_pair(PairSort *sort, int64 a, int64 b)
 	tuplesort_puttupleslot(sort->state, sort->in);
 }
 
-/* False at the end. */
+/* Returns false at the end. */
 static bool
 get_pair(PairSort *sort, int64 *pair)
 {
@@ -95,7 +96,7 @@ end_sort(PairSort *sort)
 	tuplesort_end(sort->state);
 }
 
-/* Puts so many rows that were fetched, id and phone, into the sort. */
+/* Puts fetched rows (id and phone) into the sort. */
 static void
 put_phones(PairSort *sort, uint64 count)
 {
@@ -109,7 +110,7 @@ put_phones(PairSort *sort, uint64 count)
 	}
 }
 
-/* Sorts the list's users by phone. */
+/* Sorts the list's users by phone number. */
 static void
 sort_by_phone(PairSort *sort, const AppTables *tables, int64 list_id)
 {
@@ -134,7 +135,7 @@ sort_by_phone(PairSort *sort, const AppTables *tables, int64 list_id)
 	tuplesort_performsort(sort->state);
 }
 
-/* Puts those with the same phone into the second sort, with the first of them. */
+/* Puts those who share a number into the second sort, with the first of them. */
 static void
 find_duplicates(PairSort *by_phone, PairSort *by_id)
 {
@@ -201,14 +202,14 @@ close_duplicates(DuplicateStream *stream)
 	pfree(stream);
 }
 
-/* A recipient who would get a message, and the first one with that phone. */
+/* A recipient who would get a message, and the first one with that phone number. */
 typedef struct Candidate
 {
 	Recipient *recipient;
 	int64	   first;
 } Candidate;
 
-/* Those of the recipients that have duplicates and are not skipped; palloc'd. */
+/* Returns the recipients who have duplicates and are not skipped; palloc'd. */
 static Candidate *
 find_candidates(Recipient *recipients, int count, Duplicates duplicates, int *num_found)
 {
@@ -234,7 +235,7 @@ find_candidates(Recipient *recipients, int count, Duplicates duplicates, int *nu
 	return found;
 }
 
-/* Who gets the message of those with the same phone. */
+/* Who gets the message, of those with the same phone number. */
 typedef struct Chosen
 {
 	int64 first;
@@ -275,9 +276,10 @@ skip_duplicates(ChosenDuplicates chosen, Recipient *recipients, int count, Dupli
 }
 
 /*
- * What was sent before commits were lost may have gone to another one than
- * would be chosen now.  That the chosen one was skipped is no proof where the
- * row was loaded, unless Twilio's list, read back since, has nothing of it.
+ * Records who is chosen.  What was sent before commits were lost may have gone
+ * to another one than would be chosen now.  A loaded row does not prove that
+ * the chosen one was skipped, unless Twilio's list has been read back since,
+ * and contains nothing for him.
  */
 static void
 choose(Datum *values)
@@ -303,7 +305,7 @@ choose(Datum *values)
 	(void) own_execute(&statement, values, NULL);
 }
 
-/* Fills SPI_tuptable with a row for each of the duplicates that is not chosen: its id. */
+/* Fills SPI_tuptable with the ids of the duplicates that are not chosen. */
 static int
 find_not_chosen(Datum *values)
 {

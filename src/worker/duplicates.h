@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * duplicates.h
- *	  Once a phone: of list users with the same phone, one gets the message.
+ *	  Of list users with the same phone number, only one gets the message.
  *
- * Which have the same phone is found by one sort of the list.  They are known
- * by the first of them.  The one that gets the message is chosen when they
- * are looked at, in the order of the list: the first who is not skipped for
- * another reason.
+ * One sort of the list finds those who share a number; they are identified by
+ * the first of them.  The one that gets the message is chosen when they are
+ * read, in the order of the list: the first one who is not skipped for another
+ * reason.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,31 +16,32 @@
 #include "campaign/recipient.h"
 #include "database/app_tables.h"
 
-/* List users whose phone others of the list have, too: bigint[]. */
+/* List users who share their phone number with others of the list: bigint[]. */
 typedef struct Duplicates
 {
-	ArrayType *ids;	   /* ascending; NULL for none */
-	ArrayType *firsts; /* of each, the first one with that phone */
+	ArrayType *ids;	   /* ascending; NULL if there are none */
+	ArrayType *firsts; /* for each, the first list user with that number */
 } Duplicates;
 
 typedef struct DuplicateStream DuplicateStream;
 
-/* Reads the whole list.  SPI must be connected; throws. */
+/* Finds the duplicates in the whole list.  Palloc'd.  SPI must be connected; throws. */
 extern DuplicateStream *open_duplicates(const AppTables *tables, int64 list_id);
-/* The next ones, at most so many, not beyond an id.  Palloc'd. */
+
+/* Returns the next duplicates, at most this many, with ids up to "last".  Palloc'd. */
 extern Duplicates take_duplicates(DuplicateStream *stream, int most, int64 last);
 extern void		  close_duplicates(DuplicateStream *stream);
 
 /*
- * Skips those of a run's recipients whose message another one with the same
- * phone gets.  In a transaction with SPI connected; throws.
+ * Skips those of a run's recipients who share a phone number with the one who
+ * gets the message.  In a transaction with SPI connected; throws.
  */
 extern void skip_duplicates_of_run(int64 run_id, Recipient *recipients, int count,
 								   Duplicates duplicates);
 
 /*
- * The same for recipients that are only shown: who has been chosen is in
- * memory, of the context given.
+ * The same for recipients that are only shown.  Who has been chosen is kept in
+ * memory of the given context.
  */
 typedef struct HTAB	   *ChosenDuplicates;
 extern ChosenDuplicates choose_in_memory(MemoryContext context);

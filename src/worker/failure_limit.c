@@ -1,11 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * failure_limit.c
- *	  When so many messages fail that the run pauses itself.
+ *	  How many messages may fail before the run pauses itself.
  *
- * A list of landlines, or a text that carriers block, costs money and the
- * sender's reputation with each message that fails.  A person should look at
- * it first: sendcampaign.failure_threshold and failure_scale_factor.
+ * With a list of landlines, or a text that carriers block, each message that
+ * fails costs money and the sender's reputation.  A person should have a look
+ * first: see sendcampaign.failure_threshold and failure_scale_factor.
  *
  *-------------------------------------------------------------------------
  */

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * failure_limit.h
- *	  When so many messages fail that the run pauses itself.
+ *	  How many messages may fail before the run pauses itself.
  *
  *-------------------------------------------------------------------------
  */
@@ -11,12 +11,12 @@
 #include "worker/run.h"
 
 /*
- * Counts what Twilio has made of one of the run's messages; sets run->halted
- * where more have failed than the setting allows.
+ * Counts an answer of Twilio to one of the run's messages.  Sets run->halted
+ * if more have failed than the settings allow.
  */
 extern void count_verdict(Run *run, bool failed);
 
-/* From here on it is counted anew. */
+/* Restarts the counting. */
 extern void reset_verdicts(Run *run);
 
 #endif /* SENDCAMPAIGN_FAILURE_LIMIT_H */

@@ -1,23 +1,23 @@
 /*-------------------------------------------------------------------------
  *
  * freshness.c
- *	  The control question: does Twilio's list show what it has now?
+ *	  The control question: is Twilio's list up to date?
  *
- * Twilio promises no read-after-write: a message that it took may be missing
- * from its list for a while, and an account may be set up so that the list
- * shows messages without their text or number.  "Not found" would prove
- * nothing then.  So another message is asked for in the same way, by its
- * phone: one of the same account, whose SID we have, and which left after the
- * last moment at which the doubtful one can have arrived.  Where the list
- * shows it, with its text, it shows all that Twilio took before; a look-up
- * that begins after that answer can be believed.
+ * Twilio does not promise read-after-write: a message that it accepted may be
+ * missing from its list for a while, and an account may be set up so that the
+ * list shows messages without their text or number.  Then "not found" would
+ * prove nothing.  So another message is asked for in the same way, by its
+ * phone number: one of the same account whose SID we know, and that left after
+ * the last moment when the doubtful one can have arrived.  If the list shows
+ * it, with its text, then it shows everything that Twilio accepted before; a
+ * lookup that begins after that answer can be believed.
  *
  * Some accounts redact a message once it has been sent.  One that is still
- * queued says nothing of that, so a control message counts only when some
+ * queued does not reveal that, so a control message counts only if some
  * message of the account has been seen with its text after it was sent.
  *
- * While nothing is in doubt, nothing is asked, and nothing is remembered but
- * one message an account.
+ * While nothing is in doubt, nothing is asked, and only one message per
+ * account is remembered.
  *
  *-------------------------------------------------------------------------
  */
@@ -34,35 +34,35 @@
 #define MAX_PAGES	   20
 #define MAX_PAGE_BYTES (16 * 1024 * 1024)
 
-/* Between two questions for the same message, growing, in ms. */
+/* Pauses between questions for the same message, which grow, in ms. */
 #define FIRST_PAUSE 500
 #define MAX_PAUSE	30000
 
-/* A message that Twilio has accepted; no SID: none. */
+/* A message that Twilio has accepted; without a SID: none. */
 typedef struct Known
 {
 	StringInfoData sid;
 	StringInfoData phone;
 	StringInfoData text;
-	StringInfoData link;	/* empty where it has none */
+	StringInfoData link;	/* empty if it has none */
 	int64		   left_at; /* monotonic us */
 } Known;
 
-/* The question for one kind of text: with a link, which it is known by, or not. */
+/* The question for one kind of texts: those identified by a link, or those without. */
 typedef struct Control
 {
 	CallKind		  kind; /* CALL_CONTROL; first, as the tag of a request */
 	Account			 *account;
 	struct Freshness *freshness;
 	bool			  links;
-	Known			  newest;	/* accepted last, while something was in doubt */
-	Known			  asked;	/* being asked for until the list shows it */
-	int64			  wanted;	/* a later one than this is wanted; 0: none */
-	int64			  fresh_to; /* the list shows all that left before */
+	Known			  newest;	/* last one accepted, while something was in doubt */
+	Known			  asked;	/* asked for until the list shows it */
+	int64			  wanted;	/* one that left after this is wanted; 0: none */
+	int64			  fresh_to; /* the list shows everything that left before this */
 
 	/* the question */
 	Known		  *question; /* &asked, or the account's veteran */
-	TimestampTz	   since;	 /* when it was asked first */
+	TimestampTz	   since;	 /* when it was first asked */
 	TimestampTz	   due;
 	bool		   under_way;
 	int			   tries;
@@ -72,14 +72,14 @@ typedef struct Control
 	/* what the page under way shows */
 	bool		found;
 	bool		sent;
-	const char *why; /* it cannot be read, or NULL */
+	const char *why; /* why it cannot be read; or NULL */
 } Control;
 
 typedef struct Freshness
 {
 	Control controls[2]; /* texts without and with a link */
-	Known	veteran;	 /* the first message accepted: sent by now, most likely */
-	bool	readable;	 /* one was seen with its text after it was sent */
+	Known	veteran;	 /* the first message accepted: most likely sent by now */
+	bool	readable;	 /* true if one was seen with its text after it was sent */
 } Freshness;
 
 static void
@@ -138,7 +138,7 @@ set_known(Known *known, const char *sid, const char *phone, const char *text, co
 	known->left_at = left_at;
 }
 
-/* Takes up the newest message, where it is what is waited for. */
+/* Asks for the newest message, if it is one that is wanted. */
 static void
 choose_message(Control *control)
 {
@@ -197,7 +197,10 @@ want_freshness(Account *account, bool links, int64 moment)
 	choose_message(control);
 }
 
-/* Not shown for as long as any look-up waits: it never will be; another one. */
+/*
+ * Gives up a message that the list has not shown for as long as any lookup
+ * waits, and will not; another one is asked for.
+ */
 static void
 give_up_message(Control *control)
 {
@@ -254,7 +257,7 @@ ask_later(Control *control, int least)
 	control->due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Max(pause, least));
 }
 
-/* What is wrong with how the list shows the message, or NULL. */
+/* Returns what is wrong with how the list shows the message, or NULL. */
 static const char *
 what_is_wrong(const Control *control, const ListedMessage *listed)
 {
@@ -284,7 +287,7 @@ look_for_message(void *arg, const ListedMessage *listed)
 	control->why = what_is_wrong(control, listed);
 }
 
-/* Goes on to the list's next page; false where there is none. */
+/* Continues with the list's next page; returns false if there is none. */
 static bool
 read_next_page(Control *control, const char *next_page)
 {
@@ -297,7 +300,7 @@ read_next_page(Control *control, const char *next_page)
 	return true;
 }
 
-/* The list shows it, as it was sent. */
+/* The list shows the message as it was sent. */
 static ControlResult
 message_is_shown(Control *control)
 {

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * freshness.h
- *	  The control question: does Twilio's list show what it has now?
+ *	  The control question: is Twilio's list up to date?
  *
  *-------------------------------------------------------------------------
  */
@@ -13,34 +13,35 @@
 
 struct Control;
 
-/* What an answer to a control question tells. */
+/* The result of an answer to a control question. */
 typedef enum ControlResult
 {
-	CONTROL_PENDING,   /* it is asked again */
-	CONTROL_FRESH,	   /* list_is_fresh() is true for later moments than before */
-	CONTROL_UNREADABLE /* the list shows messages, and not what is in them */
+	CONTROL_PENDING,   /* not known yet; it will be asked again */
+	CONTROL_FRESH,	   /* list_is_fresh() is now true for later moments */
+	CONTROL_UNREADABLE /* the list shows messages without their content */
 } ControlResult;
 
-/* Twilio has accepted it: it can be asked for. */
+/* Remembers a message that Twilio has accepted, so that it can be asked for. */
 extern void remember_accepted(const Message *message);
 
 /*
- * Is it known that the account's list shows all that Twilio took up to this
- * moment of monotonic_time(), with its text; or, with links, with its link?
+ * Tells whether the account's list is known to show everything that Twilio
+ * accepted before this moment of monotonic_time(), with its text or, if
+ * "links", its link.
  */
 extern bool list_is_fresh(const Account *account, bool links, int64 moment);
 
-/* Has that found out, as soon as there is a message to ask for. */
+/* Makes the worker find that out, as soon as there is a message to ask for. */
 extern void want_freshness(Account *account, bool links, int64 moment);
 
 /* Starts the control questions that are due. */
 extern void ask_control_questions(TimestampTz now);
 
-/* Takes the answer to one; *why is set where the list cannot be read. */
+/* Takes an answer to one; sets *why if the list cannot be read. */
 extern ControlResult take_control_answer(struct Control *control, const HttpResponse *response,
 										 const char **why);
 
-/* The account that a control question is about. */
+/* Returns the account that a control question is about. */
 extern Account *account_of_control(const struct Control *control);
 
 #endif /* SENDCAMPAIGN_FRESHNESS_H */

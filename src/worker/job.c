@@ -3,8 +3,8 @@
  * job.c
  *	  What the application's background job is told of its run.
  *
- * Its "progress" is 5 when the run starts, and 100 when the run has completed
- * and not before.  Its "data", if it has that column, is state and counts.
+ * Its "progress" is 5 when the run starts, and 100 once the run has completed,
+ * not before.  Its "data", if that column exists, contains state and counts.
  *
  *-------------------------------------------------------------------------
  */
@@ -17,10 +17,10 @@
 #include "utils/json.h"
 #include "worker/job.h"
 
-/* Progress that says: leave it as it is. */
+/* A progress that is not written. */
 #define SAME_PROGRESS (-1)
 
-/* A jsonb object; with next_at, when the run goes on. */
+/* Returns a jsonb object; next_at is when the run continues, or 0. */
 static Datum
 job_data(const RunCounts *counts, const char *state, TimestampTz next_at)
 {
@@ -42,7 +42,7 @@ job_data(const RunCounts *counts, const char *state, TimestampTz next_at)
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data));
 }
 
-/* 5 when it starts, towards 100 as it goes, 100 only at its end. */
+/* 5 when it starts, then towards 100, which it reaches only at its end. */
 static int
 progress_of(const RunCounts *counts)
 {

@@ -3,8 +3,8 @@
  * job.h
  *	  What the application's background job is told of its run.
  *
- * With the rights of the current role, in a transaction with SPI connected.
- * All throw.
+ * All functions use the rights of the current role, must be called in a
+ * transaction with SPI connected, and may throw.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,36 +14,36 @@
 #include "database/app_tables.h"
 #include "database/run_table.h"
 
-/* How far the run has come. */
+/* Writes the run's progress. */
 extern void job_tell_progress(AppTables *tables, int64 job_id, const RunCounts *counts);
 
-/* It goes on at that time only. */
+/* Writes that the run continues only at next_at. */
 extern void job_tell_sleep(AppTables *tables, int64 job_id, const RunCounts *counts,
 						   TimestampTz next_at);
 
 /*
- * The run has ended in this state.  That the job does not take it is an error,
- * here and below, or people would take it for success.
+ * Writes that the run has ended in this state.  Here and below, it is an error
+ * if the job's row does not change, or people would take that for success.
  */
 extern void job_tell_end(AppTables *tables, int64 job_id, const RunCounts *counts,
 						 const char *state, const char *error);
 
-/* There is, or is no more, something that a person should know; its progress stays. */
+/* Writes an error that a person should know, or with NULL, clears it; the progress stays. */
 extern void job_tell_error(AppTables *tables, int64 job_id, const RunCounts *counts,
 						   const char *error);
 
-/* It is at work again. */
+/* Writes that the run is working again. */
 extern void job_tell_reopened(AppTables *tables, int64 job_id, const RunCounts *counts);
 
-/* The extension is gone, and nobody knows the counts any more. */
+/* Writes that the extension was dropped; nobody knows the counts any longer. */
 extern void job_tell_dropped_extension(AppTables *tables, int64 job_id);
 
-/* State and counts; not where somebody has the job locked. */
+/* Writes state and counts, unless somebody has locked the job's row. */
 extern void job_tell_state(AppTables *tables, int64 job_id, const RunCounts *counts);
 
 /*
- * What the run waits for; or, where error is NULL, that it does no more, if
- * the job still says what it was told.  False where somebody has it locked.
+ * Writes what the run waits for.  If error is NULL, clears that, if the job
+ * still shows "told".  Returns false if somebody has locked the row.
  */
 extern bool job_tell_trouble(AppTables *tables, int64 job_id, const RunCounts *counts,
 							 const char *error, const char *told);

@@ -1,18 +1,18 @@
 /*-------------------------------------------------------------------------
  *
  * launcher.c
- *	  With preload: brings unfinished runs back, in every database.
+ *	  If the library is preloaded: visits all databases.
  *
- * The launcher is connected to no database.  In each round it has, for one
- * database after the other, a short-lived scanner look for unfinished runs
- * and start their workers.  A round is made at the start (so after a crash
- * and a promotion as well) and then once an interval, for runs whose worker
- * ended before they did.
+ * The launcher is connected to no database.  In each round, it starts a
+ * short-lived scanner in one database after the other, which looks for
+ * unfinished runs and starts their workers.  It makes a round when it starts
+ * (thus after a crash and a promotion, too), and then once per interval, for
+ * runs whose worker ended before they did.
  *
- * No database and no role may keep the others waiting: a scanner waits for no
- * lock longer than a second, and the launcher for no scanner longer than some;
- * the next round begins where this one ended; what fails for one role is
- * undone for that role alone.
+ * No database and no role may keep the others waiting: a scanner waits at most
+ * a second for a lock, and the launcher at most some seconds for a scanner;
+ * the next round begins where this one ended; and what fails for one role is
+ * rolled back for that role only.
  *
  *-------------------------------------------------------------------------
  */
@@ -39,7 +39,7 @@
 #include "worker/run_attempt.h"
 #include "worker/launcher.h"
 
-/* How long the launcher waits for a scanner, and then for its end, in ms. */
+/* How long the launcher waits for a scanner, and then for its exit, in ms. */
 #define SCAN_TIME 10000
 #define STOP_TIME 2000
 
@@ -67,7 +67,7 @@ register_launcher(void)
 	RegisterBackgroundWorker(&worker);
 }
 
-/* The databases that can be connected to, as a list of OIDs. */
+/* Returns the databases that allow connections, as a list of OIDs. */
 static List *
 list_databases(void)
 {
@@ -100,7 +100,7 @@ list_databases(void)
 	return databases;
 }
 
-/* Has it ended within so many ms?  We are notified when it does. */
+/* Tells whether it ends within this time, in ms.  We are notified when it does. */
 static bool
 scanner_ends(BackgroundWorkerHandle *scanner, int msec)
 {
@@ -121,7 +121,7 @@ scanner_ends(BackgroundWorkerHandle *scanner, int msec)
 	return true;
 }
 
-/* False where no slot is free. */
+/* Returns false if no slot is free. */
 static bool
 scan_database(Oid database)
 {
@@ -144,7 +144,7 @@ scan_database(Oid database)
 	return true;
 }
 
-/* The databases in ascending order, but beginning after the last one scanned. */
+/* Returns the databases in ascending order, beginning after the last one scanned. */
 static List *
 databases_in_turn(Oid last)
 {
@@ -212,7 +212,7 @@ sendcampaign_launcher_main(Datum arg)
 	{
 		if (sendcampaign_enabled)
 			make_round();
-		reload_settings(); /* that latch may have been reset by the round */
+		reload_settings(); /* the round may have reset the latch that was set for this */
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 sendcampaign_launcher_interval * 1000L, compat_wait_event());
 		ResetLatch(MyLatch);

@@ -1,28 +1,27 @@
 /*-------------------------------------------------------------------------
  *
  * lookup.c
- *	  Resolves doubt: asks Twilio's own message list what it took.
+ *	  Resolves doubt: looks up in Twilio's list what Twilio accepted.
  *
- * A look-up reads the list of the messages to one phone, all its pages, and
- * keeps those that can be the one in doubt: from the same sender, not
- * created before the claim by Twilio's clock, and with the same tracking
- * link, which no other message has; or, where there is no link, with the
- * same text.
+ * A lookup reads all pages of the list of messages to one phone number, and
+ * keeps those that can be the one in doubt: from the same sender, not created
+ * before the claim by Twilio's clock, and with the same tracking link, which
+ * no other message has; or, if there is no link, with the same text.
  *
  *   one such message      it was sent, under that SID
  *   none                  see below
  *   several, no answer    it stays in doubt, for a person to settle
  *
- * It is made only when the request can no longer be under way.  "None" is a
- * proof only if, before that look-up began, the list has shown a message that
- * left after the doubtful one's request was over (freshness.c): then it is
- * sent again.  Without that, the message waits, and is looked up again with
- * growing pauses, and at once when such a message has been shown.  It stays
- * in doubt
+ * The lookup is made only when the request can no longer be under way.  "None"
+ * is a proof only if, before the lookup began, the list has shown a message
+ * that left after the doubtful one's request was over (freshness.c): then the
+ * message is sent again.  Otherwise the message waits, and is looked up again
+ * after growing pauses, and at once when such a message has been shown.  It
+ * stays in doubt
  *
  *   - when sendcampaign.lookup_timeout has passed, or the run is cancelled
- *   - where the list shows messages to its phone without text or number, or
- *     its text with another link
+ *   - if the list shows messages to its phone number without text or number,
+ *     or its text with another link
  *   - with sendcampaign.resend_lost = off
  *
  *-------------------------------------------------------------------------
@@ -48,19 +47,19 @@
 
 #define MAX_PAGES	   20
 #define MAX_PAGE_BYTES (16 * 1024 * 1024)
-#define MIN_TRIES	   5 /* that fail, however long they take */
+#define MIN_TRIES	   5 /* failed lookups, however long they take */
 #define MAX_CANDIDATES 16
 
-/* Look-ups of one that waits for a later message: the first pause, in ms. */
+/* Pauses between lookups of a message that waits for a later one, in ms: the first. */
 #define FIRST_PAUSE 1000
 
 /*
- * Clocks may differ by so much, in seconds: ours, that of the header Date, and
- * the one that the list's dates are from.
+ * How much clocks may differ, in seconds: ours, that of the header Date, and
+ * the one from which the list's dates are.
  */
 #define TIME_SLACK (15 * 60)
 
-/* Both clocks are cut to the second, and ours may have been set meanwhile. */
+/* Both clocks are truncated to seconds, and ours may have been set meanwhile. */
 #define CLOCK_SLACK 2
 
 #define OF_ANOTHER_RUN                                                                             \
@@ -78,7 +77,7 @@ typedef struct Candidate
 {
 	char	   *sid;
 	int			segments;
-	const char *why; /* nobody can tell whether it is the one; NULL: it is */
+	const char *why; /* why nobody can tell whether it is the message; NULL: it is */
 } Candidate;
 
 typedef struct Lookup
@@ -88,15 +87,15 @@ typedef struct Lookup
 	int			  pages;
 	char		 *first_url;
 	char		 *url;		  /* of the page under way */
-	bool		  is_proof;	  /* the list was known to be fresh when this began */
-	bool		  waiting;	  /* for a later message to be shown */
-	bool		  has_twin;	  /* it waits for what becomes of another one */
-	int			  pause;	  /* until the next look-up then, in ms */
-	TimestampTz	  give_up_at; /* where that, or an error, lasts; or 0 */
+	bool		  is_proof;	  /* true if the list was known to be fresh when this began */
+	bool		  waiting;	  /* true if it waits for a later message to be shown */
+	bool		  has_twin;	  /* true if it waits for the outcome of another message */
+	int			  pause;	  /* until the next lookup in these cases, in ms */
+	TimestampTz	  give_up_at; /* when to give up in these cases, or after errors; or 0 */
 	pg_time_t	  claimed;	  /* by the clock of Twilio's answers; 0: not known */
-	pg_time_t	  since;	  /* what is older by the list's dates is not the one */
+	pg_time_t	  since;	  /* messages with older dates in the list are not the one */
 	Message		 *message;
-	bool		  too_many; /* candidates, more than there is room for */
+	bool		  too_many; /* true if there are more candidates than fit */
 	int			  num_candidates;
 	Candidate	  candidates[MAX_CANDIDATES];
 } Lookup;
@@ -106,7 +105,7 @@ doubt(Message *message, const char *reason)
 {
 	int64 now = monotonic_time();
 
-	/* the timeout that it left with may have been another */
+	/* it may have left with another timeout */
 	message->gone_at = Max(now, message->left_at + to_us(sendcampaign_request_timeout)) +
 					   to_us(sendcampaign_lookup_delay);
 	message->error_message = message_strdup(message, reason);
@@ -149,7 +148,7 @@ forget_lookup(Message *message)
 	message->lookup = NULL;
 }
 
-/* Nobody can tell: shown as such, for a person to settle. */
+/* Leaves it in doubt, visibly, for a person to settle. */
 static void
 leave_in_doubt(Message *message, const char *why)
 {
@@ -235,7 +234,7 @@ start_lookup(Message *message)
 	return true;
 }
 
-/* Its date tells, by the clock of Twilio's answers; without one, nothing does. */
+/* Compares its date, by the clock of Twilio's answers; false if that is missing. */
 static bool
 is_before_claim(const Lookup *lookup, const ListedMessage *listed)
 {
@@ -243,11 +242,11 @@ is_before_claim(const Lookup *lookup, const ListedMessage *listed)
 }
 
 /*
- * The link names campaign and recipient, whatever Twilio made of the sender;
- * without one, the sender has to be the same.  What the list does not show as
- * it was sent may be the one, too, as long as no other message has its SID.
- * Nor does a link tell of which run it is: that of an earlier one may have been
- * forgotten.
+ * Tells whether this can be the message.  The link identifies campaign and
+ * recipient, whatever Twilio made of the sender; without a link, the sender
+ * must be the same.  What the list shows differently from how it was sent may
+ * be the message, too, unless another message has its SID.  Nor does a link
+ * identify the run: that of an earlier run may have been forgotten.
  */
 static bool
 is_candidate(const Lookup *lookup, const ListedMessage *listed, const char **why)
@@ -294,7 +293,7 @@ look_at(void *arg, const ListedMessage *listed)
 		return;
 	for (int i = 0; i < lookup->num_candidates; i++)
 	{
-		/* pages move on while they are read */
+		/* pages shift while they are read */
 		if (strcmp(lookup->candidates[i].sid, listed->sid) == 0)
 			return;
 	}
@@ -307,7 +306,7 @@ look_at(void *arg, const ListedMessage *listed)
 	candidate->why = why;
 }
 
-/* The time of the claim by Twilio's clock. */
+/* Sets the time of the claim, by Twilio's clock. */
 static void
 set_since(Lookup *lookup, const HttpResponse *response)
 {
@@ -331,7 +330,7 @@ look_up_again(Message *message, int delay)
 				 TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay));
 }
 
-/* With the run's own credentials it fails, and the doubt stays claimed. */
+/* If these are the run's own credentials, the run fails, and the doubt stays claimed. */
 static void
 lookup_refused(Message *message, int delay)
 {
@@ -346,7 +345,7 @@ lookup_refused(Message *message, int delay)
 	look_up_again(message, delay);
 }
 
-/* Has the message been looked up for as long as it may be? */
+/* Tells whether the message has been looked up for as long as it may be. */
 static bool
 time_is_up(Message *message)
 {
@@ -358,7 +357,7 @@ time_is_up(Message *message)
 	return now >= lookup->give_up_at || message->claim->run->cancelled;
 }
 
-/* Try again later, or give up. */
+/* Tries again later, or gives up. */
 static void
 lookup_failed(Message *message, const HttpResponse *response, const char *why)
 {
@@ -387,7 +386,7 @@ lookup_failed(Message *message, const HttpResponse *response, const char *why)
 	}
 }
 
-/* Has it looked up again, from the first page. */
+/* Looks it up again, from the first page. */
 static void
 start_over(Message *message, TimestampTz due)
 {
@@ -399,7 +398,7 @@ start_over(Message *message, TimestampTz due)
 	message_wait(message, MESSAGE_IN_DOUBT, due);
 }
 
-/* Looks again after a growing pause; false where it is left in doubt. */
+/* Looks it up again after a growing pause; returns false if it is left in doubt. */
 static bool
 keep_looking(Message *message, const char *why)
 {
@@ -417,7 +416,7 @@ keep_looking(Message *message, const char *why)
 	return true;
 }
 
-/* The list may lag; what was sent later tells whether it still does. */
+/* The list may lag; a message that was sent later shows whether it still does. */
 static void
 wait_for_later_message(Message *message)
 {
@@ -427,7 +426,7 @@ wait_for_later_message(Message *message)
 	want_freshness(message->claim->run->account, message->link != NULL, message->gone_at);
 }
 
-/* What is found may be another run's, which will be known when that has its outcome. */
+/* What was found may be another run's message, as will be known once that has its outcome. */
 static void
 wait_for_twin(Message *message)
 {
@@ -435,7 +434,7 @@ wait_for_twin(Message *message)
 		message->lookup->has_twin = true;
 }
 
-/* Once more: it was not taken. */
+/* Twilio did not accept it: sends it again, or gives it back. */
 static void
 send_again(Message *message)
 {
@@ -455,7 +454,7 @@ send_again(Message *message)
 		message_done(message, OUTCOME_FAILED);
 	}
 	else if (message->claim->recovered || !run_may_send(run) || worker.leaving)
-		message_done(message, OUTCOME_RELEASED); /* rendered anew */
+		message_done(message, OUTCOME_RELEASED); /* to be rendered again */
 	else
 		message_ready(message);
 }
@@ -476,14 +475,14 @@ not_found(Message *message)
 		send_again(message);
 }
 
-/* Is it one that waits for a later message of its account to be shown? */
+/* Tells whether it waits for a later message of its account to be shown. */
 static bool
 is_waiting(const Message *message)
 {
 	return message->state == MESSAGE_IN_DOUBT && message->lookup && message->lookup->waiting;
 }
 
-/* The list has shown a later message than before. */
+/* Looks it up again if the list has shown a later message than before. */
 static void
 look_up_waiting(Message *message)
 {
@@ -495,7 +494,7 @@ look_up_waiting(Message *message)
 		want_freshness(account, message->link != NULL, message->gone_at);
 }
 
-/* What a control question's answer means for a run's messages that wait for it. */
+/* Applies the answer to a control question to a run's messages that wait for it. */
 static void
 follow_for_run(Run *run, ControlResult result, const char *why)
 {
@@ -535,7 +534,7 @@ follow_control_answer(struct Control *control, const HttpResponse *response)
 	}
 }
 
-/* Likewise, for what becomes of another run's message? */
+/* Tells whether it waits for the outcome of another run's message. */
 static bool
 waits_for_twin(const Message *message)
 {
@@ -603,7 +602,7 @@ compare_strings(const void *a, const void *b)
 	return strcmp(*(char *const *) a, *(char *const *) b);
 }
 
-/* Can any message of the account be one of the candidates? */
+/* Tells whether any message of the account can be one of the candidates. */
 static bool
 can_be_any_message(const Message *message)
 {
@@ -615,11 +614,11 @@ can_be_any_message(const Message *message)
 	return message->link == NULL;
 }
 
-/* SIDs that messages in the tables have, sorted. */
+/* SIDs of messages in the tables, sorted. */
 typedef struct KnownSid
 {
-	char *sid;	  /* first, for compare_strings */
-	bool  loaded; /* by the word of rows only that were loaded */
+	char *sid;	  /* first, for compare_strings() */
+	bool  loaded; /* true if only loaded rows have it */
 } KnownSid;
 
 typedef struct KnownSids
@@ -641,7 +640,7 @@ known_sids(uint64 count)
 	return known;
 }
 
-/* A text with a link can only be known for this campaign and list user. */
+/* A text with a link can only be one of this campaign and list user. */
 static KnownSids
 known_with_link(const Lookup *lookup)
 {
@@ -658,9 +657,8 @@ known_with_link(const Lookup *lookup)
 }
 
 /*
- * Where there is no link to go by, any message may have one of the SIDs.
- * There is no index on them, so one pass over the messages serves all look-ups
- * that are settled.
+ * Without a link, any message may have one of the SIDs.  They have no index,
+ * so one pass over the messages serves all lookups that are settled.
  */
 static KnownSids
 known_of_any_message(Run *run)
@@ -693,9 +691,9 @@ known_of_any_message(Run *run)
 }
 
 /*
- * What another message is known by is not the one in doubt.  That a row has
- * been loaded is no proof that its message is that one: whoever may load rows
- * could have others sent to again.
+ * Drops candidates that belong to other messages.  That a loaded row has a SID
+ * does not prove whose it is: otherwise whoever may load rows could cause
+ * people to be sent to again.
  */
 static void
 drop_known_candidates(Lookup *lookup, KnownSids known)
@@ -718,7 +716,7 @@ drop_known_candidates(Lookup *lookup, KnownSids known)
 	lookup->num_candidates = kept;
 }
 
-/* The one that it surely is; NULL for none, or for several. */
+/* Returns the one that it certainly is; NULL if there is none or several. */
 static const Candidate *
 the_candidate(const Lookup *lookup, int *num_certain)
 {
@@ -750,7 +748,7 @@ settle_lookup(Message *message, const Elsewhere *elsewhere, KnownSids of_any_mes
 	if (lookup->num_candidates == 0)
 		not_found(message);
 	else if (twin == TWIN_UNDER_WAY)
-		return; /* see again when that one is recorded */
+		return; /* looked at again when that one is recorded */
 	else if (has_twin_elsewhere(message, elsewhere))
 		wait_for_twin(message);
 	else if (num_certain == 0)

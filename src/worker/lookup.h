@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * lookup.h
- *	  Resolves doubt: asks Twilio's own message list what it took.
+ *	  Resolves doubt: looks up in Twilio's list what Twilio accepted.
  *
  *-------------------------------------------------------------------------
  */
@@ -11,44 +11,49 @@
 #include "twilio/http.h"
 #include "worker/run.h"
 
-/* Puts a message whose request may have reached Twilio into doubt. */
+/* Marks a message as in doubt, since its request may have reached Twilio. */
 extern void doubt(Message *message, const char *reason);
 
 /*
- * Commits were lost that may have told that it was sent, and what was read
- * back does not: it is looked up before it is sent.
+ * Marks a message as in doubt because lost commits may have recorded that it
+ * was sent, and it was not found when the list was read back.  It is looked up
+ * before it is sent.
  */
 extern void suspect(Message *message);
 
-/* Leaves in doubt, for this reason, what is not being looked up just now. */
+/*
+ * Leaves all messages of the run in doubt that are not being looked up just
+ * now, for this reason.
+ */
 extern void give_up_lookups(Run *run, const char *why);
 
 /*
- * Has it surely not left, so that it can be given back?  Not where a look-up has
- * found what may be it, of which more is to be known, whatever becomes of its run.
+ * Tells whether the message certainly has not been sent, and may be put back.
+ * If a lookup has found what may be it, more must be known first, whatever
+ * becomes of its run.
  */
 extern bool may_be_released(const Message *message);
 
-/* Leaves such ones in doubt, of a run that is cancelled. */
+/* For a run that is cancelled: leaves suspect messages in doubt if a lookup has found any. */
 extern void give_up_found(Run *run);
 
-/* Starts the look-up of a message in doubt; false where HTTP has no room. */
+/* Starts the lookup of a message in doubt; returns false if HTTP has no room. */
 extern bool start_lookup(Message *message);
 
-/* Takes the answer to a look-up's request. */
+/* Takes the answer to a lookup's request. */
 extern void take_lookup_answer(Message *message, const HttpResponse *response);
 
 /* Takes the answer to a control question (see freshness.h). */
 struct Control;
 extern void follow_control_answer(struct Control *control, const HttpResponse *response);
 
-/* Do all that are open wait for what becomes of other messages? */
+/* Tells whether all of the run's open messages wait for the outcome of others. */
 extern bool only_others_are_waited_for(Run *run);
 
 /*
- * Decides what the look-ups found, by what the tables know already: a SID
- * that another message has is not this one's.  In a transaction, with SPI
- * connected.
+ * Decides what the lookups have found, using what the tables know: a SID that
+ * belongs to another message is not this one's.  In a transaction with SPI
+ * connected; throws.
  */
 extern void settle_lookups(Run *run);
 

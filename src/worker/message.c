@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * message.c
- *	  Messages of a worker and their states, and the claims that hold them.
+ *	  A worker's messages and their states, and the claims that hold them.
  *
  *-------------------------------------------------------------------------
  */

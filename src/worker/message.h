@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * message.h
- *	  Messages of a worker and their states, and the claims that hold them.
+ *	  A worker's messages and their states, and the claims that hold them.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,26 +10,36 @@
 
 #include "worker/run.h"
 
-/* Takes a message from where it is and sets its outcome. */
+/* Takes a message out of its state, and sets its outcome. */
 extern void message_done(Message *message, Outcome outcome);
-/* Puts a message into the agenda, as MESSAGE_WAITING, _IN_DOUBT or _LOCKED. */
+
+/* Adds a message to the agenda, as MESSAGE_WAITING, _IN_DOUBT or _LOCKED. */
 extern void message_wait(Message *message, MessageState state, TimestampTz due);
+
+/* Makes a message ready to be sent. */
 extern void message_ready(Message *message);
-/* HTTP has its request, or that of its look-up; and has it no more. */
+
+/* Note that HTTP has its request, or that of its lookup, and that this has ended. */
 extern void message_sending(Message *message, Account *account);
 extern void message_looking_up(Message *message, Account *account);
 extern void message_answered(Message *message);
+
+/* Makes its lookup ready to be started. */
 extern void message_lookup_ready(Message *message);
-/* Recorded, in a list for those that are, until that is committed. */
+
+/* Notes that it is recorded, and adds it to the list of those until the commit. */
 extern void message_recorded(Message *message, dlist_head *list);
-/* Takes one that HTTP does not have out of whatever list it is in. */
+
+/* Removes a message that HTTP does not have from the list that it is in. */
 extern void message_drop(Message *message);
-/* A string in the memory of the message's claim; NULL for NULL. */
+
+/* Copies a string into the memory of the message's claim; NULL stays NULL. */
 extern char *message_strdup(Message *message, const char *string);
 
 /*
- * Has nothing of it left, since this worker has it?  What may have left before
- * is looked up all the same where the run is cancelled: nobody else will.
+ * Tells whether nothing of it has been sent by this worker.  What may have
+ * been sent before is looked up even if the run is cancelled, since nobody
+ * else will do that.
  */
 static inline bool
 message_is_unsent(const Message *message)
@@ -40,8 +50,8 @@ message_is_unsent(const Message *message)
 }
 
 /*
- * May it have been sent before commits were lost?  One that an earlier worker
- * has left may have been suspect.
+ * Tells whether it may have been sent before commits were lost.  One that an
+ * earlier worker has left may have been suspect.
  */
 static inline bool
 may_be_of_lost_past(const Message *message)
@@ -49,16 +59,16 @@ may_be_of_lost_past(const Message *message)
 	return message->suspect || (message->claim->recovered && message->claim->run->was_read_back);
 }
 
-/* Which of the senders it goes by; its claim has the account. */
+/* Sets which of the senders it uses, for the account of its claim. */
 extern void message_set_sender(Message *message, char *const *names, int count);
 
-/* A claim with so many messages, in no list and state yet; its number is the next one. */
+/* Creates a claim with this many messages, in no list and state yet, and with the next number. */
 extern Claim *create_claim(Run *run, int count);
 
-/* Takes a claim's messages, none of them with HTTP, out of all lists; frees it. */
+/* Removes a claim's messages, none of which HTTP may have, from all lists, and frees the claim. */
 extern void drop_claim(Claim *claim);
 
-/* Frees a claim all of whose outcomes are durable. */
+/* Frees a claim whose outcomes are all durable. */
 extern void free_claim(Claim *claim);
 
 #endif /* SENDCAMPAIGN_MESSAGE_H */

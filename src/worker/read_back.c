@@ -1,24 +1,24 @@
 /*-------------------------------------------------------------------------
  *
  * read_back.c
- *	  Reads back from Twilio what a run has sent, after lost commits.
+ *	  After lost commits, reads back from Twilio what a run has sent.
  *
  * A standby that lags when it is promoted, or yesterday's backup, knows less
  * than has happened: recipients that it takes for unclaimed have the message
- * already.  Twilio's list of messages knows it.  So before a run goes on in
- * such a cluster, the list of its account is read, back to the time before
- * the run began, and what belongs to the run is kept in sendcampaign.read_back_message.
- * A batch that is claimed then is compared with it.  Whom it does not name is
- * looked up by phone before anything is sent (suspect() in lookup.c), as
- * nobody promises in which order a list is, and where it has what is still
- * queued.
+ * already.  Twilio's list of messages knows.  So before a run continues in
+ * such a cluster, the list of its account is read, back to the time before the
+ * run began, and what belongs to the run is kept in
+ * sendcampaign.read_back_message.  Batches that are claimed later are compared
+ * with that.  Recipients that it does not name are looked up by phone number
+ * before anything is sent (suspect() in lookup.c), as nobody promises in which
+ * order a list is, and where it has messages that are still queued.
  *
- * The list may lag.  It is read when it has shown a message that left here
- * after the last request of the lost past was over (freshness.c), or else
- * when sendcampaign.lookup_timeout has passed after that.  A list that shows
+ * The list may lag.  It is read once it has shown a message that left here
+ * after the last request before the loss was over (freshness.c), or else when
+ * sendcampaign.lookup_timeout has passed after that.  A list that shows
  * messages without text or number cannot be read back.
  *
- * Where no commits were lost, this costs nothing.
+ * If no commits were lost, this costs nothing.
  *
  *-------------------------------------------------------------------------
  */
@@ -46,17 +46,17 @@
 #define MAX_PAGES	   10000
 #define MAX_PAGE_BYTES (64 * 1024 * 1024)
 
-/* Clocks may differ by so much, in seconds. */
+/* How much clocks may differ, in seconds. */
 #define TIME_SLACK (15 * 60)
 
 typedef struct FoundMessage
 {
 	char *sid;
 	char *phone;
-	int64 list_user_id; /* 0 where the text has no link */
+	int64 list_user_id; /* 0 if the text has no link */
 	int	  segments;
 	int64 text_hash;
-	bool  certain; /* the text has no other list user's link */
+	bool  certain; /* true if the text has no other list user's link */
 } FoundMessage;
 
 typedef struct ReadBack
@@ -64,24 +64,24 @@ typedef struct ReadBack
 	CallKind	  kind; /* CALL_READ_BACK; first, as the tag of a request */
 	Run			 *run;
 	Account		 *account;
-	MemoryContext page_context; /* of what one page gave */
-	char		 *url;			/* of the next page; NULL when all are read */
+	MemoryContext page_context; /* for the contents of one page */
+	char		 *url;			/* of the next page; NULL once all are read */
 	bool		  under_way;
-	bool		  page_is_new; /* what was read is still to be stored */
-	bool		  storing;	   /* in the transaction now open */
+	bool		  page_is_new; /* true if what was read is still to be stored */
+	bool		  storing;	   /* true if that happens in the open transaction */
 	int			  pages;
 	int			  failures;
-	const char	 *refusal; /* why it cannot be read, or NULL */
+	const char	 *refusal; /* why it cannot be read; or NULL */
 	TimestampTz	  due;
-	LinkForm	 *link_form; /* of its links, or NULL */
+	LinkForm	 *link_form; /* of the run's links; or NULL */
 	pg_time_t	  since;
-	int64		  gone_at;	/* no request of the lost past is under way then, monotonic us */
-	bool		  may_read; /* the list shows all of them */
+	int64		  gone_at;	/* when no earlier request is under way any longer, monotonic us */
+	bool		  may_read; /* true if the list shows all of them */
 	/* of the page being read */
 	pg_time_t	  first_created;
 	pg_time_t	  last_created;
-	bool		  is_old;	/* all on it is older than the run */
-	FoundMessage *messages; /* in page_context, as is all in it */
+	bool		  is_old;	/* true if everything on it is older than the run */
+	FoundMessage *messages; /* in page_context, as is everything in it */
 	int			  num_messages;
 } ReadBack;
 
@@ -116,7 +116,7 @@ begin_reading_back(Run *run)
 			(long long) run->job_id)));
 }
 
-/* The first page waits until the list shows what it is read for. */
+/* The first page waits until the list shows everything that it is read for. */
 static bool
 may_read(ReadBack *read_back, TimestampTz now)
 {
@@ -185,7 +185,7 @@ add_message(ReadBack *read_back, const ListedMessage *listed, int64 list_user_id
 	MemoryContextSwitchTo(old);
 }
 
-/* Dates may be missing, as that of sending while a message is queued. */
+/* Dates may be missing, such as the sending date while a message is queued. */
 static bool
 is_older(pg_time_t date, pg_time_t than)
 {
@@ -203,7 +203,7 @@ has_message_of(const ReadBack *read_back, int first, int64 list_user_id)
 	return false;
 }
 
-/* One for each list user whose link is in the text. */
+/* Adds one for each list user whose link is in the text. */
 static void
 add_messages_by_link(ReadBack *read_back, const ListedMessage *listed)
 {
@@ -243,9 +243,9 @@ look_at_past(void *arg, const ListedMessage *listed)
 }
 
 /*
- * The list's end, or where it comes to what is older than the run.  It is
- * sorted by date of creation or of sending, if at all; what it has elsewhere
- * is found when its recipient is looked up.
+ * Tells whether it is the list's end, or the list has come to what is older
+ * than the run.  The list is sorted by date of creation or of sending, if at
+ * all; messages elsewhere are found when their recipients are looked up.
  */
 static bool
 is_last_page(const ReadBack *read_back, const char *next_page)
@@ -301,7 +301,7 @@ take_read_back_answer(ReadBack *read_back, const HttpResponse *response)
 		read_back->url = MemoryContextStrdup(run->context, url.data);
 }
 
-/* The page's messages as arrays: sids, phones, list user ids, segments, hashes, certain. */
+/* Makes arrays of the page's messages: sids, phones, list user ids, segments, hashes, certain. */
 static void
 message_arrays(const ReadBack *read_back, Datum *arrays)
 {
@@ -326,9 +326,9 @@ message_arrays(const ReadBack *read_back, Datum *arrays)
 }
 
 /*
- * A message that the tables know already is no message of a lost one.  One to
- * a phone for which another run has a claim is withheld, as it may be that
- * one's: its recipient is looked up instead.
+ * A message that the tables know already was not lost.  One to a phone number
+ * that another run has claimed is withheld, as it may be that run's: the
+ * recipient is looked up instead.
  */
 static void
 insert_messages(const Run *run)
@@ -348,7 +348,7 @@ insert_messages(const Run *run)
 		8,
 		{INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID,
 		 BOOLARRAYOID, INT8OID}};
-	/* no plan is kept: it is to hash the messages, and not to look for each SID */
+	/* no plan is kept: it has to hash the messages, rather than search for each SID */
 	static const char *const without_link = INSERT_MESSAGES
 		" WHERE NOT EXISTS (SELECT FROM sendcampaign.message_data m WHERE m.sid = u.sid"
 		"  AND m.status <> 'skipped')"
@@ -364,7 +364,7 @@ insert_messages(const Run *run)
 		(void) own_query(without_link, 7, with_link.types, values, NULL);
 }
 
-/* All is read: the run may go on, in this cluster's read_back. */
+/* Everything is read: the run may continue in this cluster. */
 static void
 end_read_back(Run *run)
 {
@@ -436,8 +436,9 @@ give_up_read_back(Run *run)
 }
 
 /*
- * The message, if there is one; in SPI_tuptable: its sid, segments, count, to
- * this phone, surely this one, with this text?
+ * Finds the message.  If there is one, SPI_tuptable contains: its sid,
+ * segments, the number found, and whether it is to this phone number,
+ * certainly this one, and has this text.
  */
 static bool
 find_read_back(const Message *message, bool has_link)
@@ -466,7 +467,7 @@ find_read_back(const Message *message, bool has_link)
 	return SPI_processed > 0 && spi_int64(0, 3) > 0;
 }
 
-/* Has the list one that may be its, or another run's? */
+/* Tells whether the list has a message that may be its, or another run's. */
 static bool
 has_withheld(const Message *message)
 {
@@ -482,8 +483,8 @@ has_withheld(const Message *message)
 }
 
 /*
- * Workers of several roles may have read back the same: they take turns, to the
- * end of their transactions.  No SQL makes such a lock.
+ * Workers of several roles may have read back the same message, so they take
+ * turns, to the end of their transactions.  No SQL command takes such a lock.
  */
 static void
 lock_read_back_messages(void)
@@ -494,8 +495,8 @@ lock_read_back_messages(void)
 }
 
 /*
- * A message speaks for one recipient only, of one run, though several runs may
- * have read it back; false where it has spoken before.
+ * A message counts for only one recipient of one run, though several runs may
+ * have read it back; returns false if it has been taken already.
  */
 static bool
 take_read_back(const Message *message)
@@ -523,9 +524,10 @@ leave_in_doubt(Message *message, const char *why)
 }
 
 /*
- * A text without a link says only that the number has it.  If more than one
- * recipient has the number, nobody can tell which of them it was.  A link says
- * who; but the number may be another now, or it was a test of the author's.
+ * Decides whether it was sent.  A text without a link only shows that the
+ * number has received it; if several recipients have the number, nobody can
+ * tell which of them it was for.  A link identifies the recipient; but the
+ * number may have changed, or it was a test of the author's.
  */
 static void
 recognize(Message *message, bool has_link)

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * recover.c
- *	  Claims that an earlier worker has left, or that were loaded.
+ *	  Takes over claims that an earlier worker has left, or that were loaded.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,13 +20,13 @@
 #include "worker/sender.h"
 
 /*
- * Of claims that were loaded, no more recipients are believed to have been
- * under way, and no more bytes of phones and texts to be in one.
+ * Limits on loaded claims: recipients whose messages may have been under way,
+ * and bytes of phone numbers and texts in a claim.
  */
 #define MAX_LOADED_CLAIMED 100000
 #define MAX_CLAIM_BYTES	   (16 * 1024 * 1024)
 
-/* What a recovered claim says of one recipient. */
+/* Restores a message from what a recovered claim says about its recipient. */
 static void
 recover_message(Message *message, Datum id, char *phone, char *text)
 {
@@ -45,7 +45,7 @@ recover_message(Message *message, Datum id, char *phone, char *text)
 	message->attempts = 1;
 }
 
-/* One row of recover_claims: a claim with the messages that are in doubt. */
+/* Restores a claim from a row of recover_claims(), with the messages in doubt. */
 static void
 recover_claim(Run *run, uint64 row, TimestampTz due, int64 gone_at)
 {
@@ -79,8 +79,8 @@ recover_claim(Run *run, uint64 row, TimestampTz due, int64 gone_at)
 }
 
 /*
- * A claim that was loaded, from a dump perhaps, is taken for one only where
- * it is such as the extension makes them.
+ * SQL condition on a claim that was loaded, perhaps from a dump: the extension
+ * can have made it.
  */
 #define IS_POSSIBLE_CLAIM                                                                               \
 	"(CASE WHEN number > 0 AND number < 1000000000 AND array_ndims(list_user_ids) = 1"                  \
@@ -95,10 +95,10 @@ recover_claim(Run *run, uint64 row, TimestampTz due, int64 gone_at)
 	" ELSE false END)"
 
 /*
- * A recipient has one claim: one that the extension wrote here goes before
- * those that were loaded, and the lower number before the higher one.  Of the
+ * A recipient has one claim: one that the extension wrote here takes
+ * precedence over loaded ones, and lower numbers over higher ones.  Of the
  * loaded ones, no more are kept than a worker can have had under way, and none
- * with a recipient who is in a batch, and so has not been claimed.
+ * with a recipient who is in a batch, and thus has not been claimed.
  */
 void
 drop_impossible_claims(int64 run_id, int64 job_id)
@@ -129,7 +129,7 @@ drop_impossible_claims(int64 run_id, int64 job_id)
 							 (long long) job_id, count)));
 }
 
-/* Claims all of whose outcomes are there were about to be deleted. */
+/* Claims whose outcomes are all recorded were about to be deleted. */
 static void
 delete_finished_claims(const Run *run)
 {
@@ -148,8 +148,8 @@ recover_claims(Run *run)
 	int64		gone_at;
 
 	/*
-	 * The worker that sent them is gone, so nothing leaves any more; what it
-	 * had sent may be under way for as long as a request may take.
+	 * The worker that sent them is gone, so nothing more leaves.  What it had
+	 * sent may be under way for as long as a request may take.
 	 */
 	gone_at = monotonic_time() + to_us(sendcampaign_request_timeout) +
 			  to_us(sendcampaign_lookup_delay);

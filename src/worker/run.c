@@ -14,7 +14,7 @@
 
 Worker worker;
 
-/* Where runs disagree on a sender's rate, the lowest holds. */
+/* If runs disagree on a sender's rate, the lowest applies. */
 static double
 lowest_rate(const Sender *sender)
 {
@@ -103,7 +103,7 @@ run_stop(Run *run, const char *reason)
 		run->stop_reason = MemoryContextStrdup(run->context, reason);
 }
 
-/* In place of what was there; both may be NULL. */
+/* Replaces what was there; both may be NULL. */
 void
 replace_string(MemoryContext context, char **place, const char *value)
 {

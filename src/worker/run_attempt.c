@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * run_attempt.c
- *	  One run's trouble with the database is not another's.
+ *	  Keeps one run's trouble with the database from affecting others.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,7 +10,7 @@
 #include "database/attempt.h"
 #include "worker/run_attempt.h"
 
-/* May an error with this SQLSTATE be gone at the next try? */
+/* Tells whether an error with this SQLSTATE may be gone at the next attempt. */
 static bool
 error_may_pass(int sqlerrcode)
 {
@@ -38,7 +38,7 @@ back_off(Run *run, Backoff *backoff, const char *reason)
 		backoff->since = now;
 	if (TimestampDifferenceExceeds(backoff->since, now, TOLD_AFTER_MS))
 		run_set_trouble(run, reason);
-	/* a run that cannot be taken up is one that has not failed before, each time */
+	/* a run that cannot be taken up is read anew each time, without its past failures */
 	if (backoff->failures == 0 && run->notice == NULL)
 		ereport(LOG, (errmsg("sendcampaign: job %lld waits for the database: %s",
 							 (long long) run->job_id, reason)));

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * run_attempt.h
- *	  One run's trouble with the database is not another's.
+ *	  Keeps one run's trouble with the database from affecting others.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,19 +10,20 @@
 
 #include "worker/run.h"
 
-/* What lasts no longer need not be told to people. */
+/* What does not last longer than this is not shown to people. */
 #define TOLD_AFTER_MS 5000
 
-/* Work for a run, with what else it needs, or NULL. */
+/* Work for a run; arg is whatever else it needs, or NULL. */
 typedef void (*RunFunction)(Run *run, void *arg);
 
 /*
- * As attempt(), for a run's work: an error that may pass (a lock, a deadlock,
- * a full disk) backs off, any other fails the run.  Returns false then.
+ * Like attempt(), for a run's work: after a temporary error (a lock, a
+ * deadlock, a full disk) the work backs off; any other error makes the run
+ * fail.  Returns false in both cases.
  */
 extern bool attempt_for_run(RunFunction function, Run *run, void *arg, Backoff *backoff);
 
-/* Has this work of the run wait a while, longer each time. */
+/* Makes this work of the run wait a while, longer each time. */
 extern void back_off(Run *run, Backoff *backoff, const char *reason);
 
 #endif /* SENDCAMPAIGN_RUN_ATTEMPT_H */

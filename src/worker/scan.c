@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * scan.c
- *	  Unfinished runs of a database get workers.
+ *	  Starts workers for the unfinished runs of a database.
  *
  *-------------------------------------------------------------------------
  */
@@ -28,12 +28,12 @@
 #include "worker/scan.h"
 #include "worker/start_worker.h"
 
-/* For each lock that a scanner needs, to connect as well. */
+/* For each lock that a scanner needs, including those for connecting. */
 #define SCANNER_LOCK_TIMEOUT "1s"
 
 PGDLLEXPORT void sendcampaign_scanner_main(Datum arg);
 
-/* In the worker, by itself after the commit; elsewhere as part of the transaction. */
+/* In a background worker, separately after the commit; elsewhere in the transaction. */
 static void
 announce_runs(List *announcements)
 {
@@ -49,8 +49,8 @@ announce_runs(List *announcements)
 }
 
 /*
- * Runs of a role that cannot work must not wait for ever, unseen.  What
- * somebody has locked is left for the next time.
+ * Runs of a role that cannot work must not wait forever, unnoticed.  Those
+ * that somebody has locked are left for the next time.
  */
 static void
 fail_runs_of_role(Oid role, const char *reason)
@@ -68,7 +68,7 @@ typedef struct WaitingRole
 {
 	Oid	  role;
 	char *name;
-	bool  all; /* the caller need not be a member of it */
+	bool  all; /* true if the caller need not be a member of it */
 	bool  started;
 } WaitingRole;
 
@@ -92,7 +92,7 @@ start_for_role(void *arg)
 		fail_runs_of_role(role, reason);
 }
 
-/* What is wrong with one role is not the others' business. */
+/* Keeps a problem with one role from affecting others. */
 static bool
 start_for_role_alone(WaitingRole *waiting)
 {
@@ -118,13 +118,6 @@ start_for_role_alone(WaitingRole *waiting)
 		"  JOIN pg_roles r ON r.rolname = role"                                                    \
 		" WHERE NOT " IS_AT_HOME("$1", "$2") IS_WAITING
 
-/*
- * Starts or wakes a worker for each role that has unfinished runs in this
- * database, of which the current role is a member (with all: for every
- * role).  A role that cannot work has its runs fail, with the reason.  In a
- * transaction with SPI connected.  Returns how many workers were started or
- * woken.
- */
 int
 start_workers_for_queue(bool all)
 {
@@ -141,14 +134,14 @@ start_workers_for_queue(bool all)
 	return started;
 }
 
-/* Looks at one database, as a superuser, and at the extension's tables only. */
+/* Scans one database, as a superuser, and only the extension's tables. */
 void
 sendcampaign_scanner_main(Datum arg)
 {
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	if (!become_the_worker(DatumGetObjectId(arg), InvalidOid))
-		proc_exit(0); /* one of an earlier round is there still */
+		proc_exit(0); /* one of an earlier round is still there */
 
 	/* the launcher waits for us, and other databases for the launcher */
 	SetConfigOption("lock_timeout", SCANNER_LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);

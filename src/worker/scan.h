@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * scan.h
- *	  Unfinished runs of a database get workers.
+ *	  Starts workers for the unfinished runs of a database.
  *
  *-------------------------------------------------------------------------
  */
@@ -9,10 +9,10 @@
 #define SENDCAMPAIGN_SCAN_H
 
 /*
- * Starts or wakes a worker for each role that has unfinished runs in this
- * database, of which the current role is a member (with all: for every
- * role).  A role that cannot work has its runs fail, with the reason.  In a
- * transaction with SPI connected.  Returns how many workers were started or
+ * Starts or wakes a worker for each role with unfinished runs in this database
+ * of which the current role is a member (if "all": for every role).  Fails the
+ * runs of a role that cannot work, with the reason.  In a transaction with SPI
+ * connected; throws.  Returns the number of workers that were started or
  * woken.
  */
 extern int start_workers_for_queue(bool all);

@@ -1,13 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * sender.c
- *	  Who a message is from: a number or a messaging service, and how fast
- *	  it may send.
+ *	  Which sender a phone number gets its messages from, and when that sender
+ *	  may send the next one.
  *
- * A rate of n segments a second is kept by n slots.  A segment takes the
+ * A rate of n segments per second is kept by n slots.  A segment takes the
  * slot that was used longest ago, and that slot is free again a little more
  * than a second later: so no second sees more than n, wherever it begins.
- * Besides, messages are spaced evenly; what was missed while the worker did
+ * Besides, messages are spaced evenly; time that was lost while the worker did
  * something else is made up for, as far as the slots allow.
  *
  *-------------------------------------------------------------------------
@@ -22,15 +22,15 @@
 #define US_PER_S 1000000.0
 
 /*
- * Requests may be under way for longer or shorter, so that some come closer
- * together than they left: slots rest for 1 % longer than the rate asks for.
+ * Requests take different times to arrive, so that some arrive closer together
+ * than they left: slots rest for 1 % longer than the rate requires.
  */
 #define REST 1.01
 
-/* So much of the time lost is made up for, us. */
+/* At most this much lost time is made up for, in us. */
 #define MAKE_UP_FOR 100000
 
-/* More slots than that share a rate out no better. */
+/* With more slots, the rate would not be kept any better. */
 #define MAX_SLOTS 4096
 
 static dlist_head senders = DLIST_STATIC_INIT(senders);
@@ -101,7 +101,7 @@ sender_set_rate(Sender *sender, double rate)
 	sender->num_slots = (int) Max(1, Min(MAX_SLOTS, rate));
 	sender->slots = MemoryContextAllocZero(TopMemoryContext, sender->num_slots * sizeof(int64));
 	sender->next_slot = 0;
-	/* who knows when an earlier worker, or this one at another rate, sent last */
+	/* nobody knows when an earlier worker, or this one at another rate, last sent */
 	sender->due = monotonic_time() + (int64) (US_PER_S / rate);
 }
 
@@ -112,7 +112,7 @@ sender_due(const Sender *sender, int segments)
 
 	if (sender->rate <= 0)
 		return 0;
-	/* slots come free in turn */
+	/* slots become free in turn */
 	last = (sender->next_slot + Min(segments, sender->num_slots) - 1) % sender->num_slots;
 	return Max(sender->due, sender->slots[last]);
 }

@@ -1,13 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * start_worker.c
- *	  Starting a worker for a role, or waking the one that runs.
+ *	  Starts a worker for a role, or wakes the one that runs.
  *
- * There is at most one worker a role and database, and no run may be left
- * behind without one.  Two locks do that, without shared memory.  Both are
+ * There is at most one worker per role and database, and no run may be left
+ * behind without one.  Two locks ensure that, without shared memory.  Both are
  * locks on a role as an object of this database, which SQL cannot take, with
- * the lock method of advisory locks, whose session locks survive an abort
- * and are released when the process ends:
+ * the lock method of advisory locks, whose session locks survive an abort and
+ * are released when the process ends:
  *
  * - The worker lock is held, exclusively, by the worker as long as it lives.
  *   It takes it before it connects: while connecting waits for somebody's
@@ -17,20 +17,20 @@
  *   while it holds this lock exclusively and sees no run.
  *
  * A third lock is that of a run, which its worker holds as long as it has the
- * run in memory: whatever roles take it up one after the other, two workers
- * never have it at once.
+ * run in memory: even if several roles take up the run, two workers never have
+ * it at once.
  *
- * So whoever commits a run either finds a worker that will see the run
- * before it leaves, or starts a new one.  The new one is registered before
- * the commit, as nothing may fail after it.  It cannot leave before the
- * transaction has ended, however long that takes, and works for others
- * meanwhile.
+ * So whoever commits a run either finds a worker that will see the run before
+ * it leaves, or starts a new one.  The new one is registered before the
+ * commit, as nothing may fail after that.  It cannot leave before the
+ * transaction has ended, however long that takes, and works for others in the
+ * meantime.
  *
- * A prepared transaction may stay for ever.  It holds a lock of its own,
- * shared: a worker stays for that too, but only for a time.
+ * A prepared transaction may stay forever.  It holds a separate lock, shared:
+ * a worker stays for that, too, but only for a limited time.
  *
- * One role must not take all the slots for workers there are: it gets half of
- * them, in all databases together.
+ * One role must not take all slots for workers: it gets half of them, in all
+ * databases together.
  *
  *-------------------------------------------------------------------------
  */
@@ -60,20 +60,20 @@
 #define RUN_LOCK	  3
 #define PREPARED_LOCK 4
 
-/* With all slots taken, how often and how long to wait for one. */
+/* If all slots are taken: how often, and how long, to wait for one. */
 #define SLOT_RETRIES 10
 #define SLOT_WAIT_MS 10
 
-/* A worker that leaves has done so long before these. */
+/* A worker that is leaving has left long before these are used up. */
 #define ENQUEUE_RETRIES 500
 
-/* Roles to start a worker for when this transaction commits. */
+/* Roles for which this transaction's commit starts a worker. */
 static List *roles_at_commit = NIL;
 
-/* Roles whose worker is to be woken then, if there is one. */
+/* Roles whose worker is woken then, if there is one. */
 static List *roles_to_wake = NIL;
 
-/* Workers to wake once it has, as PGPROCs: a stale one does no harm. */
+/* Workers to wake after the commit, as PGPROCs: a stale one does no harm. */
 static List *wake_after_commit = NIL;
 
 static void
@@ -101,12 +101,12 @@ unlock_role(Oid role, int which, LOCKMODE mode, bool for_session)
 	LockRelease(&tag, mode, for_session);
 }
 
-/* What the locks tell of a role's workers. */
+/* What the locks reveal about a role's workers. */
 typedef struct RoleWorkers
 {
-	bool	exists;	   /* one starts or runs in this database */
+	bool	exists;	   /* true if one is starting or running in this database */
 	PGPROC *running;   /* that one, once it is connected */
-	int		elsewhere; /* so many do in other databases */
+	int		elsewhere; /* number of workers in other databases */
 } RoleWorkers;
 
 static RoleWorkers
@@ -136,7 +136,7 @@ find_workers(Oid role)
 	return workers;
 }
 
-/* How many workers a role may have. */
+/* Returns how many workers a role may have. */
 static int
 share_of_role(void)
 {
@@ -161,8 +161,9 @@ register_worker(Oid role, TransactionId xid)
 }
 
 /*
- * Starts a worker where there is none, or sets *running to the one that runs.
- * The caller holds the enqueue lock.  False where no slot came free.
+ * Starts a worker if there is none, or sets *running to the one that runs.
+ * The caller must hold the enqueue lock.  Returns false if no slot became
+ * free.
  */
 static bool
 start_or_find_worker(Oid role, TransactionId xid, PGPROC **running)
@@ -175,7 +176,7 @@ start_or_find_worker(Oid role, TransactionId xid, PGPROC **running)
 		if (workers.exists || (workers.elsewhere < share_of_role() && register_worker(role, xid)))
 			return true;
 
-		/* Perhaps others that start now will do our work, or end soon. */
+		/* Others that are starting may do our work, or end soon. */
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, SLOT_WAIT_MS,
 						 WAIT_EVENT_BGWORKER_STARTUP);
 		ResetLatch(MyLatch);
@@ -263,7 +264,7 @@ before_commit(void)
 
 /*
  * Nobody can tell when a prepared transaction commits, or in which session.
- * The enqueue lock would keep the worker for ever: it is released.
+ * The enqueue lock would keep the worker forever, so it is released.
  */
 static void
 before_prepare(void)
@@ -303,7 +304,7 @@ on_xact_event(XactEvent event, void *arg)
 			/* FALLTHROUGH */
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
-			roles_at_commit = NIL; /* their memory goes with the transaction */
+			roles_at_commit = NIL; /* their memory is freed with the transaction */
 			roles_to_wake = NIL;
 			wake_after_commit = NIL;
 			break;
@@ -354,7 +355,7 @@ why_role_cannot_work(Oid role, char **hint)
 	return NULL;
 }
 
-/* Where we do not even come to connect, nobody else releases our lock. */
+/* If we never connect, nothing else releases our lock. */
 static void
 release_at_exit(int code, Datum arg)
 {
@@ -362,9 +363,9 @@ release_at_exit(int code, Datum arg)
 }
 
 /*
- * Not connected yet, we may wait for no lock.  Only a worker that is about to
- * leave holds the enqueue lock against us; it must not be taken for one that
- * stays.
+ * As we are not connected yet, we may not wait for a lock.  Only a worker that
+ * is about to leave holds the enqueue lock against us; it must not be taken
+ * for one that stays.
  */
 static bool
 await_enqueue_lock(LOCKTAG *tag)
@@ -436,7 +437,7 @@ stay_the_worker(Oid role)
 void
 leave_for_good(Oid role)
 {
-	/* in this order: whoever gets the enqueue lock must not find us any more */
+	/* in this order: whoever gets the enqueue lock must not find us any longer */
 	unlock_role(role, WORKER_LOCK, ExclusiveLock, true);
 	unlock_role(role, ENQUEUE_LOCK, ExclusiveLock, true);
 }

@@ -1,63 +1,72 @@
 /*-------------------------------------------------------------------------
  *
  * start_worker.h
- *	  Starting a worker for a role, or waking the one that runs.
+ *	  Starts a worker for a role, or wakes the one that runs.
  *
  *-------------------------------------------------------------------------
  */
 #ifndef SENDCAMPAIGN_START_WORKER_H
 #define SENDCAMPAIGN_START_WORKER_H
 
-/* What a new worker is told, in bgw_extra. */
+/* What a new worker is passed, in bgw_extra. */
 typedef struct WorkerStart
 {
 	Oid			  database;
 	Oid			  role;
-	TransactionId xid; /* which is about to end, or invalid */
+	TransactionId xid; /* is about to end; or invalid */
 } WorkerStart;
 
-/* To be called once, when the library is loaded. */
+/* Must be called once, when the library is loaded. */
 extern void register_start_callbacks(void);
 
 /*
- * Has a worker for this role started (or woken) when the current transaction
- * commits.
+ * Makes the commit of the current transaction start a worker for this role, or
+ * wake the existing one.
  */
 extern void start_worker_at_commit(Oid role);
 
-/* Has the role's worker woken then, where there is one. */
+/* Makes the commit wake the role's worker, if there is one. */
 extern void wake_worker_at_commit(Oid role);
 
-/* Starts or wakes a worker now, for runs that are committed already. */
+/*
+ * Starts or wakes a worker now, for runs that are committed already.  Returns
+ * false if no slot is free.
+ */
 extern bool start_worker_now(Oid role);
 
-/* Why no worker can run for this role: a palloc'd sentence, or NULL. */
+/*
+ * Returns why no worker can run for this role, as a palloc'd sentence, or
+ * NULL.  Sets *hint to what to do about it, palloc'd, or NULL.
+ */
 extern char *why_role_cannot_work(Oid role, char **hint);
 
 /*
- * For the worker, before it connects: becomes the one worker of that database
- * and role, held to the end of the process; false where another one is.
+ * For the worker, before it connects: becomes the only worker for that
+ * database and role, until the process ends.  Returns false if another one is.
  */
 extern bool become_the_worker(Oid database, Oid role);
 
-/* Is it still?  A trigger may have called pg_advisory_unlock_all(). */
+/* Tells whether it still is: a trigger may have called pg_advisory_unlock_all(). */
 extern bool still_the_worker(Oid role);
 
 /*
- * For the worker: true keeps anyone from committing a run for this role until
- * one of the three below; false where someone does just now.
+ * For the worker: prevents everybody from committing a run for this role,
+ * until it calls one of the three functions below.  Returns false if somebody
+ * is committing one just now.
  */
 extern bool prepare_to_leave(Oid role);
-/* Meanwhile: is there a run in a prepared transaction? */
+
+/* In between, tells whether a prepared transaction has a run. */
 extern bool is_prepared_for(Oid role);
 extern void stay_the_worker(Oid role);
 extern void leave_for_good(Oid role);
-/* Leaves as well, with a new worker started in its place. */
+
+/* Leaves, too, but starts a new worker instead. */
 extern void hand_over(Oid role);
 
 /*
- * Takes a run into this worker, to the exclusion of all others; false where
- * another one has it.  give_up_run() warns where we do not have it.
+ * Takes a run into this worker, to the exclusion of all others.  Returns false
+ * if another one has it.  give_up_run() warns if we do not have it.
  */
 extern bool take_run(int64 id);
 extern void give_up_run(int64 id);

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * summary.c
- *	  What a person should know of a run, in words.
+ *	  What a person should know about a run, in words.
  *
  *-------------------------------------------------------------------------
  */
@@ -46,7 +46,7 @@ append_reasons(StringInfo buf, int64 id, const char *status, TimestampTz since)
 	}
 }
 
-/* Those whose row has not taken it. */
+/* Appends how many messages could not be counted in their list user's row. */
 static void
 append_uncounted(StringInfo buf, int64 id)
 {

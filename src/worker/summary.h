@@ -1,10 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * summary.h
- *	  What a person should know of a run, in words.
+ *	  What a person should know about a run, in words.
  *
- * In a transaction with SPI connected; all throw.  What is returned is
- * palloc'd.
+ * These functions need a transaction with SPI connected, and may throw.
+ * Results are palloc'd.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,14 +15,15 @@
 #include "lib/stringinfo.h"
 
 /*
- * Of a run that has ended: what has failed or is in doubt, and why; NULL where
- * there is nothing to be said.  With uncounted, some sentCount may be missing.
+ * Describes a run that has ended: what has failed or is in doubt, and why.
+ * Returns NULL if there is nothing to say.  "uncounted" is true if sentCount
+ * may not have been increased for some.
  */
 extern char *run_summary(int64 id, const RunCounts *counts, bool uncounted);
 
 /*
- * Appends why messages that got this status since then did: ": 21211 invalid
- * 'To' number (2), 21614 ...".
+ * Appends why messages got this status, for those since that time: ": 21211
+ * invalid 'To' number (2), 21614 ...".
  */
 extern void append_reasons(StringInfo buf, int64 id, const char *status, TimestampTz since);
 

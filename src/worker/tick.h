@@ -10,18 +10,18 @@
 
 #include "datatype/timestamp.h"
 
-extern TimestampTz last_record;	   /* when outcomes were recorded last */
-extern TimestampTz last_look;	   /* when the queue was looked at last; 0: now */
-extern TimestampTz next_tick;	   /* not before that, after a failed one */
-extern bool		   extension_gone; /* found so by the last one */
+extern TimestampTz last_record;	   /* when outcomes were last recorded */
+extern TimestampTz last_look;	   /* when the queue was last examined; 0: do so now */
+extern TimestampTz next_tick;	   /* after a failed one: not before this */
+extern bool		   extension_gone; /* true if the last one found it so */
 
 /*
- * All that the database has to do now.  Where that fails, next_tick says when
- * to try again; throws when it has failed too often.
+ * Does everything that the database has to do now.  If that fails, sets
+ * next_tick to when to try again; throws if it has failed too often.
  */
 extern void work(void);
 
-/* One try of it; false where it failed, with the error in *error, palloc'd. */
+/* Tries it once; returns false if it failed, with the error in *error, palloc'd. */
 extern bool try_tick(bool careful, ErrorData **error);
 
 #endif /* SENDCAMPAIGN_TICK_H */

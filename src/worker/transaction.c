@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * transaction.c
- *	  A worker's transactions, and the settings that they have.
+ *	  A worker's transactions, and their settings.
  *
  *-------------------------------------------------------------------------
  */
@@ -17,12 +17,12 @@
 #include "utils/snapmgr.h"
 #include "worker/transaction.h"
 
-/* What a lock is waited for. */
+/* How long to wait for a lock. */
 #define LOCK_TIMEOUT_MS 100
 
 /*
- * Settings of the role, or left behind by its triggers, that must not get in
- * the way of its other runs.  Cheap outside of a transaction.
+ * Settings of the role, or left behind by its triggers, that must not
+ * interfere with its other runs.  Cheap outside of a transaction.
  */
 void
 settle_settings(void)
@@ -46,7 +46,6 @@ settle_settings(void)
 		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_SESSION);
 }
 
-/* Has a trigger changed one that the next run would suffer from? */
 void
 settle_after_triggers(void)
 {

@@ -1,26 +1,28 @@
 /*-------------------------------------------------------------------------
  *
  * transaction.h
- *	  A worker's transactions, and the settings that they have.
+ *	  A worker's transactions, and their settings.
  *
  *-------------------------------------------------------------------------
  */
 #ifndef SENDCAMPAIGN_TRANSACTION_H
 #define SENDCAMPAIGN_TRANSACTION_H
 
-/* To be called between transactions; begin_transaction() does. */
+/* Sets them.  Must be called between transactions; begin_transaction() does that. */
 extern void settle_settings(void);
 
-/* Has a trigger changed one that the next run would suffer from? */
+/* Sets them again if a trigger has changed one that would harm the next run. */
 extern void settle_after_triggers(void);
 
-/* A transaction with SPI connected and a snapshot. */
+/* Begins a transaction with SPI connected and a snapshot. */
 extern void begin_transaction(void);
+
+/* Ends it. */
 extern void commit_transaction(void);
 
 /*
- * In the rest of this transaction triggers fire at once, so that their errors
- * are those of the run that they are about, and not of the commit.
+ * Makes triggers fire at once in the rest of this transaction, so that their
+ * errors belong to the run that caused them, and not to the commit.
  */
 extern void fire_deferred_triggers(void);
 

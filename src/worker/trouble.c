@@ -3,10 +3,10 @@
  * trouble.c
  *	  What people see of a run that has to wait.
  *
- * A run whose messages Twilio cannot be handed, or whose tables raise an
- * error that may pass, goes on by itself.  Where that takes long, its error
- * says why; and where it is the application's tables that raise it, so does
- * the job's, if it can be told.
+ * A run whose messages cannot be passed to Twilio, or whose tables raise a
+ * temporary error, continues by itself.  If that takes long, its error says
+ * why; and if the application's tables raise it, so does the job's, if that
+ * can be written.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,10 +18,10 @@
 #include "worker/run_attempt.h"
 #include "worker/trouble.h"
 
-/* Tries to tell a job are so far apart: others may have it locked. */
+/* Interval between attempts to write to a job, which others may have locked. */
 #define TELL_INTERVAL_MS 1000
 
-/* How what the database raises begins, in the run's error and the job's. */
+/* Beginning of what is shown, in the run's error and the job's, of database errors. */
 #define TROUBLE "trying again, as "
 
 static bool
@@ -43,7 +43,7 @@ has_trouble(const Run *run)
 		   (fails(&run->claiming) || fails(&run->recording) || fails(&run->reporting));
 }
 
-/* What of its work with the database fails, in words, palloc'd; or NULL. */
+/* Returns what fails of its work with the database, in words, palloc'd; or NULL. */
 static char *
 text_of_trouble(const Run *run)
 {
@@ -55,7 +55,7 @@ text_of_trouble(const Run *run)
 	return NULL;
 }
 
-/* What the run should say, palloc'd; or NULL. */
+/* Returns what the run should show, palloc'd; or NULL. */
 static char *
 text_of_notice(const Run *run)
 {
@@ -67,7 +67,7 @@ text_of_notice(const Run *run)
 	return reason ? psprintf("Twilio cannot be reached: %s; trying again", reason) : NULL;
 }
 
-/* Something to be told, and whether that could be done. */
+/* Something to be shown, and whether that succeeded. */
 typedef struct Telling
 {
 	Run		   *run;
@@ -75,7 +75,7 @@ typedef struct Telling
 	bool		told;
 } Telling;
 
-/* Nobody is waited for. */
+/* Does not wait for locks. */
 static void
 write_notice(void *arg)
 {
@@ -84,7 +84,7 @@ write_notice(void *arg)
 	telling->told = runs_set_notice(telling->run->id, telling->notice);
 }
 
-/* What the database raises is in the log since it began. */
+/* Database errors have been in the log since they began. */
 static void
 log_notice(const Run *run, const char *notice)
 {

@@ -11,17 +11,20 @@
 #include "worker/run.h"
 
 /*
- * Has sendcampaign.run and, where it is an error of the database, the job say
- * what the run waits for, or that it does no more, if that has changed.  In a
- * transaction with SPI connected; throws nothing, as it must not be what keeps
- * the run, or others.
+ * Shows in sendcampaign.run, and if it is an error of the database, in the
+ * job, what the run waits for, or that it no longer does, if that has changed.
+ * In a transaction with SPI connected.  Throws nothing, as it must not hold up
+ * this run or others.
  */
 extern void tell_trouble(Run *run);
 
-/* What sendcampaign.run has of it, perhaps since an earlier worker. */
+/* Sets what sendcampaign.run shows, perhaps since an earlier worker. */
 extern void recall_notice(Run *run, const char *error);
 
-/* After the commit; and after an abort, what was told is to be told again. */
+/*
+ * To be called after a commit, and after an abort, when what was written must
+ * be written again.
+ */
 extern void keep_notice(Run *run);
 extern void forget_notice(Run *run);
 

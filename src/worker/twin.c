@@ -1,12 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * twin.c
- *	  Whose is what Twilio's list has?  Messages that it shows alike.
+ *	  Whose message it is that Twilio's list has: other messages that look the
+ *	  same there.
  *
- * A message that is found by its link, or by its text, may be another one's:
- * schemas number their campaigns and list users alike, and the same text may
- * go to a phone twice.  Such a twin is looked for among the messages in memory,
- * among those that others have claimed, and among those left in doubt.
+ * A message that is found by its link or its text may be another one: schemas
+ * number their campaigns and list users alike, and the same text may be sent
+ * to a phone number twice.  Such a twin is searched for among the messages in
+ * memory, those that others have claimed, and those left in doubt.
  *
  *-------------------------------------------------------------------------
  */
@@ -43,9 +44,9 @@ twin_by_state(const Message *other)
 }
 
 /*
- * Can what is found for a message be another one?  Links may be the same, or
- * one in the other, where texts are not: schemas number their campaigns and
- * list users alike.
+ * Tells whether what is found for a message can be the other one.  Links may
+ * be the same, or one may contain the other, even if texts are not: schemas
+ * number their campaigns and list users alike.
  */
 static bool
 can_be(const Message *other, const Message *message)
@@ -90,9 +91,9 @@ find_twin(const Message *message)
 }
 
 /*
- * The tables may have been loaded, and other roles send to whom they like: no
- * more rows are read, nor longer texts, nor claims of more bytes than any of
- * ours has.
+ * Limits on what is read, since the tables may have been loaded, and other
+ * roles send to whom they like: rows, lengths of texts, and claims larger than
+ * any of ours.
  */
 #define MAX_ROWS		10000
 #define MAX_BYTES		"64000"
@@ -107,8 +108,8 @@ is_text(const char *value)
 }
 
 /*
- * What a run of the tables sends: its message and base URL are columns from
- * this one on.  False where they are no text.
+ * Reads what a run in the tables sends: its campaign, message and base URL are
+ * columns from this one on.  Returns false if they are not valid texts.
  */
 static bool
 read_campaign_of_run(Campaign *campaign, uint64 row, int column)
@@ -125,8 +126,9 @@ read_campaign_of_run(Campaign *campaign, uint64 row, int column)
 }
 
 /*
- * The phones of those that look-ups have found, with or without links, and the
- * accounts that they went by, as arrays of as many; false for none.
+ * Returns the phone numbers of those that lookups have found, with or without
+ * links, and the accounts that they used, as arrays of the same length; false
+ * if there are none.
  */
 static bool
 found_by_run(Run *run, bool without_link, Datum *phones, Datum *accounts)
@@ -151,7 +153,7 @@ found_by_run(Run *run, bool without_link, Datum *phones, Datum *accounts)
 	return count > 0;
 }
 
-/* A row of read_claimed: what the message is, as its own worker would see it. */
+/* Reads the message in a row of read_claimed() as its own worker would see it. */
 static void
 read_claimed_message(ClaimedElsewhere *claimed, uint64 row)
 {
@@ -173,8 +175,9 @@ static void
 read_claimed(Run *run, Elsewhere *elsewhere)
 {
 	/*
-	 * No plan is kept: claims are few, and read whole.  The OFFSET has each of
-	 * the few looked for by the index, where a join would read all messages.
+	 * No plan is kept: claims are few, and read completely.  The OFFSET makes
+	 * each of the few be looked up by index, where a join would read all
+	 * messages.
 	 */
 	static const char *const sql =
 		"SELECT c.account, u.phone, u.id, u.text, r.campaign_id, r.message, r.base_url, r.id"
@@ -201,14 +204,15 @@ read_claimed(Run *run, Elsewhere *elsewhere)
 }
 
 /*
- * Its message may be in Twilio's list, under a SID that nobody knows.  What a
- * person has settled is so for good; last week's is not what is found now.
+ * SQL condition: its message may be in Twilio's list, under a SID that nobody
+ * knows.  What a person has settled stays so; last week's is not what is found
+ * now.
  */
 #define HAS_UNKNOWN_SID                                                                            \
 	" AND (m.status = 'in_doubt' OR (m.status = 'sent' AND m.sid IS NULL"                          \
 	"  AND m.created_at > $3 - interval '1 day'))"
 
-/* When the oldest that can be found for a message was sent, by our clock. */
+/* Returns when the oldest message that a lookup can find was sent, by our clock. */
 static Datum
 found_since(const Message *message)
 {
@@ -218,7 +222,7 @@ found_since(const Message *message)
 															: claim->claimed_at);
 }
 
-/* There is no index on phones: one pass over the messages serves all look-ups. */
+/* Phone numbers have no index: one pass over the messages serves all lookups. */
 static void
 read_unknown(Run *run, Elsewhere *elsewhere)
 {
@@ -293,7 +297,7 @@ has_twin_elsewhere(const Message *message, const Elsewhere *elsewhere)
 	return elsewhere->num_claimed == MAX_ROWS; /* there may be more */
 }
 
-/* The link of the run in this row, to the same list user; NULL for none. */
+/* Returns the link of the run in this row for the same list user; NULL: none. */
 static char *
 link_of_run(uint64 row, int64 list_user_id)
 {
@@ -302,7 +306,7 @@ link_of_run(uint64 row, int64 list_user_id)
 	return read_campaign_of_run(&campaign, row, 1) ? campaign_link(&campaign, list_user_id) : NULL;
 }
 
-/* Has any of the runs read made this link, or one that has it in it? */
+/* Tells whether one of these runs has made this link, or one that contains it. */
 static bool
 has_link_of_runs(const Message *message, uint64 count)
 {
@@ -317,8 +321,9 @@ has_link_of_runs(const Message *message, uint64 count)
 }
 
 /*
- * One with the same link, or with one that has it as a part, whatever its text;
- * a test has that, too.  Either names the same campaign and list user.
+ * Tells whether there is one with the same link, or with a link that contains
+ * it, whatever its text; a test may, too.  Both name the same campaign and
+ * list user.
  */
 static bool
 has_link_in_doubt(const Message *message)
@@ -342,7 +347,10 @@ has_link_in_doubt(const Message *message)
 	return has_link_of_runs(message, count);
 }
 
-/* Can the run in this row have sent the text?  Texts are not kept, but what they are made of. */
+/*
+ * Tells whether the run in this row can have sent the text.  Texts are not
+ * kept, but what they are made from is.
+ */
 static bool
 can_have_sent(uint64 row, const char *text)
 {
@@ -355,14 +363,14 @@ can_have_sent(uint64 row, const char *text)
 							  : template_matches(campaign.template, text);
 }
 
-/* Another account's list does not show it. */
+/* Other accounts' messages are not in its account's list. */
 static bool
 is_of_account(const UnknownSid *unknown, const Message *message)
 {
 	return unknown->account == NULL || strcmp(unknown->account, message->claim->account_sid) == 0;
 }
 
-/* The runs of the others to its phone whose SIDs nobody knows. */
+/* Returns the runs of other messages to its phone number whose SIDs nobody knows. */
 static Datum
 unknown_runs(const Message *message, const Elsewhere *elsewhere)
 {

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * twin.h
- *	  Whose is what Twilio's list has?  Messages that it shows alike.
+ *	  Whose message it is that Twilio's list has: other messages that look the
+ *	  same there.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,18 +11,18 @@
 
 #include "worker/run.h"
 
-/* What another message says of one that has the same phone, and the same link or text. */
+/* What another message with the same phone number, and the same link or text, means. */
 typedef enum Twin
 {
 	TWIN_NONE,
-	TWIN_UNDER_WAY, /* what is found may be its, as will be seen */
+	TWIN_UNDER_WAY, /* what is found may be that message, as will turn out */
 	TWIN_IN_DOUBT	/* nobody can tell whose it is */
 } Twin;
 
-/* Among the messages that this worker has in memory. */
+/* Searches the messages that this worker has in memory. */
 extern Twin find_twin(const Message *message);
 
-/* One that another worker has claimed, or nobody works on, and that has no outcome. */
+/* A message without an outcome that another worker, or none, has claimed. */
 typedef struct ClaimedElsewhere
 {
 	int64	run_id;
@@ -29,7 +30,7 @@ typedef struct ClaimedElsewhere
 	Message message; /* its list user, phone, text and link */
 } ClaimedElsewhere;
 
-/* One that Twilio may have under a SID that nobody knows. */
+/* A message that Twilio may have under a SID that nobody knows. */
 typedef struct UnknownSid
 {
 	int64 run_id;
@@ -39,31 +40,34 @@ typedef struct UnknownSid
 } UnknownSid;
 
 /*
- * What the tables say of other messages to the phones of those that look-ups
- * have found.  Read it before anything else that they say of outcomes: a
- * message that ends in between is then seen in one place or in both, and not
- * in neither.
+ * What the tables say about other messages to the phone numbers of those that
+ * lookups have found.  Must be read before other outcomes: then a message that
+ * ends in between is seen in one place or both, but never in neither.
  */
 typedef struct Elsewhere
 {
 	int				  num_claimed;
 	ClaimedElsewhere *claimed;
 	int				  num_unknown;
-	UnknownSid		 *unknown; /* for those without a link */
+	UnknownSid		 *unknown; /* for messages without a link */
 } Elsewhere;
 
-/* In a transaction, with SPI connected; palloc'd. */
+/* Reads them.  In a transaction with SPI connected; throws.  Palloc'd. */
 extern Elsewhere read_elsewhere(Run *run);
 
-/* Is it perhaps one without an outcome? */
+/* Tells whether what was found may be one of them without an outcome. */
 extern bool has_twin_elsewhere(const Message *message, const Elsewhere *elsewhere);
 
-/* Or one whose outcome says that nobody knows, or that a person has settled?  Likewise. */
+/*
+ * Tells whether it may be one whose outcome is in doubt, or was settled by a
+ * person.  In a transaction with SPI connected; throws.
+ */
 extern bool has_twin_in_tables(const Message *message, const Elsewhere *elsewhere);
 
 /*
- * Commits were lost: has another run that was not over then the same link?
- * What Twilio's list has since may be its message.  Likewise.
+ * After lost commits: tells whether another run that had not ended by "since"
+ * has the same link.  What Twilio's list has since then may be its message.
+ * In a transaction with SPI connected; throws.
  */
 extern bool has_twin_since(const Message *message, pg_time_t since);
 

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * worker.c
- *	  The background worker that sends: its life and its one loop.
+ *	  The background worker that sends: its life cycle and its loop.
  *
  * Each turn of the loop moves messages one way:
  *
@@ -9,9 +9,9 @@
  *	                  record outcomes, finish runs
  *	  send_ready()    no transaction: start requests
  *	  http_wait()     no transaction: wait for the network or the latch
- *	  take_answers()  no transaction: classify what came
+ *	  take_answers()  no transaction: classify the answers
  *
- * So no snapshot and no lock is ever held while Twilio is waited for, and
+ * So no snapshot and no lock is ever held while we wait for Twilio, and
  * nothing is sent before the commit of its claim is on disk.
  *
  *-------------------------------------------------------------------------
@@ -44,30 +44,30 @@
 #include "worker/tick.h"
 #include "worker/transaction.h"
 
-/* Outcomes are recorded when they are so many (see next.c), or so old. */
+/* Outcomes are recorded when there are enough of them (see next.c), or this late. */
 #define RECORD_DELAY_MS 100
 
-/* The queue is looked at when the latch says so, and at least so often. */
+/* The queue is examined when the latch is set, and at least this often. */
 #define LOOK_INTERVAL_MS 1000
 
-/* When leaving, answers on their way are waited for so long. */
+/* When leaving, answers that are under way are awaited for this long. */
 #define LEAVE_DELAY_MS 400
 
-/* Tries to leave in good order, 10 ms apart at most. */
+/* Attempts to leave in good order, at most 10 ms apart. */
 #define LEAVE_TRIES 30
 
 /* Transactions that record what is known then, at most. */
 #define LEAVE_TICKS 8
 
-/* For each lock that it takes to connect. */
+/* For each lock that is needed to connect. */
 #define CONNECT_TIMEOUT "5s"
 
-/* A worker that has nothing to do waits so long for prepared transactions. */
+/* How long a worker that has nothing to do waits for prepared transactions. */
 #define PREPARED_WAIT_MS 60000
 
 PGDLLEXPORT void sendcampaign_worker_main(Datum arg);
 
-/* What there is for tick() to do, and since when. */
+/* Tells whether there is something for tick() to do. */
 static bool
 work_is_due(TimestampTz now)
 {
@@ -105,7 +105,7 @@ claim_is_wanted(TimestampTz now)
 	return false;
 }
 
-/* How long to wait for the network, in ms. */
+/* Returns how long to wait for the network, in ms. */
 static long
 wait_time(TimestampTz now)
 {
@@ -121,7 +121,7 @@ wait_time(TimestampTz now)
 	return most;
 }
 
-/* Where that cannot be seen just now, there may be. */
+/* Tells whether there is a run; true if that cannot be determined now. */
 static bool
 work_is_queued(void)
 {
@@ -147,7 +147,7 @@ work_is_queued(void)
 	return queued;
 }
 
-/* For how long has there been nothing to do? */
+/* Tells whether there has been nothing to do for this long. */
 static bool
 has_been_idle(int msec)
 {
@@ -160,8 +160,8 @@ has_been_idle(int msec)
 }
 
 /*
- * Ends the worker where there is nothing to do, and nothing can be added.
- * Who has kept us from it, and does no more, may have left a run.
+ * Ends the worker if there is nothing to do, and nothing can be added.
+ * Somebody who has kept us from that, and no longer does, may have left a run.
  */
 static void
 leave_if_idle(void)
@@ -207,8 +207,8 @@ await_answers(void)
 
 /*
  * Runs that were queued meanwhile, by callers who relied on us, need a worker.
- * A caller whose commit waits for long, for a standby perhaps, must not keep
- * us: its run goes on at the next wake().
+ * A caller whose commit takes long, perhaps because of a standby, must not
+ * keep us: its run continues at the next wake().
  */
 static void
 hand_over_or_leave(void)
@@ -242,10 +242,11 @@ outcomes_are_left(void)
 }
 
 /*
- * The server goes down, or someone wants us to: nothing new is sent, what has
- * not left goes back, answers on their way are waited for a moment, and what
- * is known is recorded.  What is not known then is looked up when the run
- * goes on.  It must not wait for anything, a standby included.
+ * The server is shutting down, or somebody terminates us: nothing new is sent,
+ * what has not left is put back, answers that are under way are awaited for a
+ * moment, and what is known is recorded.  What is not known then is looked up
+ * when the run continues.  This must not wait for anything, including a
+ * standby.
  */
 static void
 leave(void)
@@ -287,8 +288,8 @@ handle_interrupts(void)
 }
 
 /*
- * DROP EXTENSION ends its runs: nothing more is sent, and what the
- * application's tables can still be told, they are told.
+ * DROP EXTENSION ends its runs: nothing more is sent, and the application's
+ * tables are told what they can still be told.
  */
 static void
 stop_where_extension_is_gone(void)
@@ -311,9 +312,9 @@ stop_where_extension_is_gone(void)
 }
 
 /*
- * A turn of the loop for whoever has a transaction that takes long.  Somebody
- * may have told us to send no more: that is looked at here, and the latch
- * stays set, so that the loop looks as well.
+ * A turn of the loop, during a transaction that takes long.  Somebody may have
+ * told us to send no more: that is checked here, and the latch stays set, so
+ * that the loop checks as well.
  */
 static void
 serve_requests(void)
@@ -347,15 +348,15 @@ run_forever(void)
 		if (!MyLatch->is_set) /* somebody may have told us to send no more */
 			send_ready();
 		if (http_wait(wait_time(now)))
-			last_look = 0; /* the latch was set: perhaps a new run */
+			last_look = 0; /* the latch was set: perhaps there is a new run */
 		if (take_answers() > 0)
 			debug_point(DEBUG_ANSWERED);
 	}
 }
 
 /*
- * The transaction that asked for us is about to end.  Where that takes long,
- * there may be others to be served meanwhile, and we look again.
+ * The transaction that asked for us is about to end.  If that takes long,
+ * others may need to be served meanwhile, and we look again.
  */
 static void
 wait_for_caller(TransactionId xid)
@@ -404,7 +405,7 @@ sendcampaign_worker_main(Datum arg)
 	if (!become_the_worker(start.database, start.role))
 		proc_exit(0); /* another one does the work */
 
-	/* somebody's lock on what connecting needs must not keep us for ever */
+	/* somebody's lock on what connecting needs must not hold us up forever */
 	SetConfigOption("lock_timeout", CONNECT_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
 	BackgroundWorkerInitializeConnectionByOid(start.database, start.role, COMPAT_CONNECT_FLAGS);
 	settle_settings();

@@ -1,6 +1,6 @@
 /*
  * answer.c
- *		What Twilio answers to a request: a byte for the status, then the body.
+ *		Twilio's answer to a request: one byte for the status, then the body.
  */
 #include "fuzz.h"
 
@@ -33,7 +33,7 @@ same(const char *a, const char *b)
 	return a && b ? strcmp(a, b) == 0 : a == b;
 }
 
-/* It can be stored, in any encoding that knows ASCII, and read in one line. */
+/* It can be stored, in any encoding that contains ASCII, and read in one line. */
 static void
 check_message(const char *message)
 {

@@ -1,7 +1,7 @@
 /*
  * group.c
- *		The configuration of a group: each part is a column of what is read of
- *		it, and the first one's bits say which are null.
+ *		A group's configuration: each part is a column of what is read of it,
+ *		and the bits of the first bytes say which are null.
  */
 #include "fuzz.h"
 
@@ -37,7 +37,7 @@ number(int column)
 	return text ? atoll(text) : 0;
 }
 
-/* Parts of a part, by commas; "-" is none. */
+/* Splits a part at commas; "-" is none. */
 static char **
 numbers(char *text, int *count)
 {
@@ -71,7 +71,7 @@ tables_read_group(AppTables *tables, int64 campaign_id, int64 list_id, GroupRow 
 	row->numbers = numbers(part(7 + NUMBERS), &row->num_numbers);
 }
 
-/* A server would look into the time zone database. */
+/* A server would look in the time zone database. */
 pg_tz *
 pg_tzset(const char *name)
 {

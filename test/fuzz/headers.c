@@ -1,6 +1,6 @@
 /*
  * headers.c
- *		The header lines of an answer, as libcurl cuts them.
+ *		The header lines of an answer, as libcurl splits them.
  */
 #include "fuzz.h"
 

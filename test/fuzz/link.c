@@ -1,7 +1,7 @@
 /*
  * link.c
  *		The tracking link: made, and found again in what Twilio lists, whatever
- *		is around it.  Parts: base URL, ids, text before, text after.
+ *		surrounds it.  Parts: base URL, ids, text before, text after.
  */
 #include "fuzz.h"
 
@@ -10,7 +10,7 @@
 
 #include "../../src/campaign/link.h"
 
-/* What is found is what would have been made. */
+/* What is found is what link_make() would have made. */
 static void
 check_all(const LinkForm *form, const char *text)
 {

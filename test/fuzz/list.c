@@ -1,6 +1,6 @@
 /*
  * list.c
- *		A page of Twilio's list of messages, and the address of the next one.
+ *		A page of Twilio's list of messages, and the URL of the next one.
  */
 #include "fuzz.h"
 
@@ -40,7 +40,7 @@ read_page(const char *body, int length, char **next_page, StringInfo items)
 	return read_listing(&response, note, items, next_page);
 }
 
-/* Credentials go there: no other host may ever be named. */
+/* Credentials go there: it must never name another host. */
 static void
 check_next_page(const char *next_page)
 {

@@ -1,7 +1,7 @@
 /*
  * main.c
- *		Tries the inputs of a corpus, for compilers without libFuzzer:
- *		each argument is a file.
+ *		Tests the inputs of a corpus, for compilers without libFuzzer: each
+ *		argument is a file.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -23,7 +23,7 @@ try_file(const char *name)
 	}
 	size = fread(data, 1, sizeof(data), file);
 	fclose(file);
-	fprintf(stderr, "%s\n", name); /* the last one is what went wrong */
+	fprintf(stderr, "%s\n", name); /* if the process ends, the last one is the cause */
 	(void) LLVMFuzzerTestOneInput(data, size);
 }
 

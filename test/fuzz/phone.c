@@ -1,6 +1,6 @@
 /*
  * phone.c
- *		Phones: in UTF-8, in Latin 1, and in no encoding at all.
+ *		Phone numbers: in UTF-8, in Latin 1, and in no encoding at all.
  */
 #include "fuzz.h"
 
@@ -16,7 +16,7 @@ is_e164(const char *phone)
 		   strspn(phone + 1, "0123456789") == length - 1;
 }
 
-/* Are its digits some of the others, in their order? */
+/* Returns whether the digits are some of those in the text, in their order. */
 static bool
 is_made_of(const char *digits, const char *text)
 {
@@ -56,7 +56,7 @@ check(const char *text)
 void
 fuzz_one(const char *data, size_t size)
 {
-	/* not always valid: a value may have come past the server's checks */
+	/* may be invalid: a value can have bypassed the server's checks */
 	check(data);
 	fuzz_encoding = PG_LATIN1;
 	check(data);

@@ -1,7 +1,7 @@
 /*
  * segments.c
- *		Segments of a text, which the local Twilio counts as well, with
- *		code of its own.
+ *		Segments of a text, which the local Twilio counts as well, with its own
+ *		code.
  */
 #include "fuzz.h"
 

@@ -2,9 +2,9 @@
  * shim.c
  *		The parts of a server that parsers use.
  *
- * Each palloc is a malloc of its own, so that a byte too far is seen, and all
- * is freed after each input.  An error jumps to the PG_TRY around it, or ends
- * the input.
+ * Each palloc is a separate malloc, so that an access beyond it is detected.
+ * Everything is freed after each input.  An error jumps to the PG_TRY around
+ * it, or ends the input.
  */
 #include "fuzz.h"
 
@@ -123,7 +123,7 @@ MemoryContextStrdup(MemoryContext context, const char *text)
 	return pstrdup(text);
 }
 
-/* libpgcommon is built for clients, and asks for memory as they do. */
+/* libpgcommon is built for clients, and allocates memory as they do. */
 extern void *pg_malloc(size_t size);
 extern void *pg_malloc0(size_t size);
 extern void *pg_malloc_extended(size_t size, int flags);
@@ -205,7 +205,7 @@ errcode(int code)
 	return 0;
 }
 
-/* What is said is put together, as that may go wrong as well. */
+/* Messages are formatted, as that may fail as well. */
 #define SAY(name)                                                                                  \
 	int name(const char *format, ...)                                                              \
 	{                                                                                              \
@@ -252,14 +252,14 @@ pg_verify_mbstr(int encoding, const char *text, int length, bool no_error)
 	return pg_encoding_verifymbstr(encoding, text, length) == length;
 }
 
-/* Servers of other encodings have texts that convert as they are. */
+/* Texts of servers with other encodings are passed unchanged. */
 char *
 pg_server_to_any(const char *text, int length, int encoding)
 {
 	return (char *) text;
 }
 
-/* The one conversion there is: of Latin 1. */
+/* The only conversion that exists is from Latin 1. */
 Oid
 FindDefaultConversionProc(int32 from, int32 to)
 {
@@ -318,7 +318,7 @@ fuzz_pretty(const char *json, int length, int *pretty_length)
 	return pretty.data;
 }
 
-/* libFuzzer's entry. */
+/* libFuzzer's entry point. */
 extern int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int

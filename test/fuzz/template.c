@@ -1,6 +1,6 @@
 /*
  * template.c
- *		Personal texts: text, link, values, parted.
+ *		Personal texts.  Parts: text, link, values.
  */
 #include "fuzz.h"
 
@@ -28,7 +28,7 @@ check_keys(const Template *t, const char *text)
 	}
 }
 
-/* A problem is in the text, and braces that are none are quoted. */
+/* A problem is in the text, and braces outside of placeholders are quoted. */
 static void
 check_problem(const Template *t, const char *text)
 {

@@ -1,7 +1,7 @@
 /*
  * url.c
- *		Dates, addresses and what is escaped in them: of a header, a setting,
- *		a list, or the application's tables.
+ *		Dates, URLs and what is escaped in them: from a header, a setting, a
+ *		list, or the application's tables.
  */
 #include "fuzz.h"
 

@@ -3,8 +3,8 @@
  *		Credentials and senders.
  *
  * A request's Authorization header is compared in its base64 form, so that
- * nothing has to be decoded.  Entries are never removed, only their secrets
- * replaced: messages refer to them by number.
+ * nothing has to be decoded.  Entries are never removed; only their secrets
+ * are replaced, since messages refer to them by number.
  */
 #include "accounts.h"
 
@@ -76,7 +76,7 @@ credential_set(text user, text secret, text account)
 	buf_free(&pair);
 }
 
-/* Takes what stands before the first colon off the text. */
+/* Removes what precedes the first colon from the text. */
 static bool
 split_colon(text *whole, text *first)
 {
@@ -89,7 +89,7 @@ split_colon(text *whole, text *first)
 	return true;
 }
 
-/* SID:TOKEN; a known account gets the new token */
+/* Adds SID:TOKEN; a known account gets the new token. */
 bool
 accounts_add_token(text rest)
 {
@@ -101,7 +101,7 @@ accounts_add_token(text rest)
 	return true;
 }
 
-/* SK:SECRET:ACSID */
+/* Adds SK:SECRET:ACSID. */
 bool
 accounts_add_key(text rest)
 {
@@ -114,7 +114,7 @@ accounts_add_key(text rest)
 	return true;
 }
 
-/* the account there is when none was named */
+/* Adds the account that exists if none was named. */
 void
 accounts_default(void)
 {
@@ -168,7 +168,7 @@ senders_add(text sender)
 	senders[sender_count++] = text_copy(sender);
 }
 
-/* Without a list of senders all are known. */
+/* Without a list of senders, all are known. */
 bool
 sender_known(text sender)
 {

@@ -8,14 +8,17 @@
 
 #include "text.h"
 
-/* numbers of credentials and accounts as messages keep them */
+/* numbers of credentials, which messages keep */
 typedef int login_id;
 
 #define NO_LOGIN (-1)
 
-extern bool		accounts_add_token(text sid_and_token);
-extern bool		accounts_add_key(text key_secret_and_sid);
-extern void		accounts_default(void);
+/* These two return false if the text has the wrong form. */
+extern bool accounts_add_token(text sid_and_token);
+extern bool accounts_add_key(text key_secret_and_sid);
+extern void accounts_default(void);
+
+/* Returns whose Authorization header this is, or NO_LOGIN. */
 extern login_id accounts_login(const char *authorization);
 extern bool		account_exists(text sid);
 extern text		login_user(login_id login);

@@ -1,7 +1,7 @@
 /*
  * api.c
- *		Which request it is, whether it is allowed, and the simple answers.
- *		Creating messages is in create.c, listing them in list.c.
+ *		Finds out what a request asks for and whether it is allowed, and gives
+ *		the simple answers.  create.c creates messages, list.c lists them.
  */
 #include "request.h"
 #include "clock.h"
@@ -29,7 +29,7 @@ reply_error(request *r, int code)
 	error_json(&answer->body, code);
 }
 
-/* Splits the path at the next slash; false if it ends before. */
+/* Splits the path at the next slash; returns false if there is none. */
 static bool
 next_part(text *path, text *part)
 {
@@ -52,7 +52,7 @@ drop_json(text *part)
 	return true;
 }
 
-/* What the path names, taking a POST for granted where there are both. */
+/* Returns what the path names; where it depends on the method, that of a POST. */
 static route
 route_of_path(text path)
 {
@@ -103,7 +103,7 @@ method_allowed(const request *r)
 	return strcmp(r->method, wants_post ? "POST" : "GET") == 0;
 }
 
-/* 0, or the code of what is wrong with path, method or credentials */
+/* Returns 0, or the code of what is wrong with path, method or credentials. */
 static int
 check_access(request *r)
 {
@@ -125,7 +125,7 @@ reply_message(request *r, const message *m)
 	message_json(&r->reply.body, m, false);
 }
 
-/* the message the path names, if it belongs to the account */
+/* Returns the message that the path names, if it belongs to the account. */
 static message *
 message_of_route(const request *r)
 {
@@ -150,7 +150,7 @@ answer_fetch(request *r)
 		reply_message(r, m);
 }
 
-/* Only a scheduled message that was not sent yet can be canceled. */
+/* Only a scheduled message that has not been sent can be canceled. */
 static void
 answer_update(request *r)
 {
@@ -181,7 +181,7 @@ answer_account(request *r)
 							   ", \"status\": \"active\", \"type\": \"Full\"}");
 }
 
-/* Faults of requests that read; true if the answer is decided by that. */
+/* Applies faults to requests that read; returns true if that decides the answer. */
 bool
 reply_read_fault(request *r)
 {
@@ -216,7 +216,7 @@ reply_read_fault(request *r)
 	return true;
 }
 
-/* Counts the request and decides what can be told without accepting it. */
+/* Counts the request, and decides answers for which it need not be accepted. */
 void
 api_begin(request *r)
 {
@@ -273,7 +273,7 @@ draw_delay(void)
 	return delay < 0 ? 0 : delay;
 }
 
-/* Decides the answer for good and how long it takes. */
+/* Decides the answer for good, and how long it takes. */
 void
 api_finish(request *r)
 {

@@ -29,7 +29,7 @@ monotonic_us(void)
 	return read_clock(CLOCK_MONOTONIC);
 }
 
-/* "Sun, 22 Nov 2026 07:14:18 +0000", or with GMT as zone the HTTP form */
+/* Writes "Sun, 22 Nov 2026 07:14:18 +0000", or with GMT as the zone, the HTTP form. */
 void
 format_rfc2822(int64_t seconds, const char *zone, char out[40])
 {
@@ -46,7 +46,8 @@ format_rfc2822(int64_t seconds, const char *zone, char out[40])
 
 /*
  * Reads YYYY-MM-DD or YYYY-MM-DDThh:mm:ssZ (UTC).  The date stands for the
- * seconds from_s .. until_s, the latter excluded.
+ * seconds from *from_s up to, but not including, *until_s.  Returns false if
+ * it is invalid.
  */
 bool
 parse_date(text date, int64_t *from_s, int64_t *until_s)

@@ -11,7 +11,9 @@
 
 extern int64_t now_us(void); /* since 1970 */
 extern int64_t monotonic_us(void);
-extern void	   format_rfc2822(int64_t seconds, const char *zone, char out[40]);
-extern bool	   parse_date(text date, int64_t *from_s, int64_t *until_s);
+
+/* See clock.c for the formats.  parse_date() returns false if the date is invalid. */
+extern void format_rfc2822(int64_t seconds, const char *zone, char out[40]);
+extern bool parse_date(text date, int64_t *from_s, int64_t *until_s);
 
 #endif

@@ -2,10 +2,10 @@
  * control.c
  *		The control port: plain HTTP without credentials.
  *
- *		/stats	what was counted, as JSON
- *		/ledger	the accepted messages, in the format of the ledger file
- *		/count	how many accepted messages match to=, from= and body=
- *		/set	changes settings, by name=value in the query or in a form
+ *	/stats	what was counted, as JSON
+ *	/ledger	the accepted messages, in the format of the ledger file
+ *	/count	the number of accepted messages that match to=, from= and body=
+ *	/set	changes settings, by name=value in the query or in a form
  */
 #include "control.h"
 #include "form.h"
@@ -28,13 +28,13 @@ typedef struct call
 	form params;
 } call;
 
-/* the ledger as it is streamed */
+/* the ledger while it is streamed */
 typedef struct ledger_reader
 {
 	uint32_t generation;
 	uint32_t next;
 	buf		 lines;
-	size_t	 sent; /* of lines */
+	size_t	 sent; /* how much of lines has been sent */
 } ledger_reader;
 
 static struct MHD_Daemon *control;
@@ -74,7 +74,7 @@ answer_stats(struct MHD_Connection *connection)
 	return send_buf(connection, 200, &out, "application/json");
 }
 
-/* Gets some more lines; a reset in between ends the ledger. */
+/* Gets some more lines; a reset ends the ledger. */
 static void
 ledger_fill(ledger_reader *reader, size_t wanted)
 {
@@ -173,7 +173,7 @@ reset_all(void)
 	stats_reset();
 }
 
-/* A number whose plus was not encoded lost it to a space. */
+/* A plus that was not encoded has become a space. */
 static text
 restore_plus(text value, char **copy)
 {
@@ -292,7 +292,7 @@ on_completed(void *unused, struct MHD_Connection *connection, void **context,
 	*context = NULL;
 }
 
-/* Starts the control port and says which it is. */
+/* Starts the control port, and returns its number. */
 int
 control_start(int port)
 {

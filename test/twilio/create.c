@@ -1,7 +1,7 @@
 /*
  * create.c
- *		Create requests: the faults before a message is accepted, accepting
- *		it, and the faults after that.
+ *		Create requests: the faults before a message is accepted, accepting it,
+ *		and the faults after that.
  */
 #include "request.h"
 #include "clock.h"
@@ -27,7 +27,7 @@ reply_plain_502(request *r)
 							   "</head><body><h1>502 Bad Gateway</h1></body></html>\n");
 }
 
-/* Faults that keep the request from being accepted. */
+/* Faults that prevent the request from being accepted. */
 static void
 apply_fault_before(request *r)
 {
@@ -60,7 +60,7 @@ apply_fault_before(request *r)
 	}
 }
 
-/* A rejected request is over at once: it does not count as in flight. */
+/* A rejected request ends at once: it does not count as in flight. */
 static void
 reject_over_concurrency(request *r)
 {
@@ -84,7 +84,7 @@ create_begin(request *r)
 	}
 }
 
-/* The parameters the ledger has no columns of their own for. */
+/* Collects the parameters for which the ledger has no columns. */
 static void
 collect_extra(const form *params, buf *extra)
 {
@@ -159,7 +159,7 @@ replace_body(request *r, const char *body)
 	buf_string(&r->reply.body, body);
 }
 
-/* A long JSON answer: its sid comes last, after the filling. */
+/* A long JSON answer, whose sid comes last. */
 static void
 reply_huge(request *r, const message *m)
 {

@@ -1,7 +1,7 @@
 /*
  * errors.c
- *		Error answers of the Twilio API: which HTTP status and which message
- *		belong to a code.  Codes not listed here answer 400.
+ *		Error answers of the Twilio API: the HTTP status and the message of
+ *		each code.  The status of codes that are not listed here is 400.
  */
 #include "errors.h"
 

@@ -7,7 +7,10 @@
 
 #include "text.h"
 
+/* Returns the HTTP status of answers with this code. */
 extern unsigned error_status(int code);
-extern void		error_json(buf *out, int code);
+
+/* Appends the answer with this code. */
+extern void error_json(buf *out, int code);
 
 #endif

@@ -1,10 +1,10 @@
 /*
  * faults.c
- *		Which faults there are, and drawing them.
+ *		The faults, and how they are drawn.
  *
- * One random number is drawn for a request; the percentages of the faults
- * lie one after the other on the scale from 0 to 100.  "#N" in place of a
- * percentage hits the next N requests instead.
+ * One random number is drawn per request; the percentages of the faults follow
+ * each other on the scale from 0 to 100.  "#N" instead of a percentage hits
+ * the next N requests.
  */
 #include "faults.h"
 
@@ -16,14 +16,14 @@ typedef struct fault_entry
 	fault  what;
 	char  *name;
 	double percent;
-	long   next; /* that many requests get it for certain */
+	long   next; /* this many requests get it for certain */
 	long   hits;
 } fault_entry;
 
 typedef struct recipient_fault
 {
 	char *number;
-	int	  entry; /* in faults; -1: none any more, -2: not even those of all */
+	int	  entry; /* in faults; -1: no longer any; -2: not even the faults for everybody */
 } recipient_fault;
 
 #define SPARED (-2)
@@ -66,7 +66,7 @@ faults_seed(double seed)
 	random_state = (uint64_t) (int64_t) seed;
 }
 
-/* splitmix64: a random number from 0 to 1, 1 excluded */
+/* splitmix64: returns a random number from 0 up to, but not including, 1 */
 double
 fault_chance(void)
 {
@@ -98,7 +98,7 @@ fault_read(text name, fault *what)
 	return what->kind != FAULT_NONE && what->kind != FAULT_CODE;
 }
 
-/* The number of the named fault's entry, made if need be; -1: unknown. */
+/* Returns the number of the named fault's entry, which is created if necessary; -1: unknown. */
 static int
 fault_entry_of(text name)
 {
@@ -129,7 +129,7 @@ faults_clear(void)
 	return true;
 }
 
-/* NAME, with PERCENT or #N */
+/* Sets the fault NAME to PERCENT or #N. */
 bool
 fault_set_percent(text name, text percent)
 {
@@ -154,7 +154,7 @@ fault_set_percent(text name, text percent)
 	return counted;
 }
 
-/* Splits at the given character, from the front or from the back. */
+/* Splits the text at the given character. */
 static bool
 split(text whole, const char *at, text *first, text *rest)
 {
@@ -165,7 +165,7 @@ split(text whole, const char *at, text *first, text *rest)
 	return true;
 }
 
-/* NAME=PERCENT, or none to end all faults */
+/* Takes NAME=PERCENT, or "none" to end all faults. */
 bool
 fault_set(text value)
 {
@@ -190,7 +190,7 @@ recipient_find(text number)
 	return NULL;
 }
 
-/* +NUMBER=NAME, with none as name to end it, or spared */
+/* Takes +NUMBER=NAME, with the name "none" to end it, or "spared". */
 bool
 fault_set_for_recipient(text value)
 {
@@ -281,7 +281,7 @@ faults_reset_hits(void)
 		faults[i].hits = 0;
 }
 
-/* {"name": hits, ...} */
+/* Appends {"name": hits, ...}. */
 void
 faults_json(buf *out)
 {

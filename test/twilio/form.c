@@ -1,7 +1,7 @@
 /*
  * form.c
- *		Reads application/x-www-form-urlencoded, byte for byte.  Decoding is
- *		done in place: the parameters point into the caller's buffer.
+ *		Reads application/x-www-form-urlencoded, byte for byte.  Decodes in
+ *		place: the parameters point into the caller's buffer.
  */
 #include "form.h"
 
@@ -56,7 +56,7 @@ hex_value(char c)
 	return -1;
 }
 
-/* Decodes in place; a % that no two hex digits follow stays as it is. */
+/* Decodes in place; a % without two hex digits after it is kept. */
 static text
 form_decode(char *data, size_t len)
 {

@@ -2,11 +2,12 @@
  * list.c
  *		The list of messages: filters and pages, newest first.
  *
- * Other orders are made by sorting all that match, for each page anew; their
- * pages are counted, while those of the usual order go on after a message.
+ * Other orders are produced by sorting all matching messages, again for each
+ * page.  Their pages are numbered, while those of the usual order begin after
+ * a message.
  *
- * DateSent< and DateSent> include the instant given; a day stands for its
- * first instant there, and for all of itself in DateSent.
+ * DateSent< and DateSent> include the instant given.  A day stands for its
+ * first instant there, and for the whole day in DateSent.
  */
 #include "request.h"
 #include "clock.h"
@@ -28,7 +29,7 @@ typedef struct list_query
 	int64_t	 sent_from_s;
 	int64_t	 sent_until_s; /* excluded */
 	bool	 has_dates;
-	int64_t	 visible_us; /* only messages created before */
+	int64_t	 visible_us; /* only messages created before this */
 	long	 page;
 	long	 page_size;
 	long	 skip;	/* matches before this page */
@@ -86,7 +87,7 @@ read_dates(list_query *q, const form *params)
 	return true;
 }
 
-/* A page token is PA and the sid of the last message before. */
+/* A page token is PA and the sid of the last message of the previous page. */
 static bool
 read_token(list_query *q, text token)
 {
@@ -106,11 +107,11 @@ read_token(list_query *q, text token)
 	return true;
 }
 
-/* What has been visible once stays so, whatever becomes of the lag. */
+/* Messages that have been visible stay so, even if the lag is increased. */
 static int64_t
 visible_until(void)
 {
-	static int64_t	visible_us; /* attempt_for_run by the world lock */
+	static int64_t	visible_us; /* protected by the world lock */
 	static uint32_t generation;
 	int64_t			now = now_us() - settings.list_lag_us;
 
@@ -182,7 +183,7 @@ next_candidate(const list_query *q, const message *m)
 	return m->index == 0 ? NULL : message_at(m->index - 1);
 }
 
-/* Steps from a candidate, itself included, to the next match. */
+/* Steps from a candidate (inclusive) to the next match. */
 static message *
 next_match(const list_query *q, message *m)
 {
@@ -207,7 +208,7 @@ sort_key(const message *m)
 	return sent >= 0 ? sent : settings.nulls_first ? INT64_MAX : -1;
 }
 
-/* Newest first */
+/* Newest first. */
 static int
 compare_messages(const void *a, const void *b)
 {
@@ -221,7 +222,7 @@ compare_messages(const void *a, const void *b)
 	return x->index > y->index ? -1 : x->index < y->index;
 }
 
-/* All that match, sorted; to be freed. */
+/* Returns all matching messages, sorted; the caller frees the array. */
 static message **
 sort_matches(const list_query *q, long *count)
 {
@@ -235,7 +236,7 @@ sort_matches(const list_query *q, long *count)
 	return all;
 }
 
-/* As list_messages, in another order. */
+/* Like list_messages(), in another order. */
 static long
 list_sorted(buf *out, const list_query *q, const message **last)
 {
@@ -255,8 +256,8 @@ list_sorted(buf *out, const list_query *q, const message **last)
 }
 
 /*
- * Writes the messages of the page.  last is set to the last of them where
- * another page follows.
+ * Writes the messages of the page, and returns their number.  If another page
+ * follows, sets *last to the last of them, else to NULL.
  */
 static long
 list_messages(buf *out, const list_query *q, const message **last)
@@ -287,7 +288,7 @@ list_uri(buf *out, const request *r)
 	buf_string(out, "/Messages.json?");
 }
 
-/* The filters of the request, for the address of another page. */
+/* Appends the filters of the request, for the URI of another page. */
 static void
 list_filters(buf *out, const request *r)
 {
@@ -328,7 +329,7 @@ page_uri(buf *out, const request *r, const list_query *q, long page, const char 
 	buf_free(&uri);
 }
 
-/* An endless list has one more page, whatever was on this one. */
+/* An endless list always has one more page. */
 static void
 next_page(buf *out, const request *r, const list_query *q, const message *last)
 {

@@ -1,10 +1,10 @@
 /*
  * listener.c
  *		The listening socket of the API port, and the loop of the main thread
- *		that accepts from it until the program is told to end.
+ *		that accepts connections until the program is told to end.
  *
  * The socket can be closed for a while, so that the kernel refuses
- * connections, and opened on the same port again.
+ * connections, and opened again on the same port.
  */
 #include "listener.h"
 #include "server.h"
@@ -22,7 +22,7 @@
 static int listen_fd = -1;
 static int listen_port;
 
-/* refuse is what was asked for, refusing what is the case */
+/* refuse is what was requested; refusing is the current state */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t  changed = PTHREAD_COND_INITIALIZER;
 static int			   wake_fd = -1;
@@ -51,7 +51,7 @@ try_listen(int port)
 		   listen(listen_fd, 4096) == 0;
 }
 
-/* Listens and says on which port. */
+/* Listens, and returns the port. */
 int
 listener_open(int port)
 {
@@ -66,7 +66,7 @@ listener_open(int port)
 	return listen_port;
 }
 
-/* Has the main thread close or open the socket, and waits until it did. */
+/* Makes the main thread close or open the socket, and waits until it has. */
 void
 listener_refuse(bool wanted)
 {
@@ -115,7 +115,7 @@ accept_all(void)
 	}
 }
 
-/* Whether stdin is at its end; what comes from it is thrown away. */
+/* Returns whether stdin has ended; discards its input. */
 static bool
 stdin_ended(void)
 {
@@ -124,7 +124,7 @@ stdin_ended(void)
 	return read(STDIN_FILENO, bytes, sizeof(bytes)) <= 0;
 }
 
-/* Accepts until a signal comes, or stdin ends if that is to count. */
+/* Accepts until a signal comes, or if die_with_stdin, until stdin ends. */
 void
 listener_run(bool die_with_stdin, int signals)
 {

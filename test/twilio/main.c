@@ -1,9 +1,9 @@
 /*
  * main.c
- *		The local Twilio: a stand-in for the message API that tests and
- *		benchmarks send to, and that knows the truth about what it accepted.
+ *		The local Twilio: a stand-in for the message API, to which tests and
+ *		benchmarks send, and which knows for certain what it has accepted.
  *
- * It listens on 127.0.0.1 only.  See usage() for the command line and
+ * It listens on 127.0.0.1 only.  See usage() for the command line, and
  * control.c for the control port.
  */
 #include "accounts.h"
@@ -172,7 +172,7 @@ read_command_line(int argc, char **argv, command_line *line)
 		fatal("--tls-cert and --tls-key belong together");
 }
 
-/* Written aside and renamed, so that nobody reads half of it. */
+/* Writes a temporary file and renames it, so that nobody reads half of it. */
 static void
 write_ready_file(const char *path, int port, int control_port)
 {
@@ -188,7 +188,7 @@ write_ready_file(const char *path, int port, int control_port)
 	buf_free(&aside);
 }
 
-/* Signals that end the program, to be read from a descriptor. */
+/* Returns a descriptor from which the signals that end the program are read. */
 static int
 signal_descriptor(void)
 {

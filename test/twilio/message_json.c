@@ -2,8 +2,8 @@
  * message_json.c
  *		A message as the API shows it.
  *
- * The answer to the create request shows it queued (accepted, with a
- * messaging service); read later it has been sent, once the time set by
+ * The answer to the create request shows it as queued (with a messaging
+ * service: accepted).  Later it is shown as sent, once the time set by
  * sent-after has passed.
  */
 #include "message_json.h"
@@ -18,7 +18,7 @@ message_date_created(const message *m)
 	return m->created_us / US_PER_S + m->skew_s;
 }
 
-/* When the message was sent, by the server's clock; -1: not yet. */
+/* Returns when the message was sent, by the server's clock; -1: not yet. */
 int64_t
 message_date_sent(const message *m)
 {
@@ -45,11 +45,11 @@ message_status(const message *m, int64_t date_sent)
 	return m->service_len > 0 ? "accepted" : "queued";
 }
 
-/* Writes the date; the last one is kept since neighbours share seconds. */
+/* Appends the date; the last one is kept, since neighbors often share a second. */
 static void
 json_date(buf *out, const char *name, int64_t seconds)
 {
-	static int64_t last = -1; /* attempt_for_run by the world lock */
+	static int64_t last = -1; /* protected by the world lock */
 	static char	   date[40];
 
 	buf_string(out, name);
@@ -108,7 +108,7 @@ json_segments(buf *out, const message *m, bool just_created)
 					", \"error_code\": null, \"error_message\": null");
 }
 
-/* The last four digits of a number are masked; other senders are not. */
+/* The last four digits of a number are masked; other senders are shown. */
 static void
 json_number(buf *out, const char *name, text number, bool redacted)
 {
@@ -124,7 +124,7 @@ json_number(buf *out, const char *name, text number, bool redacted)
 	json_member(out, name, (text){masked, number.len});
 }
 
-/* A short one in place of each link. */
+/* Appends the body with each link replaced by a short one. */
 static void
 json_shortened(buf *out, text body)
 {

@@ -1,12 +1,12 @@
 /*
  * messages.c
- *		The messages that were accepted, in memory and, if asked for, as lines
- *		of a ledger file.
+ *		The accepted messages, in memory and, if requested, as lines of a
+ *		ledger file.
  *
- * A message is one block, cut from large chunks: its strings follow the
- * struct.  Its sid is not stored but computed from its number, and the other
- * way round.  Recipients are hashed into chains that go from newer to older,
- * since that is the order of lists.
+ * A message is one block, allocated from large chunks; its strings follow the
+ * struct.  Its sid is not stored, but computed from its number, and vice
+ * versa.  Recipients are hashed into chains that go from newer to older
+ * messages, since that is the order of lists.
  */
 #include "messages.h"
 #include "clock.h"
@@ -35,10 +35,10 @@ static uint32_t	 message_count;
 static uint32_t	 message_cap;
 static uint32_t *buckets;
 static uint32_t	 bucket_count;
-static uint32_t	 generation; /* grows with every reset */
+static uint32_t	 generation; /* incremented by every reset */
 static int		 ledger_fd = -1;
 
-/* sid: a random half for the process, and a half that hides a counter */
+/* sid: a random half for the process, and a half that obscures a counter */
 static uint64_t sid_high;
 static uint64_t sid_first; /* counter of the message with index 0 */
 
@@ -185,11 +185,11 @@ message_build(const new_message *asked)
 	return m;
 }
 
-/* One write for the line: it is in the file before any answer can be. */
+/* Writes the line with one write, so that it is in the file before any answer leaves. */
 static void
 ledger_write(const message *m)
 {
-	static buf line; /* attempt_for_run by the world lock */
+	static buf line; /* protected by the world lock */
 
 	if (ledger_fd < 0)
 		return;
@@ -234,7 +234,7 @@ message_sid(const message *m, char sid[SID_LEN + 1])
 	sid[SID_LEN] = '\0';
 }
 
-/* Newton's iteration doubles the right bits: 3, 6, 12, 24, 48, 96. */
+/* Newton's iteration doubles the number of correct bits: 3, 6, 12, 24, 48, 96. */
 static uint64_t
 inverse(uint64_t odd)
 {
@@ -264,7 +264,7 @@ message_by_sid(text sid)
 	return text_is(sid, back) ? m : NULL;
 }
 
-/* The newest message to this number that is not newer than the given one. */
+/* Returns the newest message to this number from index on; NULL if there is none. */
 static message *
 bucket_search(uint32_t index, text to)
 {

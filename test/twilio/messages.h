@@ -1,9 +1,9 @@
 /*
  * messages.h
- *		The messages that were accepted.  This store is the ledger: what is in
- *		it was sent, whatever the client was told.
+ *		The accepted messages.  This store is the ledger: what it contains was
+ *		sent, whatever the client was told.
  *
- * The caller holds the world lock (world.h) for all of these functions.
+ * The caller of any of these functions must hold the world lock (world.h).
  */
 #ifndef TWILIO_MESSAGES_H
 #define TWILIO_MESSAGES_H
@@ -13,11 +13,11 @@
 
 #define SID_LEN 34
 
-/* what a create request asked for */
+/* the contents of a create request */
 typedef struct new_message
 {
 	login_id login;
-	int64_t	 skew_s;	/* by how much its dates are off */
+	int64_t	 skew_s;	/* how far its dates are off */
 	int64_t	 send_at_s; /* 0: not scheduled */
 	text	 from;
 	text	 service;
@@ -32,7 +32,7 @@ typedef struct message
 	int64_t	 send_at_s;
 	int32_t	 skew_s;
 	uint32_t index;
-	uint32_t older; /* the next in its bucket of recipients */
+	uint32_t older; /* the next one in its bucket of recipients */
 	uint32_t body_len;
 	uint32_t extra_len;
 	uint16_t login;
@@ -44,21 +44,28 @@ typedef struct message
 	char	 data[]; /* from, service, to, body, extra */
 } message;
 
-/* the longest From, MessagingServiceSid and To that can be kept */
+/* the longest From, MessagingServiceSid and To that are accepted */
 #define SENDER_MAX 255
 
 #define NO_MESSAGE UINT32_MAX
 
-extern void		messages_open_ledger(const char *path);
-extern void		messages_init(void);
+extern void messages_open_ledger(const char *path);
+extern void messages_init(void);
+
+/* Removes all messages, also from the ledger file, and begins a new generation. */
 extern void		messages_reset(void);
 extern uint32_t messages_count(void);
 extern uint32_t messages_generation(void);
 
+/* Stores a message, of whose texts it makes copies. */
 extern message *message_add(const new_message *asked);
 extern message *message_at(uint32_t index);
+
+/* Return the message, or NULL. */
 extern message *message_by_sid(text sid);
 extern message *message_newest_to(text to);
+
+/* Parts of a message; texts belong to it. */
 extern message *message_older_to(const message *m);
 
 extern void message_sid(const message *m, char sid[SID_LEN + 1]);

@@ -1,6 +1,6 @@
 /*
  * request.h
- *		One request to the API and what will be answered.
+ *		A request to the API, and its answer.
  */
 #ifndef TWILIO_REQUEST_H
 #define TWILIO_REQUEST_H
@@ -24,17 +24,17 @@ typedef enum route_kind
 typedef struct route
 {
 	route_kind kind;
-	text	   prefix; /* what comes before /2010-04-01 */
+	text	   prefix; /* what precedes /2010-04-01 */
 	text	   account;
 	text	   sid;
 } route;
 
-/* how the answer leaves, if it does */
+/* how the answer leaves, if at all */
 typedef enum reply_style
 {
 	REPLY_WHOLE,
-	REPLY_DROP,	 /* connection closed, not a byte sent */
-	REPLY_NEVER, /* silence until the client goes */
+	REPLY_DROP,	 /* closes the connection without sending a byte */
+	REPLY_NEVER, /* is silent until the client leaves */
 	REPLY_SLOW,
 	REPLY_TRUNCATED,
 	REPLY_HUGE
@@ -47,16 +47,16 @@ typedef struct reply
 	const char *content_type;
 	buf			body;
 	int			retry_after_s;
-	long		concurrent; /* create requests in flight; 0: not one */
+	long		concurrent; /* create requests in flight; 0: not a create request */
 	bool		at_once;	/* without latency */
 } reply;
 
-/* where a request is, each stage entered once */
+/* the stage of a request; each is entered once */
 typedef enum request_stage
 {
 	STAGE_READ,
 	STAGE_BEGUN,	/* a hold before accepting comes here */
-	STAGE_FINISHED, /* and one after accepting here */
+	STAGE_FINISHED, /* a hold after accepting comes here */
 	STAGE_ANSWERED, /* latency comes here */
 	STAGE_DUE
 } request_stage;
@@ -68,7 +68,7 @@ typedef struct request
 	const char	 *method;
 	const char	 *url;
 	const char	 *authorization;
-	const char	 *host; /* header; NULL where there is none */
+	const char	 *host; /* header; NULL if there is none */
 	bool		  tls;
 	bool		  has_form;
 	bool		  too_large;
@@ -83,16 +83,22 @@ typedef struct request
 	reply		  reply;
 } request;
 
+/* Called by server.c, in this order; they lock the world. */
 extern void api_begin(request *r);
 extern void api_finish(request *r);
 extern void api_done(request *r);
 
+/* Called by api.c, with the world lock held. */
 extern void create_begin(request *r);
 extern void create_finish(request *r);
+
+/* Returns 0, or the code of the first error in a create request. */
 extern int	create_check(const request *r);
 extern void list_answer(request *r);
 
 extern void reply_error(request *r, int code);
+
+/* Returns true if a fault has decided the answer to a request that reads. */
 extern bool reply_read_fault(request *r);
 
 #endif

@@ -1,8 +1,8 @@
 /*
  * segments.c
- *		How many segments a body takes: GSM-7 has 160 septets in one and 153
- *		in each of several, UCS-2 has 70 and 67 units.  Neither an extension
- *		character nor a surrogate pair is split.
+ *		The number of segments of a body: GSM-7 has 160 septets in a single
+ *		segment and 153 in each of several, UCS-2 has 70 and 67 units.  Neither
+ *		an extension character nor a surrogate pair is split.
  */
 #include "segments.h"
 
@@ -21,7 +21,7 @@ compare_codes(const void *a, const void *b)
 	return *(const uint16_t *) a - *(const uint16_t *) b;
 }
 
-/* Septets of a character in GSM-7; 0: it has none. */
+/* Returns the septets of a character in GSM-7; 0: it is not in GSM-7. */
 static int
 gsm_septets(uint32_t code)
 {

@@ -1,11 +1,12 @@
 /*
  * server.c
- *		The API port: from libmicrohttpd's callbacks to requests and back.
+ *		The API port: converts libmicrohttpd's callbacks to requests, and
+ *		answers to responses.
  *
- * libmicrohttpd gets its connections from listener.c, so that the port can
- * be closed and opened again, and serves them with epoll in one thread.
- * A request that has to wait is suspended (waits.c) and comes back into
- * on_request at its next stage.
+ * libmicrohttpd gets its connections from listener.c, so that the port can be
+ * closed and opened again, and serves them with epoll in one thread.  A
+ * request that has to wait is suspended (waits.c), and returns to on_request()
+ * at its next stage.
  */
 #include "server.h"
 #include "clock.h"
@@ -24,13 +25,13 @@
 #define INPUT_MAX		(1024 * 1024)
 #define CONNECTIONS_MAX 8000
 
-/* one for each open connection, in a list */
+/* one per open connection, in a list */
 typedef struct peer
 {
 	struct peer *before;
 	struct peer *after;
 	int			 fd;
-	bool		 served; /* at least one request came */
+	bool		 served; /* at least one request has come */
 } peer;
 
 static struct MHD_Daemon *server;
@@ -95,7 +96,7 @@ on_connection(void *unused, struct MHD_Connection *connection, void **context,
 	pthread_mutex_unlock(&world_lock);
 }
 
-/* Ends all open connections, as a server that dies does. */
+/* Ends all open connections, like a server that crashes. */
 void
 server_drop_connections(void)
 {
@@ -105,7 +106,7 @@ server_drop_connections(void)
 	pthread_mutex_unlock(&world_lock);
 }
 
-/* A connection whose first request came has done its TLS handshake. */
+/* A connection whose first request has come has completed its TLS handshake. */
 static void
 count_handshake(struct MHD_Connection *connection)
 {
@@ -206,7 +207,7 @@ add_number_header(struct MHD_Response *response, const char *name, long value)
 	MHD_add_response_header(response, name, digits);
 }
 
-/* With a clock that is off the Date header is ours, else libmicrohttpd's. */
+/* If the clock is off, we set the Date header, else libmicrohttpd does. */
 static void
 add_date(struct MHD_Response *response, int64_t skew_s)
 {
@@ -233,7 +234,7 @@ add_headers(struct MHD_Response *response, const request *r)
 	add_date(response, r->skew_s);
 }
 
-/* A response made of the reply's body, which it takes over. */
+/* Makes a response from the reply's body, and takes ownership of that. */
 static struct MHD_Response *
 whole_response(reply *answer)
 {
@@ -262,7 +263,7 @@ send_reply(request *r)
 	return result;
 }
 
-/* Goes to the next stage; true if the request has to wait there. */
+/* Goes to the next stage; returns true if the request has to wait there. */
 static bool
 request_step(request *r)
 {

@@ -1,6 +1,6 @@
 /*
  * settings.c
- *		Settings by name, as the command line and the control port have them.
+ *		Settings by name, as given on the command line and the control port.
  */
 #include "settings.h"
 #include "accounts.h"
@@ -27,7 +27,7 @@ read_number(text value, double *number)
 	return good;
 }
 
-/* PERCENT:MS */
+/* Takes PERCENT:MS. */
 static bool
 set_slow(text value)
 {
@@ -97,7 +97,7 @@ set_number(text name, double value)
 	return true;
 }
 
-/* Which of the names, separated by blanks, it is; -1: none. */
+/* Returns which of the names, separated by blanks, it is; -1: none. */
 static int
 find_name(text value, const char *names)
 {
@@ -139,7 +139,7 @@ set_redact(text value)
 	return redact >= 0;
 }
 
-/* "path", "absolute", or what it begins with */
+/* Takes "path", "absolute", or the beginning of the URI. */
 static bool
 set_next_page(text value)
 {
@@ -159,7 +159,7 @@ set_sender(text value)
 	return true;
 }
 
-/* Changes one setting; false if there is no such or it has another form. */
+/* Changes a setting; returns false if it does not exist or the value is invalid. */
 bool
 settings_change(text name, text value)
 {

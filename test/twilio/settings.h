@@ -12,14 +12,14 @@ typedef enum list_order
 {
 	ORDER_CREATED, /* newest first */
 	ORDER_SENT,	   /* by date sent, newest first */
-	ORDER_NONE	   /* at random, the same at each time */
+	ORDER_NONE	   /* at random, but the same each time */
 } list_order;
 
 typedef enum redaction
 {
 	REDACT_NOT,
-	REDACT,			/* no body, numbers masked; To= finds them */
-	REDACT_AND_HIDE /* likewise, and To= does not */
+	REDACT,			/* no body, masked numbers; To= finds them */
+	REDACT_AND_HIDE /* the same, but To= does not find them */
 } redaction;
 
 typedef struct settings_type
@@ -28,24 +28,25 @@ typedef struct settings_type
 	int64_t latency_spread_us;
 	double	slow_percent;
 	int64_t slow_us;
-	int		concurrency;   /* 0: without limit */
+	int		concurrency;   /* 0: no limit */
 	int		retry_after_s; /* 0: no header */
 	int64_t list_lag_us;
 	int64_t clock_skew_s;
 	int64_t sent_after_us; /* until date_sent is set; -1: never */
-	bool	null_dates;	   /* date filters match messages not sent yet */
+	bool	null_dates;	   /* true if date filters match messages not sent yet */
 
 	/* what lists and single messages show */
 	list_order order;
-	bool	   nulls_first; /* in a list by date sent, what is not sent yet */
+	bool	   nulls_first; /* true if messages not sent yet come first in a list by date sent */
 	redaction  redact;		/* of messages that have been sent */
 	bool	   shorten_links;
-	char	   next_page[96]; /* what next_page_uri begins with; "": a path */
+	char	   next_page[96]; /* beginning of next_page_uri; "": a path */
 } settings_type;
 
-/* attempt_for_run by the world lock */
+/* protected by the world lock */
 extern settings_type settings;
 
+/* Returns false if there is no such setting or the value is invalid. */
 extern bool settings_change(text name, text value);
 
 #endif

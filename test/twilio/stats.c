@@ -51,7 +51,7 @@ json_count(buf *out, const char *name, long count)
 	buf_printf(out, "\"%s\": %ld, ", name, count);
 }
 
-/* Seconds with six decimals; null if it never came to that. */
+/* Appends the time in seconds, with six decimals; null if it did not happen. */
 static void
 json_time(buf *out, const char *name, int64_t us)
 {

@@ -1,6 +1,6 @@
 /*
  * stats.h
- *		What the local Twilio counts.  The world lock guards all of it.
+ *		What the local Twilio counts; protected by the world lock.
  */
 #ifndef TWILIO_STATS_H
 #define TWILIO_STATS_H
@@ -31,6 +31,7 @@ typedef struct stats_type
 
 extern stats_type stats;
 
+/* Resets all counts, except for those of what is open or in flight. */
 extern void stats_reset(void);
 extern void stats_count_request(bool create);
 extern void stats_json(buf *out);

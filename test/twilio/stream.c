@@ -13,7 +13,7 @@
 
 static const char huge_start[] = "{\"body\": \"";
 
-/* One byte, once it is due; before that the connection waits. */
+/* Sends one byte once it is due; before that, the connection waits. */
 static ssize_t
 read_slow(void *of, uint64_t pos, char *to, size_t max)
 {
@@ -31,7 +31,7 @@ read_slow(void *of, uint64_t pos, char *to, size_t max)
 	return 1;
 }
 
-/* The first half, then the connection is closed. */
+/* Sends the first half; then the connection is closed. */
 static ssize_t
 read_truncated(void *of, uint64_t pos, char *to, size_t max)
 {
@@ -56,7 +56,7 @@ huge_byte(const request *r, uint64_t pos)
 	return pos < tail ? 'x' : r->reply.body.data[pos - tail];
 }
 
-/* A JSON object: its start, very many x, and then what the reply has. */
+/* Sends a JSON object: its start, very many x, and then the reply's body. */
 static ssize_t
 read_huge(void *of, uint64_t pos, char *to, size_t max)
 {

@@ -7,6 +7,7 @@
 
 #include "request.h"
 
+/* Makes such a response; r must outlive it. */
 extern struct MHD_Response *stream_response(request *r);
 
 #endif

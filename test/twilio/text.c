@@ -69,7 +69,7 @@ text_copy(text a)
 	return copy;
 }
 
-/* FNV-1a with a last mixing step, since only the low bits get used */
+/* FNV-1a with a final mixing step, since only the low bits are used */
 uint64_t
 text_hash(text a)
 {
@@ -80,7 +80,7 @@ text_hash(text a)
 	return hash ^ (hash >> 32);
 }
 
-/* How many bytes the UTF-8 character with this first byte has; 0 if none. */
+/* Returns the length of the UTF-8 character with this first byte; 0 if it starts none. */
 static int
 utf8_width(unsigned char first)
 {
@@ -222,7 +222,7 @@ buf_unicode_escape(buf *b, unsigned char c)
 	buf_char(b, hex_digits[c & 15]);
 }
 
-/* Writes a backslash escape if the byte needs one; says whether it did. */
+/* Appends a backslash escape if the byte needs one, and returns whether it does. */
 static bool
 buf_escaped(buf *b, unsigned char c)
 {
@@ -241,7 +241,7 @@ buf_escaped(buf *b, unsigned char c)
 	return true;
 }
 
-/* One character of a JSON string that is not plain ASCII. */
+/* Appends a character of a JSON string that is not plain ASCII. */
 static const char *
 buf_json_special(buf *b, const char *at, const char *end)
 {
@@ -260,7 +260,7 @@ buf_json_special(buf *b, const char *at, const char *end)
 	return start + 1;
 }
 
-/* A JSON string with its quotes, or null where the text is absent. */
+/* Appends a JSON string with its quotes, or null if the text is absent. */
 void
 buf_json(buf *b, text a)
 {
@@ -293,7 +293,7 @@ is_unreserved(unsigned char c)
 		   strchr("-._~", c) != NULL;
 }
 
-/* Percent-encodes everything but the unreserved characters. */
+/* Percent-encodes everything except unreserved characters. */
 void
 buf_form(buf *b, text a)
 {
@@ -312,7 +312,7 @@ buf_form(buf *b, text a)
 	}
 }
 
-/* A ledger field: backslash escapes as in JSON, but no quotes. */
+/* Appends a ledger field: backslash escapes as in JSON, but no quotes. */
 void
 buf_tsv(buf *b, text a)
 {

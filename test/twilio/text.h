@@ -1,9 +1,9 @@
 /*
  * text.h
- *		Counted strings, growing buffers and the ways of escaping the local
- *		Twilio writes: JSON, form encoding and tab-separated ledger fields.
+ *		Counted strings, growing buffers, and the ways of escaping that the
+ *		local Twilio uses: JSON, form encoding and tab-separated ledger fields.
  *
- * Bodies may hold any byte, NUL included, so every string has a length.
+ * Bodies may contain any byte, including NUL, so every string has a length.
  */
 #ifndef TWILIO_TEXT_H
 #define TWILIO_TEXT_H
@@ -25,19 +25,24 @@ typedef struct buf
 	size_t cap;
 } buf;
 
-/* memory that is never refused: the program ends when there is none */
+/* returns its argument, or ends the program if that is NULL */
 extern void *need(void *memory);
 extern void	 fatal(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 
-extern text		text_of(const char *string);
-extern bool		text_equal(text a, text b);
-extern bool		text_is(text a, const char *string);
-extern bool		text_starts(text a, const char *prefix);
+extern text text_of(const char *string);
+extern bool text_equal(text a, text b);
+extern bool text_is(text a, const char *string);
+extern bool text_starts(text a, const char *prefix);
+
+/* Returns a NUL-terminated copy, which the caller frees. */
 extern char	   *text_copy(text a);
 extern uint64_t text_hash(text a);
+
+/* Returns the character at *at, and steps over it; U+FFFD for an invalid byte. */
 extern uint32_t utf8_next(const char **at, const char *end);
 extern size_t	utf8_length(text a);
 
+/* Append to a buffer, which grows as needed; buf_reserve() only makes room. */
 extern void buf_reserve(buf *b, size_t more);
 extern void buf_add(buf *b, const char *data, size_t len);
 extern void buf_string(buf *b, const char *string);

@@ -1,7 +1,7 @@
 /*
  * validate.c
- *		Whether the parameters of a create request are good.  The magic
- *		numbers of Twilio's test credentials work with all credentials.
+ *		Checks the parameters of a create request.  The magic numbers of
+ *		Twilio's test credentials work with all credentials.
  */
 #include "request.h"
 #include "clock.h"
@@ -14,7 +14,7 @@
 typedef struct magic_number
 {
 	const char *number;
-	int			code; /* 0: works */
+	int			code; /* 0: accepted */
 } magic_number;
 
 static const char magic_prefix[] = "+15005550";
@@ -152,7 +152,7 @@ check_schedule(const form *params, text service, int64_t skew_s)
 	return 0;
 }
 
-/* 0, or the code of the first thing wrong */
+/* Returns 0, or the code of the first error. */
 int
 create_check(const request *r)
 {

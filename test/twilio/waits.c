@@ -2,9 +2,9 @@
  * waits.c
  *		Requests that wait, and the one thread that wakes them.
  *
- * Waits with an end are in a heap.  The others are in a list: since nobody
- * reads from a suspended connection, the thread looks at their sockets every
- * few milliseconds to see whether the client is still there.
+ * Waits that end at a known time are in a heap.  The others are in a list:
+ * since nobody reads from a suspended connection, the thread checks their
+ * sockets every few milliseconds to see whether the client is still there.
  */
 #include "waits.h"
 #include "clock.h"
@@ -17,7 +17,7 @@
 
 #define LOOK_EVERY_US 10000
 
-/* what is due so soon is woken together with what is due now */
+/* requests due this soon are woken together with those due now */
 #define BATCH_US 50
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -29,7 +29,7 @@ static waiter **heap;
 static int		heap_count;
 static int		heap_cap;
 
-static waiter *watched; /* held, or answered never */
+static waiter *watched; /* held, or never answered */
 static int	   watched_count;
 static bool	   holding;
 static bool	   holding_after;
@@ -91,7 +91,7 @@ collect_due(waiter *batch, int64_t now)
 	return batch;
 }
 
-/* Finds out whose client has gone; watched_count of them. */
+/* Finds out which clients of the watched requests have left. */
 static void
 look_for_clients(void)
 {
@@ -137,7 +137,7 @@ resume_batch(waiter *batch)
 	{
 		waiter *w = batch;
 
-		batch = w->next; /* w may be gone once resumed */
+		batch = w->next; /* w may be freed once resumed */
 		MHD_resume_connection(w->connection);
 	}
 }
@@ -201,7 +201,7 @@ waits_start(void)
 		fatal("cannot start a thread");
 }
 
-/* Ends all waits; later ones are refused, so that the server can stop. */
+/* Ends all waits, and refuses later ones, so that the server can stop. */
 void
 waits_stop(void)
 {
@@ -249,7 +249,7 @@ wait_until(waiter *w, int64_t due_us)
 	return waits;
 }
 
-/* Puts the waiter among the watched ones; the lock is held. */
+/* Adds the waiter to the watched ones; the caller holds the lock. */
 static void
 watch(waiter *w, bool held)
 {

@@ -1,7 +1,7 @@
 /*
  * world.h
- *		The one lock that guards messages, statistics, settings and faults.
- *		It is held for some microseconds at a time.
+ *		The lock that protects messages, statistics, settings and faults.  It
+ *		is held for some microseconds at a time.
  */
 #ifndef TWILIO_WORLD_H
 #define TWILIO_WORLD_H

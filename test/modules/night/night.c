@@ -1,7 +1,7 @@
 /*
  * night.c
- *		The product asks only whether it is night now.  This lets a test ask
- *		for any time.
+ *		The extension only asks whether it is quiet hours now.  This lets a
+ *		test ask for any time.
  */
 #include "../../../src/campaign/quiet.c"
 
@@ -25,7 +25,7 @@ ask(FunctionCallInfo fcinfo, TimestampTz *night)
 	return end_of_night(&hours, zone, PG_GETARG_TIMESTAMPTZ(3), night);
 }
 
-/* Null by day. */
+/* Null if it is not quiet hours. */
 Datum
 night_ends(PG_FUNCTION_ARGS)
 {
@@ -37,7 +37,7 @@ night_ends(PG_FUNCTION_ARGS)
 	PG_RETURN_TIMESTAMPTZ(end);
 }
 
-/* Null by night, and where there is none. */
+/* Null during quiet hours, and if there are none. */
 Datum
 night_begins(PG_FUNCTION_ARGS)
 {
