@@ -1,6 +1,6 @@
 'use strict';
 
-// An application as many are: Sequelize 6, underscored tables, a background
+// An application like many others: Sequelize 6, underscored tables, a background
 // job that it polls.  Prints what it saw as one line of JSON.
 
 const { Sequelize, DataTypes } = require('sequelize');
@@ -51,7 +51,12 @@ async function fill(configuration) {
   for (let i = 0; i < 50; i++) {
     await AcListUser.create({
       ac_list_id: list.id,
-      data: { sms: `+1555${String(i).padStart(7, '0')}`, sentCount: 0, openCount: 0, completeCount: 0 },
+      data: {
+        sms: `+1555${String(i).padStart(7, '0')}`,
+        sentCount: 0,
+        openCount: 0,
+        completeCount: 0,
+      },
     });
   }
   return AcCampaign.create({

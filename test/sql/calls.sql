@@ -4,7 +4,8 @@ SELECT send_campaign(1);
 SELECT sendcampaign.create_tables();
 INSERT INTO groups (configuration) VALUES ('{}');
 INSERT INTO ac_lists (group_id) VALUES (1);
-INSERT INTO ac_campaigns (ac_list_id, data) VALUES (1, '{"message": "Hi"}'), (1, '{"message": "Ho"}');
+INSERT INTO ac_campaigns (ac_list_id, data)
+VALUES (1, '{"message": "Hi"}'), (1, '{"message": "Ho"}');
 INSERT INTO ac_background_jobs DEFAULT VALUES;
 CREATE ROLE regress_sendcampaign LOGIN;
 GRANT EXECUTE ON FUNCTION send_campaign TO regress_sendcampaign;
@@ -23,11 +24,12 @@ SELECT send_campaign(1, 99);
 -- queued, and what is said of it before the end of the transaction
 BEGIN;
 SELECT send_campaign(1, 1);
-SELECT job_id, campaign_id, role, state, total, sent, failed, skipped, in_doubt, queued_at IS NOT NULL AS queued,
-       started_at, finished_at, error, schema
+SELECT job_id, campaign_id, role, state, total, sent, failed, skipped, in_doubt,
+       queued_at IS NOT NULL AS queued, started_at, finished_at, error, schema
 FROM sendcampaign.run;
 \pset format unaligned
-SELECT job_id, campaign_id, state, progress ~ '  0%$' AS progress, total, per_second, time_left, error
+SELECT job_id, campaign_id, state, progress ~ '  0%$' AS progress, total, per_second,
+       time_left, error
 FROM sendcampaign.progress;
 \pset format aligned
 SELECT send_campaign(1, 1);
@@ -38,7 +40,9 @@ INSERT INTO ac_background_jobs DEFAULT VALUES;
 SELECT send_campaign(1, 2);
 ROLLBACK TO s;
 SELECT send_campaign(2);
-SELECT job_id, campaign_id, progress, j.error, data FROM sendcampaign.run JOIN ac_background_jobs j ON j.id = job_id ORDER BY 1;
+SELECT job_id, campaign_id, progress, j.error, data
+FROM sendcampaign.run JOIN ac_background_jobs j ON j.id = job_id
+ORDER BY 1;
 ROLLBACK;
 SELECT count(*) FROM sendcampaign.run;
 

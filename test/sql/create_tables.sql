@@ -25,9 +25,13 @@ SELECT id, name, created_at <= now() AS created, updated_at <= now() AS updated 
 CREATE SCHEMA "Other Schema";
 CREATE TABLE "Other Schema".ac_lists (id bigserial PRIMARY KEY, mine text);
 SELECT sendcampaign.create_tables('Other Schema');
-SELECT table_name, count(*) AS columns, min(data_type) FILTER (WHERE column_name = 'id') AS id FROM app_columns
-WHERE table_schema = 'Other Schema' GROUP BY table_name ORDER BY table_name COLLATE "C";
-INSERT INTO "Other Schema".ac_background_jobs DEFAULT VALUES RETURNING id, progress, error, data, internal_data;
+SELECT table_name, count(*) AS columns, min(data_type) FILTER (WHERE column_name = 'id') AS id
+FROM app_columns
+WHERE table_schema = 'Other Schema'
+GROUP BY table_name
+ORDER BY table_name COLLATE "C";
+INSERT INTO "Other Schema".ac_background_jobs DEFAULT VALUES
+RETURNING id, progress, error, data, internal_data;
 
 -- what cannot be
 \set SHOW_CONTEXT never

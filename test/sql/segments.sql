@@ -8,7 +8,8 @@ CREATE DATABASE regression_sql_ascii ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE te
 CREATE EXTENSION sendcampaign;
 
 -- by numbers of characters: how many of each
-CREATE FUNCTION count_of(VARIADIC parts text[]) RETURNS TABLE (encoding text, units integer, segments integer)
+CREATE FUNCTION count_of(VARIADIC parts text[])
+RETURNS TABLE (encoding text, units integer, segments integer)
 LANGUAGE sql AS $$
     SELECT s.*
     FROM (SELECT string_agg(repeat(parts[i], parts[i + 1]::integer), '' ORDER BY i) AS text
@@ -16,7 +17,8 @@ LANGUAGE sql AS $$
 $$;
 
 -- GSM-7: 160 in one, 153 in each of several
-SELECT n, s.* FROM unnest(ARRAY[1, 159, 160, 161, 306, 307, 459, 460, 1600]) n, count_of('0', n::text) s;
+SELECT n, s.*
+FROM unnest(ARRAY[1, 159, 160, 161, 306, 307, 459, 460, 1600]) n, count_of('0', n::text) s;
 
 -- UCS-2: 70 and 67
 SELECT n, s.* FROM unnest(ARRAY[1, 69, 70, 71, 134, 135, 201, 202]) n, count_of('Á', n::text) s;
@@ -25,7 +27,8 @@ SELECT n, s.* FROM unnest(ARRAY[1, 69, 70, 71, 134, 135, 201, 202]) n, count_of(
 SELECT n, s.* FROM unnest(ARRAY[158, 159, 304, 305]) n, count_of('€', '1', '0', n::text) s;
 SELECT n, s.* FROM unnest(ARRAY[79, 80, 81, 152, 153]) n, count_of(']', n::text) s;
 SELECT n, s.* FROM unnest(ARRAY[151, 152, 153]) n, count_of('0', n::text, '{', '1', '0', '152') s;
-SELECT n, s.* FROM unnest(ARRAY[151, 152]) n, count_of('0', n::text, '{', '1', '0', '151', '}', '1') s;
+SELECT n, s.*
+FROM unnest(ARRAY[151, 152]) n, count_of('0', n::text, '{', '1', '0', '151', '}', '1') s;
 
 -- surrogate pairs, likewise
 SELECT n, s.* FROM unnest(ARRAY[68, 69, 132, 133]) n, count_of('😜', '1', '0', n::text) s;
@@ -35,11 +38,26 @@ SELECT n, s.* FROM unnest(ARRAY[65, 66]) n, count_of('0', n::text, '😜', '1', 
 
 -- one character decides for all; those of two septets are one unit then
 SELECT name, s.*
-FROM (VALUES ('GSM-7', 'Hello'), ('GSM-7, extended', 'Hell[o]'), ('Icelandic', 'Góðan daginn'), ('c, cedilla', '[ç]'),
-             ('backquote', '`'), ('tab', E'a\tb'), ('line end', E'a\r\nb'), ('apostrophe', '’'), ('dash', '–'),
-             ('no-break space', U&'\00A0'), ('byte order mark', U&'\FEFF'), ('e, grave', 'è'), ('e and grave', U&'e\0300'),
-             ('last of the plane', U&'\FFFF'), ('first of the next', U&'\+010000'), ('last', U&'\+10FFFF'),
-             ('emoji', '😜'), ('a family', '👩‍👩‍👧‍👦'), ('with a colour', '👍🏽'), ('flag', '🇮🇸')) t(name, text), sendcampaign.segments(text) s;
+FROM (VALUES ('GSM-7', 'Hello'),
+             ('GSM-7, extended', 'Hell[o]'),
+             ('Icelandic', 'Góðan daginn'),
+             ('c, cedilla', '[ç]'),
+             ('backquote', '`'),
+             ('tab', E'a\tb'),
+             ('line end', E'a\r\nb'),
+             ('apostrophe', '’'),
+             ('dash', '–'),
+             ('no-break space', U&'\00A0'),
+             ('byte order mark', U&'\FEFF'),
+             ('e, grave', 'è'),
+             ('e and grave', U&'e\0300'),
+             ('last of the plane', U&'\FFFF'),
+             ('first of the next', U&'\+010000'),
+             ('last', U&'\+10FFFF'),
+             ('emoji', '😜'),
+             ('a family', '👩‍👩‍👧‍👦'),
+             ('with a colour', '👍🏽'),
+             ('flag', '🇮🇸')) t(name, text), sendcampaign.segments(text) s;
 SELECT n, s.* FROM unnest(ARRAY[69, 70]) n, count_of('ð', '1', '[', n::text) s;
 SELECT s.* FROM count_of('0', '159', '`', '1') s;
 
@@ -49,7 +67,8 @@ SELECT * FROM sendcampaign.segments(NULL);
 
 -- the characters of GSM-7, by septets
 \pset format unaligned
-SELECT s.units AS septets, count(*), string_agg(chr(c), '' ORDER BY c) FILTER (WHERE c >= 32) AS printed,
+SELECT s.units AS septets, count(*),
+       string_agg(chr(c), '' ORDER BY c) FILTER (WHERE c >= 32) AS printed,
        string_agg(to_hex(c), ' ' ORDER BY c) FILTER (WHERE c < 32) AS others
 FROM generate_series(1, 65535) c, LATERAL (SELECT * FROM sendcampaign.segments(chr(c)) OFFSET 0) s
 WHERE c NOT BETWEEN 55296 AND 57343 AND s.encoding = 'GSM-7'
@@ -61,7 +80,8 @@ SELECT (sendcampaign.segments(string_agg(chr(c), ''))).*
 FROM generate_series(1, 65535) c
 WHERE c NOT BETWEEN 55296 AND 57343 AND (sendcampaign.segments(chr(c))).encoding = 'GSM-7';
 SELECT DISTINCT s.*
-FROM generate_series(65536, 1114111, 331) c, LATERAL (SELECT * FROM sendcampaign.segments(chr(c)) OFFSET 0) s;
+FROM generate_series(65536, 1114111, 331) c,
+     LATERAL (SELECT * FROM sendcampaign.segments(chr(c)) OFFSET 0) s;
 
 -- 100 kB and more
 SELECT s.* FROM count_of('0', '102400') s;

@@ -10,46 +10,75 @@ use LocalTwilio;
 use Test::More;
 
 my $twilio = LocalTwilio->start;
-my $node = new_cluster('freshness', $twilio, conf => qq{
+my $node = new_cluster('freshness', $twilio, conf => <<~CONF);
 	sendcampaign.request_timeout = '1s'
 	sendcampaign.lookup_delay = '200ms'
-});
+	CONF
 
+# Sends a new campaign while Twilio is set so, and waits for the end; returns its
+# job.  Options: alone, and those of create_campaign().
 sub run_with
 {
 	my ($set, %arg) = @_;
 	my $campaign = create_campaign($node, users => 5, %arg);
-	$twilio->set('reset' => 1, 'redact' => 0, 'shorten-links' => 0, 'list-lag' => 0, 'sent-after' => 0, @$set);
-	my $job = start_campaign($node, $campaign, %arg);
-	return ($campaign, $job);
+	$twilio->set(
+		'reset' => 1,
+		'redact' => 0,
+		'shorten-links' => 0,
+		'list-lag' => 0,
+		'sent-after' => 0,
+		@$set);
+	return run_campaign($node, $campaign, alone => $arg{alone})->{job};
 }
 
-sub twice { my $count = $twilio->count_by_phone; return scalar grep { $_ > 1 } values %$count; }
+# How many phone numbers have the message more than once.
+sub twice
+{
+	my $count = $twilio->count_by_phone;
+	return scalar grep { $_ > 1 } values %$count;
+}
 
+# How many messages of a job have each status: "in_doubt 2 sent 3".
 sub outcomes
 {
 	my $job = shift;
-	return $node->safe_psql('postgres', qq{SELECT string_agg(s, ' ' ORDER BY s) FROM (SELECT status || ' ' || count(*) AS s
-		FROM sendcampaign.message WHERE job_id = $job GROUP BY status) x});
+	return sql($node, <<~SQL);
+		SELECT string_agg(status || ' ' || n, ' ' ORDER BY status)
+		FROM (
+		    SELECT status, count(*) AS n
+		    FROM sendcampaign.message
+		    WHERE job_id = $job
+		    GROUP BY status
+		) s
+		SQL
 }
 
-sub reasons { return $node->safe_psql('postgres', "SELECT DISTINCT error_message FROM sendcampaign.message WHERE job_id = $_[0] AND status = 'in_doubt'"); }
+# Why messages of a job are in doubt.
+sub reasons
+{
+	my $job = shift;
+	return sql($node, <<~SQL);
+		SELECT DISTINCT error_message
+		FROM sendcampaign.message
+		WHERE job_id = $job AND status = 'in_doubt'
+		SQL
+}
 
-my ($campaign, $job) = run_with([ 'fault:drop-before' => '#2' ]);
-wait_for_run($node, $job);
-is(outcomes($job), 'sent 5', 'not taken: sent again, once something later is shown');
-is(twice(), 0, 'nobody has it twice');
-cmp_ok($twilio->stats->{lists}, '<=', 12, 'a few look-ups');
+my $job = run_with([ 'fault:drop-before' => '#2' ]);
+is(outcomes($job), 'sent 5', 'not taken: sent again, once a later message is shown');
+is(twice(), 0, 'not taken: nobody has it twice');
+cmp_ok($twilio->stats->{lists}, '<=', 12, 'not taken: a few look-ups are enough');
 
 # The list lags for longer than any look-up waits.
 for my $base_url ('https://example.org/survey', undef)
 {
 	my $what = defined $base_url ? 'with a link' : 'without a link';
-	($campaign, $job) = run_with([ 'fault:drop-after' => '#2', 'fault:drop-before' => '#1', 'list-lag' => 4000 ],
-		base_url => $base_url, message => "Lag $what");
-	wait_for_run($node, $job);
+	$job = run_with(
+		[ 'fault:drop-after' => '#2', 'fault:drop-before' => '#1', 'list-lag' => 4000 ],
+		base_url => $base_url,
+		message => "Lag $what");
 	is(outcomes($job), 'sent 5', "the list lags, $what: all are sent");
-	is(twice(), 0, "... and nobody has it twice");
+	is(twice(), 0, '... and nobody has it twice');
 }
 
 # Redaction: nothing can be told.
@@ -59,47 +88,46 @@ for my $mode ([ 1, 0 ], [ 'hide', 0 ], [ 1, 300 ], [ 'hide', 300 ])
 	my ($redact, $sent_after) = @$mode;
 	for my $fault ('drop-after', 'drop-before')
 	{
-		($campaign, $job) = run_with([ "fault:$fault" => '#2', 'redact' => $redact, 'sent-after' => $sent_after ]);
-		wait_for_run($node, $job, alone => 1);
-		is(outcomes($job), 'in_doubt 2 sent 3', "redact=$redact, after $sent_after ms, $fault: two stay in doubt");
+		$job =
+		  run_with([ "fault:$fault" => '#2', 'redact' => $redact, 'sent-after' => $sent_after ],
+			alone => 1);
+		is( outcomes($job),
+			'in_doubt 2 sent 3',
+			"redact=$redact, after $sent_after ms, $fault: two stay in doubt");
 		is(twice(), 0, '... and nobody has it twice');
-		like(reasons($job), qr/message redaction/, '... with the reason') if $redact eq '1' && $fault eq 'drop-after';
+		like(reasons($job), qr/message redaction/, '... with the reason')
+		  if $redact eq '1' && $fault eq 'drop-after';
 		like(reasons($job), qr/message redaction|has not shown/, '... with a reason');
 	}
 }
 
-# Link shortening, likewise.
+# Link shortening, likewise
 for my $fault ('drop-after', 'drop-before')
 {
-	($campaign, $job) = run_with([ "fault:$fault" => '#2', 'shorten-links' => 1 ]);
-	wait_for_run($node, $job, alone => 1);
+	$job = run_with([ "fault:$fault" => '#2', 'shorten-links' => 1 ], alone => 1);
 	is(outcomes($job), 'in_doubt 2 sent 3', "links are shortened, $fault: two stay in doubt");
 	is(twice(), 0, '... and nobody has it twice');
 	like(reasons($job), qr/link shortening/, '... with the reason') if $fault eq 'drop-after';
 }
 
 # Nothing is sent later.
-($campaign, $job) = run_with([ 'fault:drop-before' => '#1' ], users => 1);
-wait_for_run($node, $job, alone => 1);
-is(outcomes($job), 'in_doubt 1', 'one recipient, nothing later: in doubt');
+$job = run_with([ 'fault:drop-before' => '#1' ], users => 1, alone => 1);
+is(outcomes($job), 'in_doubt 1', 'one recipient, and nothing later: in doubt');
 like(reasons($job), qr/has not shown any message that was sent after it/, '... with the reason');
-like(run_row($node, $job)->{error}, qr/in doubt/, 'the run says so');
+like(run_row($node, $job)->{error}, qr/in doubt/, '... and the run says so');
 
 # ... until something is.
 set_and_reload($node, 'sendcampaign.lookup_timeout', '120s');
-($campaign, $job) = run_with([ 'fault:drop-before' => '#1' ], users => 1);
-wait_for_run($node, $job);
+$job = run_with([ 'fault:drop-before' => '#1' ], users => 1);
 is(outcomes($job), 'sent 1', 'one recipient, and others later: sent');
 
 # A list that does not show sent messages yet says nothing of redaction.
-($campaign, $job) = run_with([ 'fault:drop-before' => '#1', 'sent-after' => 3000 ], users => 3);
-wait_for_run($node, $job);
+$job = run_with([ 'fault:drop-before' => '#1', 'sent-after' => 3000 ], users => 3);
 is(outcomes($job), 'sent 3', 'messages are queued at Twilio for a while: sent in the end');
 
-# By a person's decision.
+# A person may decide.
 set_and_reload($node, 'sendcampaign.resend_lost', 'off');
-($campaign, $job) = run_with([ 'fault:drop-before' => '#2', 'fault:drop-after' => '#1' ]);
-wait_for_run($node, $job);
+$job = run_with([ 'fault:drop-before' => '#2', 'fault:drop-after' => '#1' ]);
 is(outcomes($job), 'in_doubt 2 sent 3', 'resend_lost is off: what was not taken stays in doubt');
 like(reasons($job), qr/resend_lost is off/, '... with the reason');
 

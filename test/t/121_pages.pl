@@ -11,19 +11,23 @@ use LocalTwilio;
 use Test::More;
 
 my $twilio = LocalTwilio->start;
-my $node = new_cluster('pages', $twilio, conf => qq{
+my $node = new_cluster('pages', $twilio, conf => <<~CONF);
 	sendcampaign.request_timeout = '1s'
 	sendcampaign.lookup_delay = '200ms'
 	sendcampaign.lookup_timeout = '300s'
-});
+	CONF
 my $to = '+15550000001';
-my $url = $twilio->url =~ s{//}{//$LocalTwilio::ACCOUNT:$LocalTwilio::TOKEN@}r;
+my $account = $LocalTwilio::ACCOUNT;
+my $url = $twilio->url =~ s{//}{//$account:$LocalTwilio::TOKEN@}r;
 my $http = HTTP::Tiny->new(keep_alive => 0);
 
-sub post
+# Sends a message as somebody else would.
+sub send_message
 {
-	my $answer = $http->post_form("$url/2010-04-01/Accounts/$LocalTwilio::ACCOUNT/Messages.json",
-		{ To => $_[0], From => $LocalTwilio::SENDER, Body => $_[1] });
+	my ($to, $body) = @_;
+	my $answer = $http->post_form(
+		"$url/2010-04-01/Accounts/$account/Messages.json",
+		{ To => $to, From => $LocalTwilio::SENDER, Body => $body });
 	die "$answer->{status}: $answer->{content}" if $answer->{status} != 201;
 }
 
@@ -36,12 +40,17 @@ sub lost_among_many
 	$twilio->set('reset' => 1, 'fault:drop-after' => '#1', 'list-lag' => 3600000, @$set);
 	my $job = start_campaign($node, $campaign);
 	poll(sub { $twilio->stats->{accepted} == 1 }) or die 'not accepted';
-	post($to, "other $_") for 1 .. 1005;
-	$twilio->set('list-lag' => 0); # before that, there is nothing to be found
+	send_message($to, "other $_") for 1 .. 1005;
+	$twilio->set('list-lag' => 0);    # before that, there is nothing to be found
 	my $run = wait_for_run($node, $job, alone => 1);
-	is($node->safe_psql('postgres', "SELECT status FROM sendcampaign.message WHERE job_id = $job"), $status, "$what: $status");
+	is(sql($node, "SELECT status FROM sendcampaign.message WHERE job_id = $job"),
+		$status, "$what: $status");
 	is(sent_with($twilio, 'Hello'), 1, "$what: sent once");
-	$twilio->set('next-page' => 'path', 'list-order' => 'created', 'list-nulls' => 'last', 'sent-after' => 0);
+	$twilio->set(
+		'next-page' => 'path',
+		'list-order' => 'created',
+		'list-nulls' => 'last',
+		'sent-after' => 0);
 	return $run;
 }
 
@@ -49,12 +58,21 @@ lost_among_many([], 'a path', 'sent');
 lost_among_many([ 'next-page' => 'absolute' ], 'an absolute address', 'sent');
 lost_among_many([ 'list-order' => 'none' ], 'no order', 'sent');
 lost_among_many([ 'list-order' => 'sent' ], 'by date sent', 'sent');
-lost_among_many([ 'list-order' => 'sent', 'sent-after' => -1, 'list-nulls' => 'last' ], 'none is sent yet', 'sent');
+lost_among_many([ 'list-order' => 'sent', 'sent-after' => -1, 'list-nulls' => 'last' ],
+	'none is sent yet', 'sent');
 
-# another host gets nothing
-my $elsewhere = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1', Proto => 'tcp') or die $!;
-for my $origin ('http://127.0.0.1:' . $elsewhere->sockport, '//127.0.0.1:' . $elsewhere->sockport,
-	$twilio->url . '@127.0.0.1:' . $elsewhere->sockport, $twilio->url . '.example.org')
+# Another host gets nothing.
+my $elsewhere = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1', Proto => 'tcp')
+  or die $!;
+my $address = '127.0.0.1:' . $elsewhere->sockport;
+my @origins = (
+	# another one altogether
+	"http://$address",
+	"//$address",
+	# one that begins like Twilio's
+	$twilio->url . "\@$address",
+	$twilio->url . '.example.org');
+for my $origin (@origins)
 {
 	my $run = lost_among_many([ 'next-page' => $origin ], "next page at $origin", 'in_doubt');
 	like($run->{error}, qr/does not end/, '... and the run says so');

@@ -13,103 +13,262 @@ my $twilio = LocalTwilio->start;
 my $node = new_cluster('static_faults', $twilio);
 my $campaign = create_campaign($node, users => 3);
 
-sub view_of_users
+# The errors: SQLSTATE, message and hint.
+sub missing_both
 {
-	my ($columns, $trigger) = @_;
-	return "ALTER TABLE ac_list_users RENAME TO users; CREATE VIEW ac_list_users AS SELECT $columns;";
+	my ($table, $column) = @_;
+	return {
+		sqlstate => '42703',
+		message => qr/^"public\.$table" has neither a column "$column" nor a column "data"$/,
+		hint => qr/^Add one of them/
+	};
 }
 
-# [ what, changes, SQLSTATE, message, hint ]
-my @faults = (
-	[ 'no column for sentCount', 'ALTER TABLE ac_list_users DROP data, ADD sms text', '42703',
-		qr/^"public\.ac_list_users" has neither a column "sentCount" nor a column "data"$/, qr/^Add one of them/ ],
-	[ 'no column for the phone', 'ALTER TABLE ac_list_users DROP data, ADD sent_count integer', '42703',
-		qr/^"public\.ac_list_users" has neither a column "sms" nor a column "data"$/, qr/^Add one of them/ ],
-	[ 'no column for the message', 'ALTER TABLE ac_campaigns DROP data', '42703',
-		qr/^"public\.ac_campaigns" has neither a column "message" nor a column "data"$/, qr/^Add one of them/ ],
-	[ 'data that is text', 'ALTER TABLE ac_list_users ALTER data TYPE text', '42804',
-		qr/^column "data" of "public\.ac_list_users" is of type text$/, qr/^Make it json or jsonb\.$/ ],
-	[ 'data of a job that is text', 'ALTER TABLE ac_background_jobs ALTER data TYPE text', '42804',
-		qr/^column "data" of "public\.ac_background_jobs" is of type text$/, qr/^Make it json or jsonb\.$/ ],
-	[ 'no configuration', 'ALTER TABLE groups DROP configuration', '42703',
-		qr/^column "configuration" of "public\.groups" does not exist$/, qr/^Add it/ ],
-	[ 'a configuration that is hstore-like text', 'ALTER TABLE groups ALTER configuration TYPE text', '42804',
-		qr/^column "configuration" of "public\.groups" is of type text$/, qr/^Make it json or jsonb\.$/ ],
-	[ 'no list', 'ALTER TABLE ac_list_users DROP ac_list_id', '42703',
-		qr/^column "ac_list_id" of "public\.ac_list_users" does not exist$/, qr/^Add it/ ],
-	[ 'no progress', 'ALTER TABLE ac_background_jobs DROP progress', '42703',
-		qr/^column "progress" of "public\.ac_background_jobs" does not exist$/, qr/^Add it/ ],
-	[ 'an error that is a number', 'ALTER TABLE ac_background_jobs DROP error, ADD error integer', '42804',
-		qr/^column "error" of "public\.ac_background_jobs" is of type integer$/, qr/^Make it text or character varying\.$/ ],
-	[ 'a count that is text', 'ALTER TABLE ac_list_users ADD sent_count text', '42804',
-		qr/^column "sent_count" of "public\.ac_list_users" is of type text$/, qr/^Make it smallint, integer, bigint, numeric, real or double precision\.$/ ],
-	[ 'a generated count', 'ALTER TABLE ac_list_users ADD "sentCount" integer GENERATED ALWAYS AS (1) STORED', '55000',
-		qr/^column "sentCount" of "public\.ac_list_users" cannot be updated$/, qr/INSTEAD OF UPDATE trigger/ ],
-	[ 'a count that is an expression of a view', view_of_users('id, ac_list_id, data, 0 + user_id AS sent_count FROM users'), '55000',
-		qr/^column "sent_count" of "public\.ac_list_users" cannot be updated$/, qr/INSTEAD OF UPDATE trigger/ ],
-	[ 'data that is an expression of a view', view_of_users(q{id, ac_list_id, data || '{}' AS data FROM users}), '55000',
-		qr/^column "data" of "public\.ac_list_users" cannot be updated$/, qr/INSTEAD OF UPDATE trigger/ ],
-	[ 'a view that is not updatable', view_of_users(q{DISTINCT id, ac_list_id, data FROM users}), '55000',
-		qr/^column "data" of "public\.ac_list_users" cannot be updated$/, qr/INSTEAD OF UPDATE trigger/ ],
-	[ 'a materialized view', 'ALTER TABLE ac_list_users RENAME TO users; CREATE MATERIALIZED VIEW ac_list_users AS SELECT * FROM users', '55000',
-		qr/^column "data" of "public\.ac_list_users" cannot be updated$/, qr/INSTEAD OF UPDATE trigger/ ],
-	map({ my ($table, $column) = @$_; map {
-		[ "$table.$column of type $_", "ALTER TABLE $table ADD new_id $_; ALTER TABLE $table DROP $column CASCADE; ALTER TABLE $table RENAME new_id TO $column", '42804',
-			qr/^column "$column" of "public\.$table" is of type \Q$_\E/, qr/^Make it smallint, integer or bigint\.$/ ] } qw(uuid text numeric) }
-		[ 'ac_list_users', 'id' ], [ 'ac_lists', 'id' ], [ 'ac_lists', 'group_id' ], [ 'ac_campaigns', 'ac_list_id' ], [ 'groups', 'id' ], [ 'ac_background_jobs', 'id' ]),
-);
-for (@faults)
+sub missing
 {
-	my ($name, $changes, $sqlstate, $message, $hint) = @$_;
-	for my $call ("send_campaign($campaign)", "count(*) FROM sendcampaign.preview($campaign)", "sendcampaign.estimate($campaign)")
+	my ($table, $column) = @_;
+	return {
+		sqlstate => '42703',
+		message => qr/^column "$column" of "public\.$table" does not exist$/,
+		hint => qr/^Add it/
+	};
+}
+
+sub wrong_type
+{
+	my ($table, $column, $type, $right_types) = @_;
+	return {
+		sqlstate => '42804',
+		message => qr/^column "$column" of "public\.$table" is of type $type$/,
+		hint => qr/^Make it $right_types\.$/
+	};
+}
+
+sub not_updatable
+{
+	my ($table, $column) = @_;
+	return {
+		sqlstate => '55000',
+		message => qr/^column "$column" of "public\.$table" cannot be updated$/,
+		hint => qr/INSTEAD OF UPDATE trigger/
+	};
+}
+
+my $json = 'json or jsonb';
+my $text = 'text or character varying';
+my $integer = 'smallint, integer or bigint';
+my $number = 'smallint, integer, bigint, numeric, real or double precision';
+
+# What is wrong, and the changes and the error that it takes; those with "later"
+# are tested where the changes come after the call, too
+my @faults = (
 	{
-		my $error = sql_error($node, "SET ROLE app; BEGIN; $changes; SELECT $call");
-		is($error->{sqlstate}, $sqlstate, "$name: " . ($call =~ /(\w+)\(\d/)[0]);
-		like($error->{message}, $message, '... names table and column');
-		like($error->{hint}, $hint, '... and says what to do');
+		name => 'no column for sentCount',
+		changes => 'ALTER TABLE ac_list_users DROP data, ADD sms text',
+		error => missing_both('ac_list_users', 'sentCount'),
+		later => 1
+	},
+	{
+		name => 'no column for the phone',
+		changes => 'ALTER TABLE ac_list_users DROP data, ADD sent_count integer',
+		error => missing_both('ac_list_users', 'sms')
+	},
+	{
+		name => 'no column for the message',
+		changes => 'ALTER TABLE ac_campaigns DROP data',
+		error => missing_both('ac_campaigns', 'message')
+	},
+	{
+		name => 'data that is text',
+		changes => 'ALTER TABLE ac_list_users ALTER data TYPE text',
+		error => wrong_type('ac_list_users', 'data', 'text', $json),
+		later => 1
+	},
+	{
+		name => 'data of a job that is text',
+		changes => 'ALTER TABLE ac_background_jobs ALTER data TYPE text',
+		error => wrong_type('ac_background_jobs', 'data', 'text', $json)
+	},
+	{
+		name => 'no configuration',
+		changes => 'ALTER TABLE groups DROP configuration',
+		error => missing('groups', 'configuration')
+	},
+	{
+		name => 'a configuration that is text',
+		changes => 'ALTER TABLE groups ALTER configuration TYPE text',
+		error => wrong_type('groups', 'configuration', 'text', $json),
+		later => 1
+	},
+	{
+		name => 'no list',
+		changes => 'ALTER TABLE ac_list_users DROP ac_list_id',
+		error => missing('ac_list_users', 'ac_list_id')
+	},
+	{
+		name => 'no progress',
+		changes => 'ALTER TABLE ac_background_jobs DROP progress',
+		error => missing('ac_background_jobs', 'progress')
+	},
+	{
+		name => 'an error that is a number',
+		changes => 'ALTER TABLE ac_background_jobs DROP error, ADD error integer',
+		error => wrong_type('ac_background_jobs', 'error', 'integer', $text)
+	},
+	{
+		name => 'a count that is text',
+		changes => 'ALTER TABLE ac_list_users ADD sent_count text',
+		error => wrong_type('ac_list_users', 'sent_count', 'text', $number),
+		later => 1
+	},
+	{
+		name => 'a generated count',
+		changes => <<~SQL,
+			ALTER TABLE ac_list_users
+			    ADD "sentCount" integer GENERATED ALWAYS AS (1) STORED
+			SQL
+		error => not_updatable('ac_list_users', 'sentCount')
+	},
+	{
+		name => 'a count that is an expression of a view',
+		changes => <<~SQL,
+			ALTER TABLE ac_list_users RENAME TO users;
+			CREATE VIEW ac_list_users AS
+			    SELECT id, ac_list_id, data, 0 + user_id AS sent_count FROM users
+			SQL
+		error => not_updatable('ac_list_users', 'sent_count'),
+		later => 1
+	},
+	{
+		name => 'data that is an expression of a view',
+		changes => <<~SQL,
+			ALTER TABLE ac_list_users RENAME TO users;
+			CREATE VIEW ac_list_users AS
+			    SELECT id, ac_list_id, data || '{}' AS data FROM users
+			SQL
+		error => not_updatable('ac_list_users', 'data'),
+		later => 1
+	},
+	{
+		name => 'a view that is not updatable',
+		changes => <<~SQL,
+			ALTER TABLE ac_list_users RENAME TO users;
+			CREATE VIEW ac_list_users AS
+			    SELECT DISTINCT id, ac_list_id, data FROM users
+			SQL
+		error => not_updatable('ac_list_users', 'data'),
+		later => 1
+	},
+	{
+		name => 'a materialized view',
+		changes => <<~SQL,
+			ALTER TABLE ac_list_users RENAME TO users;
+			CREATE MATERIALIZED VIEW ac_list_users AS
+			    SELECT * FROM users
+			SQL
+		error => not_updatable('ac_list_users', 'data')
+	});
+
+my @ids = (
+	[ 'ac_list_users', 'id' ],
+	[ 'ac_lists', 'id' ],
+	[ 'ac_lists', 'group_id' ],
+	[ 'ac_campaigns', 'ac_list_id' ],
+	[ 'groups', 'id' ],
+	[ 'ac_background_jobs', 'id' ]);
+for my $id (@ids)
+{
+	my ($table, $column) = @$id;
+	for my $type (qw(uuid text numeric))
+	{
+		push @faults, {
+			name => "$table.$column of type $type",
+			changes => <<~SQL,
+				ALTER TABLE $table ADD new_id $type;
+				ALTER TABLE $table DROP $column CASCADE;
+				ALTER TABLE $table RENAME new_id TO $column
+				SQL
+			error => wrong_type($table, $column, $type, $integer),
+			later => $type ne 'numeric' && $table ne 'ac_background_jobs'
+		};
+	}
+}
+
+my %call = (
+	send_campaign => "send_campaign($campaign)",
+	preview => "count(*) FROM sendcampaign.preview($campaign)",
+	estimate => "sendcampaign.estimate($campaign)");
+for my $fault (@faults)
+{
+	for my $function (sort keys %call)
+	{
+		my $sql = "BEGIN; $fault->{changes}; SELECT $call{$function}";
+		my $error = sql_error($node, $sql, role => 'app');
+		is($error->{sqlstate}, $fault->{error}{sqlstate}, "$fault->{name}: $function()");
+		like($error->{message}, $fault->{error}{message}, '... names table and column');
+		like($error->{hint}, $fault->{error}{hint}, '... and says what to do');
 	}
 }
 
 # Found by the worker before the first claim, where they come after the call
-for (@faults)
+for my $fault (grep { $_->{later} } @faults)
 {
-	my ($name, $changes, undef, $message, $hint) = @$_;
-	next if $name !~ /sentCount|view|of type uuid|text/ || $name =~ /message|materialized|job/;
-	(my $db = lc $name) =~ s/\W+/_/g;
-	$db = substr($db, 0, 60);
-	$node->safe_psql('postgres', qq{CREATE DATABASE "$db"});
+	my $db = substr lc $fault->{name}, 0, 60;
+	$db =~ s/\W+/_/g;
+	sql($node, "CREATE DATABASE $db");
 	install_extension($node, $db);
-	$campaign = create_campaign($node, db => $db, users => 3);
-	my $job = $node->safe_psql($db, "SET ROLE app; BEGIN; SELECT send_campaign($campaign); $changes; COMMIT");
-	$job =~ s/\D.*//s;
+	my $campaign = create_campaign($node, db => $db, users => 3);
+	my $printed = sql($node, <<~SQL, db => $db, role => 'app');
+		BEGIN;
+		SELECT send_campaign($campaign);
+		$fault->{changes};
+		COMMIT;
+		SQL
+	my ($job) = $printed =~ /^(\d+)/;
 	my $run = wait_for_run($node, $job, db => $db);
-	is($run->{state}, 'failed', "$name, after the call: the run fails");
-	my ($first) = split /\. /, $run->{error};
-	like($first, $message, '... naming table and column');
+	is($run->{state}, 'failed', "$fault->{name}, after the call: the run fails");
+	my ($first_sentence) = split /\. /, $run->{error};
+	like($first_sentence, $fault->{error}{message}, '... and the error names table and column');
 }
 is(scalar(() = $twilio->ledger), 0, 'nothing was sent');
 
 # Rights on columns
-$node->safe_psql('postgres', q{
+sql($node, <<~SQL);
 	CREATE ROLE narrow LOGIN;
 	GRANT SELECT ON ALL TABLES IN SCHEMA public TO narrow;
-	GRANT INSERT ON ac_background_jobs TO narrow; GRANT USAGE ON SEQUENCE ac_background_jobs_id_seq TO narrow;
-	GRANT UPDATE (updated_at) ON ac_list_users TO narrow; GRANT UPDATE ON ac_background_jobs TO narrow});
-my $error = sql_error($node, 'SET ROLE narrow; SELECT send_campaign(1)');
-is("$error->{sqlstate}: $error->{detail}", '42501: Role "narrow" needs the UPDATE privilege on column "data" to send a campaign.', 'no right on the count');
-is($error->{hint}, 'GRANT UPDATE (data) ON public.ac_list_users TO narrow;', '... with what grants it');
+	GRANT INSERT, UPDATE ON ac_background_jobs TO narrow;
+	GRANT USAGE ON SEQUENCE ac_background_jobs_id_seq TO narrow;
+	GRANT UPDATE (updated_at) ON ac_list_users TO narrow;
+	SQL
+my $error = sql_error($node, 'SELECT send_campaign(1)', role => 'narrow');
+is( "$error->{sqlstate}: $error->{detail}",
+	'42501: Role "narrow" needs the UPDATE privilege on column "data" to send a campaign.',
+	'no right to update the count');
+is( $error->{hint},
+	'GRANT UPDATE (data) ON public.ac_list_users TO narrow;',
+	'... with what grants it');
 
-# And what can work does
+# Unusual tables that work
+my @changed_ids = (@ids, [ 'ac_list_users', 'ac_list_id' ], [ 'ac_campaigns', 'id' ]);
 for my $type (qw(smallint bigint))
 {
-	$node->safe_psql('postgres', "CREATE DATABASE $type");
+	sql($node, "CREATE DATABASE $type");
 	install_extension($node, $type);
-	$campaign = create_campaign($node, db => $type, users => 3, message => $type);
-	$node->safe_psql($type, join '; ', 'SET ROLE app', 'CREATE DOMAIN object AS jsonb', 'ALTER TABLE ac_list_users ALTER data TYPE object',
-		map { "ALTER TABLE $_->[0] ALTER $_->[1] TYPE $type" } [ 'ac_list_users', 'id' ], [ 'ac_list_users', 'ac_list_id' ], [ 'ac_lists', 'id' ],
-			[ 'ac_lists', 'group_id' ], [ 'ac_campaigns', 'id' ], [ 'ac_campaigns', 'ac_list_id' ], [ 'groups', 'id' ], [ 'ac_background_jobs', 'id' ]);
+	my $campaign = create_campaign($node, db => $type, users => 3, message => $type);
+	my $changes = '';
+	for my $id (@changed_ids)
+	{
+		my ($table, $column) = @$id;
+		$changes .= "ALTER TABLE $table ALTER $column TYPE $type;\n";
+	}
+	sql($node, <<~SQL, db => $type, role => 'app');
+		CREATE DOMAIN object AS jsonb;
+		ALTER TABLE ac_list_users ALTER data TYPE object;
+		$changes
+		SQL
 	$twilio->set(reset => 1);
-	sent_once($node, $twilio, $campaign, start_campaign($node, $campaign, db => $type), "ids of type $type, a domain", db => $type);
+	my $job = start_campaign($node, $campaign, db => $type);
+	sent_once($node, $twilio, $campaign, $job, "ids of type $type, a domain", db => $type);
 }
 
 wait_for_no_worker($node);
