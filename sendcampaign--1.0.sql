@@ -597,7 +597,7 @@ BEGIN
                 foreign_table.name, foreign_table.owner
             USING ERRCODE = 'insufficient_privilege',
                 DETAIL = format('Its triggers, defaults and policies would run with the rights of role "%s"'
-                    ' when that uses it.', foreign_table.caller),
+                    ' when that role uses it.', foreign_table.caller),
                 HINT = 'Have that role create all of the tables, choose another schema,'
                     ' or change the table''s owner.';
     END IF;

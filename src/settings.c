@@ -54,16 +54,19 @@ check_api_url(char **newval, void **extra, GucSource source)
 	if (http_url_is_safe(*newval))
 		return true;
 	GUC_check_errdetail(
-		"Credentials are sent there: it must be an https: URL, or an http: one to the loopback interface, and name no user.");
+		"Credentials are sent to it, so it must be an https: URL, or an http: URL of the loopback"
+		" interface, without a user name.");
 	return false;
 }
 
 static void
 define_addresses(void)
 {
-	DefineCustomBoolVariable("sendcampaign.enabled", "Whether messages are sent.",
-							 "When off, running campaigns stop and go on when it is on again.",
-							 &sendcampaign_enabled, true, PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable(
+		"sendcampaign.enabled", "Whether messages are sent.",
+		"When off, nothing is sent.  Runs continue after it is turned on, at sendcampaign.wake(),"
+		" or by themselves if the library is preloaded.",
+		&sendcampaign_enabled, true, PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("sendcampaign.api_url", "Base URL of Twilio's API.",
 							   "https:, or http: to the loopback interface.", &sendcampaign_api_url,
 							   "https://api.twilio.com", PGC_SUSET, 0, check_api_url, NULL, NULL);
@@ -79,8 +82,8 @@ define_failures(void)
 {
 	DefineCustomIntVariable(
 		"sendcampaign.failure_threshold",
-		"Least number of messages that must fail before a run pauses itself.",
-		"Messages count that failed because of their recipient or text.  -1: a run never pauses itself.",
+		"Minimum number of failed messages before a run pauses itself.",
+		"Only failures because of the recipient or text count.  -1: a run never pauses itself.",
 		&sendcampaign_failure_threshold, 100, -1, INT_MAX, PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomRealVariable(
 		"sendcampaign.failure_scale_factor",
@@ -99,8 +102,8 @@ define_lookups(void)
 	DefineCustomRealVariable(
 		"sendcampaign.lookup_delay",
 		"Time from the end of request_timeout until a message in doubt is looked up.",
-		"By then its request has arrived at Twilio, or never will.", &sendcampaign_lookup_delay,
-		5.0, 0.0, 3600.0, PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
+		"By then its request has reached Twilio, or never will.", &sendcampaign_lookup_delay, 5.0,
+		0.0, 3600.0, PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomRealVariable(
 		"sendcampaign.lookup_timeout",
 		"Time for which a message in doubt is looked for in Twilio's list of messages.",
@@ -130,8 +133,8 @@ check_rate(double *newval, void **extra, GucSource source)
 		*newval = MIN_RATE;
 		return true;
 	}
-	GUC_check_errdetail("It is 0, for no limit, or a number from %s to %s.", CppAsString2(MIN_RATE),
-						CppAsString2(MAX_RATE));
+	GUC_check_errdetail("It must be 0, for no limit, or a number from %s to %s.",
+						CppAsString2(MIN_RATE), CppAsString2(MAX_RATE));
 	GUC_check_errhint("To send nothing, set \"sendcampaign.enabled\" to off, or pause the run.");
 	return false;
 }
@@ -144,7 +147,7 @@ define_limits(void)
 		&sendcampaign_max_concurrency, 100, 1, 1000, PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomRealVariable(
 		"sendcampaign.segments_per_second", "Segments a second that one sender may send.",
-		"0: as fast as the account takes them.  A group's \"twilioSegmentsPerSecond\" goes first.",
+		"0: as fast as the account takes them.  A group's \"twilioSegmentsPerSecond\" takes precedence.",
 		&sendcampaign_segments_per_second, 0.0, 0.0, MAX_RATE, PGC_USERSET, 0, check_rate, NULL,
 		NULL);
 	DefineCustomRealVariable("sendcampaign.request_timeout",

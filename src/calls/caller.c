@@ -48,11 +48,11 @@ check_role(Oid role)
 	char *reason = why_role_cannot_work(role, &hint);
 
 	if (reason)
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("cannot send with the rights of role \"%s\"",
-							   GetUserNameFromId(role, false)),
-						errdetail("The worker connects as that role, but %s.", reason),
-						hint ? errhint("%s", hint) : 0));
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg_internal("%s", reason),
+				 errdetail("The worker that sends the campaign connects as that role."),
+				 hint ? errhint("%s", hint) : 0));
 }
 
 AppTables *
@@ -89,12 +89,12 @@ check_campaign(const AppTables *tables, int64 campaign_id)
 void
 fail_campaign_is_sending(int64 campaign_id)
 {
-	ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
-					errmsg("campaign %lld is being sent already", (long long) campaign_id),
-					errdetail("A run of it under another background job has not ended."),
-					errhint("Wait until that run has ended, or if it is paused, call"
-							" sendcampaign.resume() or sendcampaign.cancel(); see"
-							" sendcampaign.progress.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_IN_USE),
+			 errmsg("campaign %lld is already being sent", (long long) campaign_id),
+			 errdetail("Its run under another background job has not ended."),
+			 errhint("Wait until that run has ended. If it is paused, call sendcampaign.resume()"
+					 " or sendcampaign.cancel(). See sendcampaign.progress.")));
 }
 
 void
@@ -123,30 +123,43 @@ act_as_caller(Oid role, const ActingScope *scope)
 	SetUserIdAndSecContext(scope->caller, scope->security);
 }
 
+static void
+warn_not_updated(const AppTables *tables, Oid role, const ForeignCode *foreign)
+{
+	char *name = GetUserNameFromId(role, false);
+
+	ereport(WARNING,
+			(errmsg("the application's tables in schema \"%s\" are not updated", tables->schema),
+			 superuser_arg(role)
+				? errdetail("%s belongs to role \"%s\", whose code would run with the rights of"
+							" superuser \"%s\".",
+							foreign->object, foreign->owner, name)
+				: errdetail("%s belongs to role \"%s\", whose code would run with the rights of"
+							" role \"%s\", although that role has not chosen these tables.",
+							foreign->object, foreign->owner, name),
+			 errhint("Update the background job and the sentCount of the list user yourself.")));
+}
+
 bool
 act_for_run(const AppTables *tables, Oid *role, bool at_home, ActingScope *scope)
 {
-	bool  chosen = at_home && OidIsValid(*role);
-	char *foreign = NULL;
+	bool		chosen = at_home && OidIsValid(*role);
+	bool		is_foreign = false;
+	ForeignCode foreign;
 
-	if (!at_home && superuser() && OidIsValid(*role) && tables_find_foreign_code(tables, *role))
+	if (!at_home && superuser() && OidIsValid(*role) &&
+		tables_find_foreign_code(tables, *role, &foreign))
 		*role = InvalidOid;
 	if (!OidIsValid(*role))
 		*role = owner_of_list_users(tables);
 	if (superuser_arg(*role) || (!chosen && *role != GetUserId()))
-		foreign = tables_find_foreign_code(tables, *role);
-	if (foreign == NULL)
+		is_foreign = tables_find_foreign_code(tables, *role, &foreign);
+	if (!is_foreign)
 	{
 		act_as(*role, scope);
 		return true;
 	}
-	ereport(
-		WARNING,
-		(errmsg("the application's tables in schema \"%s\" are not told", tables->schema),
-		 errdetail("They would be used with the rights of role \"%s\"%s, but %s.",
-				   GetUserNameFromId(*role, false),
-				   superuser_arg(*role) ? ", a superuser" : ", which has not chosen them", foreign),
-		 errhint("Update the background job, and sentCount of the list user, by hand.")));
+	warn_not_updated(tables, *role, &foreign);
 	*role = scope->caller = GetUserId();
 	return false;
 }
@@ -155,11 +168,13 @@ void
 check_writable(const char *function)
 {
 	if (RecoveryInProgress())
-		ereport(ERROR, (errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-						errmsg("cannot execute %s during recovery", function),
-						errhint("Call it on the primary server.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot execute %s during recovery", function),
+				 errhint("Call it on the primary server.")));
 	if (XactReadOnly)
-		ereport(ERROR, (errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-						errmsg("cannot execute %s in a read-only transaction", function),
-						errhint("Call it in a transaction that is READ WRITE.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot execute %s in a read-only transaction", function),
+				 errhint("Call it in a transaction that is READ WRITE.")));
 }

@@ -41,9 +41,10 @@ PG_FUNCTION_INFO_V1(sendcampaign_cancel);
 void
 fail_no_run(int64 job_id)
 {
-	ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND),
-					errmsg("there is no run of background job %lld", (long long) job_id),
-					errhint("See sendcampaign.run for those that your role may see.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_NO_DATA_FOUND),
+			 errmsg("there is no run of background job %lld", (long long) job_id),
+			 errhint("See sendcampaign.run for the runs that your role may see.")));
 }
 
 bool
@@ -86,7 +87,8 @@ fail_in_state(const LockedRun *run, const char *hint)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("the run of background job %lld is %s", (long long) run->job_id, run->state),
+			 errmsg("the run of background job %lld is in state \"%s\"",
+					(long long) run->job_id, run->state),
 			 errhint("%s", hint)));
 }
 
@@ -123,10 +125,11 @@ settle_message(const LockedRun *run, int64 list_user_id, bool sent)
 	if (own_query("UPDATE sendcampaign.message_data SET status = $3, updated_at = now()"
 				  " WHERE run_id = $1 AND list_user_id = $2 AND status = 'in_doubt'",
 				  3, types, values, NULL) == 0)
-		ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND),
-						errmsg("the message of job %lld to list user %lld is not in doubt",
-							   (long long) run->job_id, (long long) list_user_id),
-						errhint("Those that are have status 'in_doubt' in sendcampaign.message.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_DATA_FOUND),
+				 errmsg("the message of background job %lld to list user %lld is not in doubt",
+						(long long) run->job_id, (long long) list_user_id),
+				 errhint("Messages in doubt have the status \"in_doubt\" in sendcampaign.message.")));
 	if (!sent)
 		forget_read_back(run, list_user_id);
 	runs_settle(run->id, sent);
@@ -139,11 +142,10 @@ count_nowhere(const LockedRun *run, int64 list_user_id)
 	Datum id = Int64GetDatum(list_user_id);
 
 	(void) mark_uncounted(run->id, make_array(&id, NULL, 1, INT8OID));
-	ereport(
-		NOTICE,
-		(errmsg("sentCount of list user %lld is not added", (long long) list_user_id),
-		 errdetail("\"%s.ac_list_users\" is another table than the one that the run began with.",
-				   run->schema)));
+	ereport(NOTICE,
+			(errmsg("sentCount of list user %lld is not increased", (long long) list_user_id),
+			 errdetail("\"%s.ac_list_users\" is not the table with which the run started.",
+					   run->schema)));
 }
 
 static void
@@ -159,8 +161,8 @@ count_settled(AppTables *tables, const LockedRun *run, int64 list_user_id)
 		count_nowhere(run, list_user_id);
 	else if (mark_uncounted(run->id, tables_count_sent(tables, &id, 1, spi_int64(0, 1))))
 		ereport(NOTICE,
-				(errmsg("sentCount of list user %lld could not be added", (long long) list_user_id),
-				 errdetail("The UPDATE was suppressed by a trigger, a rule or a policy.")));
+				(errmsg("could not increase sentCount of list user %lld", (long long) list_user_id),
+				 errdetail("A trigger, rule or policy suppressed the UPDATE.")));
 }
 
 /* For a run that has ended; another one gets its summary when it ends. */
@@ -245,11 +247,12 @@ tell_job(LockedRun *run)
 		return;
 	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
 		ReThrowError(error);
-	ereport(
-		WARNING,
-		(errcode(error->sqlerrcode),
-		 errmsg("background job %lld does not show the state of its run", (long long) run->job_id),
-		 errdetail("%s", error_text(error)), errhint("See sendcampaign.run for the state.")));
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("could not write the state of the run to background job %lld",
+					(long long) run->job_id),
+			 errdetail_internal("%s", error_text(error)),
+			 errhint("See sendcampaign.run for the state of the run.")));
 }
 
 /* sendcampaign.pause(job_id bigint) */
@@ -278,25 +281,29 @@ sendcampaign_pause(PG_FUNCTION_ARGS)
 static void
 check_may_bring_home(const LockedRun *run)
 {
-	AppTables *tables;
-	char	  *foreign;
+	AppTables  *tables;
+	ForeignCode foreign;
+	bool		is_foreign;
+	char	   *role;
 
 	if (!OidIsValid(run->role) || run->role == GetUserId())
 		return;
 	tables = tables_open(run->schema);
-	foreign = tables_find_foreign_code(tables, run->role);
+	is_foreign = tables_find_foreign_code(tables, run->role, &foreign);
 	tables_close(tables);
-	if (foreign)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("the run of background job %lld was not queued here, and role \"%s\" has not"
-					" chosen to use the tables in schema \"%s\"",
-					(long long) run->job_id, GetUserNameFromId(run->role, false), run->schema),
-			 errdetail("%s, whose code would run with the rights of that role.", foreign),
-			 errhint("If it is to go on here, have role \"%s\" itself call"
-					 " sendcampaign.resume(%lld).",
-					 GetUserNameFromId(run->role, false), (long long) run->job_id)));
+	role = GetUserNameFromId(run->role, false);
+	if (is_foreign)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("the run of background job %lld was queued in another cluster or database,"
+						" and role \"%s\" has not chosen the tables in schema \"%s\" of this one",
+						(long long) run->job_id, role, run->schema),
+				 errdetail("%s belongs to role \"%s\", whose code would run with the rights of"
+						   " role \"%s\".",
+						   foreign.object, foreign.owner, role),
+				 errhint("To continue the run here, have role \"%s\" call"
+						 " sendcampaign.resume(%lld).",
+						 role, (long long) run->job_id)));
 }
 
 /*
@@ -371,7 +378,7 @@ cancel_foreign(LockedRun *run)
 {
 	runs_cancel(run->id, true);
 	announce_all_at_commit(runs_wind_up(
-		run->id, "It was not queued in this cluster and database, where nothing is looked up"));
+		run->id, "the run was queued in another cluster or database, so nothing is looked up"));
 	tell_job(run);
 }
 

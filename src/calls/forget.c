@@ -68,13 +68,19 @@ spellings(const char *phone)
 }
 
 static void
-fail_number_is_needed(const char *detail)
+fail_number_is_needed(int64 job_id, bool under_way)
 {
 	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_IN_USE), errmsg("the number cannot be forgotten yet"),
-			 errdetail(detail, (long long) spi_int64(0, 1)),
-			 errhint("Try again when that run has ended; what a failed run has left is settled when"
-					 " it goes on, or gone with sendcampaign.forget().")));
+			(errcode(ERRCODE_OBJECT_IN_USE),
+			 errmsg("the phone number cannot be forgotten yet"),
+			 under_way
+				? errdetail("A message of background job %lld to it may be on its way.",
+							(long long) job_id)
+				: errdetail("Only the number shows that a message of background job %lld was sent"
+							" to it.",
+							(long long) job_id),
+			 errhint("Try again when that run has ended. If it has failed, call send_campaign() to"
+					 " continue it, or sendcampaign.forget() to delete it.")));
 }
 
 /*
@@ -87,13 +93,13 @@ check_is_not_needed(Oid *types, Datum *values)
 	if (own_query("SELECT r.job_id FROM " RUNS_OF_CALLER
 				  " JOIN sendcampaign.claim c ON c.run_id = r.id WHERE c.phones && $3 LIMIT 1",
 				  5, types, values, NULL) > 0)
-		fail_number_is_needed("A message of job %lld to it may be under way.");
+		fail_number_is_needed(spi_int64(0, 1), true);
 	if (own_query(
 			"SELECT r.job_id FROM " RUNS_OF_CALLER
 			" JOIN sendcampaign.read_back_message w ON w.run_id = r.id WHERE w.phone = ANY ($3)"
 			" AND (r.finished_at IS NULL OR r.state = 'failed') LIMIT 1",
 			5, types, values, NULL) > 0)
-		fail_number_is_needed("That a message of job %lld to it was sent is known by it only.");
+		fail_number_is_needed(spi_int64(0, 1), false);
 }
 
 /* sendcampaign.forget_recipient(phone text) returns bigint */

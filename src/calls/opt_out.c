@@ -37,12 +37,13 @@ check_may_opt_out_of_all(void)
 
 	if (OidIsValid(view) && pg_class_aclcheck(view, GetUserId(), ACL_INSERT) == ACLCHECK_OK)
 		return;
-	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					errmsg("permission denied to opt a phone out of all groups"),
-					errdetail("That stops the messages of all roles."),
-					errhint("Pass the group, or have an administrator GRANT INSERT ON"
-							" sendcampaign.opt_out TO %s;",
-							quote_identifier(GetUserNameFromId(GetUserId(), false)))));
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied to opt a phone number out of all groups"),
+			 errdetail("This stops the messages of all roles."),
+			 errhint("Pass a group, or have an administrator use GRANT INSERT ON"
+					 " sendcampaign.opt_out TO %s.",
+					 quote_identifier(GetUserNameFromId(GetUserId(), false)))));
 }
 
 /* Reads the arguments of both functions: phone, schema, group; null: all groups. */
@@ -133,14 +134,15 @@ tell_who_is_left(const Datum *values, const char *nulls, bool deleted)
 		return;
 	same = spi_bool(0, 2);
 	if (same && !deleted)
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						errmsg("another role has written down that this phone opted out"),
-						errdetail("It is role \"%s\".", spi_string(0, 1)),
-						errhint("Only members of that role can take it back.")));
-	ereport(NOTICE, (errmsg("the phone is still opted out"),
-					 errdetail(same ? "Role \"%s\" has written that down as well."
-									: "Role \"%s\" has written that down for all groups.",
-							   spi_string(0, 1))));
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("the phone number was opted out by role \"%s\"", spi_string(0, 1)),
+				 errhint("Only members of that role can opt it in again.")));
+	ereport(NOTICE,
+			(errmsg("the phone number is still opted out"),
+			 same
+				? errdetail("Role \"%s\" has opted it out, too.", spi_string(0, 1))
+				: errdetail("Role \"%s\" has opted it out of all groups.", spi_string(0, 1))));
 }
 
 /* sendcampaign.opt_in(phone text, group_id bigint) */

@@ -121,7 +121,7 @@ show_batch(void *arg, Datum ids, Duplicates duplicates, int count)
 	ids = part_of_ids(ids, 0, (int) Min(preview->left, count));
 	recipients = read_recipients(preview->campaign, DatumGetArrayTypeP(ids), GetCurrentTimestamp(),
 								 &count);
-	skip_duplicates(preview->chosen, recipients, count, duplicates);
+	skip_duplicates_in_memory(preview->chosen, recipients, count, duplicates);
 	for (int i = 0; i < count; i++)
 		show_recipient(preview, &recipients[i]);
 	preview->left -= count;
@@ -205,7 +205,7 @@ add_batch(void *arg, Datum ids, Duplicates duplicates, int count)
 	Recipient *recipients = read_recipients(estimate->campaign, DatumGetArrayTypeP(ids),
 											GetCurrentTimestamp(), &count);
 
-	skip_duplicates(estimate->chosen, recipients, count, duplicates);
+	skip_duplicates_in_memory(estimate->chosen, recipients, count, duplicates);
 	for (int i = 0; i < count; i++)
 		add_recipient(estimate, &recipients[i]);
 	return true;
@@ -300,12 +300,14 @@ check_first(void *arg, Datum ids, Duplicates duplicates, int count)
 		test->campaign, DatumGetArrayTypeP(part_of_ids(ids, 0, 1)), GetCurrentTimestamp(), &count);
 
 	if (recipient->skip != NOT_SKIPPED)
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("there is no test message: %s", recipient->reason),
-						errdetail("It would be that of list user %lld, the first one of the list.",
-								  (long long) recipient->list_user_id),
-						errhint("Change that list user; sendcampaign.preview() shows what each one"
-								" would get.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot send a test message: %s", recipient->reason),
+				 errdetail("A test message is the message to the first user of the list, which is"
+						   " list user %lld.",
+						   (long long) recipient->list_user_id),
+				 errhint("Change that list user. sendcampaign.preview() shows what each list user"
+						 " would get.")));
 	test->has_recipient = true;
 	return false;
 }
@@ -317,9 +319,10 @@ check_test(Campaign *campaign)
 
 	each_batch(campaign->tables, campaign->list_id, check_first, &test);
 	if (!test.has_recipient)
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("list %lld has no users", (long long) campaign->list_id),
-						errhint("A test message is that of the first one.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("list %lld has no users", (long long) campaign->list_id),
+				 errhint("A test message is the message to the first user of the list.")));
 }
 
 /* Queues a run for which the application has no background job. */

@@ -30,24 +30,22 @@ static void
 check_job(const AppTables *tables, int64 job_id)
 {
 	if (!tables_has_job(tables, job_id))
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_NO_DATA_FOUND),
-			 errmsg("background job %lld does not exist", (long long) job_id),
-			 errhint(
-				 "Check that it is in \"%s.ac_background_jobs\" and that your role may see it, or leave it out and have one created.",
-				 tables->schema)));
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_DATA_FOUND),
+				 errmsg("background job %lld does not exist", (long long) job_id),
+				 errhint("Check that it is in \"%s.ac_background_jobs\" and that your role may see"
+						 " it, or omit it to have one created.",
+						 tables->schema)));
 }
 
 static void
 fail_job_is_taken(int64 job_id)
 {
-	ereport(
-		ERROR,
-		(errcode(ERRCODE_DUPLICATE_OBJECT),
-		 errmsg("background job %lld belongs to another campaign", (long long) job_id),
-		 errhint(
-			 "Use a background job of its own for each sending of a campaign, or leave it out and have one created.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_DUPLICATE_OBJECT),
+			 errmsg("background job %lld belongs to another campaign", (long long) job_id),
+			 errhint("Use a separate background job each time you send a campaign, or omit it to"
+					 " have one created.")));
 }
 
 /* The application's sequence has returned to numbers that jobs had before. */
@@ -56,11 +54,11 @@ fail_new_job_has_run(const AppTables *tables, int64 job_id)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_DUPLICATE_OBJECT),
-			 errmsg("there is already a run of background job %lld, which was created just now",
-					(long long) job_id),
-			 errdetail("The numbers of \"%s.ac_background_jobs\" have been given before.",
+			 errmsg("the new background job %lld already has a run", (long long) job_id),
+			 errdetail("The ids of \"%s.ac_background_jobs\" have been used before.",
 					   tables->schema),
-			 errhint("Set the table's sequence to a number beyond those in sendcampaign.run.")));
+			 errhint("Set the table's sequence to a value greater than all job ids in"
+					 " sendcampaign.run.")));
 }
 
 /* A failed run continues where it stopped; a test, beside the campaign's own run. */
@@ -106,11 +104,12 @@ meet_existing_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid 
 		return true;
 	}
 	ereport(NOTICE,
-			(errmsg("campaign %lld is %s already for background job %lld", (long long) campaign_id,
-					state, (long long) job_id),
+			(errmsg("campaign %lld is already in state \"%s\" for background job %lld",
+					(long long) campaign_id, state, (long long) job_id),
 			 errdetail("Nothing is sent a second time."),
-			 strcmp(state, "paused") == 0 ? errhint("Call sendcampaign.resume() to have it go on.")
-										  : 0));
+			 strcmp(state, "paused") == 0
+				? errhint("Call sendcampaign.resume() to continue it.")
+				: 0));
 	return false;
 }
 
@@ -168,7 +167,8 @@ check_arguments(FunctionCallInfo fcinfo)
 	check_writable("send_campaign()");
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("campaign_id must not be null"),
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("campaign_id must not be null"),
 				 errhint("Pass the id of a row in \"ac_campaigns\".")));
 }
 
@@ -199,12 +199,11 @@ send_campaign(PG_FUNCTION_ARGS)
 		start_worker_at_commit(role);
 	act_as_caller(role, &scope);
 	if (!sendcampaign_enabled)
-		ereport(
-			WARNING,
-			(errmsg("campaign %lld is queued, but sending is switched off",
-					(long long) campaign_id),
-			 errhint(
-				 "It is sent once \"sendcampaign.enabled\" is on and sendcampaign.wake() is called.")));
+		ereport(WARNING,
+				(errmsg("campaign %lld is queued, but sending is switched off",
+						(long long) campaign_id),
+				 errhint("It will be sent once \"sendcampaign.enabled\" is on and"
+						 " sendcampaign.wake() is called.")));
 	spi_finish();
 	PG_RETURN_INT64(job_id);
 }

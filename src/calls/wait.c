@@ -35,10 +35,11 @@ check_no_transaction_block(FunctionCallInfo fcinfo)
 	if (fcinfo->context && IsA(fcinfo->context, CallContext) &&
 		!castNode(CallContext, fcinfo->context)->atomic)
 		return;
-	ereport(ERROR, (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-					errmsg("sendcampaign.wait() cannot run inside a transaction block"),
-					errdetail("A campaign is sent once its transaction has been committed."),
-					errhint("CALL it on its own, after COMMIT.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+			 errmsg("sendcampaign.wait() cannot run inside a transaction block"),
+			 errdetail("A campaign is sent only after its transaction has been committed."),
+			 errhint("Call it after COMMIT, outside of a transaction block.")));
 }
 
 /* Returns the deadline; DT_NOEND if there is none. */
@@ -99,17 +100,21 @@ sendcampaign_wait(PG_FUNCTION_ARGS)
 
 	check_no_transaction_block(fcinfo);
 	if (PG_ARGISNULL(0))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("job_id must not be null"),
-						errhint("Pass what send_campaign() has returned.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("job_id must not be null"),
+				 errhint("Pass the job id that send_campaign() returned.")));
 	job_id = PG_GETARG_INT64(0);
 	deadline = deadline_of(fcinfo);
 	while (!has_ended(job_id, &state))
 	{
 		if (GetCurrentTimestamp() >= deadline)
-			ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
-							errmsg("the run of background job %lld has not ended in time, it is %s",
-								   (long long) job_id, state),
-							errhint("It goes on; see sendcampaign.progress.")));
+			ereport(ERROR,
+					(errcode(ERRCODE_QUERY_CANCELED),
+					 errmsg("the run of background job %lld did not end in time",
+							(long long) job_id),
+					 errdetail("It is in state \"%s\".", state),
+					 errhint("The run is not affected; sendcampaign.progress shows how far it is.")));
 		pfree(state);
 		wait_a_moment(deadline);
 	}

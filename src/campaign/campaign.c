@@ -27,18 +27,19 @@ from_utf8(const char *text)
  * others.
  */
 static void
-check_encoding(const Campaign *campaign, const char *text, const char *what)
+check_encoding(const Campaign *campaign, const char *text, const char *key)
 {
 	int encoding = GetDatabaseEncoding() == PG_SQL_ASCII ? PG_UTF8 : GetDatabaseEncoding();
 	int length = text ? pg_encoding_verifymbstr(encoding, text, strlen(text)) : 0;
 
 	if (text && length < strlen(text))
-		ereport(ERROR, (errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
-						errmsg("the %s of campaign %lld is not valid %s", what,
-							   (long long) campaign->id, pg_encoding_to_char(encoding)),
-						errdetail("Byte %d of it, which is 0x%02x, is not part of a character.",
-								  length + 1, (unsigned char) text[length]),
-						errhint("Write the text again.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
+				 errmsg("\"%s\" of campaign %lld is not valid %s",
+						key, (long long) campaign->id, pg_encoding_to_char(encoding)),
+				 errdetail("Byte %d of it, 0x%02x, is not part of a character.",
+						   length + 1, (unsigned char) text[length]),
+				 errhint("Enter the text again.")));
 }
 
 /* Enough of a text to show a position in it. */
@@ -75,26 +76,26 @@ check_placeholders(const Campaign *campaign)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("the message of campaign %lld has a \"%.2s\" that belongs to no placeholder,"
-					" at character %d",
-					(long long) campaign->id, problem, characters_before(text, problem) + 1),
-			 errdetail("The text goes on from there: \"%s\".", from_utf8(excerpt(problem))),
-			 errhint("A placeholder is {{key}} or {{key|default}}; write {{\"{{\"}} and"
-					 " {{\"}}\"}} for the braces themselves.")));
+			 errmsg("the message of campaign %lld has, at character %d, a \"%.2s\" that belongs to"
+					" no placeholder",
+					(long long) campaign->id, characters_before(text, problem) + 1, problem),
+			 errdetail("The text from there on is \"%s\".", from_utf8(excerpt(problem))),
+			 errhint("A placeholder is {{key}} or {{key|default}}. Write {{\"{{\"}} and {{\"}}\"}}"
+					 " for the braces themselves.")));
 }
 
 #define MAX_KEYS 2000
 
 /* Checks the length of a text that is kept for the whole run. */
 static void
-check_length(const Campaign *campaign, const char *what, const char *text)
+check_length(const Campaign *campaign, const char *key, const char *text)
 {
 	if (text && pg_mbstrlen(text) > MAX_TEXT)
 		ereport(ERROR,
 				(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
-				 errmsg("the %s of campaign %lld has more than %d characters", what,
-						(long long) campaign->id, MAX_TEXT),
-				 errhint("Shorten it; a message that Twilio takes has up to 1600 characters.")));
+				 errmsg("\"%s\" of campaign %lld has more than %d characters",
+						key, (long long) campaign->id, MAX_TEXT),
+				 errhint("Shorten it. Twilio accepts messages of up to 1600 characters.")));
 }
 
 /* Each key is an expression in the statement that reads recipients. */
@@ -102,10 +103,11 @@ static void
 check_keys(const Campaign *campaign)
 {
 	if (template_num_keys(campaign->template) > MAX_KEYS)
-		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-						errmsg("the message of campaign %lld has more than %d different keys",
-							   (long long) campaign->id, MAX_KEYS),
-						errhint("Use fewer placeholders in it.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("the message of campaign %lld has more than %d different keys",
+						(long long) campaign->id, MAX_KEYS),
+				 errhint("Use fewer placeholders.")));
 }
 
 pg_noreturn static void fail_no_message(const Campaign *campaign);
@@ -115,11 +117,13 @@ fail_no_message(const Campaign *campaign)
 {
 	const char *column = column_for(campaign->tables->campaigns, "message");
 
-	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					errmsg("campaign %lld has no message", (long long) campaign->id),
-					column ? errhint("Write its text into the column \"%s\".", column)
-						   : errhint("Write its text into the column \"data\", as the value of the"
-									 " key \"message\".")));
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("campaign %lld has no message", (long long) campaign->id),
+			 column
+				? errhint("Write its text into the column \"%s\".", column)
+				: errhint("Write its text into the column \"data\", as the value of the key"
+						  " \"message\".")));
 }
 
 void
@@ -130,17 +134,18 @@ campaign_read(Campaign *campaign)
 	if (!tables_read_campaign(campaign->tables, campaign->id, &row))
 		tables_fail_no_campaign(campaign->tables, campaign->id);
 	if (!row.has_list)
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("campaign %lld has no list", (long long) campaign->id),
-						errhint("Set its \"ac_list_id\" to the id of a row in \"%s.ac_lists\".",
-								campaign->tables->schema)));
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("campaign %lld has no list", (long long) campaign->id),
+				 errhint("Set its \"ac_list_id\" to the id of a row in \"%s.ac_lists\".",
+						 campaign->tables->schema)));
 	if (row.message == NULL || row.message[strspn(row.message, " \t\r\n")] == '\0')
 		fail_no_message(campaign);
 	campaign->list_id = row.list_id;
 	check_encoding(campaign, row.message, "message");
 	check_encoding(campaign, row.base_url, "baseUrl");
 	check_length(campaign, "message", row.message);
-	check_length(campaign, "base URL", row.base_url);
+	check_length(campaign, "baseUrl", row.base_url);
 	campaign_set_message(campaign, row.message, row.base_url);
 	check_placeholders(campaign);
 	check_keys(campaign);

@@ -19,8 +19,7 @@
 #define BLANKS " \t\r\n"
 
 /* Length of a value, in bytes, and number of senders. */
-#define MAX_LENGTH	1000
-#define MAX_SENDERS 1000
+#define MAX_LENGTH 1000
 
 /* Trims blanks off both ends, in place; returns NULL if nothing is left. */
 static char *
@@ -44,7 +43,7 @@ static const char *const keys[] = {
 	[API_KEY_SECRET] = "twilioApiKeySecret",
 	[NUMBERS] = "twilioFromSmsNumber",
 	[MESSAGING_SERVICE_SID] = "twilioMessagingServiceSid",
-	[MESSAGES_PER_SECOND] = "twilioSegmentsPerSecond",
+	[SEGMENTS_PER_SECOND] = "twilioSegmentsPerSecond",
 	[QUIET_FROM] = "quietHours",
 	[QUIET_TO] = "quietHours",
 	[TIME_ZONE] = "timeZone",
@@ -58,7 +57,7 @@ check_length(const char *value, GroupKey key)
 		ereport(ERROR,
 				(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
 				 errmsg("the group's configuration has a value of more than %d bytes", MAX_LENGTH),
-				 errhint("Shorten its \"%s\".", keys[key])));
+				 errhint("Shorten \"%s\".", keys[key])));
 }
 
 static char *
@@ -71,32 +70,34 @@ trimmed(const GroupRow *row, GroupKey key)
 }
 
 static void
-missing_configuration(int64 list_id, const char *what)
+missing_configuration(int64 list_id, const char *message)
 {
-	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					errmsg("the group's configuration has no %s", what),
-					errdetail("The group is that of list %lld.", (long long) list_id),
-					errhint("Add what is missing to the group's \"private_access_configuration\" or"
-							" \"configuration\", and see that the role that sends may read it.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg_internal("%s", message),
+			 errdetail("This is the group of list %lld.", (long long) list_id),
+			 errhint("Add what is missing to the group's \"private_access_configuration\" or"
+					 " \"configuration\", and make sure that the sending role may read it.")));
 }
 
 static void
-wrong_configuration(const char *key, const char *value, const char *what, const char *hint)
+wrong_configuration(const char *key, const char *value, const char *hint)
 {
-	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("the group's \"%s\" is not %s: \"%s\"", key, what, value),
-					errhint("%s", hint)));
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid value for \"%s\" in the group's configuration: \"%s\"", key, value),
+			 errhint("%s", hint)));
 }
 
 /* The application keeps deleted rows, and marks them. */
 static void
-check_not_deleted(bool deleted, const char *what, int64 id)
+fail_deleted(const char *message)
 {
-	if (deleted)
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("%s %lld is deleted", what, (long long) id),
-						errdetail("It is marked as such in the application's table."),
-						errhint("Take that mark away if the campaign is to be sent.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg_internal("%s", message),
+			 errdetail("The application has marked it as deleted."),
+			 errhint("Remove that mark if the campaign is to be sent.")));
 }
 
 static void
@@ -108,20 +109,24 @@ check_existence(const AppTables *tables, const GroupRow *row, int64 campaign_id,
 		ereport(ERROR,
 				(errcode(ERRCODE_NO_DATA_FOUND),
 				 errmsg("list %lld does not exist", (long long) list_id),
-				 errdetail("It is that of campaign %lld.", (long long) campaign_id),
+				 errdetail("It is the list of campaign %lld.", (long long) campaign_id),
 				 errhint("Check that it is in \"%s.ac_lists\" and that role \"%s\" may see it.",
 						 tables->schema, GetUserNameFromId(GetUserId(), false))));
-	check_not_deleted(row->campaign_deleted, "campaign", campaign_id);
-	check_not_deleted(row->list_deleted, "list", list_id);
+	if (row->campaign_deleted)
+		fail_deleted(psprintf("campaign %lld is deleted", (long long) campaign_id));
+	if (row->list_deleted)
+		fail_deleted(psprintf("list %lld is deleted", (long long) list_id));
 	if (!row->group_exists)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_NO_DATA_FOUND), errmsg("list %lld has no group", (long long) list_id),
-			 errdetail("Its \"group_id\" names no row of \"%s.groups\" that role \"%s\" may see.",
-					   tables->schema, GetUserNameFromId(GetUserId(), false)),
-			 errhint("Set it to the id of the group whose configuration has the Twilio"
-					 " account.")));
-	check_not_deleted(row->group_deleted, "group", row->group_id);
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_DATA_FOUND),
+				 errmsg("list %lld has no group", (long long) list_id),
+				 errdetail("Its \"group_id\" names no row of \"%s.groups\" that role \"%s\" may"
+						   " see.",
+						   tables->schema, GetUserNameFromId(GetUserId(), false)),
+				 errhint("Set it to the id of the group whose configuration has the Twilio"
+						 " account.")));
+	if (row->group_deleted)
+		fail_deleted(psprintf("group %lld is deleted", (long long) row->group_id));
 }
 
 static void
@@ -129,7 +134,7 @@ read_account(GroupConfig *group, const GroupRow *row, int64 list_id)
 {
 	group->account_sid = trimmed(row, ACCOUNT_SID);
 	if (group->account_sid == NULL)
-		missing_configuration(list_id, "\"twilioAccountSid\"");
+		missing_configuration(list_id, "the group's configuration has no \"twilioAccountSid\"");
 	group->user = group->account_sid;
 	group->secret = trimmed(row, AUTH_TOKEN);
 	if (group->secret == NULL)
@@ -138,8 +143,9 @@ read_account(GroupConfig *group, const GroupRow *row, int64 list_id)
 		group->secret = trimmed(row, API_KEY_SECRET);
 	}
 	if (group->user == NULL || group->secret == NULL)
-		missing_configuration(
-			list_id, "\"twilioAuthToken\", nor \"twilioApiKeySid\" and \"twilioApiKeySecret\"");
+		missing_configuration(list_id,
+							  "the group's configuration has neither \"twilioAuthToken\" nor both"
+							  " \"twilioApiKeySid\" and \"twilioApiKeySecret\"");
 }
 
 /* Reads the numbers, or else the messaging service.  Phone numbers are put into E.164. */
@@ -150,11 +156,12 @@ read_senders(GroupConfig *group, const GroupRow *row, int64 list_id)
 	char *service = trimmed(row, MESSAGING_SERVICE_SID);
 
 	if (count > MAX_SENDERS)
-		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-						errmsg("the group's \"twilioFromSmsNumber\" has more than %d numbers",
-							   MAX_SENDERS),
-						errhint("Put them into a messaging service of Twilio's, and its SID into"
-								" \"twilioMessagingServiceSid\" instead.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("the group's \"twilioFromSmsNumber\" has more than %d numbers",
+						MAX_SENDERS),
+				 errhint("Add them to a Twilio Messaging Service and put its SID into"
+						 " \"twilioMessagingServiceSid\" instead.")));
 	group->senders = palloc((count + 1) * sizeof(char *));
 	for (int i = 0; i < count; i++)
 	{
@@ -169,13 +176,14 @@ read_senders(GroupConfig *group, const GroupRow *row, int64 list_id)
 		group->senders[group->num_senders++] = service;
 	if (group->num_senders == 0)
 		missing_configuration(list_id,
-							  "\"twilioFromSmsNumber\", nor \"twilioMessagingServiceSid\"");
+							  "the group's configuration has neither \"twilioFromSmsNumber\" nor"
+							  " \"twilioMessagingServiceSid\"");
 }
 
 static void
 read_rate(GroupConfig *group, const GroupRow *row)
 {
-	char *text = trimmed(row, MESSAGES_PER_SECOND);
+	char *text = trimmed(row, SEGMENTS_PER_SECOND);
 	char *end;
 
 	group->rate = sendcampaign_segments_per_second;
@@ -188,9 +196,8 @@ read_rate(GroupConfig *group, const GroupRow *row)
 		!rate_is_valid(group->rate))
 		wrong_configuration(
 			"twilioSegmentsPerSecond", text,
-			"0, nor a number from " CppAsString2(MIN_RATE) " to " CppAsString2(MAX_RATE),
-			"Set it to the segments that each of its senders may send in a"
-			" second, or to 0 for no limit.");
+			"Set it to the number of segments per second that each sender may send, from"
+			" " CppAsString2(MIN_RATE) " to " CppAsString2(MAX_RATE) ", or to 0 for no limit.");
 }
 
 #define QUIET_HOURS_HINT "Write it as {\"from\": \"21:00\", \"to\": \"08:00\"}."
@@ -214,19 +221,19 @@ parse_time(const char *text)
 	}
 	if (length < 0 || text[length] != '\0' || hours < 0 || minutes < 0 || minutes > 59 ||
 		seconds < 0 || seconds > 59 || hours * 3600 + minutes * 60 + seconds > SECS_PER_DAY)
-		wrong_configuration("quietHours", text, "two times of the day", QUIET_HOURS_HINT);
+		wrong_configuration("quietHours", text, QUIET_HOURS_HINT);
 	return hours * 3600 + minutes * 60 + seconds;
 }
 
 /* 00:00 to 24:00 must not be taken for no quiet hours: nothing could be sent. */
 static void
-check_not_always_quiet(int from, int to, const char *text)
+check_not_always_quiet(int from, int to)
 {
 	if (from == 0 && to == SECS_PER_DAY)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the group's \"quietHours\" leave no time of the day: until \"%s\"", text),
-				 errhint(QUIET_HOURS_HINT)));
+				 errmsg("the group's \"quietHours\" cover the whole day"),
+				 errhint("%s", QUIET_HOURS_HINT)));
 }
 
 static void
@@ -241,7 +248,7 @@ read_quiet_hours(GroupConfig *group, const GroupRow *row)
 		return;
 	from = parse_time(from_text ? from_text : "");
 	to = parse_time(to_text ? to_text : "");
-	check_not_always_quiet(from, to, to_text);
+	check_not_always_quiet(from, to);
 	group->quiet_hours.from = from % SECS_PER_DAY;
 	group->quiet_hours.to = to % SECS_PER_DAY;
 }
@@ -282,8 +289,7 @@ read_time_zone(GroupConfig *group, const GroupRow *row)
 	group->says_zone = name != NULL;
 	group->time_zone = name ? find_time_zone(name) : pg_tzset("UTC");
 	if (group->time_zone == NULL)
-		wrong_configuration("timeZone", name, "a time zone",
-							"See pg_timezone_names for those that there are.");
+		wrong_configuration("timeZone", name, "Use one of the names in pg_timezone_names.");
 }
 
 /* PostgreSQL detects an invalid time, but does not know whose it is. */
@@ -294,8 +300,8 @@ explain_send_until(void *campaign_id)
 
 	if (code == ERRCODE_INVALID_DATETIME_FORMAT || code == ERRCODE_DATETIME_FIELD_OVERFLOW ||
 		code == ERRCODE_INVALID_PARAMETER_VALUE)
-		errhint("Write \"sendUntil\" of campaign %lld as a date and a time with its zone, such as"
-				" 2027-01-31 20:00+01.",
+		errhint("Write \"sendUntil\" of campaign %lld as a date and time with a time zone,"
+				" such as 2027-01-31 20:00+01.",
 				(long long) *(int64 *) campaign_id);
 }
 

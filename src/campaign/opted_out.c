@@ -96,7 +96,8 @@ insert_if_not_locked(OwnStatement *statement, Datum *values)
 		error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED)
 		ReThrowError(error);
 	ereport(LOG,
-			(errmsg("sendcampaign: opt-outs are not written down, as others have them locked")));
+			(errmsg("sendcampaign: could not record opt-outs because other sessions have"
+" locked them")));
 }
 
 void

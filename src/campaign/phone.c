@@ -205,9 +205,10 @@ require_phone(const char *phone)
 	char *e164 = phone ? normalize_phone(phone) : NULL;
 
 	if (e164 == NULL)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("phone number is not in E.164 form"),
-						errhint("Write it with a plus sign and the country, as +15550000001.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("phone number is not in E.164 form"),
+				 errhint("Write it with a plus sign and the country code, such as +15550000001.")));
 	return e164;
 }
 

@@ -33,8 +33,10 @@ read_clock(pg_time_t time, const pg_tz *zone, Clock *clock)
 									  zone);
 
 	if (result < 0)
-		ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-						errmsg("timestamp out of range"), errhint("Check the server's clock.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("timestamp out of range"),
+				 errhint("Check the server's clock.")));
 	clock->second = (int) ((time + offset) % SECS_PER_DAY);
 	if (clock->second < 0)
 		clock->second += SECS_PER_DAY;

@@ -104,11 +104,12 @@ tell_of_zone(Campaign *campaign, const Recipient *recipient, const char *name)
 		return;
 	campaign->zone_told = true;
 	ereport(compat_is_background_worker() ? LOG : NOTICE,
-			(name ? errmsg("sendcampaign: list user %lld has an unknown time zone \"%s\"",
-						   (long long) recipient->list_user_id, name)
-				  : errmsg("sendcampaign: list user %lld has no time zone",
-						   (long long) recipient->list_user_id),
-			 errdetail("Quiet hours are those of the group's time zone, which is \"%s\".",
+			(name
+				? errmsg("sendcampaign: list user %lld has an unknown time zone \"%s\"",
+						 (long long) recipient->list_user_id, name)
+				: errmsg("sendcampaign: list user %lld has no time zone",
+						 (long long) recipient->list_user_id),
+			 errdetail("The group's time zone, \"%s\", is used for the quiet hours.",
 					   pg_get_timezone_name(campaign->group->time_zone))));
 }
 

@@ -34,15 +34,14 @@ find_table(const char *schema, Oid namespace, const char *name)
 	Oid table = get_relname_relid(name, namespace);
 
 	if (!OidIsValid(table))
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_UNDEFINED_TABLE),
-			 errmsg("table \"%s.%s\" does not exist", schema, name),
-			 errdetail(
-				 "The setting \"sendcampaign.schema\" says where the application's tables are."),
-			 errhint(
-				 "Set \"sendcampaign.schema\" to their schema, or create the tables with SELECT sendcampaign.create_tables(%s).",
-				 quote_literal_cstr(schema))));
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("table \"%s.%s\" does not exist", schema, name),
+				 errdetail("The setting \"sendcampaign.schema\" says where the application's"
+						   " tables are."),
+				 errhint("Set \"sendcampaign.schema\" to their schema, or create the tables with"
+						 " SELECT sendcampaign.create_tables(%s).",
+						 quote_literal_cstr(schema))));
 	return table;
 }
 
@@ -52,13 +51,13 @@ find_schema(const char *schema)
 	Oid namespace = get_namespace_oid(schema, true);
 
 	if (!OidIsValid(namespace))
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_UNDEFINED_SCHEMA), errmsg("schema \"%s\" does not exist", schema),
-			 errdetail(
-				 "The setting \"sendcampaign.schema\" says where the application's tables are."),
-			 errhint(
-				 "Set \"sendcampaign.schema\" to their schema, or create it and the tables with sendcampaign.create_tables().")));
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_SCHEMA),
+				 errmsg("schema \"%s\" does not exist", schema),
+				 errdetail("The setting \"sendcampaign.schema\" says where the application's"
+						   " tables are."),
+				 errhint("Set \"sendcampaign.schema\" to their schema, or create the schema, and the"
+" tables with sendcampaign.create_tables().")));
 	return namespace;
 }
 
@@ -115,13 +114,13 @@ tables_check_trust(const AppTables *tables, Oid role)
 	check_code_is_trusted(role, oids, NUM_TABLES, tables->schema);
 }
 
-char *
-tables_find_foreign_code(const AppTables *tables, Oid role)
+bool
+tables_find_foreign_code(const AppTables *tables, Oid role, ForeignCode *found)
 {
 	Oid oids[NUM_TABLES];
 
 	list_tables(tables, oids);
-	return find_foreign_code(role, oids, NUM_TABLES);
+	return find_foreign_code(role, oids, NUM_TABLES, found);
 }
 
 /* Tells whether each name still refers to the same table: statements use names. */
@@ -156,10 +155,10 @@ check_code(const AppTables *tables)
 	list_tables(tables, oids);
 	check_code_once(oids, NUM_TABLES, tables->schema);
 	if (!names_are_the_same(tables))
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-						errmsg("a table of the application has been dropped or renamed"),
-						errhint("Call the function again, which then looks for the tables by their"
-								" names.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("a table of the application has been dropped or renamed"),
+				 errhint("Try again. The tables are then looked up by name.")));
 }
 
 /* Runs a statement that is used once, for at most "limit" rows; returns their number. */
@@ -185,13 +184,13 @@ pg_noreturn static void fail_id_is_not_unique(Oid table, int64 id);
 static void
 fail_id_is_not_unique(Oid table, int64 id)
 {
-	ereport(
-		ERROR,
-		(errcode(ERRCODE_CARDINALITY_VIOLATION),
-		 errmsg("id %lld is in table \"%s\" more than once", (long long) id, table_title(table)),
-		 errdetail("Rows are told apart by their ids, so that nobody gets a message twice."),
-		 errhint(
-			 "Give each row an id of its own, and have a primary key or a unique index on \"id\" keep it so.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_CARDINALITY_VIOLATION),
+			 errmsg("table \"%s\" has more than one row with id %lld",
+					table_title(table), (long long) id),
+			 errdetail("Rows are identified by their ids, so that nobody gets a message twice."),
+			 errhint("Give each row an id of its own, and create a primary key or a unique index"
+					 " on \"id\".")));
 }
 
 /* Runs a statement on the row with this id; returns false if there is none. */
@@ -223,10 +222,11 @@ tables_check_group(const char *schema, int64 group_id)
 		check_code_is_trusted(GetUserId(), &groups, 1, schema);
 	sql = psprintf("SELECT FROM %s g WHERE g.id OPERATOR(pg_catalog.=) $1", table_name(groups));
 	if (spi_query(sql, &call) == 0)
-		ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND),
-						errmsg("group %lld does not exist", (long long) group_id),
-						errhint("Check that it is in \"%s.groups\" and that your role may see it.",
-								schema)));
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_DATA_FOUND),
+				 errmsg("group %lld does not exist", (long long) group_id),
+				 errhint("Check that it is in \"%s.groups\" and that your role may see it.",
+						 schema)));
 }
 
 /*
@@ -306,12 +306,13 @@ tables_create_job(const AppTables *tables)
 					   table_name(tables->jobs), columns.data, values.data),
 			  0, NULL, NULL, 2) != 1 ||
 		spi_isnull(0, 1))
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("could not create a background job"),
-						errdetail("The INSERT on table \"%s\" was suppressed by a trigger or rule.",
-								  get_rel_name(tables->jobs)),
-						errhint("Have it let the INSERT pass, or insert a job yourself and pass"
-								" its id.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("could not create a background job"),
+				 errdetail("The INSERT on table \"%s\" was suppressed by a trigger or rule.",
+						   get_rel_name(tables->jobs)),
+				 errhint("Change the trigger or rule, or insert a background job yourself and pass"
+						 " its id.")));
 	return spi_int64(0, 1);
 }
 
@@ -561,14 +562,13 @@ void
 tables_check_list_users(const AppTables *tables, Oid list_users)
 {
 	if (list_users_now(tables) != list_users)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("\"%s.ac_list_users\" is another table than the one that the run began with",
-					tables->schema),
-			 errdetail("Its list users may be other people."),
-			 errhint("If the run is to go on with that table, call send_campaign() with the same"
-					 " campaign and job.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("\"%s.ac_list_users\" is not the table with which the run started",
+						tables->schema),
+				 errdetail("Its list users may be different people."),
+				 errhint("To continue the run with this table, call send_campaign() with the same"
+						 " campaign and job.")));
 }
 
 void
@@ -577,8 +577,8 @@ tables_check_not_replaced(const AppTables *tables)
 	if (list_users_now(tables) != tables->list_users)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("\"%s.ac_list_users\" was replaced while the run began", tables->schema),
-				 errhint("It is tried again with the table that has that name now.")));
+				 errmsg("\"%s.ac_list_users\" was replaced while the run was starting", tables->schema),
+				 errhint("The run will start again with the table that now has this name.")));
 }
 
 static RecipientRow

@@ -12,6 +12,7 @@
 
 #include "compat.h"
 #include "database/spi.h"
+#include "database/trust.h"
 
 /*
  * Limits, in characters, on the values that are read from a row; one character
@@ -58,8 +59,8 @@ extern void tables_close(AppTables *tables);
 /* Throws if one of the tables leads to code that the role has no reason to trust. */
 extern void tables_check_trust(const AppTables *tables, Oid role);
 
-/* Returns that code, as find_foreign_code() does, or NULL. */
-extern char *tables_find_foreign_code(const AppTables *tables, Oid role);
+/* Finds that code, as find_foreign_code() does; false if there is none. */
+extern bool tables_find_foreign_code(const AppTables *tables, Oid role, ForeignCode *found);
 
 /*
  * Throws if the schema has no such group that the current role may see.  Does
@@ -103,7 +104,7 @@ typedef enum GroupKey
 	API_KEY_SECRET,
 	NUMBERS, /* in an array of its own */
 	MESSAGING_SERVICE_SID,
-	MESSAGES_PER_SECOND,
+	SEGMENTS_PER_SECOND,
 	QUIET_FROM,
 	QUIET_TO,
 	TIME_ZONE,

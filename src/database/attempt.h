@@ -25,9 +25,9 @@ extern char *reason_text(const char *message, const char *detail, const char *hi
 /* Returns the same for an error that was caught. */
 extern char *error_text(const ErrorData *error);
 
-/* What a person has to do so that a failed run goes on; parts of hints. */
-#define SEND_AGAIN "call send_campaign() with the same campaign and job"
+/* What a person has to do if Twilio refuses the account. */
 #define MEND_ACCOUNT_HINT                                                                          \
-	"Mend the Twilio account or the group's configuration, and " SEND_AGAIN "."
+	"Fix the Twilio account or the group's configuration, and call send_campaign() with the same"  \
+	" campaign and job."
 
 #endif /* SENDCAMPAIGN_ATTEMPT_H */

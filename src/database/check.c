@@ -43,7 +43,7 @@ is_among(Oid type, const Oid *types)
 	return false;
 }
 
-/* Returns the types as people write them: "smallint, integer or bigint". */
+/* Returns the types as people write them: "smallint, integer, bigint". */
 static char *
 type_names(const Oid *types)
 {
@@ -51,11 +51,7 @@ type_names(const Oid *types)
 
 	initStringInfo(&buf);
 	for (int i = 0; OidIsValid(types[i]); i++)
-		appendStringInfo(&buf, "%s%s",
-						 i == 0						? ""
-						 : OidIsValid(types[i + 1]) ? ", "
-													: " or ",
-						 format_type_be(types[i]));
+		appendStringInfo(&buf, "%s%s", i == 0 ? "" : ", ", format_type_be(types[i]));
 	return buf.data;
 }
 
@@ -65,22 +61,22 @@ check_type(Oid table, const char *column, const Oid *types)
 	Oid type = column_type(table, column);
 
 	if (!is_among(type, types))
-		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
-						errmsg("column \"%s\" of \"%s\" is of type %s", column, table_title(table),
-							   format_type_be(type)),
-						errhint("Make it %s.", type_names(types))));
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("column \"%s\" of \"%s\" is of type %s",
+						column, table_title(table), format_type_be(type)),
+				 errhint("Change it to one of these types: %s.", type_names(types))));
 }
 
 static void
 check_column(Oid table, const char *column, const Oid *types)
 {
 	if (!has_column(table, column))
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_UNDEFINED_COLUMN),
-			 errmsg("column \"%s\" of \"%s\" does not exist", column, table_title(table)),
-			 errhint(
-				 "Add it, or have \"sendcampaign.schema\" name the schema where the application's tables are.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("column \"%s\" of \"%s\" does not exist", column, table_title(table)),
+				 errhint("Add it, or set \"sendcampaign.schema\" to the schema of the"
+						 " application's tables.")));
 	check_type(table, column, types);
 }
 
@@ -91,10 +87,10 @@ check_value(Oid table, const char *key)
 	if (column_for(table, key) == NULL && !has_column(table, "data"))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
-				 errmsg("\"%s\" has neither a column \"%s\" nor a column \"data\"",
+				 errmsg("table \"%s\" has neither a column \"%s\" nor a column \"data\"",
 						table_title(table), key),
-				 errhint("Add one of them, or have \"sendcampaign.schema\" name the schema where"
-						 " the application's tables are.")));
+				 errhint("Add one of them, or set \"sendcampaign.schema\" to the schema of the"
+						 " application's tables.")));
 	if (has_column(table, "data"))
 		check_type(table, "data", json_types);
 }
@@ -122,14 +118,13 @@ static void
 check_updatable(Oid table, const char *column)
 {
 	if (!is_updatable(table, column))
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("column \"%s\" of \"%s\" cannot be updated", column, table_title(table)),
-			 errdetail(
-				 "It is generated, or an expression of a view, or the view is not updatable."),
-			 errhint(
-				 "Make it an ordinary column, or give the view an INSTEAD OF UPDATE trigger.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("column \"%s\" of \"%s\" cannot be updated", column, table_title(table)),
+				 errdetail("The column is generated or an expression of a view, or the view is not"
+						   " updatable."),
+				 errhint("Make it an ordinary column, or give the view an INSTEAD OF UPDATE"
+						 " trigger.")));
 }
 
 static void
@@ -193,11 +188,12 @@ check_column_right(Oid table, const char *column, Oid role)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for table %s", get_rel_name(table)),
-				 errdetail(
-					 "Role \"%s\" needs the UPDATE privilege on column \"%s\" to send a campaign.",
-					 GetUserNameFromId(role, false), column),
-				 errhint("GRANT UPDATE (%s) ON %s TO %s;", quote_identifier(column),
-						 table_name(table), quote_identifier(GetUserNameFromId(role, false)))));
+				 errdetail("Role \"%s\" needs the UPDATE privilege on column \"%s\" to send a"
+						   " campaign.",
+						   GetUserNameFromId(role, false), column),
+				 errhint("Use GRANT UPDATE (%s) ON %s TO %s.",
+						 quote_identifier(column), table_name(table),
+						 quote_identifier(GetUserNameFromId(role, false)))));
 }
 
 void
@@ -228,24 +224,27 @@ check_right(Oid table, Oid role, AclMode mode, const char *privilege)
 												 name);
 
 	if (!has_right(table, role, mode))
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						errmsg("permission denied for table %s", name),
-						errdetail("Role \"%s\" needs the %s privilege on it to send a campaign.",
-								  GetUserNameFromId(role, false), privilege),
-						errhint("GRANT %s ON %s TO %s;", privilege, qualified,
-								quote_identifier(GetUserNameFromId(role, false)))));
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for table %s", name),
+				 errdetail("Role \"%s\" needs the %s privilege on it to send a campaign.",
+						   GetUserNameFromId(role, false), privilege),
+				 errhint("Use GRANT %s ON %s TO %s.",
+						 privilege, qualified, quote_identifier(GetUserNameFromId(role, false)))));
 }
 
 static void
 check_schema_right(const char *schema, Oid role)
 {
 	if (!compat_can_use_schema(get_namespace_oid(schema, false), role))
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						errmsg("permission denied for schema %s", schema),
-						errdetail("Role \"%s\" needs the USAGE privilege on it to send a campaign.",
-								  GetUserNameFromId(role, false)),
-						errhint("GRANT USAGE ON SCHEMA %s TO %s;", quote_identifier(schema),
-								quote_identifier(GetUserNameFromId(role, false)))));
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for schema %s", schema),
+				 errdetail("Role \"%s\" needs the USAGE privilege on it to send a campaign.",
+						   GetUserNameFromId(role, false)),
+				 errhint("Use GRANT USAGE ON SCHEMA %s TO %s.",
+						 quote_identifier(schema),
+						 quote_identifier(GetUserNameFromId(role, false)))));
 }
 
 void

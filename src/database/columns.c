@@ -84,10 +84,10 @@ get_names(Oid table, char **schema, char **name)
 	*name = get_rel_name(table);
 	*schema = *name ? get_namespace_name(get_rel_namespace(table)) : NULL;
 	if (*schema == NULL)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-						errmsg("a table of the application has been dropped"),
-						errhint("Create it again; sendcampaign.create_tables() creates those that"
-								" are missing.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("a table of the application has been dropped"),
+				 errhint("Create it again. sendcampaign.create_tables() creates missing tables.")));
 }
 
 char *

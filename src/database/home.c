@@ -150,17 +150,19 @@ sendcampaign_keep_xid(PG_FUNCTION_ARGS)
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(data->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(data->tg_event) || TRIGGER_FIRED_BY_DELETE(data->tg_event))
-		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("sendcampaign.keep_xid() was not called by a trigger before INSERT"
-							   " or UPDATE for each row"),
-						errhint("It is for the extension's own tables.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("sendcampaign.keep_xid() was not called by a trigger before INSERT or"
+						" UPDATE for each row"),
+				 errhint("This function is for the extension's own tables.")));
 	tuple = TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newtuple : data->tg_trigtuple;
 	column = SPI_fnumber(data->tg_relation->rd_att, "written_in");
 	if (column <= 0 || SPI_gettypeid(data->tg_relation->rd_att, column) != XIDOID)
-		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("table \"%s\" has no column \"written_in\" of type xid",
-							   RelationGetRelationName(data->tg_relation)),
-						errhint("sendcampaign.keep_xid() is for the extension's own tables.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("table \"%s\" has no column \"written_in\" of type xid",
+						RelationGetRelationName(data->tg_relation)),
+				 errhint("sendcampaign.keep_xid() is for the extension's own tables.")));
 	wanted = written_in(tuple, data->tg_relation->rd_att, column);
 	next = next_written_in(data, column, wanted);
 	if (next == wanted)

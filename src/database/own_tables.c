@@ -46,9 +46,10 @@ extension_owner(void)
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	if (!OidIsValid(owner))
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
-						errmsg("extension \"sendcampaign\" does not exist"),
-						errhint("Create it with CREATE EXTENSION sendcampaign.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("extension \"sendcampaign\" does not exist"),
+				 errhint("Create it with CREATE EXTENSION sendcampaign.")));
 	return owner;
 }
 

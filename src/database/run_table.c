@@ -327,10 +327,11 @@ runs_bring_home(int64 id)
 				  " FROM pg_roles r WHERE id = $1 AND r.rolname = role"
 				  " RETURNING r.oid::int8",
 				  3, types, values, NULL) == 0)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
-						errmsg("the role of the run does not exist in this cluster"),
-						errhint("Create the role that sendcampaign.run names, with its rights on"
-								" the application's tables.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the role of the run does not exist in this cluster"),
+				 errhint("Create the role that sendcampaign.run names, with its rights on the"
+						 " application's tables.")));
 	return (Oid) spi_int64(0, 1);
 }
 

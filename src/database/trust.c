@@ -131,47 +131,47 @@ read_code(const Oid *tables, int count)
 	return rows;
 }
 
-char *
-find_foreign_code(Oid role, const Oid *tables, int count)
+bool
+find_foreign_code(Oid role, const Oid *tables, int count, ForeignCode *found)
 {
-	char  *found = NULL;
+	bool   is_foreign = false;
 	uint64 rows;
 
 	/* a superuser must run only what was checked; others need not wait for locks */
 	for (int i = 0; superuser_arg(role) && i < count; i++)
 		LockRelationOid(tables[i], RowExclusiveLock);
 	rows = read_code(tables, count);
-	for (uint64 i = 0; i < rows && found == NULL; i++)
+	for (uint64 i = 0; i < rows && !is_foreign; i++)
 	{
 		Oid owner = (Oid) spi_int64(i, 1);
 
-		if (!is_trusted_owner(owner, role))
-			found = psprintf("%s belongs to role \"%s\"", spi_string(i, 2),
-							 GetUserNameFromId(owner, false));
+		is_foreign = !is_trusted_owner(owner, role);
+		if (is_foreign)
+			*found = (ForeignCode){spi_string(i, 2), GetUserNameFromId(owner, false)};
 	}
 	SPI_freetuptable(SPI_tuptable);
-	return found;
+	return is_foreign;
 }
 
 void
 check_code_is_trusted(Oid role, const Oid *tables, int count, const char *schema)
 {
-	char *found = find_foreign_code(role, tables, count);
+	ForeignCode foreign;
 
-	if (found == NULL)
+	if (!find_foreign_code(role, tables, count, &foreign))
 		return;
-	ereport(
-		ERROR,
-		(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-		 errmsg("the tables in schema \"%s\" cannot be used with the rights of role \"%s\"", schema,
-				GetUserNameFromId(role, false)),
-		 errdetail("%s, whose code would run with these rights.", found),
-		 superuser_arg(role)
-			 ? errhint("Give all tables, and the functions that they use, to one role that is no"
-					   " superuser, or to a superuser.")
-			 : errhint("Add SET sendcampaign.schema to the SECURITY DEFINER function, or give the"
-					   " tables, and the functions that they use, to its owner, or to a role that"
-					   " is a member of its owner.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("the tables in schema \"%s\" cannot be used with the rights of role \"%s\"",
+					schema, GetUserNameFromId(role, false)),
+			 errdetail("%s belongs to role \"%s\", whose code would run with these rights.",
+					   foreign.object, foreign.owner),
+			 superuser_arg(role)
+				? errhint("Make one role the owner of all tables and of the functions that they"
+						  " use.")
+				: errhint("Add SET sendcampaign.schema to the SECURITY DEFINER function, or make"
+						  " its owner, or a member of its owner, the owner of the tables and of"
+						  " the functions that they use.")));
 }
 
 /*

@@ -225,7 +225,7 @@ classify_answer(const HttpResponse *response, Verdict *verdict)
 		verdict->kind = VERDICT_DOUBT;
 		verdict->error_code = (int) response->status;
 		verdict->error_message = pstrdup(response->truncated ? "answer too long"
-										 : valid			 ? "answer names no sid"
+										 : valid			 ? "answer contains no SID"
 															 : "answer is not valid JSON");
 	}
 }

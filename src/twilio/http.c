@@ -266,8 +266,10 @@ set_up_multi(void)
 {
 	multi = curl_multi_init();
 	if (multi == NULL)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not initialize libcurl"),
-						errhint("See to it that the worker can get more memory.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("could not initialize libcurl"),
+				 errhint("Make sure that the worker can allocate more memory.")));
 	curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, on_socket);
 	curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, on_timer);
 	curl_multi_setopt(multi, CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX);
@@ -278,15 +280,17 @@ http_init(void)
 {
 	Assert(multi == NULL);
 	if (curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK)
-		ereport(ERROR, (errcode(ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION),
-						errmsg("could not initialize libcurl"),
-						errhint("Check that libcurl and its TLS library are installed properly.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION),
+				 errmsg("could not initialize libcurl"),
+				 errhint("Check that libcurl and its TLS library are installed properly.")));
 	set_up_multi();
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (epoll_fd < 0)
 		ereport(ERROR,
-				(errcode_for_socket_access(), errmsg("could not create an epoll descriptor: %m"),
-				 errhint("Raise the limits of open files and of epoll instances.")));
+				(errcode_for_socket_access(),
+				 errmsg("could not create an epoll descriptor: %m"),
+				 errhint("Raise the limits on open files and epoll instances.")));
 	ReserveExternalFD();
 	wait_set = compat_create_wait_event_set(3);
 	AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);

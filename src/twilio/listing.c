@@ -94,7 +94,7 @@ read_listing(const HttpResponse *response, ListedMessageFunction function, void 
 		return "answer too long";
 	if (!json_scan(response->body, response->body_length, page_member, page_object_end, &page) ||
 		!page.is_list || page.bad_sid)
-		return "answer is no list of messages";
+		return "answer is not a list of messages";
 	*next_page = page.next_page;
 	return NULL;
 }

@@ -144,7 +144,9 @@ go_on(Parked *request, CURLM *multi)
 	curl_easy_setopt(request->easy, CURLOPT_PIPEWAIT, 0L);
 	curl_easy_setopt(request->easy, CURLOPT_TIMEOUT_MS, left);
 	if (curl_multi_add_handle(multi, request->easy) != CURLM_OK)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory")));
 }
 
 void

@@ -3,9 +3,9 @@
  * adopt.c
  *	  Takes runs from the queue into the worker.
  *
- * A run that is begun gets its text and its recipients fixed.  A run that
- * goes on does so only where it is at home: a dump of it that was restored
- * in another cluster must not send anything by itself.
+ * The text and the recipients of a run are fixed when it begins.  A run is
+ * adopted only in its home: if a dump of it was restored in another cluster,
+ * that must not send anything by itself.
  *
  *-------------------------------------------------------------------------
  */
@@ -35,24 +35,25 @@
 #include "worker/start_worker.h"
 #include "worker/trouble.h"
 
-/* Runs in memory at once; others wait in the queue. */
+/* The most runs in memory; others wait in the queue. */
 #define MAX_RUNS 64
 
-/* Taken up at once: the first of many is not kept waiting for the others. */
+/* The most runs adopted at once, so that the first of many does not wait for the others. */
 #define MAX_ADOPTED 8
 
-/* What the queue says of a run. */
+/* What the queue says about a run. */
 typedef struct QueuedRun
 {
-	bool begun;
-	bool requeued; /* called again: reread the text */
+	bool begun;	   /* true if its recipients are fixed */
+	bool requeued; /* true if it was called again, so that its text is read again */
 	bool cancelled;
-	bool loaded; /* not by the extension, nor by a superuser */
+	bool loaded; /* true if its row was written neither by the extension nor by a superuser */
 } QueuedRun;
 
 /*
- * A look-up knows a message by campaign and recipient: while one of a
- * cancelled run is in doubt, no other run of the campaign begins.
+ * SQL condition on a run: no cancelled run of its campaign has claims.  A lookup
+ * identifies a message by campaign and recipient, so while one of a cancelled
+ * run is in doubt, no other run of the campaign begins.
  */
 #define NOT_CONFUSED                                                                               \
 	" AND (state = 'cancelled' OR NOT EXISTS (SELECT FROM sendcampaign.run_data o"                 \
@@ -62,8 +63,8 @@ typedef struct QueuedRun
 	"  AND o.system_identifier = $3 AND o.database = $4 AND o.written_in <> '0'::xid))"
 
 /*
- * What create_run() reads; $1 is the cluster's timeline.  Of a run that was
- * loaded, nothing is read that may be of any length.
+ * SQL for what create_run() reads; $1 is the cluster's timeline.  No values of
+ * unlimited length are read from runs that were loaded.
  */
 #define RUN_COLUMNS(message, base_url, error)                                                          \
 	"SELECT id, job_id, campaign_id, schema::text, list_id, " message ", " base_url ","                \
@@ -76,8 +77,9 @@ typedef struct QueuedRun
 	" FROM sendcampaign.run_data r"
 
 /*
- * Fills SPI_tuptable with the runs that wait.  One that somebody has locked
- * may be about to be paused: that one is left for the next look.
+ * Fills SPI_tuptable with runs that are waiting, and returns their number.  A
+ * run that somebody has locked may be about to be paused: it is left for the
+ * next time.
  */
 static uint64
 read_queue(int limit)
@@ -99,7 +101,7 @@ read_queue(int limit)
 	return own_execute(&statement, values, NULL);
 }
 
-/* Likewise, some of them; in another cluster a role is known by its name only. */
+/* Does the same for foreign runs.  In another cluster, a role is known only by its name. */
 static uint64
 read_foreign_runs(void)
 {
@@ -131,7 +133,7 @@ runs_are_waiting(void)
 	return own_execute(&statement, values, NULL) > 0;
 }
 
-/* In its own memory context, with nothing in it yet. */
+/* Creates a run from a row of SPI_tuptable, in a memory context of its own. */
 static Run *
 create_run(uint64 row, QueuedRun *queued)
 {
@@ -155,13 +157,14 @@ create_run(uint64 row, QueuedRun *queued)
 	run->was_read_back = spi_bool(row, 11);
 	run->started_at = spi_timestamptz(row, 12);
 	run->campaign.test_phone = spi_string(row, 13);
-	run->cancelled = queued->cancelled = spi_bool(row, 14);
+	queued->cancelled = spi_bool(row, 14);
+	run_begin(run, queued->cancelled);
 	run->queued_at = spi_timestamptz(row, 15);
 	queued->loaded = spi_bool(row, 16);
 	run->may_overlap = spi_bool(row, 17);
 	recall_notice(run, spi_string(row, 18));
 	run->list_users = (Oid) spi_int64(row, 19);
-	/* if it cannot be taken up, it has not been since then */
+	/* if it cannot be taken up, it has been waiting since then */
 	run->claiming.since = run->queued_at;
 	reset_verdicts(run);
 	dlist_init(&run->claims);
@@ -198,7 +201,7 @@ open_tables(Run *run, void *arg)
 	tables_check_rights(run->campaign.tables, worker.role, false);
 }
 
-/* Reads what the run sends: its text is the same for all from now on. */
+/* Reads what the run sends; from now on, its text is the same for all recipients. */
 static void
 read_campaign(Run *run)
 {
@@ -232,9 +235,9 @@ store_recipients_in_little_memory(Run *run)
 }
 
 /*
- * What has rewritten the list, or put another table in its place, leaves it
- * empty for those whose snapshot is older: it is read with one that is newer
- * than our locks.
+ * A command that rewrites the table of list users, or replaces it with another,
+ * can leave it empty for older snapshots.  So it is read with a snapshot that
+ * is newer than our locks.
  */
 static int64
 store_recipients_as_locked(Run *run)
@@ -250,8 +253,8 @@ store_recipients_as_locked(Run *run)
 }
 
 /*
- * What was sent before commits were lost, under a beginning of this run that
- * nobody knows of any more, is read back as for a run that goes on.
+ * If commits were lost, the run may have begun before, and have sent messages.
+ * They are read back, as for a run that continues.
  */
 static void
 begin_run(Run *run, void *arg)
@@ -266,7 +269,7 @@ begin_run(Run *run, void *arg)
 	begin_reading_back(run);
 }
 
-/* The text as of the start, again. */
+/* Restores the text that the run had at its start. */
 static void
 recall_text(Run *run)
 {
@@ -276,7 +279,10 @@ recall_text(Run *run)
 	MemoryContextSwitchTo(old);
 }
 
-/* A table that was restored from a dump is another one, too. */
+/*
+ * Checks that the table of list users is the one that the run has used so far.
+ * After a restore from a dump, its OID is a different one, and is recorded.
+ */
 static void
 use_list_users(Run *run)
 {
@@ -295,7 +301,7 @@ resume_run(Run *run, void *arg)
 	use_list_users(run);
 	recall_text(run);
 	tables_plan(run->campaign.tables);
-	runs_wake(run->id); /* or all its batches are put off once more */
+	runs_wake(run->id); /* otherwise its remaining recipients would wait even if they are due */
 	recover_claims(run);
 	count_uncounted(run);
 	if (run->open > 0 || run->commits_lost)
@@ -304,21 +310,22 @@ resume_run(Run *run, void *arg)
 		begin_reading_back(run);
 }
 
-/* Called again after it had failed: the text may have been the cause. */
+/* Continues a run that was called again after it had failed: its text may have been the cause. */
 static void
 reread_run(Run *run, void *arg)
 {
-	run->list_users = InvalidOid; /* somebody has decided to use what is there */
+	run->list_users = InvalidOid; /* calling again was a decision to use the present table */
 	resume_run(run, NULL);
-	/* what is in doubt, or was sent before commits were lost, is known by its text */
+	/* messages in doubt, or sent before commits were lost, are identified by the old text */
 	if (run->open == 0 && !run->commits_lost)
 		read_campaign(run);
 	store_beginning(run, 0);
 }
 
 /*
- * What settling a cancelled run's doubt needs.  Nobody has decided to use
- * another table of list users: what is found is recorded, and not counted there.
+ * Prepares what is needed to look up a cancelled run's messages in doubt.  As
+ * nobody has decided to use another table of list users, what is found to be
+ * sent is recorded, but not counted in such a table.
  */
 static void
 open_cancelled(Run *run, void *arg)
@@ -339,7 +346,7 @@ recover_cancelled(Run *run, void *arg)
 	recover_claims(run);
 }
 
-/* It comes to its end whatever has become of the application's tables. */
+/* Adopts a cancelled run, which must end whatever has become of the application's tables. */
 static void
 adopt_cancelled(Run *run)
 {
@@ -349,7 +356,7 @@ adopt_cancelled(Run *run)
 	if (attempt_for_run(recover_cancelled, run, NULL, &run->claiming))
 		(void) attempt_for_run(open_cancelled, run, NULL, &run->claiming);
 	if (run->claiming.failures > 0 && run->stop_reason == NULL)
-		free_run(run); /* it is in the queue still */
+		free_run(run); /* it is still in the queue */
 }
 
 static void
@@ -364,7 +371,7 @@ adopt(Run *run, const QueuedRun *queued)
 {
 	RunFunction function = !queued->begun ? begin_run : queued->requeued ? reread_run : resume_run;
 
-	/* another role's worker may still have it, and an answer under way */
+	/* another role's worker may still have it, and wait for an answer */
 	if (!take_run(run->id))
 	{
 		MemoryContextDelete(run->context);
@@ -381,7 +388,7 @@ adopt(Run *run, const QueuedRun *queued)
 	else if (run->stop_reason == NULL)
 	{
 		tell_trouble(run);
-		free_run(run); /* it is in the queue still */
+		free_run(run); /* it is still in the queue */
 	}
 }
 
@@ -397,8 +404,8 @@ adopt_runs(void)
 		runs[i] = create_run(i, &queued[i]);
 
 	/*
-	 * Campaign, list and recipients are read under one snapshot, which sees
-	 * all that the transaction did which queued the run.
+	 * Campaign, list and recipients are read with one snapshot, which sees
+	 * everything that the transaction which queued the run has done.
 	 */
 	PushActiveSnapshot(GetTransactionSnapshot());
 	for (uint64 i = 0; i < count; i++)
@@ -426,17 +433,17 @@ pause_foreign_runs(void)
 		add_to_worker(runs[i]);
 
 		/*
-		 * For the job to be told; where that cannot be, the run says it.  What
-		 * the owner of the database has loaded may name any role and schema:
-		 * that role has not chosen to use these tables.
+		 * The tables are needed to tell the job; if they cannot be opened,
+		 * only the run says it.  Rows that the owner of the database has
+		 * loaded may name any role and schema: that role has not chosen to
+		 * use these tables.
 		 */
 		if (!queued[i].loaded)
 			(void) attempt_for_run(open_tables, runs[i], NULL, &runs[i]->reporting);
 		pause_run(runs[i],
-				  reason_text("this is not the cluster and database in which the run was queued",
-							  "It may have been sent there.",
-							  "If it is to go on here, and nowhere else, call"
-							  " sendcampaign.resume()."),
+				  reason_text("the run was queued in another cluster or database",
+							  "Messages may have been sent from there.",
+							  "To continue it here, and nowhere else, call sendcampaign.resume()."),
 				  true);
 	}
 	return count == MAX_RUNS;

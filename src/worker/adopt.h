@@ -11,23 +11,26 @@
 #include "worker/run.h"
 
 /*
- * Adopts the role's unfinished runs that the worker has not yet, up to what
- * it can hold: new ones are begun, others go on.  Returns how many.  In a
- * transaction with SPI connected.
+ * Adopts unfinished runs of the role that the worker does not have yet, as many
+ * as it can hold: begins new ones and continues others.  Returns their number.
+ * In a transaction with SPI connected; throws.
  */
 extern int adopt_runs(void);
 
 /*
- * Pauses the role's runs that are not at home, in this cluster and database:
- * a dump of them was restored, or they were copied.  In a transaction likewise.
- * True where there may be more.
+ * Pauses runs of the role whose home is not this cluster and database, since
+ * they were restored from a dump or copied.  Returns true if there may be more.
+ * In a transaction with SPI connected; throws.
  */
 extern bool pause_foreign_runs(void);
 
-/* Are there any that could be adopted?  In a transaction likewise. */
+/*
+ * Tells whether there are runs that might be adopted.  In a transaction with SPI
+ * connected; throws.
+ */
 extern bool runs_are_waiting(void);
 
-/* Frees a run and all that it holds. */
+/* Removes a run from the worker, and frees it with everything that it holds. */
 extern void free_run(Run *run);
 
 #endif /* SENDCAMPAIGN_ADOPT_H */

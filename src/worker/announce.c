@@ -86,13 +86,16 @@ static void
 try_later(const ErrorData *error, TimestampTz now)
 {
 	if (++failures == 1)
-		ereport(LOG, (errmsg("sendcampaign: could not notify, trying again: %s", error->message)));
+		ereport(LOG,
+				(errmsg("sendcampaign: could not notify, trying again: %s", error->message)));
 	next_try = TimestampTzPlusMilliseconds(now, TRY_INTERVAL_MS);
 	if (failures < MAX_TRIES)
 		return;
-	ereport(LOG, (errmsg("sendcampaign: %d notifications are given up: %s", list_length(pending),
-						 error->message),
-				  errdetail("What they were about is recorded in sendcampaign.run.")));
+	ereport(LOG,
+			(errmsg_plural("sendcampaign: %d notification was given up: %s",
+						   "sendcampaign: %d notifications were given up: %s",
+						   list_length(pending), list_length(pending), error->message),
+			 errdetail("See sendcampaign.run for the runs concerned.")));
 	forget_all();
 }
 

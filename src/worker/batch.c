@@ -58,8 +58,10 @@ add_id(IdStream *stream, int row)
 	int64 id = spi_int64(row, 1);
 
 	if (spi_isnull(row, 1))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("a list user has no id"),
-						errhint("Make \"id\" the primary key of \"ac_list_users\".")));
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("a list user has no id"),
+				 errhint("Make \"id\" the primary key of \"ac_list_users\".")));
 	if (stream->begun && id <= stream->last)
 		tables_fail_twice(stream->tables, id);
 	stream->begun = true;
@@ -212,8 +214,8 @@ take_next(Run *run, Batch *batch)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("recipients of job %lld were loaded from a dump while it was being sent",
 						(long long) run->job_id),
-				 errhint("Call send_campaign() with the same campaign and job: what was sent is"
-						 " read back from Twilio before it goes on.")));
+				 errhint("Call send_campaign() with the same campaign and job. What was sent is"
+						 " read back from Twilio before the run continues.")));
 	batch->number = spi_int32(0, 1);
 	batch->ids = spi_array(0, 2);
 	batch->duplicates = (Duplicates){spi_array(0, 3), spi_array(0, 4)};

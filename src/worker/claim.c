@@ -182,7 +182,7 @@ make_claim(Run *run, int batch, const Recipient *recipients, int count)
 	for (int i = 0; i < count; i++)
 		fill_message(&claim->messages[i], &recipients[i]);
 	recognize_sent(claim);
-	if (run->cancelled)
+	if (run_is_cancelled(run))
 		skip_ready(claim);
 	store_claim(claim);
 	record_skipped(claim);
@@ -230,7 +230,7 @@ claim_batch(Run *run)
 	recipients = read_recipients(&run->campaign, batch.ids, GetCurrentTimestamp(), &count);
 	if (run->campaign.test_phone == NULL)
 		skip_duplicates_of_run(run->id, recipients, count, batch.duplicates);
-	if (!run->cancelled)
+	if (!run_is_cancelled(run))
 	{
 		count = put_off_sleepers(run, recipients, count);
 		count = put_back_surplus(run, &batch, recipients, count);

@@ -254,11 +254,13 @@ choose_in_memory(MemoryContext context)
 static void
 skip_as_duplicate(Recipient *recipient)
 {
-	recipient_skip(recipient, SKIP_DUPLICATE, "duplicate: an earlier list user has the same phone");
+	recipient_skip(recipient, SKIP_DUPLICATE,
+				   "duplicate: another list user has the same phone number");
 }
 
 void
-skip_duplicates(ChosenDuplicates chosen, Recipient *recipients, int count, Duplicates duplicates)
+skip_duplicates_in_memory(ChosenDuplicates chosen, Recipient *recipients, int count,
+						  Duplicates duplicates)
 {
 	int		   num_found;
 	Candidate *found = find_candidates(recipients, count, duplicates, &num_found);

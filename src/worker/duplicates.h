@@ -45,7 +45,7 @@ extern void skip_duplicates_of_run(int64 run_id, Recipient *recipients, int coun
  */
 typedef struct HTAB	   *ChosenDuplicates;
 extern ChosenDuplicates choose_in_memory(MemoryContext context);
-extern void				skip_duplicates(ChosenDuplicates chosen, Recipient *recipients, int count,
-										Duplicates duplicates);
+extern void skip_duplicates_in_memory(ChosenDuplicates chosen, Recipient *recipients, int count,
+									  Duplicates duplicates);
 
 #endif /* SENDCAMPAIGN_DUPLICATES_H */

@@ -11,8 +11,8 @@
 #include "worker/run.h"
 
 /*
- * Counts an answer of Twilio to one of the run's messages.  Sets run->halted
- * if more have failed than the settings allow.
+ * Counts Twilio's answer to one of the run's messages.  Halts the run if more
+ * messages have failed than the settings allow.
  */
 extern void count_verdict(Run *run, bool failed);
 

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * finish.c
- *	  How a run comes to its end, or to a stop, in the tables.
+ *	  Ends or pauses a run in the tables.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,7 +16,7 @@
 #include "worker/job.h"
 #include "worker/summary.h"
 
-/* What a run's job is told, by one of the functions below. */
+/* What one of the functions below writes to the run's job. */
 typedef struct Telling
 {
 	const RunCounts *counts;
@@ -58,7 +58,10 @@ tell_error(Run *run, void *arg)
 	job_tell_error(run->campaign.tables, run->job_id, telling->counts, telling->error);
 }
 
-/* In the application's tables; with careful, an error there is the run's. */
+/*
+ * Calls a function that writes to the application's tables.  Returns false if
+ * an error was caught.
+ */
 static bool
 in_application(RunFunction function, Run *run, Telling *telling, Backoff *backoff, bool careful)
 {
@@ -68,7 +71,7 @@ in_application(RunFunction function, Run *run, Telling *telling, Backoff *backof
 	return true;
 }
 
-/* A test is no job of the application's; a run that cannot be taken up has no tables. */
+/* A test has no job; a run that could not be taken up has no open tables. */
 static bool
 has_job(const Run *run)
 {
@@ -86,7 +89,7 @@ report_progress(Run *run, const RunCounts *counts, bool careful)
 		end_back_off(&run->reporting);
 }
 
-/* The summary of a completed run; that nothing was sent is no success either. */
+/* Returns the summary of a completed run, palloc'd.  That nothing was sent is no success. */
 static char *
 summary_of_completed(const Run *run, const RunCounts *counts)
 {
@@ -108,8 +111,9 @@ summary_of_completed(const Run *run, const RunCounts *counts)
 }
 
 /*
- * Whoever listens sees that the run has ended or needs a person.  All roles
- * may listen, so counts and errors are read in sendcampaign.run.
+ * Prepares the notification that the run has ended or needs a person.  It has
+ * neither counts nor errors, since all roles may listen: people read those in
+ * sendcampaign.run.
  */
 static void
 prepare_announcement(Run *run, const char *announcement)
@@ -119,8 +123,8 @@ prepare_announcement(Run *run, const char *announcement)
 }
 
 /*
- * Writes the end into the job and the run, with what is to be announced; false
- * where that can only be done later.
+ * Writes the end to the job and to the run, and prepares its notification.
+ * Returns false if that can only be done later.
  */
 static bool
 write_end(Run *run, const RunCounts *counts, const char *state, const char *error, bool careful)
@@ -137,8 +141,8 @@ write_end(Run *run, const RunCounts *counts, const char *state, const char *erro
 }
 
 /*
- * What somebody has made of it, committed since we looked: that counts, and
- * the next look sees it.
+ * Tells whether the run has this state.  If somebody has changed the state since
+ * we read it, theirs counts, and is seen the next time that we read it.
  */
 static bool
 is_in_state(const RunCounts *counts, const char *state)
@@ -160,14 +164,13 @@ finish_run(Run *run, bool careful)
 	RunCounts counts;
 
 	if (!runs_lock_counts(run->id, &counts))
-		run->finished = true;
+		run_wrote(run, RUN_ENDED);
 	else if (!is_in_state(&counts, "running") && !is_in_state(&counts, "queued"))
 		return;
 	else if (!counts_add_up(&counts))
 		run_stop(run, DO_NOT_ADD_UP);
-	else
-		run->finished = write_end(run, &counts, "completed", summary_of_completed(run, &counts),
-								  careful);
+	else if (write_end(run, &counts, "completed", summary_of_completed(run, &counts), careful))
+		run_wrote(run, RUN_ENDED);
 }
 
 char *
@@ -184,13 +187,15 @@ void
 end_cancelled(Run *run, bool careful)
 {
 	RunCounts counts;
+	char	 *why;
 
-	if (!runs_lock_counts(run->id, &counts))
-		run->finished = true;
-	else
-		run->finished = write_end(run, &counts, "cancelled",
-								  why_cancelled(run->id, &counts, run->stop_reason, run->uncounted),
-								  careful);
+	if (runs_lock_counts(run->id, &counts))
+	{
+		why = why_cancelled(run->id, &counts, run->stop_reason, run->uncounted);
+		if (!write_end(run, &counts, "cancelled", why, careful))
+			return;
+	}
+	run_wrote(run, RUN_ENDED);
 }
 
 bool
@@ -213,12 +218,12 @@ fail_run(Run *run, bool careful)
 		return;
 	if (exists && !write_end(run, &counts, "failed", run->stop_reason, careful))
 		return;
-	ereport(
-		LOG,
-		(errmsg("sendcampaign: job %lld has failed: %s", (long long) run->job_id, run->stop_reason),
-		 errhint(
-			 "Mend the cause and call send_campaign() with the same campaign and job: it goes on where it stopped.")));
-	run->stop_recorded = true;
+	ereport(LOG,
+			(errmsg("sendcampaign: job %lld has failed: %s",
+					(long long) run->job_id, run->stop_reason),
+			 errhint("Fix the cause and call send_campaign() with the same campaign and job to"
+					 " continue.")));
+	run_wrote(run, RUN_FAILED);
 }
 
 void
@@ -227,12 +232,12 @@ put_to_sleep(Run *run, bool careful)
 	RunCounts counts;
 	Telling	  telling = {&counts, .next_at = run->next_at};
 
-	run->asleep = true;
+	run_wrote(run, RUN_ASLEEP);
 	if (runs_sleep(run->id, run->next_at, &counts) && run->campaign.test_phone == NULL)
 		(void) in_application(tell_sleep, run, &telling, &run->reporting, careful);
 }
 
-/* False where somebody has paused or cancelled it just now. */
+/* Returns false if somebody has just paused or cancelled the run. */
 static bool
 write_pause(Run *run, const char *reason, const char *paused_from, bool careful)
 {
@@ -244,9 +249,10 @@ write_pause(Run *run, const char *reason, const char *paused_from, bool careful)
 	if (has_job(run))
 		(void) in_application(tell_error, run, &telling, &run->reporting, careful);
 	prepare_announcement(run, runs_announcement(run->id));
-	ereport(LOG, (errmsg("sendcampaign: job %lld is paused: %s", (long long) run->job_id, reason),
-				  errhint("If it should go on all the same, call sendcampaign.resume(%lld).",
-						  (long long) run->job_id)));
+	ereport(LOG,
+			(errmsg("sendcampaign: job %lld is paused: %s", (long long) run->job_id, reason),
+			 errhint("To continue nevertheless, call sendcampaign.resume(%lld).",
+					 (long long) run->job_id)));
 	return true;
 }
 
@@ -254,7 +260,7 @@ void
 pause_run(Run *run, const char *reason, bool careful)
 {
 	if (write_pause(run, reason, NULL, careful))
-		run->finished = true;
+		run_wrote(run, RUN_ENDED);
 }
 
 void
@@ -264,14 +270,21 @@ pause_halted(Run *run, bool careful)
 
 	initStringInfo(&buf);
 	appendStringInfo(&buf,
-					 "%d of %d messages failed, more than sendcampaign.failure_threshold (%d) and"
-					 " sendcampaign.failure_scale_factor (%g) allow",
-					 run->num_failures, run->num_verdicts, sendcampaign_failure_threshold,
+					 ngettext("%d of %d message failed, which reaches"
+							  " \"sendcampaign.failure_threshold\" (%d) and exceeds"
+							  " \"sendcampaign.failure_scale_factor\" (%g)",
+							  "%d of %d messages failed, which reaches"
+							  " \"sendcampaign.failure_threshold\" (%d) and exceeds"
+							  " \"sendcampaign.failure_scale_factor\" (%g)",
+							  run->verdicts.count),
+					 run->verdicts.failures, run->verdicts.count, sendcampaign_failure_threshold,
 					 sendcampaign_failure_scale_factor);
-	append_reasons(&buf, run->id, "failed", run->verdicts_since);
-	(void) write_pause(run,
-					   reason_text(buf.data, NULL,
-								   "Look at sendcampaign.message, then call"
-								   " sendcampaign.resume() or sendcampaign.cancel()."),
-					   "running", careful);
+	append_reasons(&buf, run->id, "failed", run->verdicts.since);
+	if (write_pause(run,
+					reason_text(buf.data, NULL,
+								"Look at sendcampaign.message, then call"
+								" sendcampaign.resume() or sendcampaign.cancel()."),
+					"running", careful) &&
+		run->phase == RUN_HALTED) /* the job may have made it fail meanwhile */
+		run_wrote(run, RUN_PAUSED);
 }

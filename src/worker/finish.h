@@ -1,10 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * finish.h
- *	  How a run comes to its end, or to a stop, in the tables.
+ *	  Ends or pauses a run in the tables.
  *
- * All in a transaction with SPI connected.  With careful, an error that the
- * application's tables raise is attempt_for_run; without, it is thrown.
+ * All functions must be called in a transaction with SPI connected, and may
+ * throw.  If "careful", an error raised by the application's tables is caught,
+ * as attempt_for_run() does; otherwise it is thrown.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,40 +16,44 @@
 #include "worker/run.h"
 
 /*
- * Writes the job's progress and counts.  The job's row may be locked for long:
- * then that can wait.
+ * Writes progress and counts to the job.  Does nothing while that has to wait
+ * because of an error, for example since the job's row is locked for long.
  */
 extern void report_progress(Run *run, const RunCounts *counts, bool careful);
 
-/* Ends a run all of whose outcomes are recorded; sets run->finished. */
+/*
+ * Completes a run whose outcomes are all recorded; it leaves memory after the
+ * commit.
+ */
 extern void finish_run(Run *run, bool careful);
 
-/* The same for one that was cancelled; what is left of it is skipped. */
+/* Does the same for a run that was cancelled, whose remaining recipients were skipped. */
 extern void end_cancelled(Run *run, bool careful);
 
-/* Writes that the run has failed, and why; sets run->stop_recorded. */
+/* Writes that the run has failed for its stop_reason, which leads to RUN_FAILED. */
 extern void fail_run(Run *run, bool careful);
 
 /*
- * Writes that the run is paused until a person resumes it, and why; sets
- * run->finished.  None of its messages may be under way.
+ * Pauses the run, for this reason, until a person resumes it; it leaves memory
+ * after the commit.  None of its messages may be under way.
  */
 extern void pause_run(Run *run, const char *reason, bool careful);
 
-/* All that are left are in their quiet hours: no worker is needed until then. */
+/* Writes that the run needs no worker until run->next_at, when quiet hours end. */
 extern void put_to_sleep(Run *run, bool careful);
 
-/* The same for a run of whose messages too many fail; some may be under way. */
+/* Pauses a run because too many of its messages have failed; some may be under way. */
 extern void pause_halted(Run *run, bool careful);
 
 /*
- * Tells the job what the run waits for, with its state and counts; or, where
- * error is NULL, that it does no more, if the job still says what it was told.
- * False where somebody has the job locked.  Throws.
+ * Writes to the job what the run is waiting for, with its state and counts.  If
+ * error is NULL, clears that, if the job still shows "told".  Returns false if
+ * somebody has locked the job's row.  Throws, even errors of the application's
+ * tables.
  */
 extern bool report_trouble(Run *run, const char *error, const char *told);
 
-/* What a person should know of a run that was cancelled; palloc'd. */
+/* Returns what a person should know about a cancelled run; palloc'd. */
 extern char *why_cancelled(int64 id, const RunCounts *counts, const char *stop_reason,
 						   bool uncounted);
 

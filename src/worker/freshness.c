@@ -266,12 +266,12 @@ what_is_wrong(const Control *control, const ListedMessage *listed)
 	if (is_redacted(listed))
 		return REDACTED;
 	if (listed->body == NULL || listed->to == NULL || strcmp(listed->to, known->phone.data) != 0)
-		return "Twilio's list shows a message otherwise than it was sent";
+		return "Twilio's list shows a message that differs from what was sent";
 	if (known->link.len > 0 && !has_link(listed->body, known->link.data))
 		return LINKS_REWRITTEN;
 	if (!control->links && is_comparable(known->text.data) &&
 		strcmp(listed->body, known->text.data) != 0)
-		return "Twilio's list shows a text otherwise than it was sent";
+		return "Twilio's list shows a text that differs from what was sent";
 	return NULL;
 }
 

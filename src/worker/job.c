@@ -67,10 +67,11 @@ write_end(AppTables *tables, int64 job_id, int progress, Datum data, const char 
 {
 	if (tables_report_end(tables, job_id, progress, data, error) == 0 &&
 		tables_has_job(tables, job_id))
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("background job %lld could not be updated", (long long) job_id),
-						errdetail("A trigger, a rule or a policy suppresses the update."),
-						errhint("Have it let the update pass.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("could not update background job %lld", (long long) job_id),
+				 errdetail("A trigger, rule or policy suppressed the UPDATE."),
+				 errhint("Change it so that it lets the UPDATE pass.")));
 }
 
 void

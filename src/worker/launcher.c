@@ -136,9 +136,10 @@ scan_database(Oid database)
 		return false;
 	if (scanner_ends(handle, SCAN_TIME))
 		return true;
-	ereport(LOG, (errmsg("sendcampaign: looking for unfinished campaigns in database %u takes too "
-						 "long, going on with the others",
-						 database)));
+	ereport(LOG,
+			(errmsg("sendcampaign: looking for unfinished campaigns in database %u takes too long,"
+					" continuing with the others",
+					database)));
 	TerminateBackgroundWorker(handle);
 	(void) scanner_ends(handle, STOP_TIME);
 	return true;
@@ -178,11 +179,10 @@ make_round(void)
 		CHECK_FOR_INTERRUPTS();
 		if (!scan_database(lfirst_oid(lc)))
 		{
-			ereport(
-				LOG,
-				(errmsg(
-					 "sendcampaign: could not look for unfinished campaigns: no background worker slot is free"),
-				 errhint("Consider increasing \"max_worker_processes\".")));
+			ereport(LOG,
+					(errmsg("sendcampaign: could not look for unfinished campaigns: no background"
+							" worker slot is free"),
+					 errhint("Consider increasing \"max_worker_processes\".")));
 			break;
 		}
 		last = lfirst_oid(lc);

@@ -63,15 +63,15 @@
 #define CLOCK_SLACK 2
 
 #define OF_ANOTHER_RUN                                                                             \
-	"Twilio's list has one that may be another run's, whose outcome is not known yet"
+	"Twilio's list has a message that may be another run's, whose outcome is not known yet"
 
 #define FOUND_WHEN_CANCELLED                                                                       \
-	"Twilio's list has one that it may be, and the run was cancelled before that was known"
+	"Twilio's list has a message that may be this one, and the run was cancelled before that was known"
 
-#define LOADED "Twilio's list has one whose SID a message has that was loaded into the tables"
+#define LOADED                                                                                     \
+	"Twilio's list has a message whose SID is also that of a message loaded into the tables"
 
-#define NOT_PROVEN                                                                                 \
-	"Twilio's list does not have it, and has not shown any message that was sent after it"
+#define NOT_PROVEN "Twilio's list shows neither this message nor any sent later"
 
 typedef struct Candidate
 {
@@ -117,14 +117,14 @@ suspect(Message *message)
 {
 	message->suspect = true;
 	message->gone_at = 0;
-	message->error_message = message_strdup(message, "commits were lost that may have told of it");
+	message->error_message = message_strdup(message, "commits that may have recorded it were lost");
 	message_wait(message, MESSAGE_IN_DOUBT, GetCurrentTimestamp());
 }
 
 static Lookup *
 new_lookup(Message *message)
 {
-	MemoryContext  context = AllocSetContextCreate(message->claim->context, "sendcampaign look-up",
+	MemoryContext  context = AllocSetContextCreate(message->claim->context, "sendcampaign lookup",
 												   ALLOCSET_SMALL_SIZES);
 	MemoryContext  old = MemoryContextSwitchTo(context);
 	Lookup		  *lookup = palloc0(sizeof(Lookup));
@@ -220,7 +220,7 @@ start_lookup(Message *message)
 
 	if (strcmp(account->sid, message->claim->account_sid) != 0)
 	{
-		leave_in_doubt(message, "it went to an account that the group no longer has");
+		leave_in_doubt(message, "it was sent to an account that the group no longer has");
 		return true;
 	}
 	if (lookup == NULL)
@@ -262,14 +262,14 @@ is_candidate(const Lookup *lookup, const ListedMessage *listed, const char **why
 		match = link_match(message->claim->run->campaign.link_form, listed->body,
 						   message->list_user_id);
 	if (match == LINK_AMBIGUOUS)
-		*why = "Twilio's list has a message with its link and another recipient's";
+		*why = "Twilio's list has a message with both its link and another recipient's link";
 	else if (match == LINK_MISSING && is_redacted(listed))
 		*why = REDACTED;
 	else if (match == LINK_MISSING && message->link && listed->to && listed->body &&
 			 is_link_rewritten(listed, message->text, message->link))
 		*why = LINKS_REWRITTEN;
 	else if (match != LINK_MISSING && is_before_claim(lookup, listed))
-		*why = "Twilio's list has its link with a date before it was claimed";
+		*why = "Twilio's list has a message with its link, dated before it was claimed";
 	if (match != LINK_MISSING || *why != NULL)
 		return true;
 	if (message->link || listed->to == NULL || listed->body == NULL ||
@@ -278,7 +278,7 @@ is_candidate(const Lookup *lookup, const ListedMessage *listed, const char **why
 	if (!is_from_sender(listed, message->queue->sender->name))
 		*why = "Twilio's list has its text from another sender";
 	else if (is_before_claim(lookup, listed))
-		*why = "Twilio's list has its text with a date before it was claimed";
+		*why = "Twilio's list has a message with its text, dated before it was claimed";
 	return true;
 }
 
@@ -339,7 +339,7 @@ lookup_refused(Message *message, int delay)
 	if (run->account == message->account)
 	{
 		run_stop(run, reason_text("Twilio refuses the account: 20003 authentication failed",
-								  "It was asked which messages it has.", MEND_ACCOUNT_HINT));
+								  "It was asked for its list of messages.", MEND_ACCOUNT_HINT));
 		run->not_answered = true;
 	}
 	look_up_again(message, delay);
@@ -354,7 +354,7 @@ time_is_up(Message *message)
 
 	if (lookup->give_up_at == 0)
 		lookup->give_up_at = now + to_us(lookup_timeout());
-	return now >= lookup->give_up_at || message->claim->run->cancelled;
+	return now >= lookup->give_up_at || run_is_cancelled(message->claim->run);
 }
 
 /* Tries again later, or gives up. */
@@ -378,7 +378,7 @@ lookup_failed(Message *message, const HttpResponse *response, const char *why)
 		look_up_again(message, delay);
 	}
 	else if (hopeless || (time_is_up(message) && lookup->tries + 1 >= MIN_TRIES))
-		leave_in_doubt(message, psprintf("its look-up failed: %s", why));
+		leave_in_doubt(message, psprintf("its lookup failed: %s", why));
 	else
 	{
 		lookup->tries++;
@@ -441,7 +441,7 @@ send_again(Message *message)
 	Run *run = message->claim->run;
 
 	forget_lookup(message);
-	if (message->suspect && run->cancelled)
+	if (message->suspect && run_is_cancelled(run))
 	{
 		message->error_message = message_strdup(message, "cancelled");
 		message_done(message, OUTCOME_SKIPPED);
@@ -449,8 +449,10 @@ send_again(Message *message)
 	else if (message->attempts >= sendcampaign_max_attempts)
 	{
 		message->error_message = message_strdup(
-			message, psprintf("given up after %d attempts: %s", message->attempts,
-							  message->error_message ? message->error_message : ""));
+			message,
+			psprintf(ngettext("given up after %d attempt: %s", "given up after %d attempts: %s",
+							  message->attempts),
+					 message->attempts, message->error_message ? message->error_message : ""));
 		message_done(message, OUTCOME_FAILED);
 	}
 	else if (message->claim->recovered || !run_may_send(run) || worker.leaving)
@@ -581,14 +583,13 @@ take_lookup_answer(Message *message, const HttpResponse *response)
 	account_answered(message->account);
 	initStringInfo(&url);
 	if (lookup->too_many)
-		leave_in_doubt(message,
-					   "Twilio's list has more messages that it can be than can be looked at");
+		leave_in_doubt(message, "Twilio's list has too many messages that may be this one");
 	else if (next_page == NULL && lookup->num_candidates == 0)
 		not_found(message);
 	else if (next_page == NULL)
 		message_done(message, OUTCOME_FOUND);
 	else if (++lookup->pages >= MAX_PAGES || !append_next_page_url(&url, next_page))
-		leave_in_doubt(message, "its look-up does not end");
+		leave_in_doubt(message, "its lookup returned too many pages");
 	else
 	{
 		lookup->url = MemoryContextStrdup(lookup->context, url.data);
@@ -754,7 +755,7 @@ settle_lookup(Message *message, const Elsewhere *elsewhere, KnownSids of_any_mes
 	else if (num_certain == 0)
 		leave_in_doubt(message, lookup->candidates[0].why);
 	else if (found == NULL || twin == TWIN_IN_DOUBT || has_twin_in_tables(message, elsewhere))
-		leave_in_doubt(message, "Twilio's list has several messages that it can be");
+		leave_in_doubt(message, "Twilio's list has several messages that may be this one");
 	else
 	{
 		message->sid = message_strdup(message, found->sid);

@@ -45,7 +45,7 @@ static inline bool
 message_is_unsent(const Message *message)
 {
 	return message->state == MESSAGE_READY || message->state == MESSAGE_WAITING ||
-		   (message->suspect && !message->claim->run->cancelled &&
+		   (message->suspect && !run_is_cancelled(message->claim->run) &&
 			(message->state == MESSAGE_IN_DOUBT || message->state == MESSAGE_LOOKUP_READY));
 }
 

@@ -1,10 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * next.c
- *	  What a run needs next: the decisions, and nothing that is done about them.
+ *	  What a run needs next: the decisions, but not the actions.
  *
- * Each function looks at a run in memory and changes nothing.  What they decide
- * is done in tick.c.
+ * The functions look at a run in memory, and change nothing.  tick.c does what
+ * they decide.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,13 +16,12 @@
 #include "worker/next.h"
 #include "worker/read_back.h"
 
-/* Where senders have a rate, a claim is what they send in so many seconds. */
+/* If senders have a rate, a claim is what they send in this many seconds. */
 #define CLAIM_SECONDS 2
 
-/* Outcomes are recorded when they are so many. */
+/* Outcomes are recorded as soon as there are this many. */
 #define RECORD_COUNT 1000
 
-/* How many messages are to be claimed at once: few for a slow sender. */
 int
 run_claim_size(const Run *run)
 {
@@ -32,7 +31,7 @@ run_claim_size(const Run *run)
 	return group->rate > 0 ? (int) Max(1, Min(BATCH_SIZE, sent_meanwhile)) : BATCH_SIZE;
 }
 
-/* With so many messages ready, none need be claimed. */
+/* Returns the number of ready messages with which none need to be claimed. */
 static int
 enough_ready(const Run *run)
 {
@@ -44,8 +43,9 @@ enough_ready(const Run *run)
 }
 
 /*
- * What waits for a sender who pauses is not ready; but so much of it is not
- * to keep others claiming for ever.
+ * Tells whether memory has room for another claim.  Messages that wait for a
+ * paused sender do not count, so that the others have work; but only up to a
+ * limit, or messages would be claimed forever.
  */
 static bool
 has_room_for_claim(Run *run, TimestampTz now)
@@ -58,21 +58,22 @@ has_room_for_claim(Run *run, TimestampTz now)
 		   run->open < 4 * sendcampaign_max_concurrency + 16 * BATCH_SIZE;
 }
 
+/* Tells whether a batch may be taken, to be claimed or skipped, if the run needs one. */
 static bool
-wants_skipping(const Run *run, TimestampTz now)
+may_take_batch(const Run *run, TimestampTz now)
 {
-	return !worker.leaving && sendcampaign_enabled && !run->exhausted && !run->finished &&
-		   !run->superseded && run->read_back == NULL && run->claiming.until <= now;
+	return !worker.leaving && sendcampaign_enabled && !run->exhausted &&
+		   run->written == RUN_NO_PHASE && run->read_back == NULL && run->claiming.until <= now;
 }
 
 bool
 wants_claim(Run *run, TimestampTz now)
 {
-	if (run->cancelled)
-		return wants_skipping(run, now);
-	return !worker.leaving && sendcampaign_enabled && !run->exhausted && !run->finished &&
-		   run_may_send(run) && run->read_back == NULL && run->claiming.until <= now &&
-		   run->next_at <= now &&
+	if (!may_take_batch(run, now))
+		return false;
+	if (run_is_cancelled(run))
+		return true;
+	return run_may_send(run) && run->next_at <= now &&
 		   (run->account == NULL || run->account->paused_until <= now || run->num_ready == 0) &&
 		   has_room_for_claim(run, now);
 }
@@ -83,10 +84,8 @@ run_wants_record(const Run *run)
 	if (run->num_done >= RECORD_COUNT || (run->num_done > 0 && run->num_done == run->open))
 		return true;
 	if (run->num_ready > 0 && !run_may_send(run))
-		return true; /* to be given back */
-	if (run->stop_reason && !run->stop_recorded && !run->cancelled)
-		return true;
-	return run->exhausted && run->open == 0 && (run->stop_reason == NULL || run->cancelled);
+		return true; /* these must be put back */
+	return run->phase == RUN_FAILING || (run_rules(run)->ends && run->exhausted && run->open == 0);
 }
 
 static int
@@ -100,37 +99,50 @@ count_list(dlist_head *list)
 	return count;
 }
 
-/* Are the outcomes of all of its messages in the tables, or in this transaction? */
+/* Tells whether the outcomes of all claimed messages are in the tables, or in this transaction. */
 static bool
 all_is_recorded(Run *run)
 {
 	return run->open == count_list(&run->recorded) + count_list(&run->recorded_skips);
 }
 
-RunEnding
-run_ending(Run *run)
+/* Returns what becomes of a run that would still send. */
+static RunEnding
+ending_of_sending(Run *run)
 {
-	if (run->finished || run->superseded || worker.leaving)
-		return RUN_GOES_ON;
-	if (run->cancelled)
-		return run->read_back == NULL && run->exhausted && all_is_recorded(run) ? RUN_IS_CANCELLED
-																				: RUN_GOES_ON;
-	if (why_not_read_back(run))
-		return RUN_CANNOT_READ_BACK;
-	if (run->stop_reason)
-		return run->stop_recorded ? RUN_GOES_ON : RUN_FAILS;
-	if (run->paused)
-		return RUN_GOES_ON;
 	if (run->exhausted && all_is_recorded(run))
 		return RUN_COMPLETES;
-	if (run->halted && !run->exhausted)
+	if (run->phase == RUN_HALTED && !run->exhausted)
 		return RUN_IS_HALTED;
 	if (run->next_at > GetCurrentTimestamp() && all_is_recorded(run))
 		return RUN_SLEEPS;
 	return RUN_GOES_ON;
 }
 
-/* Is there a message to be given back, or an outcome of a locked list user? */
+RunEnding
+run_ending(Run *run)
+{
+	bool unreadable = why_not_read_back(run) != NULL;
+
+	if (worker.leaving)
+		return RUN_GOES_ON;
+	switch (run_next_phase(run))
+	{
+		case RUN_SENDING:
+		case RUN_HALTED:
+			return unreadable ? RUN_CANNOT_READ_BACK : ending_of_sending(run);
+		case RUN_FAILING:
+			return unreadable ? RUN_CANNOT_READ_BACK : RUN_FAILS;
+		case RUN_CANCELLED:
+			return run->read_back == NULL && run->exhausted && all_is_recorded(run)
+					   ? RUN_IS_CANCELLED
+					   : RUN_GOES_ON;
+		default:
+			return RUN_GOES_ON;
+	}
+}
+
+/* Tells whether messages are still to be put back, or wait for locked list users. */
 static bool
 has_to_put_away(Run *run)
 {
@@ -151,25 +163,29 @@ has_to_put_away(Run *run)
 	return false;
 }
 
-/*
- * Is there nothing left to do for this run, here and now?  What stays in
- * doubt then is claimed still, for when it goes on.
- */
 bool
 run_is_through(Run *run)
 {
+	RunLeaving leaving = run_rules(run)->leaving;
+
 	if (run->in_flight > 0 || read_back_is_under_way(run))
 		return false; /* answers are still to come */
-	if (run->finished || run->asleep || run->forgotten || run->unrecordable)
-		return true;
-	if (run->num_done > 0)
+	if (leaving != LEAVES && run->num_done > 0)
 		return false;
-	if (run->superseded)
-		return true;
-	if (run->stop_durable)
-		return run->open == 0 || run->account == NULL || run->read_back || run->not_answered ||
-			   only_others_are_waited_for(run);
-	if (run->paused)
-		return run->stop_reason == NULL && !has_to_put_away(run);
-	return !sendcampaign_enabled && run->open == 0 && (run->stop_reason == NULL || run->cancelled);
+	switch (leaving)
+	{
+		case STAYS:
+			return false;
+		case LEAVES_IF_OFF:
+			return !sendcampaign_enabled && run->open == 0;
+		case LEAVES_IF_PUT_AWAY:
+			return !has_to_put_away(run);
+		case LEAVES_IF_SETTLED:
+			return run->open == 0 || run->account == NULL || run->read_back || run->not_answered ||
+				   only_others_are_waited_for(run);
+		case LEAVES_IF_RECORDED:
+		case LEAVES:
+			return true;
+	}
+	return false;
 }

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * next.h
- *	  What a run needs next: the decisions, and nothing that is done about them.
+ *	  What a run needs next: the decisions, but not the actions.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,32 +10,34 @@
 
 #include "worker/run.h"
 
-/* How many messages are to be claimed at once: few for a slow sender. */
+/* Returns how many messages to claim at once: few if the senders are slow. */
 extern int run_claim_size(const Run *run);
 
-/* Does the run need another batch, to be claimed or, cancelled, to be skipped? */
+/* Tells whether the run needs another batch, to be claimed, or skipped if it is cancelled. */
 extern bool wants_claim(Run *run, TimestampTz now);
 
-/* Is there something that is to be recorded without waiting for more? */
+/* Tells whether there is something to be recorded without waiting for more. */
 extern bool run_wants_record(const Run *run);
 
-/* What becomes of a run, once all that is known is recorded. */
+/* What becomes of a run once everything that is known is recorded. */
 typedef enum RunEnding
 {
 	RUN_GOES_ON,
 	RUN_COMPLETES,
-	RUN_IS_CANCELLED,	  /* and so it has ended */
-	RUN_FAILS,			  /* with its stop_reason */
-	RUN_CANNOT_READ_BACK, /* it pauses: what was sent before is not known */
-	RUN_IS_HALTED,		  /* it pauses: too many have failed */
-	RUN_SLEEPS			  /* all that are left are in their quiet hours */
+	RUN_IS_CANCELLED,	  /* it ends as cancelled */
+	RUN_FAILS,			  /* for its stop_reason */
+	RUN_CANNOT_READ_BACK, /* it pauses, since what was sent before is not known */
+	RUN_IS_HALTED,		  /* it pauses, since too many messages have failed */
+	RUN_SLEEPS			  /* all remaining recipients have quiet hours now */
 } RunEnding;
 
+/* Returns that.  Must be called in the transaction that has recorded it. */
 extern RunEnding run_ending(Run *run);
 
 /*
- * Is there nothing left to do for this run, here and now?  What stays in
- * doubt then is claimed still, for when it goes on.
+ * Tells whether this worker has nothing left to do for the run, which then
+ * leaves memory.  Messages that are in doubt remain claimed, and are looked up
+ * when the run continues.
  */
 extern bool run_is_through(Run *run);
 

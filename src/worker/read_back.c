@@ -109,11 +109,10 @@ begin_reading_back(Run *run)
 	run->read_back = read_back;
 	run_count_doubt(run, 1);
 	MemoryContextSwitchTo(old);
-	ereport(
-		LOG,
-		(errmsg(
-			"sendcampaign: job %lld: commits may have been lost, reading back from Twilio what was sent",
-			(long long) run->job_id)));
+	ereport(LOG,
+			(errmsg("sendcampaign: job %lld: commits may have been lost; reading back from Twilio"
+" what was sent",
+					(long long) run->job_id)));
 }
 
 /* The first page waits until the list shows everything that it is read for. */
@@ -141,8 +140,8 @@ read_back_more(Run *run, TimestampTz now)
 	ReadBack *read_back = run->read_back;
 
 	if (read_back == NULL || run->tentative || read_back->refusal || read_back->under_way ||
-		read_back->page_is_new || run->stop_reason || run->paused || !may_read(read_back, now) ||
-		!account_has_room(run->account, now))
+		read_back->page_is_new || run->stop_reason || !run_rules(run)->looks_up ||
+		!may_read(read_back, now) || !account_has_room(run->account, now))
 		return;
 	if (!account_start(run->account, read_back->url, NULL, MAX_PAGE_BYTES, read_back))
 		return;
@@ -398,7 +397,8 @@ keep_read_back(Run *run)
 	run_count_doubt(run, -1);
 	run->was_read_back = true;
 	ereport(LOG,
-			(errmsg("sendcampaign: job %lld: has read back from Twilio what was sent, and goes on",
+			(errmsg("sendcampaign: job %lld: what was sent has been read back from Twilio;"
+" the run continues",
 					(long long) run->job_id)));
 }
 
@@ -435,24 +435,31 @@ give_up_read_back(Run *run)
 	run_count_doubt(run, -1);
 }
 
-/*
- * Finds the message.  If there is one, SPI_tuptable contains: its sid,
- * segments, the number found, and whether it is to this phone number,
- * certainly this one, and has this text.
- */
+/* What was read back for a message. */
+typedef struct ReadBackFound
+{
+	char *sid;
+	int	  segments;
+	int64 count;	  /* of messages that it may be */
+	bool  same_phone; /* it went to this phone number */
+	bool  certain;	  /* it has no other recipient's link */
+	bool  same_text;
+} ReadBackFound;
+
+/* False if nothing was read back that may be this message. */
 static bool
-find_read_back(const Message *message, bool has_link)
+find_read_back(const Message *message, bool has_link, ReadBackFound *found)
 {
 	static OwnStatement by_link = {
 		"SELECT sid, segments, 1::int8, phone = $3, certain, text_hash = $4"
 		" FROM sendcampaign.read_back_message WHERE run_id = $1 AND list_user_id = $2"
-		" AND NOT withheld ORDER BY phone = $3 AND certain DESC, phone = $3 DESC, text_hash = $4 DESC, sid LIMIT 1",
+		" AND NOT withheld ORDER BY phone = $3 AND certain DESC, phone = $3 DESC,"
+		" text_hash = $4 DESC, sid LIMIT 1",
 		4,
 		{INT8OID, INT8OID, TEXTOID, INT8OID}};
 	static OwnStatement by_phone = {
-		"SELECT min(sid), min(segments), count(*), true, bool_and(text_hash = $3),"
-		" bool_and(text_hash = $3) FROM sendcampaign.read_back_message WHERE run_id = $1 AND phone = $2"
-		" AND NOT withheld",
+		"SELECT min(sid), min(segments), count(*), true, true, bool_and(text_hash = $3)"
+		" FROM sendcampaign.read_back_message WHERE run_id = $1 AND phone = $2 AND NOT withheld",
 		3,
 		{INT8OID, TEXTOID, INT8OID}};
 	Datum id = Int64GetDatum(message->claim->run->id);
@@ -464,7 +471,15 @@ find_read_back(const Message *message, bool has_link)
 		(void) own_execute(&by_link, (Datum[]){id, list_user_id, phone, hash}, NULL);
 	else
 		(void) own_execute(&by_phone, (Datum[]){id, phone, hash}, NULL);
-	return SPI_processed > 0 && spi_int64(0, 3) > 0;
+	if (SPI_processed == 0 || spi_int64(0, 3) == 0)
+		return false;
+	*found = (ReadBackFound){.sid = spi_string(0, 1),
+							 .segments = spi_int32(0, 2),
+							 .count = spi_int64(0, 3),
+							 .same_phone = spi_bool(0, 4),
+							 .certain = spi_bool(0, 5),
+							 .same_text = spi_bool(0, 6)};
+	return true;
 }
 
 /* Tells whether the list has a message that may be its, or another run's. */
@@ -523,6 +538,26 @@ leave_in_doubt(Message *message, const char *why)
 	message_done(message, OUTCOME_IN_DOUBT);
 }
 
+/* Why the message that was found cannot be recorded as this one, or NULL. */
+static const char *
+why_not_recognized(const Message *message, bool has_link, const ReadBackFound *found)
+{
+	if (!found->same_phone)
+		return "Twilio's list has this recipient's message, to another number";
+	if (!found->certain)
+		return "Twilio's list has a message with both its link and another recipient's link";
+	if (has_link && !found->same_text &&
+		has_twin_since(message, run_start(message->claim->run) - TIME_SLACK))
+		return "Twilio's list has a message with its link and another text,"
+			   " which may be another run's";
+	if (!has_link && !found->same_text)
+		return "Twilio's list has a text to this number that may be this message";
+	if (message->sid == NULL || !take_read_back(message))
+		return "Twilio's list has a message with this text to this number,"
+			   " but not certainly this recipient's";
+	return NULL;
+}
+
 /*
  * Decides whether it was sent.  A text without a link only shows that the
  * number has received it; if several recipients have the number, nobody can
@@ -532,40 +567,26 @@ leave_in_doubt(Message *message, const char *why)
 static void
 recognize(Message *message, bool has_link)
 {
-	bool same_phone;
-	bool same_text;
-	bool twin;
+	ReadBackFound found;
+	const char	 *why;
 
-	if (!find_read_back(message, has_link))
+	if (!find_read_back(message, has_link, &found))
 	{
-		if (!message->claim->run->cancelled || has_withheld(message))
+		if (!run_is_cancelled(message->claim->run) || has_withheld(message))
 			suspect(message);
 		return;
 	}
-	same_phone = spi_bool(0, 4);
-	same_text = spi_bool(0, 5);
-	twin = has_link && !spi_bool(0, 6);
 	message->attempts = 1;
-	if (has_link || spi_int64(0, 3) == 1)
+	if (has_link || found.count == 1)
 	{
-		message->sid = message_strdup(message, spi_string(0, 1));
-		message->segments = spi_int32(0, 2);
+		message->sid = message_strdup(message, found.sid);
+		message->segments = found.segments;
 	}
-	message_done(message, OUTCOME_SENT);
-	if (!same_phone)
-		leave_in_doubt(message, "Twilio's list has this recipient's message, to another number");
-	else if (!same_text && has_link)
-		leave_in_doubt(message,
-					   "Twilio's list has a message with its link and another recipient's");
-	else if (twin && has_twin_since(message, run_start(message->claim->run) - TIME_SLACK))
-		leave_in_doubt(message, "Twilio's list has a message with its link and another text,"
-								" which may be another run's");
-	else if (!same_text)
-		leave_in_doubt(message, "Twilio's list has a text to this number that it may be");
-	else if (message->sid == NULL || !take_read_back(message))
-		leave_in_doubt(
-			message,
-			"Twilio's list has a message with this text to this number, and it cannot be told whether it was this recipient's");
+	why = why_not_recognized(message, has_link, &found);
+	if (why)
+		leave_in_doubt(message, why);
+	else
+		message_done(message, OUTCOME_SENT);
 }
 
 void

@@ -4,8 +4,8 @@
  *	  Writes outcomes to the tables, many at once.
  *
  * A message's row, its sentCount, the run's counts and the job's progress
- * commit together.  An outcome that cannot be recorded now, as its list user
- * is locked by someone, stays claimed and is tried again.
+ * commit together.  If an outcome cannot be recorded now, since somebody has
+ * locked its list user, the message remains claimed, and that is tried again.
  *
  *-------------------------------------------------------------------------
  */
@@ -24,13 +24,13 @@
 #include "worker/record.h"
 #include "worker/transaction.h"
 
-/* At most so many outcomes at once, to keep transactions short. */
+/* The most outcomes that are recorded at once, to keep transactions short. */
 #define RECORD_SIZE 2048
 
-/* Twilio's error code for it. */
+/* Twilio's error code for a recipient who has opted out. */
 #define OPTED_OUT 21610
 
-/* How long the outcome of a list user that is locked waits for the next try. */
+/* How long an outcome whose list user is locked waits until the next attempt. */
 #define LOCKED_DELAY_MS 500
 
 /* Messages of a run whose outcomes are recorded in one statement of each kind. */
@@ -38,7 +38,7 @@ typedef struct Recording
 {
 	Run		 *run;
 	int		  count;
-	Datum	  uncounted; /* bigint[], those that sentCount could not be added for; or 0 */
+	Datum	  uncounted; /* bigint[], list users whose sentCount could not be incremented; or 0 */
 	Message **messages;
 } Recording;
 
@@ -60,7 +60,7 @@ outcome_name(Outcome outcome)
 	}
 }
 
-/* Of those that have an outcome, some. */
+/* Collects messages that have an outcome, at most RECORD_SIZE; palloc'd. */
 static Recording
 collect(Run *run)
 {
@@ -81,7 +81,7 @@ collect(Run *run)
 	return recording;
 }
 
-/* The ids of those being recorded with this outcome. */
+/* Returns the ids of the list users with this outcome, palloc'd. */
 static Datum *
 ids_with_outcome(const Recording *recording, Outcome outcome, int *count)
 {
@@ -130,7 +130,7 @@ mark_uncounted(int64 run_id, Datum ids)
 	return ids != (Datum) 0 && own_execute(&statement, values, NULL) > 0;
 }
 
-/* Its list user is locked: the others must not wait for that. */
+/* Puts off recording a message whose list user is locked: the others must not wait for that. */
 static void
 record_later(Message *message)
 {
@@ -138,11 +138,10 @@ record_later(Message *message)
 	TimestampTz now = GetCurrentTimestamp();
 
 	if (!run->locks_told)
-		ereport(
-			LOG,
-			(errmsg(
-				"sendcampaign: job %lld: list users are locked by others, their outcomes are recorded later",
-				(long long) run->job_id)));
+		ereport(LOG,
+				(errmsg("sendcampaign: job %lld: list users are locked by other sessions; their"
+" outcomes will be recorded later",
+						(long long) run->job_id)));
 	run->locks_told = true;
 	if (message->locked_since == 0)
 		message->locked_since = now;
@@ -162,8 +161,9 @@ lock_left_out(Run *run, void *ids)
 }
 
 /*
- * Are they locked?  A row that a policy lets the role see and not update is
- * left out by SKIP LOCKED as well, and would be for ever.
+ * Tells whether these list users are really locked.  A row that a policy lets
+ * the role see but not update is left out by SKIP LOCKED, too, and would be
+ * forever.
  */
 static bool
 are_locked(Run *run, Datum *ids, int count)
@@ -174,7 +174,7 @@ are_locked(Run *run, Datum *ids, int count)
 	return !attempt_for_run(lock_left_out, run, &array, &unused);
 }
 
-/* Sent ones whose list user somebody else has locked, sorted. */
+/* Returns the list users of sent messages whom somebody else has locked; palloc'd, ascending. */
 static Datum *
 find_locked(const Recording *recording, int *num_locked)
 {
@@ -290,7 +290,7 @@ insert_messages(const Recording *recording, bool counted)
 	(void) own_execute(&statement, values, NULL);
 }
 
-/* Those whom Twilio knows to have opted out need not be asked for again. */
+/* Records opt-outs that Twilio knows of, so that it need not be asked again. */
 static void
 record_opt_outs(const Recording *recording)
 {
@@ -309,7 +309,7 @@ record_opt_outs(const Recording *recording)
 					   worker.role);
 }
 
-/* What was not sent goes back into a batch. */
+/* Puts recipients whose messages were not sent back into batches. */
 static void
 put_back_released(const Recording *recording)
 {
@@ -335,8 +335,8 @@ put_back_released(const Recording *recording)
 }
 
 /*
- * What was put back must not be in its claim any more, or a crash would make
- * it doubtful and unclaimed at once.
+ * Removes recipients who were put back from their claims.  Otherwise, after a
+ * crash, they would be both in doubt and unclaimed.
  */
 static void
 take_released_out_of_claims(const Recording *recording)
@@ -359,7 +359,7 @@ take_released_out_of_claims(const Recording *recording)
 		(void) own_execute(&statement, values, NULL);
 }
 
-/* Those that this transaction has recorded when it claimed them. */
+/* Adds to the open messages of claims for those that were skipped in this transaction. */
 static void
 add_recorded_skips(Run *run, int change)
 {
@@ -369,7 +369,7 @@ add_recorded_skips(Run *run, int change)
 		dlist_container(Message, node, iter.cur)->claim->open += change;
 }
 
-/* Deletes the claims of which nothing is left to be recorded after this. */
+/* Deletes the claims whose outcomes are all recorded once these are. */
 static void
 delete_claims(const Recording *recording)
 {
@@ -390,7 +390,7 @@ delete_claims(const Recording *recording)
 			numbers[count++] = Int32GetDatum(claim->number);
 	}
 	for (int i = 0; i < recording->count; i++)
-		recording->messages[i]->claim->open++; /* until it is durable */
+		recording->messages[i]->claim->open++; /* until the outcome is durable */
 	add_recorded_skips(recording->run, 1);
 	if (count == 0)
 		return;
@@ -414,12 +414,12 @@ add_counts(const Recording *recording)
 	return runs_add_outcomes(recording->run->id, &more);
 }
 
-/* What became of sentCount. */
+/* Whether sentCount was incremented. */
 typedef enum Counting
 {
 	COUNTED,
-	NOT_COUNTED, /* the application has raised an error: the run fails */
-	COUNT_LATER
+	NOT_COUNTED, /* the application's tables have raised an error: the run fails */
+	COUNT_LATER	 /* they have raised a temporary error */
 } Counting;
 
 static Counting
@@ -436,7 +436,7 @@ count_what_was_sent(Recording *recording, bool careful)
 	return COUNTED;
 }
 
-/* After trouble with locks, do not wait for them first. */
+/* Tells whether locks have been a problem, so that we must not wait for them first. */
 static bool
 needs_care(const Recording *recording)
 {
@@ -482,7 +482,7 @@ record_outcomes(Run *run, bool careful)
 	delete_claims(&recording);
 	take_released_out_of_claims(&recording);
 	counts = add_counts(&recording);
-	if (!run->cancelled)
+	if (!run_is_cancelled(run))
 		report_progress(run, &counts, careful);
 	move_to(&recording, &run->recorded);
 }
@@ -523,8 +523,8 @@ unrecord_skipped(Claim *claim)
 }
 
 /*
- * A run that had failed for an error of the application goes on: sentCount is
- * still to be added for what was in flight then.
+ * When a run continues that had failed because of an error in the application's
+ * tables, sentCount is still to be incremented for what was sent at that time.
  */
 void
 count_uncounted(Run *run)

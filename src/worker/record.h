@@ -3,7 +3,8 @@
  * record.h
  *	  Writes outcomes to the tables, many at once.
  *
- * All in a transaction with SPI connected.
+ * Functions that write to the tables must be called in a transaction with SPI
+ * connected, and may throw.
  *
  *-------------------------------------------------------------------------
  */
@@ -13,39 +14,44 @@
 #include "worker/run.h"
 
 /*
- * Records what is in run->done: rows of sendcampaign.message, sentCount, the
- * run's counts, the job's progress; deletes claims that are through.  With
- * careful, the application's part is attempt_for_run: rows that others have locked
- * are left for later, and an error there fails the run, with its outcomes
- * kept.  Without, such an error is thrown.
+ * Records what is in run->done, up to a limit: rows of sendcampaign.message,
+ * sentCount, the run's counts and the job's progress; deletes claims whose
+ * outcomes are all recorded.  If "careful", an error raised by the
+ * application's tables is caught, as attempt_for_run() does: list users whom
+ * others have locked are left for later, and any other error makes the run
+ * fail, but the outcomes are recorded.  Otherwise, such an error is thrown.
  */
 extern void record_outcomes(Run *run, bool careful);
 
-/* Adds what is missing of sentCount, after a run had failed.  Throws. */
+/* Increments sentCount where that is still missing, in a run that had failed.  Throws. */
 extern void count_uncounted(Run *run);
 
 /*
- * sentCount of these list users (bigint[], or 0) could not be added, as their
- * rows have not taken it.  True where there are any.
+ * Records that sentCount could not be incremented for these list users
+ * (bigint[], or 0), since their rows were not updated.  Returns true if the run
+ * has sent a message to any of them.
  */
 extern bool mark_uncounted(int64 run_id, Datum ids);
 
-/* After the commit: forget what is durable. */
+/* To be called after the commit: frees messages whose outcomes are recorded. */
 extern void forget_recorded(Run *run);
-/* After an abort: nothing of it was recorded. */
+
+/* To be called after an abort: the outcomes are to be recorded again. */
 extern void unrecord(Run *run);
-/* The same for what was recorded with claims. */
+
+/* Does the same for what record_skipped() had recorded. */
 extern void unrecord_skips(Run *run);
 
 /*
- * The extension is gone, and with it its tables: sentCount and the job's
- * error are what can still be recorded.
+ * For a run whose extension was dropped with its tables: records what still can
+ * be recorded, sentCount and the job's error.
  */
 extern void record_without_extension(Run *run);
 
 /*
- * Records those of a claim that is being made who get no message; and takes
- * that back, after it has thrown.
+ * Records the recipients of a new claim who are skipped, in the transaction
+ * that makes it.  unrecord_skipped() undoes that in memory after claim_batch()
+ * has thrown.
  */
 extern void record_skipped(Claim *claim);
 extern void unrecord_skipped(Claim *claim);

@@ -124,9 +124,12 @@ drop_impossible_claims(int64 run_id, int64 job_id)
 	uint64 count = own_query(sql, 5, types, values, NULL);
 
 	if (count > 0)
-		ereport(LOG, (errmsg("sendcampaign: job %lld: " UINT64_FORMAT
-							 " claims that were loaded cannot be its own and are not used",
-							 (long long) job_id, count)));
+		ereport(LOG,
+				(errmsg_plural("sendcampaign: job %lld: %llu loaded claim cannot be its own and is"
+							   " not used",
+							   "sendcampaign: job %lld: %llu loaded claims cannot be its own and"
+							   " are not used",
+							   count, (long long) job_id, (unsigned long long) count)));
 }
 
 /* Claims whose outcomes are all recorded were about to be deleted. */
@@ -172,10 +175,11 @@ recover_claims(Run *run)
 	for (uint64 i = 0; i < count; i++)
 		recover_claim(run, i, due, gone_at);
 	if (count > 0)
-		ereport(
-			LOG,
-			(errmsg(
-				"sendcampaign: job %lld: looking up %d messages that an earlier worker left in doubt",
-				(long long) run->job_id, run->open)));
+		ereport(LOG,
+				(errmsg_plural("sendcampaign: job %lld: looking up %d message that an earlier"
+							   " worker left in doubt",
+							   "sendcampaign: job %lld: looking up %d messages that an earlier"
+							   " worker left in doubt",
+							   run->open, (long long) run->job_id, run->open)));
 	delete_finished_claims(run);
 }

@@ -14,7 +14,7 @@
 
 Worker worker;
 
-/* If runs disagree on a sender's rate, the lowest applies. */
+/* Returns the sender's rate: if runs disagree about it, the lowest one. */
 static double
 lowest_rate(const Sender *sender)
 {
@@ -97,13 +97,67 @@ run_count_doubt(Run *run, int change)
 }
 
 void
+run_begin(Run *run, bool cancelled)
+{
+	run->phase = cancelled ? RUN_CANCELLED : RUN_SENDING;
+}
+
+void
 run_stop(Run *run, const char *reason)
 {
 	if (run->stop_reason == NULL)
 		run->stop_reason = MemoryContextStrdup(run->context, reason);
+	if (run->phase == RUN_SENDING || run->phase == RUN_HALTED || run->phase == RUN_PAUSED)
+		run->phase = RUN_FAILING;
 }
 
-/* Replaces what was there; both may be NULL. */
+void
+run_halt(Run *run)
+{
+	if (run->phase == RUN_SENDING)
+		run->phase = RUN_HALTED;
+}
+
+/*
+ * While the open transaction has written a phase, it has the row locked, and
+ * nobody else can have changed the state.  A run that is cancelled after it
+ * could not be taken up is adopted anew, as its claims may not be in memory.
+ */
+bool
+run_follow(Run *run, RunState state)
+{
+	RunPhase before = run->phase;
+
+	if (run->written != RUN_NO_PHASE)
+		return false;
+	run->phase = phase_after(before, state);
+	if (run->phase == RUN_CANCELLED && !run->taken_up)
+		run->phase = RUN_SUPERSEDED;
+	if (run->phase == RUN_SENDING && run->stop_reason)
+		run->phase = RUN_FAILING;
+	return run->phase != before;
+}
+
+void
+run_wrote(Run *run, RunPhase phase)
+{
+	run->written = phase;
+}
+
+void
+run_committed(Run *run)
+{
+	run->phase = run_next_phase(run);
+	run->written = RUN_NO_PHASE;
+}
+
+void
+run_rolled_back(Run *run)
+{
+	run->written = RUN_NO_PHASE;
+}
+
+/* Copies first, as the value may be the old string. */
 void
 replace_string(MemoryContext context, char **place, const char *value)
 {
@@ -117,7 +171,7 @@ replace_string(MemoryContext context, char **place, const char *value)
 void
 run_set_trouble(Run *run, const char *reason)
 {
-	replace_string(run->context, &run->trouble, reason);
+	replace_string(run->context, &run->notice.trouble, reason);
 }
 
 Datum

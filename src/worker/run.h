@@ -6,7 +6,7 @@
  *	  Account  1 ── n  Run  1 ── n  Claim  1 ── n  Message
  *
  * A message is in memory from its claim until its outcome is durable, so
- * the memory is bounded by what is claimed, and not by the length of a list.
+ * memory is bounded by what is claimed, and not by the length of a list.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,119 +21,124 @@
 #include "utils/timestamp.h"
 #include "worker/account.h"
 #include "worker/backoff.h"
+#include "worker/phase.h"
 #include "worker/sender.h"
 
-/* The messages of a run that one sender is to send. */
+/* The messages of a run that are to be sent by one sender. */
 typedef struct SendQueue
 {
 	dlist_node node; /* in run->queues */
 	Sender	  *sender;
-	dlist_head ready; /* Message, to be sent */
+	dlist_head ready; /* of Message, to be sent */
 	int		   num_ready;
 } SendQueue;
 
+/* Twilio's verdicts on a run's messages (see failure_limit.c). */
+typedef struct Verdicts
+{
+	int			count;
+	int			failures; /* because of the recipient or the text */
+	TimestampTz since;	  /* when counting began */
+} Verdicts;
+
+/* What people see while a run has to wait (see trouble.c). */
+typedef struct Notice
+{
+	char	   *trouble;  /* the error because of which it is waiting, or NULL */
+	char	   *of_run;	  /* what sendcampaign.run.error shows meanwhile, or NULL */
+	char	   *of_job;	  /* what the job's error shows meanwhile, or NULL */
+	bool		written;  /* true if one of them was written in the open transaction */
+	bool		lost;	  /* true if of_run must be written again after a rollback */
+	bool		job_lost; /* the same for of_job */
+	TimestampTz tell_at;  /* the job is not written to before this */
+} Notice;
+
 typedef struct Run
 {
-	dlist_node		 node; /* in worker's runs */
+	dlist_node		 node; /* in worker.runs */
+	RunPhase		 phase;
+	RunPhase		 written; /* its phase if the open transaction commits; or RUN_NO_PHASE */
+	Verdicts		 verdicts;
+	Notice			 notice;
 	MemoryContext	 context;
 	int64			 id;
-	int64			 job_id; /* unique in its schema only */
+	int64			 job_id; /* unique only in its schema */
 	char			*schema;
-	Oid				 list_users;	/* the table as of the start, where that is known */
-	Campaign		 campaign;		/* its group as of the newest claim */
-	MemoryContext	 group_context; /* of the group */
-	bool			 group_is_new;	/* read in this transaction */
-	Account			*account;		/* likewise */
-	int				 last_batch;	/* number of the newest batch taken whole */
-	int				 last_claim;	/* number of the newest claim */
-	bool			 exhausted;		/* there are no more batches */
-	TimestampTz		 next_at;		/* all batches left have to wait until then; or 0 */
-	bool			 asleep;		/* that is in the tables, and no worker needed */
+	Oid				 list_users;	/* the table used since the start; or 0 if not known */
+	Campaign		 campaign;		/* with its group as of the last claim */
+	MemoryContext	 group_context; /* for the group */
+	bool			 group_is_new;	/* true if read in this transaction */
+	Account			*account;		/* of the group; NULL if none was read */
+	int				 last_batch;	/* number of the batch after which the next one is looked for */
+	int				 last_claim;	/* highest number of its claims */
+	bool			 exhausted;		/* true if no batches are left */
+	TimestampTz		 next_at;		/* when the next batch is due, if none is now; or 0 */
 	TimestampTz		 queued_at;
 	TimestampTz		 started_at;
-	bool			 commits_lost;	/* commits may have been lost since it was written */
-	struct ReadBack *read_back;		/* under way, see read_back.c; else NULL */
-	bool			 was_read_back; /* messages of it may be in read_back_message */
-	bool			 may_overlap;	/* recipients may be in several batches and claims */
-	bool			 tentative;		/* adopted in the transaction now open */
-	bool			 finished;		/* its end is in the tables */
-	bool			 paused;		/* so it is in the tables, as are the two below */
-	bool			 cancelled;		/* what is left is to be skipped */
-	bool			 forgotten;		/* its row is gone */
-	bool			 taken_up;		/* what its adoption reads is in memory */
-	bool			 superseded;	/* what is in the tables counts: it is to be adopted anew */
-	bool			 halted;		/* too many have failed: it is to be paused */
-	int				 num_verdicts;	/* outcomes by Twilio, see failure_limit.c */
-	int				 num_failures;	/* of them for recipient or text */
-	TimestampTz		 verdicts_since;
-	dlist_head		 claims; /* Claim, not all of whose outcomes are durable */
-	dlist_head		 queues; /* SendQueue, with messages to be sent */
-	int				 num_ready;
-	dlist_head		 lookups;	  /* Message, to be looked up */
-	bool			 lookup_turn; /* they take turns with ready ones */
-	int				 num_agenda;  /* messages in the agenda or lookups */
-	dlist_head		 done;		  /* Message, with an outcome to be recorded */
+	bool			 commits_lost;	/* true if commits may have been lost since it was written */
+	struct ReadBack *read_back;		/* in progress (see read_back.c); or NULL */
+	bool			 was_read_back; /* true if its messages may be in read_back_message */
+	bool			 may_overlap;	/* true if recipients may be in several batches or claims */
+	bool			 tentative;		/* true if adopted in the open transaction */
+	bool			 taken_up;		/* true if its adoption has read it into memory */
+	dlist_head		 claims;		/* of Claim, with outcomes that are not durable */
+	dlist_head		 queues;		/* of SendQueue */
+	int				 num_ready;		/* messages in its queues */
+	dlist_head		 lookups;		/* of Message, to be looked up */
+	bool			 lookup_turn;	/* true if a lookup was tried first the last time */
+	int				 num_agenda;	/* messages in the agenda or in lookups */
+	dlist_head		 done;			/* of Message, with an outcome to be recorded */
 	int				 num_done;
-	dlist_head		 recorded;		 /* Message, recorded but not yet committed */
-	dlist_head		 recorded_skips; /* likewise, with their claims */
+	dlist_head		 recorded;		 /* of Message, recorded but not yet committed */
+	dlist_head		 recorded_skips; /* the same, of those skipped when they were claimed */
 	int				 open;			 /* messages in memory */
-	int				 in_flight;		 /* of them with HTTP */
-	int				 num_doubtful;	 /* of them in doubt; and its read_back, likewise */
-	int64			 doubt_until;	 /* their last gone_at */
-	bool			 locks_told;	 /* the log has that list users are locked */
-	bool			 not_answered;	 /* look-ups are refused: doubt stays claimed */
-	int				 text_failures;	 /* refused for their text, with none sent yet */
-	bool			 any_sent;
-	bool			 uncounted; /* some rows have not taken their sentCount */
+	int				 in_flight;		 /* those with a request under way */
+	int				 num_doubtful;	 /* those in doubt, plus one for a read_back */
+	int64			 doubt_until;	 /* the latest gone_at of those, monotonic us */
+	bool			 locks_told;	 /* true if the log says that list users are locked */
+	bool			 not_answered;	 /* true if Twilio refuses lookups, so none are made */
+	int				 text_failures;	 /* messages refused for their text before any was sent */
+	bool			 any_sent;		 /* true if Twilio has accepted one */
+	bool			 uncounted;		 /* true if sentCount could not be incremented in some rows */
 
-	Backoff		claiming;
-	Backoff		recording;
-	Backoff		reporting;		 /* of the job's progress */
-	char	   *stop_reason;	 /* the run fails with this, or NULL */
-	bool		stop_recorded;	 /* that is in the tables */
-	bool		stop_durable;	 /* and committed */
-	bool		unrecordable;	 /* its outcomes, for an error that will not pass */
-	char	   *announcement;	 /* to be notified once this is committed, or NULL */
-	int			num_long_locked; /* messages whose list users are */
-	char	   *trouble;		 /* the error for which it has been waiting, or NULL */
-	char	   *notice;			 /* what sendcampaign.run.error shows meanwhile, or NULL */
-	char	   *job_notice;		 /* what the job's does */
-	bool		notice_written;	 /* in the transaction now open */
-	bool		notice_lost;	 /* that was undone: it is to be written again */
-	bool		job_notice_lost; /* likewise */
-	TimestampTz tell_job_at;	 /* it could not be told, and may be tried again then */
+	Backoff claiming;
+	Backoff recording;
+	Backoff reporting;		 /* writing to the job */
+	char   *stop_reason;	 /* why the run fails; or NULL */
+	char   *announcement;	 /* to be sent after the commit; or NULL */
+	int		num_long_locked; /* messages with long_locked */
 } Run;
 
-/* Recipients of one batch, whose ids are in sendcampaign.claim. */
+/* Recipients of one batch, as one row of sendcampaign.claim. */
 typedef struct Claim
 {
 	dlist_node		node;	 /* in run->claims */
-	MemoryContext	context; /* this struct, its messages and their strings */
+	MemoryContext	context; /* of this struct, its messages and their strings */
 	Run			   *run;
 	int				number;
-	int				batch;	   /* that it was taken from */
-	int				open;	   /* messages whose outcome is not durable */
-	bool			tentative; /* made in the transaction now open */
-	bool			stored;	   /* and in the tables, there */
-	bool			recovered; /* left by an earlier worker */
+	int				batch;	   /* number of the batch it was taken from */
+	int				open;	   /* messages whose outcomes are not durable */
+	bool			tentative; /* true if made in the open transaction */
+	bool			stored;	   /* true if it is complete, and written to the tables */
+	bool			recovered; /* true if left by an earlier worker */
 	char		   *account_sid;
 	TimestampTz		claimed_at;
-	pg_time_t		twilio_time; /* by Twilio's clock, 0: not known then */
+	pg_time_t		twilio_time; /* claimed_at by Twilio's clock; 0 if not known */
 	int				num_messages;
 	struct Message *messages;
 } Claim;
 
 typedef enum MessageState
 {
-	MESSAGE_READY,		  /* in its queue */
-	MESSAGE_SENDING,	  /* with libcurl */
+	MESSAGE_READY,		  /* in its sender's queue */
+	MESSAGE_SENDING,	  /* its request is under way */
 	MESSAGE_WAITING,	  /* in the agenda, to be sent again */
 	MESSAGE_IN_DOUBT,	  /* in the agenda, to be looked up */
-	MESSAGE_LOOKUP_READY, /* in run->lookups, its look-up is to be started */
-	MESSAGE_LOOKING_UP,	  /* its look-up is with libcurl */
-	MESSAGE_LOCKED,		  /* in the agenda, its outcome to be recorded then */
+	MESSAGE_LOOKUP_READY, /* in run->lookups */
+	MESSAGE_LOOKING_UP,	  /* a request of its lookup is under way */
+	MESSAGE_LOCKED,		  /* in the agenda, to be recorded once its list user may be free */
 	MESSAGE_DONE,		  /* in run->done */
-	MESSAGE_RECORDED	  /* durable; waits for others of its claim */
+	MESSAGE_RECORDED	  /* recorded; or in no list, see message.c */
 } MessageState;
 
 typedef enum Outcome
@@ -143,11 +148,11 @@ typedef enum Outcome
 	OUTCOME_FAILED,
 	OUTCOME_SKIPPED,
 	OUTCOME_IN_DOUBT,
-	OUTCOME_FOUND,	 /* by a look-up; candidates not yet checked */
-	OUTCOME_RELEASED /* not sent: back into a batch */
+	OUTCOME_FOUND,	 /* by a lookup; candidates are still to be checked */
+	OUTCOME_RELEASED /* not sent; to be put back into a batch */
 } Outcome;
 
-/* What libcurl's answers belong to. */
+/* What a request is for, which its tag begins with. */
 typedef enum CallKind
 {
 	CALL_MESSAGE,
@@ -157,27 +162,27 @@ typedef enum CallKind
 
 typedef struct Message
 {
-	CallKind		 kind; /* CALL_MESSAGE; first, as the tag of a request */
+	CallKind		 kind; /* CALL_MESSAGE; first, as the tag of its requests */
 	MessageState	 state;
 	dlist_node		 node; /* in queue->ready, run->lookups, ->done or ->recorded */
 	pairingheap_node agenda_node;
-	TimestampTz		 due; /* when the agenda has it */
+	TimestampTz		 due; /* when the agenda moves it on, while it is there */
 	Claim			*claim;
-	SendQueue		*queue;	  /* of its sender; NULL where it is skipped */
-	Account			*account; /* of the request under way */
+	SendQueue		*queue;	  /* of its sender; NULL if it is skipped */
+	Account			*account; /* with which its last request was made */
 	int64			 list_user_id;
-	char			*phone;		   /* E.164; or as it was, when skipped for it */
+	char			*phone;		   /* E.164; or as in the tables if skipped; or NULL */
 	char			*text;		   /* UTF-8 */
-	char			*link;		   /* the tracking link in it, or NULL */
-	TimestampTz		 until;		   /* it is to leave before; 0: whenever */
-	TimestampTz		 locked_since; /* its list user, when it was to be recorded; or 0 */
-	bool			 long_locked;  /* for so long that people are told */
+	char			*link;		   /* the tracking link in the text; or NULL */
+	TimestampTz		 until;		   /* it must be sent before this; 0: no limit */
+	TimestampTz		 locked_since; /* when its list user was first found locked; or 0 */
+	bool			 long_locked;  /* true if that is so long that people are told */
 	int				 attempts;
-	int64			 left_at;  /* the newest request, monotonic us */
-	bool			 doubtful; /* Twilio may have taken it */
-	bool			 suspect;  /* ... before commits were lost; nothing was sent since */
-	int64			 gone_at;  /* then its request has arrived, or never will; likewise */
-	struct Lookup	*lookup;   /* see lookup.c */
+	int64			 left_at;  /* when its last request began, monotonic us */
+	bool			 doubtful; /* true if Twilio may have accepted it */
+	bool			 suspect;  /* true if that was before commits were lost, not since */
+	int64			 gone_at;  /* when its request has arrived or never will, monotonic us */
+	struct Lookup	*lookup;   /* in progress (see lookup.c); or NULL */
 	/* the outcome */
 	Outcome outcome;
 	char   *sid;
@@ -186,31 +191,30 @@ typedef struct Message
 	int		segments;
 } Message;
 
-/* All of one worker. */
+/* The state of this worker. */
 typedef struct Worker
 {
 	Oid			 role;
 	char		*role_name;
-	dlist_head	 runs;
+	dlist_head	 runs; /* of Run */
 	int			 num_runs;
-	pairingheap *agenda; /* Message, by due */
-	int			 in_flight;
-	int			 num_doubtful;		/* of all runs */
-	bool		 has_ticked;		/* what is done once is done */
-	bool		 foreign_runs_left; /* and what is not all done at once, is not */
-	void (*serve_network)(void);	/* see below */
-	bool	  leaving;				/* send nothing more, record and go */
-	pg_time_t twilio_offset;		/* Twilio's clock minus ours, s */
+	pairingheap *agenda;			/* of Message, by due */
+	int			 num_doubtful;		/* total of all runs */
+	bool		 has_ticked;		/* true if the last tick was committed */
+	bool		 foreign_runs_left; /* true if pause_foreign_runs() may have more to do */
+	void (*serve_network)(void);	/* called by the function below; or NULL */
+	bool	  leaving;				/* true if it sends nothing more, records, and ends */
+	pg_time_t twilio_offset;		/* Twilio's clock minus ours, in seconds */
 	bool	  twilio_offset_known;
 } Worker;
 
 extern Worker worker;
 
 /*
- * Takes answers, and sends what is claimed already, in the middle of work in
- * the database that takes long: a run of a million recipients that begins
- * must not hold the others up, nor have their answers come too late.  Nothing
- * where there is no worker, as in a caller's process.
+ * Takes answers, and sends what is claimed already.  To be called during work
+ * in the database that takes long: the start of a run with a million
+ * recipients must neither hold up other runs nor make their answers time out.
+ * Does nothing outside of a worker, such as in a caller's process.
  */
 static inline void
 serve_network(void)
@@ -220,50 +224,93 @@ serve_network(void)
 }
 
 /*
- * Takes over what a group says, which is in memory of its own: the run's from
- * then on.
+ * Makes the run use this configuration of its group, which is in a memory
+ * context of its own: that belongs to the run from now on.
  */
 extern void run_use_group(Run *run, GroupConfig *group, MemoryContext context);
 
-/* The run's queue for a sender of that name, made if it is new. */
+/* Returns the run's queue for the sender with that name, which is created if it is new. */
 extern SendQueue *run_queue(Run *run, const char *account_sid, const char *sender);
 
-/* Messages that wait for a sender who pauses. */
+/* Returns the number of messages that are ready, but whose sender is paused. */
 extern int run_num_blocked(Run *run, TimestampTz now);
 
-/* The number of the run's that are in doubt has changed by so many. */
+/* Notes that the number of the run's messages in doubt has changed by this much. */
 extern void run_count_doubt(Run *run, int change);
 
-/* May more of its messages leave?  If not, those that have not are given back. */
+/*
+ * The phase of a run is changed only by the functions below.  What the worker
+ * itself writes to the tables takes effect once it is committed; what it
+ * learns from Twilio, or by looking at the tables, takes effect at once.
+ */
+
+/* Returns what the worker does for the run in its present phase. */
+static inline const PhaseRules *
+run_rules(const Run *run)
+{
+	return &phase_rules[run->phase];
+}
+
+/* Returns the phase that the run has if the open transaction commits. */
+static inline RunPhase
+run_next_phase(const Run *run)
+{
+	return run->written != RUN_NO_PHASE ? run->written : run->phase;
+}
+
+/* Tells whether more of its messages may be sent.  If not, unsent ones are put back. */
 static inline bool
 run_may_send(const Run *run)
 {
-	return run->stop_reason == NULL && !run->paused && !run->cancelled && !run->halted;
+	return run_rules(run)->sends;
 }
 
-/* Nothing of it was sent before, by our clock. */
+static inline bool
+run_is_cancelled(const Run *run)
+{
+	return run->phase == RUN_CANCELLED;
+}
+
+/* Sets the first phase of a run that was just read from the tables. */
+extern void run_begin(Run *run, bool cancelled);
+
+/* Makes the run fail for this reason, which is copied; the first one counts. */
+extern void run_stop(Run *run, const char *reason);
+
+/* Makes the run pause itself, since too many of its messages have failed. */
+extern void run_halt(Run *run);
+
+/* Adapts the phase to the state found in the tables; returns true if the phase changes. */
+extern bool run_follow(Run *run, RunState state);
+
+/* Notes that the open transaction has written what leads to this phase. */
+extern void run_wrote(Run *run, RunPhase phase);
+
+/* To be called after that transaction has committed, or has been aborted. */
+extern void run_committed(Run *run);
+extern void run_rolled_back(Run *run);
+
+/* Returns a time, by our clock, before which none of the run's messages was sent. */
 static inline TimestampTz
 run_began_at(const Run *run)
 {
 	return run->started_at ? run->started_at : run->queued_at;
 }
 
+/* Returns the same in whole seconds. */
 static inline pg_time_t
 run_start(const Run *run)
 {
 	return timestamptz_to_time_t(run_began_at(run));
 }
 
-/* The ids of the worker's runs, a bigint[]. */
+/* Returns the ids of the worker's runs as a bigint[], palloc'd. */
 extern Datum ids_of_runs(void);
 
-/* The run has been waiting for some time, for an error that may pass. */
+/* Sets the temporary error that people are told, as the run waits for long; it is copied. */
 extern void run_set_trouble(Run *run, const char *reason);
 
-/* A copy of the value in place of what was there; both may be NULL. */
+/* Replaces a string, which is freed, with a copy of the value; both may be NULL. */
 extern void replace_string(MemoryContext context, char **place, const char *value);
-
-/* Has the run fail with this reason; the first one counts. */
-extern void run_stop(Run *run, const char *reason);
 
 #endif /* SENDCAMPAIGN_RUN_H */

@@ -38,10 +38,11 @@ back_off(Run *run, Backoff *backoff, const char *reason)
 		backoff->since = now;
 	if (TimestampDifferenceExceeds(backoff->since, now, TOLD_AFTER_MS))
 		run_set_trouble(run, reason);
-	/* a run that cannot be taken up is read anew each time, without its past failures */
-	if (backoff->failures == 0 && run->notice == NULL)
-		ereport(LOG, (errmsg("sendcampaign: job %lld waits for the database: %s",
-							 (long long) run->job_id, reason)));
+	/* a run that cannot be taken up is created anew each time, without its past failures */
+	if (backoff->failures == 0 && run->notice.of_run == NULL)
+		ereport(LOG,
+				(errmsg("sendcampaign: job %lld waits for the database: %s",
+						(long long) run->job_id, reason)));
 	backoff->until = TimestampTzPlusMilliseconds(now,
 												 100 + backoff_delay(Min(backoff->failures, 2)));
 	backoff->failures++;

@@ -10,20 +10,23 @@
 
 #include "worker/run.h"
 
-/* What does not last longer than this is not shown to people. */
+/* Trouble is shown to people only if it lasts longer than this. */
 #define TOLD_AFTER_MS 5000
 
-/* Work for a run; arg is whatever else it needs, or NULL. */
+/* A function that does work for a run; arg is whatever else it needs, or NULL. */
 typedef void (*RunFunction)(Run *run, void *arg);
 
 /*
- * Like attempt(), for a run's work: after a temporary error (a lock, a
- * deadlock, a full disk) the work backs off; any other error makes the run
- * fail.  Returns false in both cases.
+ * Calls the function in a subtransaction, as attempt() does.  After a temporary
+ * error (a lock, a deadlock, a full disk), makes the work back off; after any
+ * other error, makes the run fail.  Returns false in both cases.
  */
 extern bool attempt_for_run(RunFunction function, Run *run, void *arg, Backoff *backoff);
 
-/* Makes this work of the run wait a while, longer each time. */
+/*
+ * Makes this work of the run wait a while, longer each time.  The reason is
+ * copied; people are told if it lasts.
+ */
 extern void back_off(Run *run, Backoff *backoff, const char *reason);
 
 #endif /* SENDCAMPAIGN_RUN_ATTEMPT_H */

@@ -1,17 +1,19 @@
 /*-------------------------------------------------------------------------
  *
  * run_states.c
- *	  What people have made of a worker's runs: paused, resumed, cancelled.
+ *	  Follows what people do to a worker's runs: pause, resume, cancel.
  *
- * They change a run's state in transactions of their own, and wake the
- * worker at the commit.  In each tick it looks at the states:
+ * People change a run's state in transactions of their own, and wake the
+ * worker at the commit.  In each tick, the worker looks at the states:
  *
- *	paused		Nothing more is sent, and what has not left goes back into a
- *				batch.  When what was under way is recorded, the run leaves
- *				memory; what is in doubt stays claimed until it is resumed.
- *	cancelled	Nothing more is sent, likewise; doubt is still looked up, and
- *				all who are left in batches are skipped.  So the outcomes add
- *				up to the number of recipients, and the run ends.
+ *	paused		Nothing more is sent, and unsent messages are put back into a
+ *				batch.  Once the outcomes of those under way are recorded, the
+ *				run leaves memory; messages in doubt remain claimed until it is
+ *				resumed.
+ *	cancelled	Nothing more is sent, and unsent messages are put back, too.
+ *				Messages in doubt are still looked up, and all recipients in
+ *				batches are skipped.  So the outcomes add up to the number of
+ *				recipients, and the run ends.
  *
  *-------------------------------------------------------------------------
  */
@@ -27,51 +29,40 @@
 #include "worker/read_back.h"
 #include "worker/trouble.h"
 
-/* Batches skipped in one statement. */
+/* The most batches that are skipped in one statement. */
 #define SKIPPED_BATCHES 2
 
-/* The run's state in SPI_tuptable; NULL where it is gone. */
-static const char *
+/* Returns the run's state from SPI_tuptable, which has this many rows of all runs. */
+static RunState
 state_of(const Run *run, uint64 count)
 {
 	for (uint64 i = 0; i < count; i++)
 	{
 		if (spi_int64(i, 1) == run->id)
-			return spi_string(i, 2);
+			return run_state(spi_string(i, 2));
 	}
-	return NULL;
+	return RUN_STATE_GONE;
 }
 
 static void
-apply_state(Run *run, const char *state)
+follow_state(Run *run, RunState state)
 {
-	bool paused = state == NULL || strcmp(state, "paused") == 0;
-	bool cancelled = state && strcmp(state, "cancelled") == 0;
+	RunPhase before = run->phase;
 
-	/* what has not left is given back now, whatever that has waited for */
-	if (paused > run->paused || cancelled > run->cancelled)
+	if (!run_follow(run, state))
+		return;
+	/* unsent messages are put back now, even if recording had to wait */
+	if (!run_may_send(run))
 		run->recording.until = run->claiming.until = 0;
-	if (run->paused && !paused)
+	if (before == RUN_PAUSED)
 	{
-		recall_notice(run, NULL); /* the tables have it no more */
+		recall_notice(run, NULL); /* resuming has cleared it in the tables */
 		run->next_at = 0;
 		reset_verdicts(run);
 	}
-	/* by wake(), perhaps, for a role that cannot work any more */
-	if (state && strcmp(state, "failed") == 0 && run->stop_reason == NULL)
-	{
-		run_stop(run, "it has been stopped");
-		run->stop_recorded = run->stop_durable = true;
-	}
-	/*
-	 * Called again, by whatever role, it goes on from what is in the tables;
-	 * so does what could not be taken up, as its claims may not be in memory.
-	 */
-	run->superseded = (run->stop_durable && state && strcmp(state, "queued") == 0) ||
-					  (cancelled && !run->taken_up);
-	run->forgotten = state == NULL;
-	run->paused = paused;
-	run->cancelled = cancelled;
+	/* somebody else has written that, such as wake() if its role can no longer work */
+	if (run->phase == RUN_FAILED)
+		run_stop(run, "another session has ended the run");
 }
 
 void
@@ -91,7 +82,7 @@ read_run_states(void)
 	{
 		Run *run = dlist_container(Run, node, iter.cur);
 
-		apply_state(run, state_of(run, count));
+		follow_state(run, state_of(run, count));
 	}
 }
 
@@ -105,7 +96,7 @@ skip_batches(Run *run)
 void
 wait_with_skipping(Run *run)
 {
-	if (run->cancelled)
+	if (run_is_cancelled(run))
 		run->claiming.until = Max(run->claiming.until,
 								  TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 1000));
 }

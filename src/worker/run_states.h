@@ -1,9 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * run_states.h
- *	  What people have made of a worker's runs: paused, resumed, cancelled.
- *
- * All but wants_skipping in a transaction with SPI connected.
+ *	  Follows what people do to a worker's runs: pause, resume, cancel.
  *
  *-------------------------------------------------------------------------
  */
@@ -12,19 +10,22 @@
 
 #include "worker/run.h"
 
-/* Reads the states of the worker's runs, which others may have changed. */
+/*
+ * Reads the states of the worker's runs, which others may have changed, and
+ * adapts the runs' phases.  In a transaction with SPI connected; throws.
+ */
 extern void read_run_states(void);
 
 /*
- * Skips the next recipients of a cancelled run; sets run->exhausted where
- * there are none.  Throws.
+ * Skips some batches of a cancelled run; sets run->exhausted if no batch is
+ * left.  In a transaction with SPI connected; throws.
  */
 extern void skip_batches(Run *run);
 
-/* After that has failed: it must not be tried again at once. */
+/* To be called after skip_batches() has thrown: makes its next attempt wait a second. */
 extern void wait_with_skipping(Run *run);
 
-/* What of a cancelled run can be looked up no more stays in doubt. */
+/* Leaves messages of a cancelled run in doubt if they can no longer be looked up. */
 extern void give_up_doubt(Run *run);
 
 #endif /* SENDCAMPAIGN_RUN_STATES_H */

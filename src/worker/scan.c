@@ -60,7 +60,8 @@ fail_runs_of_role(Oid role, const char *reason)
 	ended = list_concat(ended, runs_wind_up_of_role(role, reason));
 	announce_runs(ended);
 	if (ended != NIL)
-		ereport(LOG, (errmsg("sendcampaign: campaigns have failed: %s", reason)));
+		ereport(LOG,
+				(errmsg("sendcampaign: campaigns have failed: %s", reason)));
 }
 
 /* A role that has unfinished runs. */
@@ -104,7 +105,7 @@ start_for_role_alone(WaitingRole *waiting)
 		ReThrowError(error);
 	ereport(compat_is_background_worker() ? LOG : WARNING,
 			(errcode(error->sqlerrcode),
-			 errmsg("sendcampaign: could not have the campaigns of role \"%s\" go on: %s",
+			 errmsg("sendcampaign: could not continue the campaigns of role \"%s\": %s",
 					waiting->name, error_text(error))));
 	return false;
 }

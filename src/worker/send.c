@@ -1,9 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * send.c
- *	  Hands messages to HTTP and takes the answers.
+ *	  Passes messages to HTTP and takes the answers.
  *
- * No transaction is open here, and nothing here touches the database.
+ * Nothing here uses the database, so that no lock is held while we wait for
+ * Twilio.
  *
  *-------------------------------------------------------------------------
  */
@@ -25,19 +26,19 @@
 #include "worker/read_back.h"
 #include "worker/send.h"
 
-/* More than any answer to a new message has. */
+/* More than any answer to a new message needs. */
 #define MAX_ANSWER_BYTES (64 * 1024)
 
-/* So many refusals for the text, with nothing sent, stop the run. */
+/* The run fails if Twilio refuses the text this often before it has accepted any message. */
 #define MAX_TEXT_FAILURES 20
 
-/* URL and form of the request being made; and memory for one answer. */
+/* The URL and the form of the request being made, and memory for one answer. */
 static StringInfoData url;
 static StringInfoData form;
 static MemoryContext  answer_context;
 
-static int64 pace_now; /* monotonic time of this round */
-static bool	 growing;  /* more may be sent in a moment */
+static int64 pace_now; /* monotonic time of this round, us */
+static bool	 growing;  /* true if more may be sent in a moment */
 
 static int
 compare_due(const pairingheap_node *a, const pairingheap_node *b, void *arg)
@@ -62,7 +63,7 @@ send_init(void)
 	MemoryContextSwitchTo(old);
 }
 
-/* What the message takes of its sender's rate. */
+/* Returns how much of its sender's rate the message uses; 0 if there is no limit. */
 static int
 message_segments(const Message *message)
 {
@@ -79,6 +80,8 @@ start_message(Message *message)
 {
 	Account *account = message->claim->run->account;
 
+	/* what is not on disk as claimed must not be sent */
+	Assert(!message->claim->tentative);
 	resetStringInfo(&url);
 	resetStringInfo(&form);
 	append_messages_url(&url, account->sid);
@@ -90,7 +93,7 @@ start_message(Message *message)
 	return true;
 }
 
-/* The next message of a sender that may send it; NULL for none. */
+/* Returns the next message that its sender may send now, or NULL. */
 static Message *
 next_message(Run *run, TimestampTz now)
 {
@@ -106,7 +109,7 @@ next_message(Run *run, TimestampTz now)
 		message = dlist_head_element(Message, node, &queue->ready);
 		if (sender_due(queue->sender, message_segments(message)) > pace_now)
 			continue;
-		/* the others are first next time */
+		/* next time, the other senders come first */
 		if (dlist_has_next(&run->queues, &queue->node))
 		{
 			dlist_delete(&queue->node);
@@ -117,19 +120,20 @@ next_message(Run *run, TimestampTz now)
 	return NULL;
 }
 
-/* Starts the look-up of one message in doubt, if it may. */
+/* Starts the lookup of one message in doubt, if allowed; returns false if none was started. */
 static bool
 look_up_one(Run *run)
 {
-	if (dlist_is_empty(&run->lookups) || run->read_back || run->not_answered || run->paused)
+	if (dlist_is_empty(&run->lookups) || run->read_back || run->not_answered ||
+		!run_rules(run)->looks_up)
 		return false;
 	return start_lookup(dlist_head_element(Message, node, &run->lookups));
 }
 
 /*
- * Where some of the run's messages are in doubt, its last one waits until all
- * of them have arrived or never will: then it is the later message that a
- * look-up which does not find them needs.
+ * While messages of the run are in doubt, its last message waits until their
+ * requests have arrived or never will.  Then it is the later message that must
+ * be shown before a lookup can prove that they were not accepted.
  */
 static bool
 is_held_back(const Run *run)
@@ -138,7 +142,7 @@ is_held_back(const Run *run)
 		   (run->exhausted || run->next_at != 0);
 }
 
-/* Starts one message of the run, if it may. */
+/* Sends one message of the run, or releases it; returns false if there is none to be sent now. */
 static bool
 send_one(Run *run, TimestampTz now)
 {
@@ -148,24 +152,24 @@ send_one(Run *run, TimestampTz now)
 		return false;
 	if (strcmp(message->claim->account_sid, run->account->sid) != 0)
 	{
-		/* claimed for an account that the group no longer has */
+		/* it was claimed for an account that the group no longer has */
 		message_done(message, OUTCOME_RELEASED);
 		return true;
 	}
 	if (message->until != 0 && message->until <= now)
 	{
-		/* it was claimed by day, or in time, and waited for too long */
+		/* it has waited for too long: quiet hours, for example, have begun */
 		message_done(message, OUTCOME_RELEASED);
 		return true;
 	}
 	return start_message(message);
 }
 
-/* One request of the run, its sends and look-ups in turn; false for none. */
+/* Starts one request of the run, taking turns between messages and lookups; false if none. */
 static bool
 start_one(Run *run, TimestampTz now)
 {
-	/* a run that is just being taken up may be let go again */
+	/* the adoption of a tentative run may be rolled back */
 	if (run->account == NULL || run->tentative || !account_has_room(run->account, now))
 		return false;
 	run->lookup_turn = !run->lookup_turn;
@@ -197,7 +201,7 @@ send_ready(void)
 		dlist_foreach (iter, &worker.runs)
 			sent |= start_one(dlist_container(Run, node, iter.cur), now);
 	}
-	/* the one served first now is served last next time */
+	/* the run that came first comes last next time */
 	if (worker.num_runs > 1)
 		dlist_push_tail(&worker.runs, dlist_pop_head_node(&worker.runs));
 	MemoryContextReset(answer_context);
@@ -240,7 +244,8 @@ failed(Message *message, const Verdict *verdict)
 										   verdict->error_message),
 								  psprintf("It was refused for the first %d recipients.",
 										   MAX_TEXT_FAILURES),
-								  "Change the campaign's message, and " SEND_AGAIN "."));
+								  "Change the campaign's message and call send_campaign() with the"
+								  " same campaign and job."));
 }
 
 static bool
@@ -249,7 +254,7 @@ is_back_pressure(int code)
 	return code == 21611 || code == 21730 || code == 30001;
 }
 
-/* Twilio did not take it, and says that it may later. */
+/* Puts off a message that Twilio has not accepted but may accept later. */
 static void
 try_later(Message *message, const Verdict *verdict)
 {
@@ -271,13 +276,14 @@ try_later(Message *message, const Verdict *verdict)
 	}
 	message->error_code = verdict->error_code;
 	message->error_message = message_strdup(
-		message,
-		psprintf("given up after %d attempts: %s", message->attempts, verdict->error_message));
+		message, psprintf(ngettext("given up after %d attempt: %s",
+								   "given up after %d attempts: %s", message->attempts),
+						  message->attempts, verdict->error_message));
 	message_done(message, OUTCOME_FAILED);
-	count_verdict(message->claim->run, false); /* no fault of the list's */
+	count_verdict(message->claim->run, false); /* the list is not to blame */
 }
 
-/* It never left, so this does not count as an attempt. */
+/* The message never left, so this does not count as an attempt. */
 static void
 not_reached(Message *message, const Verdict *verdict)
 {
@@ -291,7 +297,7 @@ refused_for_all(Message *message, const Verdict *verdict)
 {
 	Run *run = message->claim->run;
 
-	/* credentials that have been replaced meanwhile say nothing of the new */
+	/* the credentials have been replaced meanwhile: the new ones may be good */
 	if (run->account != message->account)
 	{
 		message_ready(message);
@@ -326,7 +332,7 @@ apply_verdict(Message *message, const Verdict *verdict)
 			break;
 		case VERDICT_DOUBT:
 			if (verdict->error_code == 0)
-				account_overloaded(message->account); /* no answer in time */
+				account_overloaded(message->account); /* there was no answer in time */
 			describe_error(message, verdict);
 			doubt(message, verdict->error_message);
 			break;
@@ -384,7 +390,7 @@ take_answers(void)
 	return count;
 }
 
-/* Null where nothing is due. */
+/* Returns the first message in the agenda if it is due, or NULL. */
 static Message *
 first_due(TimestampTz now)
 {
@@ -413,7 +419,7 @@ follow_agenda(void)
 	}
 }
 
-/* The earlier one of next and time, where time is still to come. */
+/* Returns the earlier one of next (0: none) and time, which is ignored unless in the future. */
 static TimestampTz
 earlier(TimestampTz next, TimestampTz time, TimestampTz now)
 {
@@ -422,7 +428,7 @@ earlier(TimestampTz next, TimestampTz time, TimestampTz now)
 	return next == 0 ? time : Min(next, time);
 }
 
-/* When one of the run's senders may send its next message; 0 for now or never. */
+/* Returns when one of the run's senders may next send a message; 0 if now or never. */
 static TimestampTz
 next_message_time(Run *run, TimestampTz now)
 {
@@ -473,7 +479,7 @@ release_unsent(Run *run)
 {
 	dlist_iter iter;
 
-	if (run->cancelled)
+	if (run_is_cancelled(run))
 		give_up_found(run);
 	dlist_foreach (iter, &run->claims)
 	{

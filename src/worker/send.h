@@ -1,7 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * send.h
- *	  Hands messages to HTTP and takes the answers.
+ *	  Passes messages to HTTP and takes the answers.
+ *
+ * No function uses the database, and none throws except for lack of memory.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,22 +12,22 @@
 
 #include "worker/run.h"
 
-/* Sets up what sending needs; to be called once a process. */
+/* Initializes what sending needs; must be called once per worker. */
 extern void send_init(void);
 
-/* Starts as many requests as may be in flight, by turns of the runs. */
+/* Starts as many requests as may be in flight; the runs take turns. */
 extern void send_ready(void);
 
-/* Takes all answers that have come; returns how many. */
+/* Takes all answers that have arrived, and returns their number. */
 extern int take_answers(void);
 
-/* Moves on what is due in the agenda: repeats and look-ups. */
+/* Moves on the messages in the agenda that are due: to be sent, looked up or recorded. */
 extern void follow_agenda(void);
 
-/* When the agenda or an account's pause wants attention; 0 for never. */
+/* Returns when the agenda, a sender or an account next needs attention; 0: never. */
 extern TimestampTz next_send_time(void);
 
-/* Gives back what has not been sent: back into a batch at the next record. */
+/* Releases unsent messages; record_outcomes() then puts them back into a batch. */
 extern void release_unsent(Run *run);
 
 #endif /* SENDCAMPAIGN_SEND_H */

@@ -188,16 +188,19 @@ start_or_find_worker(Oid role, TransactionId xid, PGPROC **running)
 static void
 warn_no_worker(Oid role)
 {
-	ereport(
-		WARNING,
-		(errcode(ERRCODE_INSUFFICIENT_RESOURCES), errmsg("could not start a sendcampaign worker"),
-		 find_workers(role).elsewhere < share_of_role()
-			 ? errdetail("All background worker slots are taken.")
-			 : errdetail(
-				   "The role has %d workers in other databases, which is half of \"max_worker_processes\", and all that one role gets.",
-				   share_of_role()),
-		 errhint(
-			 "The campaign is queued, and is sent after the next call of send_campaign() or sendcampaign.wake(). Consider increasing \"max_worker_processes\".")));
+	ereport(WARNING,
+			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+			 errmsg("could not start a sendcampaign worker"),
+			 find_workers(role).elsewhere < share_of_role()
+				? errdetail("All background worker slots are taken.")
+				: errdetail_plural("The role already has %d worker in other databases, the most"
+								   " that \"max_worker_processes\" allows for one role.",
+								   "The role already has %d workers in other databases, the most"
+								   " that \"max_worker_processes\" allows for one role.",
+								   share_of_role(), share_of_role()),
+			 errhint("Unfinished runs continue after the next call of send_campaign() or"
+					 " sendcampaign.wake(). Consider increasing"
+					 " \"max_worker_processes\".")));
 }
 
 void
@@ -337,7 +340,7 @@ why_role_cannot_work(Oid role, char **hint)
 	if (!can_login)
 	{
 		*hint = psprintf(
-			"ALTER ROLE %s LOGIN; before PostgreSQL 17 a background worker needs that. It needs no password.",
+			"Use ALTER ROLE %s LOGIN. Before PostgreSQL 17, a background worker cannot connect as a role without LOGIN. The role needs no password.",
 			quote_identifier(name));
 		return psprintf("role \"%s\" is not permitted to log in", name);
 	}
@@ -348,7 +351,7 @@ why_role_cannot_work(Oid role, char **hint)
 	{
 		char *database = get_database_name(MyDatabaseId);
 
-		*hint = psprintf("GRANT CONNECT ON DATABASE %s TO %s;", quote_identifier(database),
+		*hint = psprintf("Use GRANT CONNECT ON DATABASE %s TO %s.", quote_identifier(database),
 						 quote_identifier(name));
 		return psprintf("role \"%s\" has no CONNECT privilege on database \"%s\"", name, database);
 	}

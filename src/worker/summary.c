@@ -23,7 +23,7 @@ append_reasons(StringInfo buf, int64 id, const char *status, TimestampTz since)
 	uint64 count;
 
 	count = own_query(
-		"SELECT error_code, min(error_message), count(*) FROM sendcampaign.message_data"
+		"SELECT error_code, coalesce(min(error_message), 'reason erased'), count(*) FROM sendcampaign.message_data"
 		" WHERE run_id = $1 AND status = $2 AND created_at >= $3 GROUP BY error_code,"
 		" CASE WHEN error_code IS NULL THEN error_message END"
 		" ORDER BY count(*) DESC, error_code LIMIT 6",
@@ -56,10 +56,16 @@ append_uncounted(StringInfo buf, int64 id)
 		"SELECT count(*) FROM sendcampaign.message_data WHERE run_id = $1 AND NOT counted", id);
 	count = spi_int64(0, 1);
 	if (count > 0)
+	{
+		appendStringInfoString(buf, buf->len > 0 ? "; " : "");
 		appendStringInfo(
 			buf,
-			"%ssentCount of %lld could not be added: a trigger, rule or policy has suppressed the update",
-			buf->len > 0 ? "; " : "", (long long) count);
+			ngettext(
+				"sentCount of %lld list user could not be increased: a trigger, rule or policy suppressed the UPDATE",
+				"sentCount of %lld list users could not be increased: a trigger, rule or policy suppressed the UPDATE",
+				count),
+			(long long) count);
+	}
 }
 
 char *
@@ -76,13 +82,18 @@ run_summary(int64 id, const RunCounts *counts, bool uncounted)
 	}
 	if (counts->failed > 0)
 	{
-		appendStringInfo(&buf, "%lld of %lld messages failed", (long long) counts->failed,
-						 (long long) counts->total);
+		appendStringInfo(
+			&buf,
+			ngettext("%lld of %lld message failed", "%lld of %lld messages failed", counts->total),
+			(long long) counts->failed, (long long) counts->total);
 		append_reasons(&buf, id, "failed", DT_NOBEGIN);
 	}
 	if (counts->in_doubt > 0)
 	{
-		appendStringInfo(&buf, "%s%lld of %lld messages in doubt", buf.len > 0 ? "; " : "",
+		appendStringInfoString(&buf, buf.len > 0 ? "; " : "");
+		appendStringInfo(&buf,
+						 ngettext("%lld of %lld message in doubt", "%lld of %lld messages in doubt",
+								  counts->total),
 						 (long long) counts->in_doubt, (long long) counts->total);
 		append_reasons(&buf, id, "in_doubt", DT_NOBEGIN);
 	}

@@ -3,10 +3,10 @@
  * tick.c
  *	  The worker's one transaction: adopt, claim, record, finish.
  *
- * Most of the time nothing goes wrong, and one transaction does for all
- * runs.  Where something does, the same is done again carefully, each run in
- * a subtransaction of its own.  What changes in memory is tentative until
- * the commit; after an abort, all of it is put back.
+ * Most of the time nothing goes wrong, and one transaction serves all runs.
+ * If something does, the same work is done again carefully, each run in a
+ * subtransaction of its own.  Changes in memory are tentative until the
+ * commit; after an abort, all of them are undone.
  *
  *-------------------------------------------------------------------------
  */
@@ -38,10 +38,10 @@
 #include "worker/transaction.h"
 #include "worker/trouble.h"
 
-/* At most so many claims of one run in one transaction. */
+/* The most claims of one run in one transaction. */
 #define CLAIMS_AT_ONCE 4
 
-/* Transactions that failed in a row, until the worker gives up. */
+/* The most consecutive failures before the worker gives up. */
 #define MAX_FAILURES 20
 
 TimestampTz last_record = 0;
@@ -52,9 +52,10 @@ bool		extension_gone = false;
 static int failures = 0;
 
 /*
- * A claim must be on disk before its messages are sent, whatever the role's
- * synchronous_commit says.  Outcomes need not be: what is lost of them is
- * claimed still, and looked up.
+ * Chooses whether the commit waits until it is on disk.  A claim must be on
+ * disk before its messages are sent, whatever the role's synchronous_commit
+ * says.  Outcomes need not be: messages whose outcomes are lost are still
+ * claimed, and are looked up.
  */
 static void
 choose_durability(bool claimed, bool ended)
@@ -73,14 +74,14 @@ choose_durability(bool claimed, bool ended)
 static void
 claim_for(Run *run, void *arg)
 {
-	if (run->cancelled && (!run->was_read_back || run->stop_reason))
+	if (run_is_cancelled(run) && (!run->was_read_back || run->stop_reason))
 		skip_batches(run);
 	else
 		claim_batch(run);
 	end_back_off(&run->claiming);
 }
 
-/* Of one run only, where one is given. */
+/* Claims for all runs, or for one run only.  Returns true if there may be new claims. */
 static bool
 claim_all(const Run *only, bool careful)
 {
@@ -112,19 +113,14 @@ claim_all(const Run *only, bool careful)
 	return claimed;
 }
 
-/* What this transaction did for the run is undone; so it is in memory. */
+/* Undoes in memory what was done for the run and has now been rolled back. */
 static void
 forget_attempt(Run *run)
 {
 	unrecord(run);
 	unstore_read_back(run);
 	run->announcement = NULL;
-	run->finished = false;
-	run->asleep = false;
-	run->unrecordable = false;
-	run->stop_recorded = run->stop_durable;
-	if (run->halted)
-		run->paused = false; /* by ourselves perhaps, and that is undone */
+	run_rolled_back(run);
 }
 
 static void
@@ -133,7 +129,7 @@ record_run(Run *run, bool careful)
 	store_read_back(run);
 	if (!run_may_send(run) || !sendcampaign_enabled)
 		release_unsent(run);
-	if (run->cancelled && !run->superseded)
+	if (run_is_cancelled(run))
 		give_up_doubt(run);
 	settle_lookups(run);
 	if (run->num_done > 0)
@@ -149,7 +145,7 @@ pause_unreadable(Run *run, bool careful)
 			psprintf(
 				"commits may have been lost, and what was sent cannot be read back from Twilio: %s",
 				why_not_read_back(run)),
-			NULL, "When that has been mended, call sendcampaign.resume()."),
+			NULL, "When this has been fixed, call sendcampaign.resume()."),
 		careful);
 }
 
@@ -195,15 +191,17 @@ fail_carefully(Run *run, void *arg)
 }
 
 /*
- * What came of its messages cannot be recorded, ever: it fails with that, at
- * least, and stays claimed.
+ * Makes a run fail whose outcomes can never be recorded, so that at least the
+ * reason is written.  Its messages remain claimed.
  */
 static void
 fail_unrecordable(Run *run)
 {
-	if (run->stop_reason == NULL || run->stop_recorded || run->recording.until != 0)
+	if (run->stop_reason == NULL || run->phase == RUN_FAILED || run->recording.until != 0)
 		return;
-	run->unrecordable = attempt_for_run(fail_carefully, run, NULL, &run->recording);
+	/* one that was called again has not failed: it continues from the tables */
+	if (run->phase == RUN_SUPERSEDED || attempt_for_run(fail_carefully, run, NULL, &run->recording))
+		run_wrote(run, RUN_ABANDONED);
 }
 
 static void
@@ -223,7 +221,7 @@ record_one(Run *run, bool careful)
 		end_back_off(&run->recording);
 }
 
-/* True where a run has ended.  Of one run only, where one is given. */
+/* Records the outcomes of all runs, or of one run only.  Returns true if a run has ended. */
 static bool
 record_all(const Run *only, bool careful)
 {
@@ -235,12 +233,13 @@ record_all(const Run *only, bool careful)
 	{
 		Run *run = dlist_container(Run, node, iter.cur);
 
-		if ((run->recording.until > now && !worker.leaving) || run->forgotten ||
-			run->unrecordable || (only && run != only))
+		if ((run->recording.until > now && !worker.leaving) || !run_rules(run)->records ||
+			(only && run != only))
 			continue;
 		settle_after_triggers();
 		record_one(run, careful);
-		ended |= run->stop_recorded || run->finished;
+		ended |= run->written == RUN_FAILED || run->written == RUN_ABANDONED ||
+				 run->written == RUN_ENDED;
 	}
 	last_record = now;
 	return ended;
@@ -260,7 +259,10 @@ tell_all(const Run *only)
 	}
 }
 
-/* The role may be renamed, now or before we came; its runs are its runs all the same. */
+/*
+ * Records the role's name if it was renamed, now or before this worker started:
+ * its runs are still its own.
+ */
 static void
 follow_name(void)
 {
@@ -272,7 +274,7 @@ follow_name(void)
 	worker.role_name = MemoryContextStrdup(TopMemoryContext, name);
 }
 
-/* Dropped and created again is not the one whose runs we have. */
+/* An extension that was dropped and created again is not the one whose runs we have. */
 static bool
 is_extension_there(void)
 {
@@ -285,8 +287,8 @@ is_extension_there(void)
 }
 
 /*
- * All that the database has to do now, as one transaction; or what there is to
- * do for one run.
+ * Does everything that is to be done in the database now, or only what is to
+ * be done for one run, in one transaction.
  */
 static void
 tick(Run *only, bool careful)
@@ -296,11 +298,11 @@ tick(Run *only, bool careful)
 	bool		ended = false;
 
 	if (!still_the_worker(worker.role))
-		ereport(
-			FATAL,
-			(errcode(ERRCODE_INTERNAL_ERROR), errmsg("sendcampaign worker has lost its lock"),
-			 errhint(
-				 "Triggers on the application's tables must not call pg_advisory_unlock_all().")));
+		ereport(FATAL,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("sendcampaign worker has lost its lock"),
+				 errhint("Triggers on the application's tables must not call"
+						 " pg_advisory_unlock_all().")));
 	begin_transaction();
 	if (!is_extension_there())
 	{
@@ -315,13 +317,13 @@ tick(Run *only, bool careful)
 	if (!worker.has_ticked || worker.foreign_runs_left)
 		worker.foreign_runs_left = pause_foreign_runs();
 	if (only == NULL && !worker.leaving && sendcampaign_enabled && adopt_runs() > 0)
-		next_look = 0; /* there may be more, and outcomes to be recorded */
+		next_look = 0; /* look again at once: there may be more runs, and outcomes to be recorded */
 	read_run_states();
 	claimed = claim_all(only, careful);
 	/* a new run's first message does not wait for the outcomes of others */
 	if (next_look != 0)
 		ended = record_all(only, careful);
-	read_run_states(); /* we may have waited for a caller's lock */
+	read_run_states(); /* they may have changed while we waited for locks */
 	tell_all(only);
 	last_look = worker.foreign_runs_left ? 0 : next_look;
 	choose_durability(claimed, ended);
@@ -347,7 +349,7 @@ after_commit(void)
 		Run *run = dlist_container(Run, node, iter.cur);
 
 		run->tentative = false;
-		run->stop_durable = run->stop_recorded;
+		run_committed(run);
 		if (run->announcement)
 			announce_later(run->announcement);
 		run->announcement = NULL;
@@ -366,7 +368,7 @@ after_abort(void)
 {
 	dlist_mutable_iter iter;
 
-	worker.has_ticked = false; /* a new name of the role may be undone */
+	worker.has_ticked = false; /* writing the role's new name was rolled back */
 	dlist_foreach_modify (iter, &worker.runs)
 	{
 		Run *run = dlist_container(Run, node, iter.cur);
@@ -383,7 +385,7 @@ after_abort(void)
 	}
 }
 
-/* What has just been committed? */
+/* Stops at the debug point for what has just been committed. */
 static void
 stop_at_debug_points(void)
 {
@@ -459,7 +461,7 @@ find_run(int64 id)
 	return NULL;
 }
 
-/* People see why it stands still; where even that fails, the log has it. */
+/* Shows people why the run makes no progress; if even that fails, the log says it. */
 static void
 tell_at_once(Run *run)
 {
@@ -468,7 +470,7 @@ tell_at_once(Run *run)
 	PG_TRY();
 	{
 		begin_transaction();
-		(void) notification_queue_usage(); /* it may be full, and have been read */
+		(void) notification_queue_usage(); /* a full queue may be the cause: frees what was read */
 		tell_trouble(run);
 		commit_transaction();
 		keep_notice(run);
@@ -485,10 +487,10 @@ tell_at_once(Run *run)
 }
 
 /*
- * What raises an error at the commit itself, as a notification of a trigger
- * does where their queue is full, is one run's trouble as well: each one gets
- * a transaction of its own, and those that fail wait.  False where none does:
- * the trouble lies elsewhere.
+ * An error that is raised by the commit itself may be caused by one run, too:
+ * for example, by a trigger that notifies while the queue of notifications is
+ * full.  So each run gets a transaction of its own, and those that fail wait.
+ * Returns false if none fails, as the cause is elsewhere then.
  */
 static bool
 tick_one_by_one(ErrorData **error)
@@ -508,7 +510,7 @@ tick_one_by_one(ErrorData **error)
 		if (run == NULL || try_tick_for(run, true, error))
 			continue;
 		found = true;
-		run = find_run(ids[i]); /* what was tentative is gone */
+		run = find_run(ids[i]); /* NULL if it was adopted only tentatively */
 		if (run == NULL)
 			continue;
 		back_off(run, &run->recording, error_text(*error));
@@ -543,12 +545,11 @@ work(void)
 					(errmsg("sendcampaign: could not record or claim messages, trying again: %s",
 							error_text(error))));
 		if (failures > MAX_FAILURES)
-			ereport(
-				ERROR,
-				(errcode(error->sqlerrcode),
-				 errmsg("sendcampaign worker gives up: %s", error_text(error)),
-				 errhint(
-					 "Unfinished campaigns go on at the next send_campaign() or sendcampaign.wake().")));
+			ereport(ERROR,
+					(errcode(error->sqlerrcode),
+					 errmsg("sendcampaign worker gives up: %s", error_text(error)),
+					 errhint("Unfinished campaigns continue after the next call of send_campaign()"
+							 " or sendcampaign.wake().")));
 		next_tick = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 												100 + backoff_delay(Min(failures, 4)));
 	}

@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * trouble.c
- *	  What people see of a run that has to wait.
+ *	  What people see while a run has to wait.
  *
  * A run whose messages cannot be passed to Twilio, or whose tables raise a
- * temporary error, continues by itself.  If that takes long, its error says
- * why; and if the application's tables raise it, so does the job's, if that
- * can be written.
+ * temporary error, continues by itself.  If that takes long, the error of the
+ * run says why.  If the database is the cause, so does the error of the job, if
+ * that can be written.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,10 +18,10 @@
 #include "worker/run_attempt.h"
 #include "worker/trouble.h"
 
-/* Interval between attempts to write to a job, which others may have locked. */
+/* Interval between attempts to write to a job, which somebody may have locked. */
 #define TELL_INTERVAL_MS 1000
 
-/* Beginning of what is shown, in the run's error and the job's, of database errors. */
+/* How the run's error and the job's begin if the database is the cause. */
 #define TROUBLE "trying again, as "
 
 static bool
@@ -39,23 +39,24 @@ fails(const Backoff *backoff)
 static bool
 has_trouble(const Run *run)
 {
-	return run->trouble &&
+	return run->notice.trouble &&
 		   (fails(&run->claiming) || fails(&run->recording) || fails(&run->reporting));
 }
 
-/* Returns what fails of its work with the database, in words, palloc'd; or NULL. */
+/* Returns what is wrong with the run's work in the database, palloc'd; or NULL. */
 static char *
 text_of_trouble(const Run *run)
 {
 	if (has_trouble(run))
-		return psprintf(TROUBLE "the database has raised an error: %s", run->trouble);
+		return psprintf(TROUBLE "the database has raised an error: %s", run->notice.trouble);
 	if (run->num_long_locked > 0)
-		return pstrdup(TROUBLE "others have locked list users for long: what became of their"
-							   " messages is recorded once they are free");
+		return pstrdup(
+			TROUBLE
+			"others have locked list users for a long time: the outcomes of their messages are recorded once they are free");
 	return NULL;
 }
 
-/* Returns what the run should show, palloc'd; or NULL. */
+/* Returns what the run's error should say, palloc'd; or NULL. */
 static char *
 text_of_notice(const Run *run)
 {
@@ -84,15 +85,17 @@ write_notice(void *arg)
 	telling->told = runs_set_notice(telling->run->id, telling->notice);
 }
 
-/* Database errors have been in the log since they began. */
+/* Errors of the database are in the log already. */
 static void
 log_notice(const Run *run, const char *notice)
 {
-	if (run->trouble)
+	if (run->notice.trouble)
 		return;
-	ereport(LOG, (notice ? errmsg("sendcampaign: job %lld: %s", (long long) run->job_id, notice)
-						 : errmsg("sendcampaign: job %lld: Twilio can be reached again",
-								  (long long) run->job_id)));
+	ereport(LOG,
+			(notice
+				? errmsg("sendcampaign: job %lld: %s", (long long) run->job_id, notice)
+				: errmsg("sendcampaign: job %lld: Twilio can be reached again",
+						 (long long) run->job_id)));
 }
 
 static void
@@ -100,15 +103,15 @@ tell_run(Run *run)
 {
 	Telling telling = {run, text_of_notice(run)};
 
-	if (is_same(telling.notice, run->notice) && !run->notice_lost)
+	if (is_same(telling.notice, run->notice.of_run) && !run->notice.lost)
 		return;
 	if (attempt(write_notice, &telling) != NULL || !telling.told)
 		return;
-	if (!is_same(telling.notice, run->notice))
+	if (!is_same(telling.notice, run->notice.of_run))
 		log_notice(run, telling.notice);
-	replace_string(run->context, &run->notice, telling.notice);
-	run->notice_lost = false;
-	run->notice_written = true;
+	replace_string(run->context, &run->notice.of_run, telling.notice);
+	run->notice.lost = false;
+	run->notice.written = true;
 }
 
 static void
@@ -116,7 +119,7 @@ write_job_notice(void *arg)
 {
 	Telling *telling = arg;
 
-	telling->told = report_trouble(telling->run, telling->notice, telling->run->job_notice);
+	telling->told = report_trouble(telling->run, telling->notice, telling->run->notice.of_job);
 }
 
 static void
@@ -125,21 +128,21 @@ tell_job(Run *run)
 	Telling		telling = {run, text_of_trouble(run)};
 	TimestampTz now = GetCurrentTimestamp();
 
-	if ((is_same(telling.notice, run->job_notice) && !run->job_notice_lost) ||
-		run->tell_job_at > now)
+	if ((is_same(telling.notice, run->notice.of_job) && !run->notice.job_lost) ||
+		run->notice.tell_at > now)
 		return;
-	run->notice_written = true;
-	run->tell_job_at = TimestampTzPlusMilliseconds(now, TELL_INTERVAL_MS);
+	run->notice.written = true;
+	run->notice.tell_at = TimestampTzPlusMilliseconds(now, TELL_INTERVAL_MS);
 	if (attempt(write_job_notice, &telling) != NULL || !telling.told)
 		return;
-	replace_string(run->context, &run->job_notice, telling.notice);
-	run->job_notice_lost = false;
+	replace_string(run->context, &run->notice.of_job, telling.notice);
+	run->notice.job_lost = false;
 }
 
 void
 tell_trouble(Run *run)
 {
-	if (run->paused || run->cancelled || run->finished || run->stop_recorded || run->forgotten)
+	if (!phase_rules[run_next_phase(run)].tells)
 		return;
 	tell_run(run);
 	tell_job(run);
@@ -148,23 +151,23 @@ tell_trouble(Run *run)
 void
 recall_notice(Run *run, const char *error)
 {
-	replace_string(run->context, &run->notice, error);
+	replace_string(run->context, &run->notice.of_run, error);
 	if (error && strncmp(error, TROUBLE, strlen(TROUBLE)) == 0)
-		replace_string(run->context, &run->job_notice, error);
+		replace_string(run->context, &run->notice.of_job, error);
 }
 
 void
 keep_notice(Run *run)
 {
-	if (run->trouble && !has_trouble(run))
-		replace_string(run->context, &run->trouble, NULL);
-	run->notice_written = false;
+	if (run->notice.trouble && !has_trouble(run))
+		replace_string(run->context, &run->notice.trouble, NULL);
+	run->notice.written = false;
 }
 
 void
 forget_notice(Run *run)
 {
-	if (run->notice_written)
-		run->notice_lost = run->job_notice_lost = true;
-	run->notice_written = false;
+	if (run->notice.written)
+		run->notice.lost = run->notice.job_lost = true;
+	run->notice.written = false;
 }

@@ -303,10 +303,12 @@ stop_where_extension_is_gone(void)
 	dlist_foreach (iter, &worker.runs)
 		record_without_extension(dlist_container(Run, node, iter.cur));
 	commit_transaction();
-	ereport(LOG, (errmsg_plural(
-					 "sendcampaign: the extension was dropped while %d campaign was being sent",
-					 "sendcampaign: the extension was dropped while %d campaigns were being sent",
-					 worker.num_runs, worker.num_runs)));
+	ereport(LOG,
+			(errmsg_plural("sendcampaign: the extension was dropped while %d campaign was being"
+						   " sent",
+						   "sendcampaign: the extension was dropped while %d campaigns were being"
+						   " sent",
+						   worker.num_runs, worker.num_runs)));
 	hand_over_or_leave();
 	proc_exit(0);
 }
