@@ -1,10 +1,14 @@
-# A cluster with the extension, the application's tables and a campaign.
+# A cluster with the extension, the application's tables and campaigns; what
+# tests do with them and wait for.
+#
+# Most functions take the node first, and options by name: "db" is the database
+# ("postgres" unless given), "role" the role that is set, "user" the role that
+# connects.
 package Campaign;
 
 use strict;
 use warnings;
 
-use Cwd qw(abs_path);
 use Exporter 'import';
 use LocalTwilio;
 use PostgreSQL::Test::Cluster;
@@ -13,11 +17,12 @@ use Test::More;
 use Time::HiRes ();
 
 our @EXPORT = qw(new_cluster install_extension clone_database change_conf set_and_reload
-  sql sql_error call_error wait_until poll poll_in_company
-  create_campaign make_tenant start_campaign run_campaign hold_campaign wait_for_run
-  send_companion sent_once sent_with lose_commits run_row run_of group_of
+  sql sql_error sql_output call_error wait_until poll poll_in_company seconds_here
+  create_campaign make_tenant configure create_job job_row
+  start_campaign run_campaign hold_campaign wait_for_run wake
+  send_companion sent_once sent_with sent_of lose_commits run_row run_of list_of group_of
   wait_for_flight wait_for_no_worker worker_pids worker_is_gone worker_errors log_of
-  kill_worker wait_until_up);
+  terminate_workers kill_worker wait_until_up);
 
 # The local Twilio of a node, or of one of its databases; companions there.
 my (%twilio_of, %companion);
@@ -27,25 +32,35 @@ my (%twilio_of, %companion);
 	no warnings 'redefine';
 	my $poll_query_until = \&PostgreSQL::Test::Cluster::poll_query_until;
 	*PostgreSQL::Test::Cluster::poll_query_until = sub {
-		my $seen = $poll_query_until->(@_);
-		fail("waited for: $_[2]") if !$seen;
+		my ($node, $db, $query, @expected) = @_;
+		my $seen = $poll_query_until->($node, $db, $query, @expected);
+		fail("waited for: $query") if !$seen;
 		return $seen;
 	};
 }
 
-# A running cluster that sends to this local Twilio; conf => lines to add.
+#
+# Clusters and their configuration
+#
+
+# A running cluster that sends to this local Twilio.  Options: conf (lines for
+# postgresql.conf), init (arguments of PostgreSQL::Test::Cluster->init), db,
+# no_extension.
 sub new_cluster
 {
 	my ($name, $twilio, %arg) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $url = $twilio->url;
+	my $ca_file = $twilio->{tls} ? $twilio->ca_file : '';
+
 	$node->init(%{ $arg{init} || {} });
-	$node->append_conf('postgresql.conf',
-			"sendcampaign.api_url = '"
-		  . $twilio->url . "'\n"
-		  . "sendcampaign.ca_file = '"
-		  . ($twilio->{tls} ? $twilio->ca_file : '') . "'\n"
-		  . "fsync = on\nsendcampaign.lookup_timeout = '60s'\n"
-		  . ($arg{conf} || ''));
+	$node->append_conf('postgresql.conf', <<~"CONF");
+		sendcampaign.api_url = '$url'
+		sendcampaign.ca_file = '$ca_file'
+		sendcampaign.lookup_timeout = '60s'
+		fsync = on
+		CONF
+	$node->append_conf('postgresql.conf', $arg{conf}) if $arg{conf};
 	$node->start;
 	$twilio_of{$name} = $twilio;
 	install_extension($node, $arg{db} || 'postgres') if !$arg{no_extension};
@@ -56,10 +71,12 @@ sub new_cluster
 sub install_extension
 {
 	my ($node, $db) = @_;
-	$node->safe_psql(
-		$db, q{
+	sql($node, <<~'SQL', db => $db);
 		CREATE EXTENSION sendcampaign;
-		DO $$ BEGIN CREATE ROLE app LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+		DO $$ BEGIN
+			CREATE ROLE app LOGIN;
+		EXCEPTION WHEN duplicate_object THEN
+		END $$;
 		GRANT CREATE ON SCHEMA public TO app;
 		GRANT USAGE ON SCHEMA sendcampaign TO app;
 		GRANT EXECUTE ON ALL ROUTINES IN SCHEMA sendcampaign TO PUBLIC;
@@ -67,85 +84,93 @@ sub install_extension
 		GRANT INSERT ON sendcampaign.opt_out TO app;
 		SET ROLE app;
 		SELECT sendcampaign.create_tables();
-	});
+		SQL
 }
 
-# A group, a list of so many users +1555nnnnnnn, a campaign; returns its id.
-# Options: db, users, message, base_url (undef for none), phone (for all of them).
-sub create_campaign
+# A copy of the database "postgres" whose messages go to a Twilio of its own.
+sub clone_database
 {
-	my ($node, %arg) = @_;
-	my $users = $arg{users} // 10;
-	my $message = $arg{message} // 'Hello';
-	my $base_url = exists $arg{base_url} ? $arg{base_url} : 'https://example.org/survey';
-	my $phone = $arg{phone} ? quoted($arg{phone}) : q{'+1555' || lpad(i::text, 7, '0')};
-	my $data = 'jsonb_build_object('
-	  . join(', ',
-		"'message', " . quoted($message),
-		defined $base_url ? ("'baseUrl', " . quoted($base_url)) : ())
-	  . ')';
-	# a log that has all statements need not have this one, with its token
-	return $node->safe_psql(
-		$arg{db} || 'postgres', qq{
-		SET log_statement = 'none';
-		SET ROLE app;
-		WITH g AS (INSERT INTO groups (configuration) VALUES (jsonb_build_object(
-				'twilioAccountSid', '$LocalTwilio::ACCOUNT', 'twilioAuthToken', '$LocalTwilio::TOKEN',
-				'twilioFromSmsNumber', '$LocalTwilio::SENDER')) RETURNING id),
-		l AS (INSERT INTO ac_lists (group_id) SELECT id FROM g RETURNING id),
-		u AS (INSERT INTO ac_list_users (ac_list_id, data) SELECT l.id,
-				jsonb_build_object('sms', $phone)
-				FROM l, generate_series(1, $users) i)
-		INSERT INTO ac_campaigns (ac_list_id, data) SELECT id, $data FROM l RETURNING id;
-	});
+	my ($node, $db, $twilio) = @_;
+	my $url = $twilio->url;
+
+	$twilio_of{ $node->name . " $db" } = $twilio;
+	sql($node, "CREATE DATABASE $db TEMPLATE postgres", db => 'template1');
+	sql($node, "ALTER DATABASE $db SET sendcampaign.api_url = '$url'", db => 'template1');
+	if ($twilio->{tls})
+	{
+		my $ca_file = $twilio->ca_file;
+		sql($node, "ALTER DATABASE $db SET sendcampaign.ca_file = '$ca_file'", db => 'template1');
+	}
 }
 
-sub quoted { my $s = shift; $s =~ s/'/''/g; return "'$s'::text"; }
+# Adds lines to the configuration file, and waits until they count for every
+# process that starts.  A worker that is there takes them up as soon as it can.
+my $changes = 0;
 
-# How many messages Twilio took whose text begins so.
-sub sent_with
+sub change_conf
 {
-	my ($twilio, $text) = @_;
-	return scalar grep { index($_->{body}, $text) == 0 } $twilio->ledger;
+	my ($node, $lines) = @_;
+	$changes++;
+	$node->append_conf('postgresql.conf', "$lines\ntest.changes = $changes");
+	$node->reload;
+	wait_until($node, "SELECT current_setting('test.changes', true) = '$changes'");
 }
 
-# As SQL: the group that a campaign is of.
-sub group_of
+# The same for one setting.
+sub set_and_reload
 {
-	return
-	  "(SELECT l.group_id FROM ac_lists l JOIN ac_campaigns c ON c.ac_list_id = l.id WHERE c.id = $_[0])";
+	my ($node, $name, $value) = @_;
+	change_conf($node, "$name = '$value'");
 }
 
-# The first n recipients of a job are not known to have it any more, as after
-# commits that were lost; waits until the run has gone on to its end.
-sub lose_commits
+# Waits until the server takes connections again, after a crash.
+sub wait_until_up
 {
-	my ($node, $job, $n, $db, @wait) = @_;
-	my $run = run_of($job);
-	$node->safe_psql(
-		$db || 'postgres', qq{
-		CREATE TEMP TABLE lost AS SELECT list_user_id FROM sendcampaign.message_data WHERE run_id = $run ORDER BY 1 LIMIT $n;
-		UPDATE sendcampaign.run r SET sent = sent - (SELECT count(*) FROM sendcampaign.message_data WHERE run_id = $run AND status = 'sent' AND list_user_id IN (TABLE lost)),
-			failed = failed - (SELECT count(*) FROM sendcampaign.message_data WHERE run_id = $run AND status = 'failed' AND list_user_id IN (TABLE lost)),
-			state = 'running', finished_at = NULL, timeline = '0/0' WHERE job_id = $job;
-		DELETE FROM sendcampaign.message_data WHERE run_id = $run AND list_user_id IN (TABLE lost);
-		INSERT INTO sendcampaign.batch (run_id, number, list_user_ids) SELECT $run, 1, array_agg(list_user_id ORDER BY 1) FROM lost;
-		SELECT sendcampaign.wake();});
-	return wait_for_run($node, $job, db => $db, @wait);
+	my $node = shift;
+	# psql that finds no server may be gone before it is told what to do, which
+	# is an error here
+	my $is_up = sub {
+		return eval { $node->psql('postgres', 'SELECT 1') == 0 };
+	};
+	poll($is_up) or die 'the server does not come up';
 }
 
-# As SQL: the run of a job of the schema "public".
-sub run_of
+# All that the server has logged.
+sub log_of
 {
-	return "(SELECT id FROM sendcampaign.run WHERE job_id = $_[0] AND schema = 'public')";
+	my $node = shift;
+	return slurp_file($node->logfile);
 }
 
-# Runs SQL and returns what it prints, unaligned; dies of its first error.
-# Options: db ("postgres"), role (the superuser).
+#
+# SQL
+#
+
+# Runs SQL and returns what it prints, unaligned; dies at the first error.
+# Options: db, role, user.
 sub sql
 {
 	my ($node, $sql, %arg) = @_;
-	return $node->safe_psql($arg{db} || 'postgres', as_role($sql, $arg{role}));
+	return $node->safe_psql(
+		$arg{db} || 'postgres',
+		as_role($sql, $arg{role}),
+		extra_params => connect_as($arg{user}));
+}
+
+# Runs SQL up to the first error; returns what it prints, and psql's messages:
+# notices, warnings and errors.  Options as for sql().
+sub sql_output
+{
+	my ($node, $sql, %arg) = @_;
+	my ($stdout, $stderr) = ('', '');
+	$node->psql(
+		$arg{db} || 'postgres',
+		as_role($sql, $arg{role}),
+		stdout => \$stdout,
+		stderr => \$stderr,
+		on_error_stop => 1,
+		extra_params => connect_as($arg{user}));
+	return ($stdout, $stderr);
 }
 
 # The first error of some SQL: { sqlstate, message, detail, hint }, all of them
@@ -153,12 +178,8 @@ sub sql
 sub sql_error
 {
 	my ($node, $sql, %arg) = @_;
-	my ($stdout, $stderr) = ('', '');
-	$node->psql(
-		$arg{db} || 'postgres', "\\set VERBOSITY verbose\n" . as_role($sql, $arg{role}),
-		stdout => \$stdout,
-		stderr => \$stderr,
-		on_error_stop => 1);
+	my $verbose = "\\set VERBOSITY verbose\n" . as_role($sql, $arg{role});
+	my (undef, $stderr) = sql_output($node, $verbose, %arg, role => undef);
 	my %error = (sqlstate => '', message => '', detail => '', hint => '');
 	@error{qw(sqlstate message)} = ($1, $2) if $stderr =~ /(?:ERROR|FATAL):  (\w{5}): (.*)/;
 	$error{detail} = $1 if $stderr =~ /^DETAIL:  (.*)/m;
@@ -180,30 +201,94 @@ sub as_role
 	return $role ? "SET ROLE $role;\n$sql" : $sql;
 }
 
-# Waits until a query gives true, or fails.  Option: db.
+sub connect_as
+{
+	my $user = shift;
+	return $user ? [ '-U', $user ] : [];
+}
+
+sub quoted
+{
+	my $text = shift;
+	$text =~ s/'/''/g;
+	return "'$text'::text";
+}
+
+# Waits until a query gives true, or what is expected; fails if it does not.
+# Options: db, expected.
 sub wait_until
 {
 	my ($node, $query, %arg) = @_;
-	return $node->poll_query_until($arg{db} || 'postgres', $query);
+	return $node->poll_query_until($arg{db} || 'postgres', $query, $arg{expected} // 't');
 }
 
-# All that the server has logged.
-sub log_of
+# Polls a condition for up to 120 s (or so many).  What is waited for needs the
+# machine as well: the longer a look takes, the later the next one comes.
+sub poll
 {
-	my $node = shift;
-	return slurp_file($node->logfile);
+	my ($condition, $seconds) = @_;
+	my $until = Time::HiRes::time() + ($seconds || 120);
+	my $began;
+	while (($began = Time::HiRes::time()) < $until)
+	{
+		return 1 if $condition->();
+		my $took = Time::HiRes::time() - $began;
+		Time::HiRes::sleep($took < 0.01 ? 0.02 : 3 * $took);
+	}
+	return 0;
 }
 
-sub run_row
+# How many seconds something may take here that may take so many on an idle
+# machine: more where a client takes long.
+sub seconds_here
 {
-	my ($node, $job, $db) = @_;
-	my $row = $node->safe_psql(
-		$db || 'postgres',
-		"SELECT state, total, sent, failed, skipped, in_doubt, error FROM sendcampaign.run WHERE job_id = $job"
-	);
-	my %run;
-	@run{qw(state total sent failed skipped in_doubt error)} = split /\|/, $row, 7;
-	return \%run;
+	my ($node, $seconds) = @_;
+	my $begin = Time::HiRes::time();
+	sql($node, 'SELECT 1') for 1 .. 3;
+	my $took = (Time::HiRes::time() - $begin) / 3;
+	return $took < 0.1 ? $seconds : $seconds * $took / 0.1;
+}
+
+#
+# Campaigns and jobs
+#
+
+# A group, a list of so many users with the phones +1555nnnnnnn, a campaign;
+# returns its id.  Options: db, users, message, base_url (undef for none), phone
+# (for all of them).
+sub create_campaign
+{
+	my ($node, %arg) = @_;
+	my $users = $arg{users} // 10;
+	my $phone = $arg{phone} ? quoted($arg{phone}) : q{'+1555' || lpad(i::text, 7, '0')};
+	my $base_url = exists $arg{base_url} ? $arg{base_url} : 'https://example.org/survey';
+	my $data = "'message', " . quoted($arg{message} // 'Hello');
+
+	$data .= ", 'baseUrl', " . quoted($base_url) if defined $base_url;
+	# a log that has all statements need not have this one, with its token
+	return sql($node, <<~"SQL", db => $arg{db});
+		SET log_statement = 'none';
+		SET ROLE app;
+		WITH g AS (
+			INSERT INTO groups (configuration)
+			VALUES (jsonb_build_object(
+				'twilioAccountSid', '$LocalTwilio::ACCOUNT',
+				'twilioAuthToken', '$LocalTwilio::TOKEN',
+				'twilioFromSmsNumber', '$LocalTwilio::SENDER'))
+			RETURNING id
+		), l AS (
+			INSERT INTO ac_lists (group_id)
+			SELECT id FROM g
+			RETURNING id
+		), u AS (
+			INSERT INTO ac_list_users (ac_list_id, data)
+			SELECT l.id, jsonb_build_object('sms', $phone)
+			FROM l, generate_series(1, $users) i
+		)
+		INSERT INTO ac_campaigns (ac_list_id, data)
+		SELECT id, jsonb_build_object($data) FROM l
+		RETURNING id;
+		SQL
 }
 
 # A schema with a campaign 1 to one phone, the same in all of them.  Options:
@@ -216,19 +301,153 @@ sub make_tenant
 	my $message = $arg{message} // "From $schema";
 	my $base_url = exists $arg{base_url} ? $arg{base_url} : 'https://example.org';
 	my $url = defined $base_url ? "'$base_url'" : 'NULL';
-	$node->safe_psql('postgres',
-		"CREATE ROLE $role LOGIN; GRANT USAGE ON SCHEMA sendcampaign TO $role")
+
+	sql($node, "CREATE ROLE $role LOGIN; GRANT USAGE ON SCHEMA sendcampaign TO $role")
 	  if !$arg{role};
-	$node->safe_psql(
-		'postgres', qq{CREATE SCHEMA $schema AUTHORIZATION $role; SET ROLE $role;
+	sql($node, <<~"SQL");
+		CREATE SCHEMA $schema AUTHORIZATION $role;
+		SET ROLE $role;
 		SELECT sendcampaign.create_tables('$schema');
 		SET search_path = $schema, public;
-		INSERT INTO groups (configuration) VALUES (jsonb_build_object('twilioAccountSid', '$LocalTwilio::ACCOUNT',
-			'twilioAuthToken', '$LocalTwilio::TOKEN', 'twilioFromSmsNumber', '$LocalTwilio::SENDER'));
+		INSERT INTO groups (configuration)
+		VALUES (jsonb_build_object(
+			'twilioAccountSid', '$LocalTwilio::ACCOUNT',
+			'twilioAuthToken', '$LocalTwilio::TOKEN',
+			'twilioFromSmsNumber', '$LocalTwilio::SENDER'));
 		INSERT INTO ac_lists (group_id) VALUES (1);
-		INSERT INTO ac_list_users (ac_list_id, data) VALUES (1, '{"sms": "+15550001234", "name": "Ann"}');
-		INSERT INTO ac_campaigns (ac_list_id, data) VALUES (1, jsonb_build_object('message', '$message', 'baseUrl', $url))}
-	);
+		INSERT INTO ac_list_users (ac_list_id, data)
+		VALUES (1, '{"sms": "+15550001234", "name": "Ann"}');
+		INSERT INTO ac_campaigns (ac_list_id, data)
+		VALUES (1, jsonb_build_object('message', '$message', 'baseUrl', $url));
+		SQL
+}
+
+# As SQL: the list of a campaign.
+sub list_of
+{
+	my $campaign = shift;
+	return "(SELECT ac_list_id FROM ac_campaigns WHERE id = $campaign)";
+}
+
+# As SQL: the group of a campaign.
+sub group_of
+{
+	my $campaign = shift;
+	return '(SELECT l.group_id FROM ac_lists l JOIN ac_campaigns c ON c.ac_list_id = l.id'
+	  . " WHERE c.id = $campaign)";
+}
+
+# As SQL: the run of a job of the schema "public".
+sub run_of
+{
+	my $job = shift;
+	return "(SELECT id FROM sendcampaign.run WHERE job_id = $job AND schema = 'public')";
+}
+
+# Changes the configuration of a campaign's group to an SQL expression, in which
+# "configuration" is what it was.  Option: db.
+sub configure
+{
+	my ($node, $campaign, $configuration, %arg) = @_;
+	my $group = group_of($campaign);
+	sql($node, "UPDATE groups SET configuration = $configuration WHERE id = $group", %arg);
+}
+
+# A background job, as the application creates it for a call; returns its id.
+sub create_job
+{
+	my ($node, %arg) = @_;
+	return sql(
+		$node, 'INSERT INTO ac_background_jobs (progress) VALUES (5) RETURNING id',
+		role => 'app',
+		%arg);
+}
+
+# Columns of a background job.  Option: db.
+sub job_row
+{
+	my ($node, $job, $columns, %arg) = @_;
+	return sql($node, "SELECT $columns FROM ac_background_jobs WHERE id = $job", %arg);
+}
+
+#
+# Runs
+#
+
+# Calls send_campaign(campaign, job).  Options: db, role ("app"), job.  Returns
+# the job.
+sub start_campaign
+{
+	my ($node, $campaign, %arg) = @_;
+	my $job = $arg{job} // 'NULL';
+	return sql(
+		$node, "SELECT send_campaign($campaign, $job)",
+		db => $arg{db},
+		role => $arg{role} || 'app');
+}
+
+# Sends a campaign and waits for the end of its run (or a state); returns the
+# run's row, with its job.  Options as for start_campaign() and wait_for_run().
+sub run_campaign
+{
+	my ($node, $campaign, %arg) = @_;
+	my $job = start_campaign($node, $campaign, %arg);
+	return { %{ wait_for_run($node, $job, %arg) }, job => $job };
+}
+
+# Starts a campaign of so many users, with 20 requests held by the local
+# Twilio.  Options: db, users, role.  Returns the campaign and the job.
+sub hold_campaign
+{
+	my ($node, $twilio, %arg) = @_;
+	my $campaign = create_campaign($node, %arg);
+	$twilio->set(hold => 1, reset => 1);
+	my $job = start_campaign($node, $campaign, %arg);
+	wait_for_flight($twilio, 20);
+	return ($campaign, $job);
+}
+
+# Calls wake(); returns the number of workers.  Options as for sql().
+sub wake
+{
+	my ($node, %arg) = @_;
+	return sql($node, 'SELECT sendcampaign.wake()', %arg);
+}
+
+# The state, the counts and the error of a job's run.
+sub run_row
+{
+	my ($node, $job, $db) = @_;
+	my @columns = qw(state total sent failed skipped in_doubt error);
+	my $columns = join ', ', @columns;
+	my %run;
+	@run{@columns} = split /\|/,
+	  sql($node, "SELECT $columns FROM sendcampaign.run WHERE job_id = $job", db => $db),
+	  scalar @columns;
+	return \%run;
+}
+
+# Waits until the run has ended (or has the state given) and returns its row.
+# Where that takes long, others are sent meanwhile, except with alone => 1.
+sub wait_for_run
+{
+	my ($node, $job, %arg) = @_;
+	my $states = $arg{state} ? "'$arg{state}'" : "'completed', 'failed', 'cancelled'";
+	my $db = $arg{db} || 'postgres';
+	my $query = "SELECT state IN ($states) FROM sendcampaign.run WHERE job_id = $job";
+	my $twilio = $twilio_of{ $node->name . " $db" } || $twilio_of{ $node->name };
+	my $ended;
+
+	for (my $i = 0; $twilio && !$arg{alone} && $i < 300 && !$ended; $i++)
+	{
+		$ended = poll(sub { sql($node, $query, db => $db) eq 't' }, $i ? 1 : 8);
+		send_companion($node, $twilio, $db) if !$ended;
+	}
+	$ended ||= wait_until($node, $query, db => $db);
+	$ended
+	  or diag("run of job $job did not end: "
+		  . sql($node, "SELECT * FROM sendcampaign.run WHERE job_id = $job", db => $db));
+	return run_row($node, $job, $db);
 }
 
 # Something is sent later: one message of another campaign, to which no fault
@@ -243,11 +462,14 @@ sub send_companion
 		users => 1,
 		message => 'Companion',
 		phone => $LocalTwilio::COMPANION);
-	$node->safe_psql(
-		$db,
-		qq{UPDATE groups SET configuration = configuration || '{"twilioAuthToken": "$twilio->{token}"}'
-		WHERE id = ${\ group_of($campaign)} AND configuration->>'twilioAuthToken' <> '$twilio->{token}'}
-	) if defined $twilio->{token};
+	my $group = group_of($campaign);
+	my $token = $twilio->{token};
+
+	sql($node, <<~"SQL", db => $db) if defined $token;
+		UPDATE groups
+		SET configuration = configuration || '{"twilioAuthToken": "$token"}'
+		WHERE id = $group AND configuration->>'twilioAuthToken' <> '$token'
+		SQL
 	$twilio->{has_companion} = 1;
 	$twilio->set('to-fault' => "$LocalTwilio::COMPANION=spared");
 	# it may be under way still
@@ -266,73 +488,58 @@ sub poll_in_company
 	return 0;
 }
 
-# Waits until the run has ended (or has the state given) and returns its row.
-# Where that takes long, others are sent meanwhile, except with alone => 1.
-sub wait_for_run
+# The first n recipients of a job are not known to have it any more, as after
+# commits that were lost; waits until the run has gone on to its end.
+sub lose_commits
 {
-	my ($node, $job, %arg) = @_;
-	my $states = $arg{state} ? "'$arg{state}'" : "'completed', 'failed', 'cancelled'";
-	my $db = $arg{db} || 'postgres';
-	my $query = "SELECT state IN ($states) FROM sendcampaign.run WHERE job_id = $job";
-	my $twilio = $twilio_of{ $node->name . " $db" } || $twilio_of{ $node->name };
-	my $ended;
+	my ($node, $job, $n, $db, @wait) = @_;
+	my $run = run_of($job);
+	sql($node, <<~"SQL", db => $db);
+		CREATE TEMP TABLE lost AS
+		SELECT list_user_id, status FROM sendcampaign.message_data
+		WHERE run_id = $run
+		ORDER BY 1 LIMIT $n;
 
-	for (my $i = 0; $twilio && !$arg{alone} && $i < 300 && !$ended; $i++)
-	{
-		$ended = poll(sub { $node->safe_psql($db, $query) eq 't' }, $i ? 1 : 8);
-		send_companion($node, $twilio, $db) if !$ended;
-	}
-	$ended ||= $node->poll_query_until($db, $query);
-	$ended
-	  or diag("run of job $job did not end: "
-		  . $node->safe_psql($db, "SELECT * FROM sendcampaign.run WHERE job_id = $job"));
-	return run_row($node, $job, $db);
+		UPDATE sendcampaign.run SET
+			sent = sent - (SELECT count(*) FROM lost WHERE status = 'sent'),
+			failed = failed - (SELECT count(*) FROM lost WHERE status = 'failed'),
+			state = 'running', finished_at = NULL, timeline = '0/0'
+		WHERE job_id = $job;
+
+		DELETE FROM sendcampaign.message_data
+		WHERE run_id = $run AND list_user_id IN (SELECT list_user_id FROM lost);
+
+		INSERT INTO sendcampaign.batch (run_id, number, list_user_ids)
+		SELECT $run, 1, array_agg(list_user_id ORDER BY list_user_id) FROM lost;
+
+		SELECT sendcampaign.wake();
+		SQL
+	return wait_for_run($node, $job, db => $db, @wait);
+}
+
+#
+# Workers
+#
+
+sub worker_pids
+{
+	my $node = shift;
+	return split /\n/, sql($node, <<~'SQL');
+		SELECT pid FROM pg_stat_activity
+		WHERE backend_type = 'sendcampaign worker'
+		ORDER BY pid
+		SQL
 }
 
 sub wait_for_no_worker
 {
 	my $node = shift;
-	$node->poll_query_until('postgres',
-		"SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'sendcampaign worker'")
-	  or diag('a worker is left');
+	wait_until($node, <<~'SQL') or diag('a worker is left');
+		SELECT count(*) = 0 FROM pg_stat_activity
+		WHERE backend_type = 'sendcampaign worker'
+		SQL
 }
 
-# Calls send_campaign(campaign, job); options db, role, job.  Returns the job.
-sub start_campaign
-{
-	my ($node, $campaign, %arg) = @_;
-	my $role = $arg{role} || 'app';
-	my $job = $arg{job} // 'NULL';
-	return $node->safe_psql($arg{db} || 'postgres',
-		"SET ROLE $role; SELECT send_campaign($campaign, $job)");
-}
-
-# Sends a campaign and waits for the end of its run (or a state); returns the
-# run's row, with its job.  Options as for start_campaign() and wait_for_run().
-sub run_campaign
-{
-	my ($node, $campaign, %arg) = @_;
-	my $job = start_campaign($node, $campaign, %arg);
-	return { %{ wait_for_run($node, $job, %arg) }, job => $job };
-}
-
-# Waits until the local Twilio has so many requests in hand.
-sub wait_for_flight
-{
-	my ($twilio, $requests) = @_;
-	poll(sub { $twilio->stats->{create_in_flight} >= $requests }, 30)
-	  or diag("$requests requests in flight were expected");
-}
-
-sub worker_pids
-{
-	my $node = shift;
-	return split /\n/, $node->safe_psql(
-		'postgres', q{
-		SELECT pid FROM pg_stat_activity WHERE backend_type = 'sendcampaign worker' ORDER BY pid});
-}
-
-# Is every worker gone within so many seconds?
 # Waits until no worker is left: so many seconds, and more on a busy machine.
 sub worker_is_gone
 {
@@ -340,46 +547,64 @@ sub worker_is_gone
 	return poll(sub { !worker_pids($node) }, 45 + $seconds);
 }
 
-# Starts a campaign of so many users, with 20 requests held by the local
-# Twilio; options db, users, role.  Returns the campaign and the job.
-sub hold_campaign
-{
-	my ($node, $twilio, %arg) = @_;
-	my $campaign = create_campaign($node, %arg);
-	$twilio->set(hold => 1, reset => 1);
-	my $job = start_campaign($node, $campaign, %arg);
-	wait_for_flight($twilio, 20);
-	return ($campaign, $job);
-}
-
-# Adds lines to the configuration file, and waits until they count for every
-# process that starts.  A worker that is there takes them up as soon as it can.
-my $changes = 0;
-
-sub change_conf
-{
-	my ($node, $lines) = @_;
-	$changes++;
-	$node->append_conf('postgresql.conf', "$lines\ntest.changes = $changes");
-	$node->reload;
-	$node->poll_query_until('postgres',
-		"SELECT current_setting('test.changes', true) = '$changes'");
-}
-
-# The same for one setting.
-sub set_and_reload
-{
-	my ($node, $name, $value) = @_;
-	change_conf($node, "$name = '$value'");
-}
-
-# What its processes have logged that they should not; clients' errors apart.
+# What the server's processes have logged that they should not; clients' errors
+# apart.
 sub worker_errors
 {
 	my $node = shift;
 	return join "\n",
 	  grep { /^\S+ \S+ \S+ \[\d+\] (WARNING|ERROR|PANIC)|TRAP|terminated by signal/ }
-	  split /\n/, slurp_file($node->logfile);
+	  split /\n/, log_of($node);
+}
+
+# Tells each worker to end, as an administrator would.
+sub terminate_workers
+{
+	my $node = shift;
+	sql($node, <<~'SQL');
+		SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+		WHERE backend_type = 'sendcampaign worker'
+		SQL
+}
+
+# SIGKILL for one of the workers: the server restarts by itself.  Once the
+# process is gone, the server takes no connection until it is up again.  Returns
+# false if there is no worker.
+sub kill_worker
+{
+	my $node = shift;
+	my @pids = worker_pids($node) or return 0;
+	my $pid = $pids[ rand @pids ];
+	kill('KILL', $pid) or return 0;
+	poll(sub { !kill 0, $pid }) or die 'the worker does not die';
+	wait_until_up($node);
+	return 1;
+}
+
+#
+# What the local Twilio has accepted
+#
+
+# How many messages it took whose text begins so.
+sub sent_with
+{
+	my ($twilio, $text) = @_;
+	return scalar grep { index($_->{body}, $text) == 0 } $twilio->ledger;
+}
+
+# How many messages of a campaign it took; their texts need their link.
+sub sent_of
+{
+	my ($twilio, $campaign) = @_;
+	return scalar grep { $_->{body} =~ /&yc=$campaign$/ } $twilio->ledger;
+}
+
+# Waits until it has so many requests in hand.
+sub wait_for_flight
+{
+	my ($twilio, $requests) = @_;
+	poll(sub { $twilio->stats->{create_in_flight} >= $requests }, 30)
+	  or diag("$requests requests in flight were expected");
 }
 
 # Waits for the run's end and compares everything with what the local Twilio
@@ -394,39 +619,22 @@ sub sent_once
 	my $run = wait_for_run($node, $job, db => $db);
 	my ($failed, $skipped) = ($arg{failed} // 0, $arg{skipped} // 0);
 	my $total = $arg{total} // $run->{total};
-	my %accepted;
-
-	for ($twilio->ledger)
-	{
-		push @{ $accepted{$1} }, $_->{sid} if $_->{body} =~ /\?yu=(\d+)&yc=$campaign$/;
-	}
-	my $rows = $node->safe_psql(
-		$db, qq{
-		SELECT m.list_user_id, m.status, coalesce(m.sid, ''), coalesce((u.data->>'sentCount')::int, 0), u.id
-		FROM sendcampaign.message m LEFT JOIN ac_list_users u ON u.id = m.list_user_id
-		WHERE m.job_id = $job});
-	my (@wrong, %sent);
-	for (split /\n/, $rows)
-	{
-		my ($id, $status, $sid, $count, $exists) = split /\|/;
-		my @sids = @{ $accepted{$id} || [] };
-		push @wrong, "$_ but accepted: @sids"
-		  if ($status eq 'sent' ? "$sid" : '') ne "@sids" || ($exists ne '' && $count != @sids);
-		$sent{$id} = 1 if $status eq 'sent';
-	}
-	push @wrong, "list user $_ has no row, but a message" for grep { !$sent{$_} } keys %accepted;
-	my $left = $node->safe_psql(
-		$db, qq{SELECT (SELECT count(*) FROM sendcampaign.claim WHERE run_id = ${\ run_of($job)}),
-		(SELECT count(*) FROM sendcampaign.batch WHERE run_id = ${\ run_of($job)})});
-	my $job_row = $node->safe_psql($db, "SELECT progress FROM ac_background_jobs WHERE id = $job");
+	my $rows = sql($node, <<~"SQL", db => $db);
+		SELECT m.list_user_id, m.status, coalesce(m.sid, ''),
+			coalesce((u.data->>'sentCount')::int, 0), u.id
+		FROM sendcampaign.message m
+		LEFT JOIN ac_list_users u ON u.id = m.list_user_id
+		WHERE m.job_id = $job
+		SQL
+	my @wrong = wrong_rows($twilio, $campaign, split /\n/, $rows);
+	my $run_id = run_of($job);
+	my $left = sql($node, <<~"SQL", db => $db);
+		SELECT (SELECT count(*) FROM sendcampaign.claim WHERE run_id = $run_id),
+			(SELECT count(*) FROM sendcampaign.batch WHERE run_id = $run_id)
+		SQL
 
 	diag("$name: $run->{state}: $run->{error}") if $run->{state} ne 'completed';
-	diag(
-		"$name: in doubt: "
-		  . $node->safe_psql(
-			$db,
-			"SELECT string_agg(DISTINCT error_message, '; ') FROM sendcampaign.message WHERE job_id = $job AND status = 'in_doubt'"
-		  )) if $run->{in_doubt} > 0;
+	diag("$name: in doubt: " . reasons_of_doubt($node, $job, $db)) if $run->{in_doubt} > 0;
 	delete $run->{error};
 	is_deeply(
 		$run,
@@ -442,58 +650,45 @@ sub sent_once
 	is(scalar(() = $rows =~ /^\d/mg), $total, "$name: a row for each recipient");
 	is_deeply([ @wrong[ 0 .. ($#wrong > 4 ? 4 : $#wrong) ] ],
 		[], "$name: rows and counts are what Twilio accepted");
-	is($left, '0|0', "$name: nothing claimed or left over");
-	like($job_row, qr/^(100)?$/, "$name: the job's progress");
+	is($left, '0|0', "$name: nothing is claimed or left over");
+	like(job_row($node, $job, 'progress', db => $db), qr/^(100)?$/, "$name: the job's progress");
 }
 
-# Polls a condition every 20 ms, for up to 120 s (or so many).
-sub poll
+# Which rows of a job's messages, as in sent_once(), are not what the local
+# Twilio has accepted of this campaign, and what it has accepted without a row.
+sub wrong_rows
 {
-	my ($condition, $seconds) = @_;
-	my $until = Time::HiRes::time() + ($seconds || 120);
-	while (Time::HiRes::time() < $until)
+	my ($twilio, $campaign, @rows) = @_;
+	my (%accepted, @wrong, %sent);
+
+	for my $message ($twilio->ledger)
 	{
-		return 1 if $condition->();
-		Time::HiRes::sleep(0.02);
+		push @{ $accepted{$1} }, $message->{sid}
+		  if $message->{body} =~ /\?yu=(\d+)&yc=$campaign$/;
 	}
-	return 0;
+	for my $row (@rows)
+	{
+		my ($id, $status, $sid, $count, $exists) = split /\|/, $row;
+		my @sids = @{ $accepted{$id} || [] };
+		my $sid_is_wrong = ($status eq 'sent' ? $sid : '') ne "@sids";
+		my $count_is_wrong = $exists ne '' && $count != @sids;
+		push @wrong, "$row but accepted: @sids" if $sid_is_wrong || $count_is_wrong;
+		$sent{$id} = 1 if $status eq 'sent';
+	}
+	for my $id (grep { !$sent{$_} } keys %accepted)
+	{
+		push @wrong, "list user $id has no row, but a message";
+	}
+	return @wrong;
 }
 
-# A copy of the database "postgres" whose messages go to a Twilio of its own.
-sub clone_database
+sub reasons_of_doubt
 {
-	my ($node, $db, $twilio) = @_;
-	$twilio_of{ $node->name . " $db" } = $twilio;
-	$node->safe_psql('template1', "CREATE DATABASE $db TEMPLATE postgres");
-	$node->safe_psql('template1',
-		"ALTER DATABASE $db SET sendcampaign.api_url = '" . $twilio->url . "'");
-	$node->safe_psql('template1',
-		"ALTER DATABASE $db SET sendcampaign.ca_file = '" . $twilio->ca_file . "'")
-	  if $twilio->{tls};
-}
-
-# psql that finds no server may be gone before it is told what to do.
-sub wait_until_up
-{
-	my $node = shift;
-	poll(
-		sub {
-			eval { $node->psql('postgres', 'SELECT 1') == 0 }
-		}) or die 'the server does not come up';
-}
-
-# SIGKILL for one of the workers: the server restarts by itself.  Once the
-# process is gone, the server takes no connection until it is up again.  Returns
-# false if there is no worker.
-sub kill_worker
-{
-	my $node = shift;
-	my @pids = worker_pids($node) or return 0;
-	my $pid = $pids[ rand @pids ];
-	kill('KILL', $pid) or return 0;
-	poll(sub { !kill 0, $pid }) or die 'the worker does not die';
-	wait_until_up($node);
-	return 1;
+	my ($node, $job, $db) = @_;
+	return sql($node, <<~"SQL", db => $db);
+		SELECT string_agg(DISTINCT error_message, '; ') FROM sendcampaign.message
+		WHERE job_id = $job AND status = 'in_doubt'
+		SQL
 }
 
 1;

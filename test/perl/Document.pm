@@ -32,7 +32,10 @@ sub blocks_of
 			push @blocks, $block;
 			($near, $block) = ($block->{language} eq 'sql' ? $block : undef, undef);
 		}
-		elsif ($block) { $block->{text} .= $text; }
+		elsif ($block)
+		{
+			$block->{text} .= $text;
+		}
 		elsif ($text =~ /^```(\w*)$/)
 		{
 			$block = { name => "$file:$line", section => $section, language => $1, text => '' };
@@ -58,18 +61,28 @@ sub run_block
 
 	$sql = "\\set QUIET on\nSET ROLE $role;\n\\set QUIET off\n$sql"
 	  if $role && $sql !~ /^-- as a superuser/;
-	IPC::Run::run([ 'psql', '-X', '-v', 'ON_ERROR_STOP=1', '-P', 'footer=off', '-d', $node->connstr($db) ],
-		'<', \$sql, '>', \$stdout, '2>', \$stderr);
+	my @command =
+	  ('psql', '-X', '-v', 'ON_ERROR_STOP=1', '-P', 'footer=off', '-d', $node->connstr($db));
+	IPC::Run::run(\@command, '<', \$sql, '>', \$stdout, '2>', \$stderr);
 	return ($stdout, $stderr);
 }
 
-# As documents show it: what psql pads lines with does not count, nor do the
-# tags of commands that return nothing.
+# The tags of commands that return nothing, and empty lines.
+my $tag = qr/
+	INSERT\ \d+\ \d+
+	| (?:UPDATE|DELETE)\ \d+
+	| (?:CREATE|ALTER|DROP)\ [A-Z ]+
+	| CALL | SET | BEGIN | COMMIT | GRANT | LISTEN | LOAD
+	| Expanded\ display\ is\ on\.
+/x;
+
+# What psql prints as documents show it: without the blanks that pad lines, and
+# without tags.
 sub without_padding
 {
 	my $text = shift;
-	return join "\n", grep { !/^(?:INSERT \d+ \d+|(?:UPDATE|DELETE) \d+|CALL|SET|BEGIN|COMMIT|(?:CREATE|ALTER|DROP) [A-Z ]+|GRANT|LISTEN|LOAD|Expanded display is on\.)?$/ }
-	  map { s/\s+$//r } split /\n/, $text;
+	my @lines = map { s/\s+$//r } split /\n/, $text;
+	return join "\n", grep { !/^$tag?$/ } @lines;
 }
 
 1;

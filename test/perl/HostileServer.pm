@@ -30,17 +30,23 @@ sub start
 	my $listener = IO::Socket::INET->new(Listen => 128, LocalAddr => '127.0.0.1', LocalPort => 0)
 	  or croak "cannot listen: $!";
 	my $dir = tempdir(CLEANUP => 1);
-	my $self = bless { dir => $dir, port => $listener->sockport, owner => $$,
-		map { $_ => $arg{$_} } qw(answer on_connect list list_sid list_behind date) }, $class;
+	my $self = bless { %arg, dir => $dir, port => $listener->sockport, owner => $$ }, $class;
 
-	for ('requests', 'taken') { open my $file, '>', "$dir/$_" or croak "$dir/$_: $!"; }
+	for my $name ('requests', 'taken')
+	{
+		open my $file, '>', "$dir/$name" or croak "$dir/$name: $!";
+	}
 	$self->{pid} = fork() // croak "cannot fork: $!";
 	return $self if $self->{pid};
 	eval { $self->serve($listener) };
 	POSIX::_exit(0);
 }
 
-sub url { my $self = shift; return "http://127.0.0.1:$self->{port}"; }
+sub url
+{
+	my $self = shift;
+	return "http://127.0.0.1:$self->{port}";
+}
 
 sub stop
 {
@@ -51,7 +57,12 @@ sub stop
 	delete $self->{pid};
 }
 
-sub DESTROY { my $self = shift; local ($?, $@); eval { $self->stop }; }
+sub DESTROY
+{
+	my $self = shift;
+	local ($?, $@);
+	eval { $self->stop };
+}
 
 # Lines of JSON that are in one of the files.
 sub lines
@@ -61,9 +72,19 @@ sub lines
 	return map { JSON::PP::decode_json($_) } grep { /\n\z/ } <$file>;
 }
 
-# Requests that came, and messages that were taken: hashes as above.
-sub requests { my $self = shift; return $self->lines('requests'); }
-sub taken { my $self = shift; return $self->lines('taken'); }
+# Requests that came, as hashes, see above.
+sub requests
+{
+	my $self = shift;
+	return $self->lines('requests');
+}
+
+# Messages that were taken: hashes with sid, to, from, body, time.
+sub taken
+{
+	my $self = shift;
+	return $self->lines('taken');
+}
 
 # How often each number was asked to be sent to.
 sub attempts
@@ -149,24 +170,58 @@ sub new
 	return bless { server => $server, socket => $socket, buffer => '' }, $class;
 }
 
-sub read_more { my $self = shift; return sysread $self->{socket}, $self->{buffer}, 65536, length $self->{buffer}; }
+# Reads some bytes; false where the other side has gone.
+sub read_more
+{
+	my $self = shift;
+	return sysread $self->{socket}, $self->{buffer}, 65536, length $self->{buffer};
+}
 
+# The next request as a hash, or nothing at the end of the connection.
 sub read_request
 {
 	my $self = shift;
-	while ($self->{buffer} !~ /\r\n\r\n/) { $self->read_more or return; }
+	while ($self->{buffer} !~ /\r\n\r\n/)
+	{
+		$self->read_more or return;
+	}
 	my ($head, $rest) = $self->{buffer} =~ /\A(.*?)\r\n\r\n(.*)\z/s;
 	my ($first, @lines) = split /\r\n/, $head;
 	my ($method, $path) = split / /, $first;
 	my %headers = map { /^(.*?): *(.*)/ ? (lc $1 => $2) : () } @lines;
 	my $length = $headers{'content-length'} // 0;
+
 	$self->{buffer} = $rest;
-	while (length $self->{buffer} < $length) { $self->read_more or return; }
-	my $form = $method eq 'POST' ? substr($self->{buffer}, 0, $length, '') : $path =~ s/^[^?]*\??//r;
-	my %value = map { s/%(..)/chr hex $1/ger } map { tr/+/ /r } map { /^(.*?)=(.*)/ } split /&/, $form;
+	while (length $self->{buffer} < $length)
+	{
+		$self->read_more or return;
+	}
+	my $body = substr $self->{buffer}, 0, $length, '';
+	my $query = $path =~ s/^[^?]*\??//r;
+	my %value = values_of($method eq 'POST' ? $body : $query);
 	delete $headers{authorization};
-	return { method => $method, path => $path, headers => \%headers, to => $value{To}, from => $value{From},
-		body => $value{Body}, sid => sprintf 'SM%012d%020d', $$, ++$self->{count} };
+	$self->{count}++;
+	return {
+		method => $method,
+		path => $path,
+		headers => \%headers,
+		to => $value{To},
+		from => $value{From},
+		body => $value{Body},
+		sid => sprintf('SM%012d%020d', $$, $self->{count})
+	};
+}
+
+# The names and values of a form.
+sub values_of
+{
+	my $form = shift;
+	my @values;
+	for my $pair (split /&/, $form)
+	{
+		push @values, map { tr/+/ /r =~ s/%(..)/chr hex $1/ger } $pair =~ /^(.*?)=(.*)/;
+	}
+	return @values;
 }
 
 # The message is taken now, whatever is answered.
@@ -174,7 +229,8 @@ sub take
 {
 	my $self = shift;
 	my %row = map { $_ => $self->{request}{$_} } qw(sid to from body);
-	$self->{server}->note('taken', { %row, time => Time::HiRes::time() }) if !$self->{request}{taken}++;
+	$self->{server}->note('taken', { %row, time => Time::HiRes::time() })
+	  if !$self->{request}{taken}++;
 }
 
 # Bytes as they are; false where the other side has gone.
@@ -195,22 +251,43 @@ sub raw
 sub endless
 {
 	my ($self, $bytes, $pause) = @_;
-	while ($self->raw($bytes)) { Time::HiRes::sleep($pause) if $pause; }
+	while ($self->raw($bytes))
+	{
+		Time::HiRes::sleep($pause) if $pause;
+	}
 	$self->finish;
 }
 
-# Closes in good order; or with a reset.
-sub finish { my $self = shift; close $self->{socket}; $self->{closed} = 1; }
-sub reset { my $self = shift; setsockopt $self->{socket}, SOL_SOCKET, SO_LINGER, pack 'ii', 1, 0; $self->finish; }
+# Closes in good order.
+sub finish
+{
+	my $self = shift;
+	close $self->{socket};
+	$self->{closed} = 1;
+}
 
-# A created message as JSON; its answer, with header lines more than usual.
+# Closes with a reset.
+sub reset
+{
+	my $self = shift;
+	setsockopt $self->{socket}, SOL_SOCKET, SO_LINGER, pack 'ii', 1, 0;
+	$self->finish;
+}
+
+# A created message as JSON.  Option: sid.
 sub message
 {
 	my ($self, %arg) = @_;
 	my $request = $self->{request};
-	return JSON::PP::encode_json({ sid => $arg{sid} // $request->{sid}, num_segments => '1', status => 'queued', to => $request->{to} });
+	return JSON::PP::encode_json({
+		sid => $arg{sid} // $request->{sid},
+		num_segments => '1',
+		status => 'queued',
+		to => $request->{to}
+	});
 }
 
+# Takes the message and says so, with header lines more than usual.
 sub ok
 {
 	my ($self, @headers) = @_;
@@ -218,32 +295,49 @@ sub ok
 	return $self->answer('201 Created', $self->message, @headers);
 }
 
+# An answer with any status and body.
 sub answer
 {
 	my ($self, $status, $body, @headers) = @_;
 	my $date = $self->{server}{date};
 	$date = strftime('%a, %d %b %Y %H:%M:%S GMT', gmtime) if ($date // '') eq 'now';
 	push @headers, "Date: $date" if defined $date;
-	return $self->raw("HTTP/1.1 $status\r\n", map({ "$_\r\n" } "Content-Type: application/json",
-		'Content-Length: ' . length $body, @headers), "\r\n", $body);
+	return $self->raw(
+		join "\r\n",
+		"HTTP/1.1 $status",
+		'Content-Type: application/json',
+		'Content-Length: ' . length $body,
+		@headers, '', $body);
 }
 
 # Twilio's list of messages: those to a number, newest first.
 sub list
 {
 	my ($self, $request) = @_;
+	my $server = $self->{server};
 	my @rows;
-	return $self->answer($self->{server}{list}, '{}') if defined $self->{server}{list};
-	for my $row (reverse $self->{server}->taken)
+
+	return $self->answer($server->{list}, '{}') if defined $server->{list};
+	for my $row (reverse $server->taken)
 	{
 		next if defined $request->{to} && $row->{to} ne $request->{to};
-		my $date = strftime('%a, %d %b %Y %H:%M:%S +0000', gmtime $row->{time} - ($self->{server}{list_behind} // 0));
-		$row->{sid} = $self->{server}{list_sid} if $self->{server}{list_sid};
-		push @rows, { %$row, status => 'sent', direction => 'outbound-api', num_segments => '1',
-			messaging_service_sid => undef, map { $_ => $date } qw(date_created date_sent date_updated) };
+		my $time = $row->{time} - ($server->{list_behind} // 0);
+		my $date = strftime('%a, %d %b %Y %H:%M:%S +0000', gmtime $time);
+		$row->{sid} = $server->{list_sid} if $server->{list_sid};
+		push @rows,
+		  {
+			%$row,
+			status => 'sent',
+			direction => 'outbound-api',
+			num_segments => '1',
+			messaging_service_sid => undef,
+			date_created => $date,
+			date_sent => $date,
+			date_updated => $date
+		  };
 	}
-	return $self->answer('200 OK',
-		JSON::PP->new->ascii->encode({ messages => \@rows, page => 0, page_size => 1000, next_page_uri => undef }));
+	my %list = (messages => \@rows, page => 0, page_size => 1000, next_page_uri => undef);
+	return $self->answer('200 OK', JSON::PP->new->ascii->encode(\%list));
 }
 
 1;

@@ -14,10 +14,13 @@ use JSON::PP ();
 use Symbol qw(gensym);
 use Time::HiRes qw(sleep time);
 
-our $ACCOUNT = 'AC00000000000000000000000000000001';
-our $TOKEN = 'the-secret-auth-token-of-the-tests';
-our $SENDER = '+15005550006';
-our $COMPANION = '+18885550000'; # see Campaign.pm
+# The account that it has, its token and its number; the phone of companions, see
+# Campaign.pm.  Read-only.
+our ($ACCOUNT, $TOKEN, $SENDER, $COMPANION);
+*ACCOUNT = \'AC00000000000000000000000000000001';
+*TOKEN = \'the-secret-auth-token-of-the-tests';
+*SENDER = \'+15005550006';
+*COMPANION = \'+18885550000';
 
 my $program = dirname(abs_path(__FILE__)) . '/../twilio/twilio';
 
@@ -27,22 +30,19 @@ sub start
 {
 	my ($class, %arg) = @_;
 	my $dir = tempdir(CLEANUP => 1);
-	chmod 0755, $dir;
-	my @command = ($program, '--port', 0, '--control-port', 0, '--die-with-stdin',
-		'--ready-file', "$dir/ready", '--account', "$ACCOUNT:$TOKEN");
-	my $self = bless { dir => $dir, stdin => '', log => '', tls => $arg{tls} }, $class;
+	my $self = bless { dir => $dir, log => '', tls => $arg{tls} }, $class;
+	my @command = ($program, qw(--port 0 --control-port 0 --die-with-stdin));
+	push @command, '--ready-file', "$dir/ready", '--account', "$ACCOUNT:$TOKEN";
 
+	chmod 0755, $dir;
 	if ($arg{tls})
 	{
-		system("openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
-			  . " -addext subjectAltName=IP:127.0.0.1,DNS:localhost -batch"
-			  . " -keyout $dir/key.pem -out $dir/cert.pem 2>/dev/null") == 0
-		  or croak "openssl failed";
+		create_certificate($dir);
 		push @command, '--tls-cert', "$dir/cert.pem", '--tls-key', "$dir/key.pem";
 	}
 	push @command, @{ $arg{options} || [] };
-	$self->{run} = IPC::Run::start(\@command, '<pipe', $self->{in} = gensym(),
-		'>&', \$self->{log});
+	$self->{in} = gensym();
+	$self->{run} = IPC::Run::start(\@command, '<pipe', $self->{in}, '>&', \$self->{log});
 	for (1 .. 500)
 	{
 		last if -s "$dir/ready";
@@ -58,9 +58,31 @@ sub start
 	return $self;
 }
 
-sub url { my $self = shift; return ($self->{tls} ? 'https' : 'http') . "://127.0.0.1:$self->{port}"; }
-sub ca_file { my $self = shift; return "$self->{dir}/cert.pem"; }
+sub create_certificate
+{
+	my $dir = shift;
+	my @command = split ' ', <<~"COMMAND";
+		openssl req -x509 -newkey rsa:2048 -nodes -days 2 -batch
+		-subj /CN=localhost -addext subjectAltName=IP:127.0.0.1,DNS:localhost
+		-keyout $dir/key.pem -out $dir/cert.pem
+		COMMAND
+	IPC::Run::run(\@command, '>', '/dev/null', '2>', '/dev/null') or croak 'openssl failed';
+}
 
+sub url
+{
+	my $self = shift;
+	my $scheme = $self->{tls} ? 'https' : 'http';
+	return "$scheme://127.0.0.1:$self->{port}";
+}
+
+sub ca_file
+{
+	my $self = shift;
+	return "$self->{dir}/cert.pem";
+}
+
+# What the control port answers to a path.
 sub control
 {
 	my ($self, $path) = @_;
@@ -70,7 +92,7 @@ sub control
 	return $answer->{content};
 }
 
-# set('latency' => 100, 'fault:drop-after' => 10, ...)
+# Changes settings: set('latency' => 100, 'fault:drop-after' => 10, ...)
 sub set
 {
 	my ($self, @settings) = @_;
@@ -78,9 +100,16 @@ sub set
 	while (my ($name, $value) = splice @settings, 0, 2)
 	{
 		$self->{token} = $value =~ s/.*?://r if $name eq 'account';
-		push @pairs, join '=', map { s/([^A-Za-z0-9_.:-])/sprintf '%%%02X', ord $1/ger } $name, $value;
+		push @pairs, escaped($name) . '=' . escaped($value);
 	}
 	return $self->control('/set?' . join '&', @pairs);
+}
+
+# A string in a URL.
+sub escaped
+{
+	my $text = shift;
+	return $text =~ s/([^A-Za-z0-9_.:-])/sprintf '%%%02X', ord $1/ger;
 }
 
 # What it counted; messages to the companion (see Campaign.pm) are not in accepted.
@@ -88,28 +117,36 @@ sub stats
 {
 	my $self = shift;
 	my $stats = JSON::PP::decode_json($self->control('/stats'));
-	$stats->{accepted} -= $self->control('/count?to=%2B18885550000') if $self->{has_companion};
+	$stats->{accepted} -= $self->control('/count?to=' . escaped($COMPANION))
+	  if $self->{has_companion};
 	return $stats;
 }
 
-# Rows of what it accepted: hashes with time, sid, account, user, from,
-# service, to, body (bytes), extra.
+# What it accepted, without companions: hashes with time, sid, account, user,
+# from, service, to, body (bytes), extra.
 sub ledger
 {
 	my $self = shift;
-	my %unescape = ('n' => "\n", 't' => "\t", 'r' => "\r", 'b' => "\b", 'f' => "\f", '\\' => '\\');
 	my @rows;
 	for my $line (split /\n/, $self->control('/ledger'))
 	{
 		my %row;
 		@row{qw(time sid account user from service to body extra)} =
-		  map { s/\\(u00([0-9A-Fa-f]{2})|.)/defined $2 ? chr hex $2 : $unescape{$1}/ger } split /\t/, $line, -1;
+		  map { unescaped($_) } split /\t/, $line, -1;
 		push @rows, \%row if $row{to} ne $COMPANION;
 	}
 	return @rows;
 }
 
-# How many companions it has taken, see Campaign.pm.
+# A value of the ledger without the escapes of JSON.
+sub unescaped
+{
+	my $text = shift;
+	my %char = ('n' => "\n", 't' => "\t", 'r' => "\r", 'b' => "\b", 'f' => "\f", '\\' => '\\');
+	return $text =~ s/\\(u00([0-9A-Fa-f]{2})|.)/defined $2 ? chr hex $2 : $char{$1}/ger;
+}
+
+# How many companions it has accepted.
 sub companions
 {
 	my $self = shift;
@@ -133,6 +170,11 @@ sub stop
 	delete $self->{run};
 }
 
-sub DESTROY { my $self = shift; local ($?, $@); eval { $self->stop }; }
+sub DESTROY
+{
+	my $self = shift;
+	local ($?, $@);
+	eval { $self->stop };
+}
 
 1;

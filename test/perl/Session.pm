@@ -13,10 +13,8 @@ sub open
 	my ($class, $node, $db) = @_;
 	my $self = bless { in => '', out => '', err => '', count => 0 }, $class;
 	$self->{timer} = IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default);
-	$self->{run} = IPC::Run::start(
-		[ 'psql', '-XAtq', '-d', $node->connstr($db || 'postgres') ],
-		'<', \$self->{in}, '>', \$self->{out}, '2>', \$self->{err},
-		$self->{timer});
+	$self->{run} = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr($db || 'postgres') ],
+		'<', \$self->{in}, '>', \$self->{out}, '2>', \$self->{err}, $self->{timer});
 	$self->query('SELECT 1');
 	return $self;
 }
@@ -25,18 +23,16 @@ sub open
 sub query
 {
 	my ($self, $sql) = @_;
-	my $mark = 'end of query ' . ++$self->{count};
-	$self->{in} .= "$sql;\n\\echo $mark\n";
-	$self->{timer}->start($PostgreSQL::Test::Utils::timeout_default);
-	$self->{run}->pump until $self->{out} =~ s/\A(.*?)\n?\Q$mark\E\n//s;
-	return $1;
+	$self->start_query($sql);
+	return $self->finish_query;
 }
 
 # The same in two steps, for statements that wait for someone else.
 sub start_query
 {
 	my ($self, $sql) = @_;
-	$self->{in} .= "$sql;\n\\echo end of query " . ++$self->{count} . "\n";
+	$self->{count}++;
+	$self->{in} .= "$sql;\n\\echo end of query $self->{count}\n";
 	$self->{run}->pump_nb while $self->{in} ne '';
 }
 
@@ -49,7 +45,12 @@ sub finish_query
 	return $1;
 }
 
-sub errors { my $self = shift; return $self->{err}; }
+# All that psql has written to its standard error.
+sub errors
+{
+	my $self = shift;
+	return $self->{err};
+}
 
 sub close
 {
@@ -60,6 +61,11 @@ sub close
 	$run->finish;
 }
 
-sub DESTROY { my $self = shift; local ($?, $@); eval { $self->close }; }
+sub DESTROY
+{
+	my $self = shift;
+	local ($?, $@);
+	eval { $self->close };
+}
 
 1;

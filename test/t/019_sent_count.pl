@@ -1,19 +1,25 @@
-# sentCount: whatever data holds, nothing of it is lost.
+# sentCount: whatever data contains, nothing of it is lost.
 use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use Campaign;
 use LocalTwilio;
-use PostgreSQL::Test::Utils;
 use Session;
 use Test::More;
 
 my $twilio = LocalTwilio->start;
 my $node = new_cluster('sent_count', $twilio);
-my ($campaign, $run);
 
-# What data is before, and after a message was sent.
+# The outcome of a campaign, in words: its state and one of its counts.
+sub outcome
+{
+	my ($campaign, $count) = @_;
+	my $run = run_campaign($node, $campaign);
+	return "$run->{state} $run->{$count}";
+}
+
+# what data is before and after a message was sent
 my @cases = (
 	[ '{}', '{"sentCount": 1}' ],
 	[ '{"sentCount": 0, "openCount": 7}', '{"openCount": 7, "sentCount": 1}' ],
@@ -32,70 +38,111 @@ my @cases = (
 	[ '{"sentCount": "1e400000"}', '{"sentCount": 1}' ],
 	[ '{"sentcount": 3}', '{"sentCount": 1, "sentcount": 3}' ]);
 
-$campaign = create_campaign($node, users => scalar @cases);
-$node->safe_psql('postgres', "UPDATE ac_list_users SET data = data || '$cases[$_][0]' WHERE id = $_ + 1") for 0 .. $#cases;
-$run = wait_for_run($node, start_campaign($node, $campaign));
-is("$run->{state} $run->{sent}", 'completed ' . @cases, 'all are sent');
-is($node->safe_psql('postgres', "SELECT data - 'sms' FROM ac_list_users WHERE id = $_ + 1"), $cases[$_][1], "data $cases[$_][0]")
-  for 0 .. $#cases;
+my $campaign = create_campaign($node, users => scalar @cases);
+for my $i (0 .. $#cases)
+{
+	my $id = $i + 1;
+	sql($node, "UPDATE ac_list_users SET data = data || '$cases[$i][0]' WHERE id = $id");
+}
+is(outcome($campaign, 'sent'), 'completed ' . @cases, 'all are sent');
+for my $i (0 .. $#cases)
+{
+	my ($before, $after) = @{ $cases[$i] };
+	my $id = $i + 1;
+	is(sql($node, "SELECT data - 'sms' FROM ac_list_users WHERE id = $id"),
+		$after, "data $before");
+}
 
-# data that is no object: nobody's phone is in it, and it stays as it is
+# data that is no object: there is no phone in it, and it stays as it is
 my @odd = ('NULL', "'null'", "'[1, 2]'", q{'"+15550000001"'}, "'42'", "'false'");
 $campaign = create_campaign($node, users => scalar @odd);
-my @ids = split /\n/, $node->safe_psql('postgres', q{SELECT id FROM ac_list_users ORDER BY id} . ' OFFSET ' . @cases);
-$node->safe_psql('postgres', "UPDATE ac_list_users SET data = $odd[$_] WHERE id = $ids[$_]") for 0 .. $#odd;
-$run = wait_for_run($node, start_campaign($node, $campaign));
-is("$run->{state} $run->{skipped}", 'completed ' . @odd, 'no object, no phone: skipped');
-is($node->safe_psql('postgres', "SELECT data IS NOT DISTINCT FROM $odd[$_] FROM ac_list_users WHERE id = $ids[$_]"), 't', "data $odd[$_] stays")
-  for 0 .. $#odd;
+my $list = list_of($campaign);
+my @ids =
+  split /\n/, sql($node, "SELECT id FROM ac_list_users WHERE ac_list_id = $list ORDER BY id");
+for my $i (0 .. $#odd)
+{
+	sql($node, "UPDATE ac_list_users SET data = $odd[$i] WHERE id = $ids[$i]");
+}
+is(outcome($campaign, 'skipped'), 'completed ' . @odd, 'no object, no phone: all are skipped');
+for my $i (0 .. $#odd)
+{
+	is(sql($node, <<~"SQL"), 't', "data $odd[$i] stays");
+		SELECT data IS NOT DISTINCT FROM $odd[$i] FROM ac_list_users WHERE id = $ids[$i]
+		SQL
+}
 
-# the same with the phone in a column: sent, and what is there is not lost
-$node->safe_psql('postgres', "ALTER TABLE ac_list_users ADD sms text; UPDATE ac_list_users SET sms = '+1555' || (9000000 + id)");
-$run = wait_for_run($node, start_campaign($node, $campaign));
-is("$run->{state} $run->{sent}", 'completed ' . @odd, 'no object, a phone in a column: sent');
-is($node->safe_psql('postgres', "SELECT data FROM ac_list_users WHERE id = $ids[$_]"),
-	$_ < 2 ? '{"sentCount": 1}' : $odd[$_] =~ s/^'|'$//gr, "data $odd[$_] after it")
-  for 0 .. $#odd;
-$node->safe_psql('postgres', 'ALTER TABLE ac_list_users DROP sms');
+# the same with the phone in a column: sent, and what is in data is not lost
+sql($node, <<~'SQL');
+	ALTER TABLE ac_list_users ADD sms text;
+	UPDATE ac_list_users SET sms = '+1555' || (9000000 + id);
+	SQL
+is(outcome($campaign, 'sent'), 'completed ' . @odd,
+	'no object, a phone in a column: all are sent');
+for my $i (0 .. $#odd)
+{
+	my $is_null = $i < 2;
+	is( sql($node, "SELECT data FROM ac_list_users WHERE id = $ids[$i]"),
+		$is_null ? '{"sentCount": 1}' : $odd[$i] =~ s/^'|'$//gr,
+		"data $odd[$i] after it was sent");
+}
+sql($node, 'ALTER TABLE ac_list_users DROP sms');
 
 # Two campaigns to the same list at the same time: both count.
 $campaign = create_campaign($node, users => 200);
-my $other = $node->safe_psql('postgres', qq{SET ROLE app; INSERT INTO ac_campaigns (ac_list_id, data)
-	SELECT ac_list_id, data FROM ac_campaigns WHERE id = $campaign RETURNING id});
-wait_for_run($node, $_) for map { start_campaign($node, $_) } $campaign, $other;
-is($node->safe_psql('postgres', qq{SELECT DISTINCT data->>'sentCount' FROM ac_list_users
-	WHERE ac_list_id = (SELECT ac_list_id FROM ac_campaigns WHERE id = $campaign)}), 2, 'two campaigns to one list: both count');
+$list = list_of($campaign);
+my $other = sql($node, <<~"SQL", role => 'app');
+	INSERT INTO ac_campaigns (ac_list_id, data)
+	SELECT ac_list_id, data FROM ac_campaigns WHERE id = $campaign
+	RETURNING id
+	SQL
+my @jobs = map { start_campaign($node, $_) } $campaign, $other;
+wait_for_run($node, $_) for @jobs;
+is(sql($node, <<~"SQL"), 2, 'two campaigns to one list: both count');
+	SELECT DISTINCT data->>'sentCount' FROM ac_list_users WHERE ac_list_id = $list
+	SQL
 
-# No lost update: the application counts openings in the same rows meanwhile.
+# No lost update: meanwhile the application counts openings in the same rows.
 $twilio->set(latency => 5);
-$node->safe_psql('postgres', q{
-	SET ROLE app;
+sql($node, <<~'SQL', role => 'app');
 	CREATE PROCEDURE open_until_told(list integer) LANGUAGE plpgsql AS $$
+	DECLARE
+		first integer := (SELECT min(id) FROM ac_list_users WHERE ac_list_id = list);
+		last integer := (SELECT max(id) FROM ac_list_users WHERE ac_list_id = list);
 	BEGIN
 		FOR round IN 1 .. 100000 LOOP
-			FOR id_of_user IN (SELECT min(id) FROM ac_list_users WHERE ac_list_id = list) .. (SELECT max(id) FROM ac_list_users WHERE ac_list_id = list) LOOP
-				UPDATE ac_list_users SET data = jsonb_set(data, '{openCount}', to_jsonb(round)) WHERE id = id_of_user;
+			FOR id_of_user IN first .. last LOOP
+				UPDATE ac_list_users
+				SET data = jsonb_set(data, '{openCount}', to_jsonb(round))
+				WHERE id = id_of_user;
 				COMMIT;
 			END LOOP;
 			EXIT WHEN EXISTS (SELECT FROM stop);
 		END LOOP;
-		UPDATE stop SET rounds = (SELECT max((data->>'openCount')::int) FROM ac_list_users WHERE ac_list_id = list);
+		UPDATE stop
+		SET rounds = (SELECT max((data->>'openCount')::int) FROM ac_list_users
+			WHERE ac_list_id = list);
 	END $$;
-	CREATE TABLE stop (rounds integer)});
+
+	CREATE TABLE stop (rounds integer);
+	SQL
 $campaign = create_campaign($node, users => 300);
-my $list = $node->safe_psql('postgres', "SELECT ac_list_id FROM ac_campaigns WHERE id = $campaign");
+$list = sql($node, 'SELECT ' . list_of($campaign));
 my $application = Session->open($node);
 $application->query('SET ROLE app');
 $application->start_query("CALL open_until_told($list)");
-$node->poll_query_until('postgres', "SELECT count(*) = 300 FROM ac_list_users WHERE ac_list_id = $list AND data ? 'openCount'");
-$run = wait_for_run($node, start_campaign($node, $campaign));
-is("$run->{state} $run->{sent}", 'completed 300', 'beside the updates of others: sent');
-$node->safe_psql('postgres', 'INSERT INTO stop VALUES (NULL)');
+wait_until($node, <<~"SQL");
+	SELECT count(*) = 300 FROM ac_list_users WHERE ac_list_id = $list AND data ? 'openCount'
+	SQL
+is(outcome($campaign, 'sent'), 'completed 300', 'all are sent beside the updates of others');
+sql($node, 'INSERT INTO stop VALUES (NULL)');
 $application->finish_query;
 is($application->errors, '', 'the application meets no error');
-is($node->safe_psql('postgres', qq{SELECT data->>'sentCount', (data->>'openCount')::int = rounds, count(*)
-	FROM ac_list_users, stop WHERE ac_list_id = $list GROUP BY 1, 2}),
-	'1|t|300', 'neither loses an update');
+is(sql($node, <<~"SQL"), '1|t|300', 'neither loses an update');
+	SELECT data->>'sentCount', (data->>'openCount')::int = rounds, count(*)
+	FROM ac_list_users, stop
+	WHERE ac_list_id = $list
+	GROUP BY 1, 2
+	SQL
 
 wait_for_no_worker($node);
 $application->close;

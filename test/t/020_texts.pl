@@ -5,27 +5,27 @@ use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use Campaign;
 use LocalTwilio;
-use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $twilio = LocalTwilio->start;
-my $node = new_cluster('texts', $twilio, init => { extra => [ '--encoding=UTF8', '--locale=C' ] });
+my $node =
+  new_cluster('texts', $twilio, init => { extra => [ '--encoding=UTF8', '--locale=C' ] });
 
 # Sends a campaign to one recipient; returns the text that arrives, its list
 # user's id and its campaign's.
 sub arrives
 {
 	my %arg = @_;
-	my $db = $arg{db} || 'postgres';
 	my $campaign = create_campaign($node, users => 1, %arg);
-	my $job = start_campaign($node, $campaign, db => $db);
-	wait_for_run($node, $job, db => $db);
-	my $row = $node->safe_psql($db, "SELECT sid, list_user_id FROM sendcampaign.message WHERE job_id = $job");
-	my ($sid, $user) = split /\|/, $row;
+	my $job = run_campaign($node, $campaign, db => $arg{db})->{job};
+	my $message = "SELECT sid, list_user_id FROM sendcampaign.message WHERE job_id = $job";
+	my ($sid, $user) = split /\|/, sql($node, $message, db => $arg{db});
 	my ($body) = map { $_->{body} } grep { $_->{sid} eq ($sid // '') } $twilio->ledger;
 	return ($body, $user, $campaign);
 }
 
+my $flag = "\xf0\x9f\x8f\xb4\xf3\xa0\x81\xa7\xf3\xa0\x81\xa2\xf3\xa0\x81\xb3\xf3\xa0\x81\xa3"
+  . "\xf3\xa0\x81\xb4\xf3\xa0\x81\xbf";
 my %texts = (
 	'ASCII' => join('', map { chr } 32 .. 126),
 	'quotes' => q{'single' "double" `back` $$ $1 %s \\ \\n \\u0041 \\'},
@@ -37,13 +37,17 @@ my %texts = (
 	'precomposed and combining' => "\xc3\xa9 e\xcc\x81 a\xcc\x8a\xcc\xa3",
 	'Cyrillic, Greek, Chinese' => 'Привет Γειά 你好 こんにちは 안녕',
 	'right to left' => "שלום مرحبا \xe2\x80\x8fRTL\xe2\x80\xae",
-	'emoji' => "😀 🇮🇸 👩‍👩‍👧‍👦 👍🏽 \xf0\x9f\x8f\xb4\xf3\xa0\x81\xa7\xf3\xa0\x81\xa2\xf3\xa0\x81\xb3\xf3\xa0\x81\xa3\xf3\xa0\x81\xb4\xf3\xa0\x81\xbf",
+	'emoji' => "😀 🇮🇸 👩‍👩‍👧‍👦 👍🏽 $flag",
 	'invisible' => "zero\xe2\x80\x8bwidth\xef\xbb\xbf \xc2\xa0 \xe2\x80\xa8 \xef\xbf\xbd",
 	'last code points' => "\xf4\x8f\xbf\xbf \xef\xbf\xbf \xdf\xbf",
 	'JSON' => '{"message": "Hi", "list": [1, null]}',
 	'HTML' => '<b>Tom &amp; Jerry</b>',
 	'long' => 'é' x 700);
-is((arrives(message => $texts{$_}, base_url => undef))[0], $texts{$_}, "text: $_") for sort keys %texts;
+for my $name (sort keys %texts)
+{
+	my ($body) = arrives(message => $texts{$name}, base_url => undef);
+	is($body, $texts{$name}, "text: $name");
+}
 
 # the link: what stands after the text, for list user U and campaign C
 my @links = (
@@ -61,20 +65,26 @@ for my $link (@links)
 {
 	my ($base_url, $expected) = @$link;
 	my ($body, $user, $campaign) = arrives(message => 'Hi', base_url => $base_url);
-	is($body, 'Hi' . ($expected =~ s/U/$user/r =~ s/C/$campaign/r), 'link: ' . ($base_url // 'none'));
+	$expected =~ s/U/$user/;
+	$expected =~ s/C/$campaign/;
+	is($body, "Hi$expected", 'link: ' . ($base_url // 'none'));
 }
 
 # a null baseUrl in data, and a message that is a number
 my $campaign = create_campaign($node, users => 1);
-$node->safe_psql('postgres', qq{UPDATE ac_campaigns SET data = '{"message": 42, "baseUrl": null}' WHERE id = $campaign});
-wait_for_run($node, start_campaign($node, $campaign));
-is(($twilio->ledger)[-1]{body}, '42', 'a null baseUrl: none');
+sql($node, <<~"SQL");
+	UPDATE ac_campaigns SET data = '{"message": 42, "baseUrl": null}' WHERE id = $campaign
+	SQL
+run_campaign($node, $campaign);
+is(($twilio->ledger)[-1]{body}, '42', 'a null baseUrl gives no link');
 
 # a database in another encoding
-$node->safe_psql('postgres', q{CREATE DATABASE latin1 ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0});
+sql($node, "CREATE DATABASE latin1 ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
 install_extension($node, 'latin1');
 $ENV{PGCLIENTENCODING} = 'UTF8';
-is((arrives(db => 'latin1', message => 'Æðislegt 100 % ©', base_url => undef))[0], 'Æðislegt 100 % ©', 'from a database in LATIN1');
+my $text = 'Æðislegt 100 % ©';
+my ($body) = arrives(db => 'latin1', message => $text, base_url => undef);
+is($body, $text, 'text from a database in LATIN1');
 
 wait_for_no_worker($node);
 $node->stop;

@@ -1,4 +1,4 @@
-# Phones: put right where that is safe, else skipped with the reason; the
+# Phones: put right where that is safe, otherwise skipped with the reason; the
 # others are sent.
 use strict;
 use warnings;
@@ -6,17 +6,17 @@ use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use Campaign;
 use LocalTwilio;
-use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $twilio = LocalTwilio->start;
-my $node = new_cluster('phones', $twilio, init => { extra => [ '--encoding=UTF8', '--locale=C' ] });
+my $node =
+  new_cluster('phones', $twilio, init => { extra => [ '--encoding=UTF8', '--locale=C' ] });
 
 my $form = 'phone number is not in E.164 form';
 my $none = 'no phone number';
 
-# in the list => the number it is sent to, or the reason why it is not; NULL
-# and other JSON as they are written there
+# As JSON, what is in the list => the number it is sent to, or the reason why it
+# is skipped
 my @cases = (
 	[ '"+15551230001"' => '+15551230001' ],
 	[ '"+1 555 123 0002"' => '+15551230002' ],
@@ -57,36 +57,48 @@ my @cases = (
 my $campaign = create_campaign($node, users => @cases + 2);
 for my $i (0 .. $#cases)
 {
-	(my $json = $cases[$i][0]) =~ s/'/''/g;
-	$node->safe_psql('postgres', "UPDATE ac_list_users SET data = jsonb_set(data, '{sms}', '$json') WHERE id = $i + 1");
+	my $json = $cases[$i][0] =~ s/'/''/gr;
+	sql($node, <<~"SQL");
+		UPDATE ac_list_users SET data = jsonb_set(data, '{sms}', '$json') WHERE id = $i + 1
+		SQL
 }
-my @no_phone = (@cases + 1, @cases + 2);
-$node->safe_psql('postgres', "UPDATE ac_list_users SET data = data - 'sms' WHERE id = $no_phone[0];
-	UPDATE ac_list_users SET data = NULL WHERE id = $no_phone[1]");
+my ($without_phone, $without_data) = (@cases + 1, @cases + 2);
+sql($node, "UPDATE ac_list_users SET data = data - 'sms' WHERE id = $without_phone");
+sql($node, "UPDATE ac_list_users SET data = NULL WHERE id = $without_data");
 
-my $job = start_campaign($node, $campaign);
-my $run = wait_for_run($node, $job);
+my $run = run_campaign($node, $campaign);
+my $job = $run->{job};
 my $sent = grep { $_->[1] =~ /^\+/ } @cases;
-is("$run->{state} $run->{sent} $run->{skipped} $run->{failed}", "completed $sent " . (@cases + 2 - $sent) . ' 0', 'sent and skipped');
+my $skipped = @cases + 2 - $sent;
+is( "$run->{state} $run->{sent} $run->{skipped} $run->{failed}",
+	"completed $sent $skipped 0",
+	'good numbers are sent to, the others skipped');
 my $count = $twilio->count_by_phone;
-is(scalar(keys %$count), $sent, 'and nobody else is sent to');
+is(scalar(keys %$count), $sent, 'nobody else is sent to');
 
 for my $i (0 .. $#cases)
 {
 	my ($json, $expected) = @{ $cases[$i] };
+	my $is_sent = $expected =~ /^\+/;
 	my $name = 'phone ' . substr $json, 0, 40;
-	my $row = $node->safe_psql('postgres', qq{SELECT status, coalesce(error_message, phone), attempts
-		FROM sendcampaign.message WHERE job_id = $job AND list_user_id = $i + 1});
-	is($row, $expected =~ /^\+/ ? "sent|$expected|1" : "skipped|$expected|0", $name);
-	is($count->{$expected}, 1, "$name: arrived") if $expected =~ /^\+/;
+	my $row = sql($node, <<~"SQL");
+		SELECT status, coalesce(error_message, phone), attempts FROM sendcampaign.message
+		WHERE job_id = $job AND list_user_id = $i + 1
+		SQL
+	is($row, $is_sent ? "sent|$expected|1" : "skipped|$expected|0", $name);
+	is($count->{$expected}, 1, "$name: the message arrives") if $is_sent;
 }
-is($node->safe_psql('postgres', "SELECT DISTINCT status, error_message FROM sendcampaign.message WHERE list_user_id IN ($no_phone[0], $no_phone[1])"),
-	"skipped|$none", 'no phone, or no data: skipped');
-is($node->safe_psql('postgres', "SELECT phone FROM sendcampaign.message WHERE job_id = $job AND list_user_id = 15"),
-	'5551230013', 'what is skipped is shown as it is in the list');
-is($node->safe_psql('postgres', q{SELECT count(*) FROM ac_list_users WHERE data ? 'sentCount'}), $sent, 'those skipped are not counted');
-is($node->safe_psql('postgres', "SELECT progress, error IS NULL, data->>'skipped' FROM ac_background_jobs WHERE id = $job"),
-	'100|t|25', 'the job says how many');
+is(sql($node, <<~"SQL"), "skipped|$none", 'a list user without phone or data is skipped');
+	SELECT DISTINCT status, error_message FROM sendcampaign.message
+	WHERE list_user_id IN ($without_phone, $without_data)
+	SQL
+is(sql($node, <<~"SQL"), '5551230013', 'what is skipped is shown as it is in the list');
+	SELECT phone FROM sendcampaign.message WHERE job_id = $job AND list_user_id = 15
+	SQL
+is(sql($node, "SELECT count(*) FROM ac_list_users WHERE data ? 'sentCount'"),
+	$sent, 'what is skipped is not counted in sentCount');
+is(job_row($node, $job, "progress, error IS NULL, data->>'skipped'"),
+	'100|t|25', 'the job says how many are skipped');
 
 wait_for_no_worker($node);
 $node->stop;

@@ -8,79 +8,84 @@ use LocalTwilio;
 use Test::More;
 
 my $twilio = LocalTwilio->start;
-my $node = new_cluster('reload', $twilio, conf => q{
+my $node = new_cluster('reload', $twilio, conf => <<~'CONF');
 	sendcampaign.request_timeout = '20s'
 	sendcampaign.lookup_delay = '200ms'
 	sendcampaign.max_concurrency = 5
-});
+	CONF
 
-sub reload
-{
-	my $setting = shift;
-	change_conf($node, $setting);
-}
+sub in_flight { return $twilio->stats->{create_in_flight}; }
 
 # While Twilio is waited for, nothing is held that others could wait for.
 my $campaign = create_campaign($node, users => 100);
 $twilio->set(hold => 1);
 my $job = start_campaign($node, $campaign);
 wait_for_flight($twilio, 5);
-my $held = q{SELECT coalesce(a.backend_xmin::text, a.backend_xid::text, a.xact_start::text,
+my $held = <<~'SQL';
+	SELECT coalesce(a.backend_xmin::text, a.backend_xid::text, a.xact_start::text,
 		(SELECT string_agg(l.mode || ' on ' || l.relation::regclass, ', ') FROM pg_locks l
-		WHERE l.pid = a.pid AND l.locktype IN ('relation', 'tuple', 'transactionid')), 'nothing')
-	FROM pg_stat_activity a WHERE a.backend_type = 'sendcampaign worker'};
-ok($node->poll_query_until('postgres', $held, 'nothing'), 'no snapshot, transaction or table lock is held');
-is(join(' ', map { $node->safe_psql('postgres', $held) } 1 .. 5), join(' ', ('nothing') x 5), 'nor later');
-is($node->safe_psql('postgres', q{SELECT state FROM pg_stat_activity
-	WHERE backend_type = 'sendcampaign worker'}), 'idle', 'the worker is idle in pg_stat_activity');
+			WHERE l.pid = a.pid AND l.locktype IN ('relation', 'tuple', 'transactionid')),
+		'nothing')
+	FROM pg_stat_activity a
+	WHERE a.backend_type = 'sendcampaign worker'
+	SQL
+ok( wait_until($node, $held, expected => 'nothing'),
+	'no snapshot, transaction or table lock is held');
+my @still_held = map { sql($node, $held) } 1 .. 5;
+is("@still_held", 'nothing nothing nothing nothing nothing', 'nor later');
+is(sql($node, <<~'SQL'), 'idle', 'the worker is idle in pg_stat_activity');
+	SELECT state FROM pg_stat_activity WHERE backend_type = 'sendcampaign worker'
+	SQL
 
 # The window follows the setting, up and down.
-is($twilio->stats->{max_in_flight}, 5, 'no more requests in flight than max_concurrency');
-reload('sendcampaign.max_concurrency = 15');
+is($twilio->stats->{max_in_flight}, 5,
+	'there are no more requests in flight than max_concurrency');
+change_conf($node, 'sendcampaign.max_concurrency = 15');
 $twilio->set(hold => 0, latency => 50);
-ok(poll(sub { $twilio->stats->{create_in_flight} == 15 }, 20), 'more, once that allows it')
-  or diag('in flight: ' . $twilio->stats->{create_in_flight});
+ok(poll(sub { in_flight() == 15 }, 20), 'there are more once the setting allows it')
+  or diag('in flight: ' . in_flight());
 $twilio->set(latency => 0);
 sent_once($node, $twilio, $campaign, $job, 'more at once', total => 100);
-is($twilio->stats->{max_in_flight}, 15, 'and not more than that');
+is($twilio->stats->{max_in_flight}, 15, 'but no more than that');
 
 $campaign = create_campaign($node, users => 200);
 $twilio->set(latency => 50);
 $job = start_campaign($node, $campaign);
 wait_for_flight($twilio, 15);
-reload('sendcampaign.max_concurrency = 2');
-ok(poll(sub { $twilio->stats->{create_in_flight} <= 2 }, 10), 'fewer, once that says so');
+change_conf($node, 'sendcampaign.max_concurrency = 2');
+ok(poll(sub { in_flight() <= 2 }, 10), 'there are fewer once the setting says so');
 $twilio->set(latency => 0);
 sent_once($node, $twilio, $campaign, $job, 'fewer at once', total => 200);
-reload('sendcampaign.max_concurrency = 10');
+change_conf($node, 'sendcampaign.max_concurrency = 10');
 
 # The kill switch
 $campaign = create_campaign($node, users => 500);
 $twilio->set(latency => 50);
 $job = start_campaign($node, $campaign);
 wait_for_flight($twilio, 10);
-reload('sendcampaign.enabled = off');
-ok(worker_is_gone($node, 20), 'switched off, the worker ends');
+change_conf($node, 'sendcampaign.enabled = off');
+ok(worker_is_gone($node, 20), 'when sending is switched off, the worker ends');
 my $run = run_row($node, $job);
-my $sent = grep { /yc=$campaign$/ } map { $_->{body} } $twilio->ledger;
+my $sent = sent_of($twilio, $campaign);
 is($run->{state}, 'running', 'the run has not ended');
 is($run->{sent}, $sent, 'what was on its way has been recorded');
-cmp_ok($sent, '<', 500, 'and the rest not sent');
-is($node->safe_psql('postgres', 'SELECT count(*) FROM sendcampaign.claim'), 0, 'no recipient is claimed');
-is($node->safe_psql('postgres', 'SELECT sum(cardinality(list_user_ids)) FROM sendcampaign.batch'),
-	500 - $sent, 'the others are still to be claimed');
-is($node->safe_psql('postgres', 'SELECT sendcampaign.wake()'), 0, 'wake() starts nothing while it is off');
+cmp_ok($sent, '<', 500, 'and the rest is not sent');
+is(sql($node, 'SELECT count(*) FROM sendcampaign.claim'), 0, 'no recipient is claimed');
+is( sql($node, 'SELECT sum(cardinality(list_user_ids)) FROM sendcampaign.batch'),
+	500 - $sent,
+	'the others are still to be claimed');
+is(wake($node), 0, 'wake() starts nothing while sending is off');
 
 my $late = create_campaign($node, users => 3);
-my ($ret, $late_job, $stderr) = $node->psql('postgres', "SET ROLE app; SELECT send_campaign($late)");
-like($stderr, qr/WARNING: .*sending is switched off/, 'send_campaign warns');
+my ($late_job, $stderr) = sql_output($node, "SELECT send_campaign($late)", role => 'app');
+like($stderr, qr/WARNING: .*sending is switched off/, 'send_campaign() warns');
 ok(worker_is_gone($node, 10), 'and no worker stays');
 my $stats = $twilio->stats;
-is($stats->{accepted}, 300 + $sent, 'nothing was sent while it was off');
+is($stats->{accepted}, 300 + $sent, 'nothing was sent while sending was off');
 
-reload('sendcampaign.enabled = on');
+change_conf($node, 'sendcampaign.enabled = on');
 $twilio->set(latency => 0);
-is($node->safe_psql('postgres', 'SELECT sendcampaign.wake()'), 1, 'switched on again, wake() starts a worker');
+is(wake($node), 1, 'when sending is on again, wake() starts a worker');
 sent_once($node, $twilio, $campaign, $job, 'on again', total => 500);
 sent_once($node, $twilio, $late, $late_job, 'queued meanwhile', total => 3);
 
@@ -89,14 +94,16 @@ $campaign = create_campaign($node, users => 30);
 $twilio->set(hold => 1, 'hold-after' => 1);
 $job = start_campaign($node, $campaign);
 wait_for_flight($twilio, 10);
-reload('sendcampaign.enabled = off');
-ok($node->poll_query_until('postgres', "SELECT sum(cardinality(list_user_ids)) = 20 FROM sendcampaign.batch WHERE run_id = ${\ run_of($job)}"),
-	'switched off, what has not left is given back');
+change_conf($node, 'sendcampaign.enabled = off');
+my $run_id = run_of($job);
+ok(wait_until($node, <<~"SQL"), 'what has not left is given back');
+	SELECT sum(cardinality(list_user_ids)) = 20 FROM sendcampaign.batch WHERE run_id = $run_id
+	SQL
 $twilio->set(hold => 0);
-ok(worker_is_gone($node, 20), 'it waits for answers and ends');
+ok(worker_is_gone($node, 20), 'the worker waits for answers and ends');
 is(run_row($node, $job)->{sent}, 10, 'they are recorded');
-reload('sendcampaign.enabled = on');
-$node->safe_psql('postgres', 'SELECT sendcampaign.wake()');
+change_conf($node, 'sendcampaign.enabled = on');
+wake($node);
 sent_once($node, $twilio, $campaign, $job, 'answers outstanding', total => 30);
 
 $node->stop;

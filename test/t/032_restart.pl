@@ -8,11 +8,11 @@ use LocalTwilio;
 use Test::More;
 
 my $twilio = LocalTwilio->start;
-my $node = new_cluster('restart', $twilio, conf => q{
+my $node = new_cluster('restart', $twilio, conf => <<~'CONF');
 	sendcampaign.request_timeout = '1s'
 	sendcampaign.lookup_delay = '200ms'
 	restart_after_crash = on
-});
+	CONF
 
 sub start_held
 {
@@ -23,7 +23,7 @@ sub start_held
 	return ($campaign, $job);
 }
 
-# Queued again by its own call, a run goes on together with a new one.
+# A run of before the restart goes on together with a new one.
 my ($campaign, $job) = start_held();
 $node->restart;
 is(scalar worker_pids($node), 0, 'after a restart nothing goes on by itself');
@@ -35,11 +35,11 @@ sent_once($node, $twilio, $campaign, $job, 'the one before, with it', total => 4
 
 # The worker dies by a signal: the server restarts itself.
 ($campaign, $job) = start_held();
-ok(kill_worker($node), 'killed');
+ok(kill_worker($node), 'the worker is killed');
 $twilio->set(hold => 0);
-is($node->safe_psql('postgres', 'SELECT sendcampaign.wake()'), 1, 'wake() starts a worker');
-is($node->safe_psql('postgres', 'SELECT sendcampaign.wake()'), 1, 'and again wakes the same one');
-cmp_ok(scalar worker_pids($node), '<=', 1, 'there is but one');
+is(wake($node), 1, 'wake() starts a worker');
+is(wake($node), 1, 'and again wakes the same one');
+cmp_ok(scalar worker_pids($node), '<=', 1, 'there is only one');
 sent_once($node, $twilio, $campaign, $job, 'killed', total => 40);
 
 # The postmaster dies.
@@ -49,27 +49,31 @@ $node->kill9;
 ok(poll(sub { !kill(0, $pid) }, 20), 'the worker does not outlive the postmaster');
 $twilio->set(hold => 0);
 poll(sub { !-e $node->data_dir . '/postmaster.pid' || $node->start(fail_ok => 1) }, 30);
-is($node->safe_psql('postgres', 'SELECT sendcampaign.wake()'), 1, 'wake() starts a worker');
+is(wake($node), 1, 'wake() starts a worker');
 sent_once($node, $twilio, $campaign, $job, 'postmaster killed', total => 40);
 
-# No slot for a worker
-ok(worker_is_gone($node, 10), 'idle');
+# No slot for a worker: the only one is the logical replication launcher's.
+ok(worker_is_gone($node, 10), 'the worker ends');
 $node->append_conf('postgresql.conf', 'max_worker_processes = 1');
-$node->restart;    # the one is the logical replication launcher's
+$node->restart;
 $campaign = create_campaign($node, users => 10);
-my ($ret, $stderr);
-($ret, $job, $stderr) = $node->psql('postgres', "SET ROLE app; SELECT send_campaign($campaign)");
-is($ret, 0, 'send_campaign succeeds without a free slot');
+my $stderr;
+($job, $stderr) = sql_output($node, "SELECT send_campaign($campaign)", role => 'app');
+like($job, qr/^\d+$/, 'send_campaign() succeeds without a free slot');
 like($stderr, qr/WARNING:  could not start a sendcampaign worker/, 'with a warning');
-like($stderr, qr/HINT: .*wake\(\).*max_worker_processes/, 'and a hint');
+my $is_queued =
+	"DETAIL:  All background worker slots are taken.\n"
+  . 'HINT:  Unfinished runs continue after the next call of send_campaign() or'
+  . ' sendcampaign.wake(). Consider increasing "max_worker_processes".';
+like($stderr, qr/\Q$is_queued\E/, 'with a detail and a hint');
 is(run_row($node, $job)->{state}, 'queued', 'the run is queued');
-is($node->safe_psql('postgres', 'SELECT sendcampaign.wake()'), 0, 'wake() cannot start one either');
+is(wake($node), 0, 'wake() cannot start a worker either');
 $node->append_conf('postgresql.conf', 'max_worker_processes = 8');
 $node->restart;
-is($node->safe_psql('postgres', 'SELECT sendcampaign.wake()'), 1, 'until there is a slot');
+is(wake($node), 1, 'until there is a slot');
 sent_once($node, $twilio, $campaign, $job, 'no slot', total => 10);
 ok(worker_is_gone($node, 10), 'the worker ends');
-is($node->safe_psql('postgres', 'SELECT sendcampaign.wake()'), 0, 'with no work, wake() starts none');
+is(wake($node), 0, 'with no work, wake() starts none');
 
 $node->stop;
 done_testing();

@@ -1,4 +1,4 @@
-# A standby sends nothing, until it is promoted: then it finishes the run.
+# A standby sends nothing until it is promoted: then it finishes the run.
 use strict;
 use warnings;
 use FindBin;
@@ -9,15 +9,16 @@ use PostgreSQL::Test::Cluster;
 use Test::More;
 
 my $twilio = LocalTwilio->start;
-my $primary = new_cluster('primary', $twilio, init => { allows_streaming => 1 }, conf => q{
+my $conf = <<~'CONF';
 	shared_preload_libraries = 'sendcampaign'
 	sendcampaign.launcher_interval = '1s'
 	sendcampaign.request_timeout = '1s'
 	sendcampaign.lookup_delay = '200ms'
-});
-$primary->safe_psql('postgres', 'CREATE DATABASE second');
+	CONF
+my $primary = new_cluster('primary', $twilio, init => { allows_streaming => 1 }, conf => $conf);
+sql($primary, 'CREATE DATABASE second');
 install_extension($primary, 'second');
-$primary->safe_psql('second', 'ALTER SEQUENCE ac_campaigns_id_seq RESTART 1001');
+sql($primary, 'ALTER SEQUENCE ac_campaigns_id_seq RESTART 1001', db => 'second');
 
 $primary->backup('backup');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
@@ -35,30 +36,36 @@ wait_for_flight($twilio, 40);
 $primary->wait_for_catchup($standby);
 
 # Nothing on the standby while it is one
-is($standby->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity
-	WHERE backend_type LIKE 'sendcampaign%'}), 0, 'nothing of it runs on a standby');
-is($standby->safe_psql('postgres', 'SELECT state FROM sendcampaign.run'), 'running', 'the run can be seen there');
-my ($ret, $stdout, $stderr) = $standby->psql('postgres', "SELECT send_campaign($runs[0][1])");
-like($stderr, qr/ERROR:  cannot execute send_campaign\(\)/, 'send_campaign is refused there');
-($ret, $stdout, $stderr) = $standby->psql('postgres', 'SELECT sendcampaign.wake()');
-like($stderr, qr/ERROR:  cannot execute sendcampaign.wake\(\) during recovery/, 'and so is wake()');
+is(sql($standby, <<~'SQL'), 0, 'no process runs on a standby');
+	SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'sendcampaign%'
+	SQL
+is(sql($standby, 'SELECT state FROM sendcampaign.run'), 'running', 'the run can be seen there');
+my $campaign = $runs[0][1];
+like(
+	sql_error($standby, "SELECT send_campaign($campaign)")->{message},
+	qr/^cannot execute send_campaign\(\)/,
+	'send_campaign() is refused there');
+like(
+	sql_error($standby, 'SELECT sendcampaign.wake()')->{message},
+	qr/^cannot execute sendcampaign.wake\(\) during recovery/,
+	'and so is wake()');
 
 $primary->stop('immediate');
 poll(sub { $twilio->stats->{open_connections} == 0 }, 20);
 $twilio->set(hold => 0);
 my $requests = $twilio->stats->{requests};
 $standby->restart;
-is($standby->safe_psql('postgres', 'SELECT pg_is_in_recovery()'), 't', 'still a standby');
+is(sql($standby, 'SELECT pg_is_in_recovery()'), 't', 'after a restart it is still a standby');
 is($twilio->stats->{requests}, $requests, 'which has sent nothing');
 
 $standby->promote;
-for (@runs)
+for my $run (@runs)
 {
-	my ($db, $campaign, $job) = @$_;
+	my ($db, $campaign, $job) = @$run;
 	sent_once($standby, $twilio, $campaign, $job, "promoted, in $db", db => $db, total => 60);
 }
 ok(worker_is_gone($standby, 10), 'the workers end');
-my $campaign = create_campaign($standby, users => 5);
+$campaign = create_campaign($standby, users => 5);
 my $job = start_campaign($standby, $campaign);
 sent_once($standby, $twilio, $campaign, $job, 'a new campaign', total => 5);
 

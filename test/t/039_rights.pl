@@ -7,7 +7,9 @@ use Campaign;
 use Shop;
 use Test::More;
 
-set_up_shop('rights');
+my $shop = Shop->new('rights');
+my $node = $shop->node;
+my $twilio = $shop->twilio;
 
 # Rights on the tables
 my %right = (
@@ -17,60 +19,68 @@ my %right = (
 	'SELECT, UPDATE ON ac_background_jobs' => qr/permission denied for table ac_background_jobs/);
 for my $right (sort keys %right)
 {
-	start_held();
-	$node->safe_psql('postgres', "REVOKE $right FROM shop");
-	fails_with($right{$right}, "no $right in mid-run");
-	like(($node->psql('postgres', "SET ROLE shop; SELECT send_campaign($campaign, $job)"))[2],
-		qr/ERROR:  permission denied.*GRANT/s, 'called again, it is refused with a hint');
-	$node->safe_psql('postgres', "GRANT $right TO shop");
-	goes_on("$right granted again");
+	my ($campaign, $job) = $shop->start_held;
+	sql($node, "REVOKE $right FROM shop");
+	$shop->fails_with($right{$right}, "no $right in mid-run");
+	my (undef, $error) =
+	  sql_output($node, "SELECT send_campaign($campaign, $job)", role => 'shop');
+	like($error, qr/ERROR:  permission denied.*GRANT/s, 'the next call is refused with a hint');
+	sql($node, "GRANT $right TO shop");
+	$shop->goes_on("$right granted again");
 }
-start_queued();
-$node->safe_psql('postgres', 'REVOKE UPDATE ON ac_list_users FROM shop');
-is(wake(), 1, 'a worker starts');
+
+my (undef, $job) = $shop->start_queued;
+sql($node, 'REVOKE UPDATE ON ac_list_users FROM shop');
+is($shop->switch_on, 1, 'a worker starts');
 wait_for_run($node, $job);
-is(scalar(() = $twilio->ledger), 0, 'no UPDATE right while queued: nothing is sent that could not be counted');
-fails_with(qr/permission denied for table ac_list_users/, 'no UPDATE right while queued');
-$node->safe_psql('postgres', 'GRANT UPDATE ON ac_list_users TO shop');
-goes_on('granted again');
+my @ledger = $twilio->ledger;
+is(scalar @ledger, 0, 'no UPDATE right while queued: nothing is sent that could not be counted');
+$shop->fails_with(qr/permission denied for table ac_list_users/, 'no UPDATE right while queued');
+sql($node, 'GRANT UPDATE ON ac_list_users TO shop');
+$shop->goes_on('granted again');
 
 # LOGIN, which is needed before PostgreSQL 17, and CONNECT
+my $needs_login = $node->pg_version < 17;
+
+# The outcome of a run whose role may not log in.
 sub without_login
 {
-	my $name = shift;
-	if ($node->pg_version < 17)
+	my ($campaign, $job, $name) = @_;
+	if ($needs_login)
 	{
-		fails_with(qr/role "shop" is not permitted to log in/, $name);
-		$node->safe_psql('postgres', 'ALTER ROLE shop LOGIN');
-		goes_on("$name, LOGIN again");
+		$shop->fails_with(qr/role "shop" is not permitted to log in/, $name);
+		sql($node, 'ALTER ROLE shop LOGIN');
+		$shop->goes_on("$name, LOGIN again");
 	}
 	else
 	{
 		$twilio->set(hold => 0);
 		sent_once($node, $twilio, $campaign, $job, $name);
 		ok(worker_is_gone($node, 20), 'the worker ends');
-		$node->safe_psql('postgres', 'ALTER ROLE shop LOGIN');
+		sql($node, 'ALTER ROLE shop LOGIN');
 	}
 }
-start_queued();
-$node->safe_psql('postgres', 'ALTER ROLE shop NOLOGIN');
-is(wake(), $node->pg_version < 17 ? 0 : 1, 'a worker for a role that may not log in, since PostgreSQL 17');
-without_login('NOLOGIN while queued');
 
-start_queued();
-$node->safe_psql('postgres', 'REVOKE CONNECT ON DATABASE postgres FROM PUBLIC');
-is(wake(), 0, 'no worker for a role that may not connect');
-fails_with(qr/role "shop" has no CONNECT privilege/, 'no CONNECT while queued');
-$node->safe_psql('postgres', 'GRANT CONNECT ON DATABASE postgres TO PUBLIC');
-goes_on('CONNECT again');
+my @run = $shop->start_queued;
+sql($node, 'ALTER ROLE shop NOLOGIN');
+is( $shop->switch_on,
+	$needs_login ? 0 : 1,
+	'a worker starts for a role that may not log in, since PostgreSQL 17');
+without_login(@run, 'NOLOGIN while queued');
 
-start_held();
-$node->safe_psql('postgres', 'ALTER ROLE shop NOLOGIN');
-$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-	WHERE backend_type = 'sendcampaign worker'});
-ok(worker_is_gone($node, 20), 'NOLOGIN in mid-run, worker terminated');
-wake();
-without_login('NOLOGIN in mid-run');
+$shop->start_queued;
+sql($node, 'REVOKE CONNECT ON DATABASE postgres FROM PUBLIC');
+is($shop->switch_on, 0, 'no worker starts for a role that may not connect');
+$shop->fails_with(qr/role "shop" has no CONNECT privilege/, 'no CONNECT while queued');
+sql($node, 'GRANT CONNECT ON DATABASE postgres TO PUBLIC');
+$shop->goes_on('CONNECT again');
+
+@run = $shop->start_held;
+sql($node, 'ALTER ROLE shop NOLOGIN');
+terminate_workers($node);
+ok(worker_is_gone($node, 20), 'NOLOGIN in mid-run: a worker that is terminated ends');
+$shop->switch_on;
+without_login(@run, 'NOLOGIN in mid-run');
 
 $node->stop;
 is(worker_errors($node), '', 'no worker met an error');

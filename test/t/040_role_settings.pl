@@ -1,5 +1,5 @@
-# Settings of the role, which the worker gets as any session of it does, must
-# not get in its way.
+# Settings of the role, which the worker gets as any session of the role does,
+# must not get in its way.
 use strict;
 use warnings;
 use FindBin;
@@ -10,7 +10,7 @@ use Test::More;
 
 my $twilio = LocalTwilio->start;
 my $node = new_cluster('role_settings', $twilio);
-$node->safe_psql('postgres', 'CREATE SCHEMA decoy AUTHORIZATION app');
+sql($node, 'CREATE SCHEMA decoy AUTHORIZATION app');
 
 my @settings = (
 	"statement_timeout = '1ms'",
@@ -45,29 +45,29 @@ my @settings = (
 	"sendcampaign.max_concurrency = 1");
 
 # Operators of the role's own, which a search_path of it finds first
-$node->safe_psql('postgres', q{
-	SET ROLE app;
+sql($node, <<~'SQL', role => 'app');
 	CREATE FUNCTION decoy.never(bigint, bigint) RETURNS boolean LANGUAGE sql AS 'SELECT false';
 	CREATE OPERATOR decoy.= (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = decoy.never);
 	CREATE OPERATOR decoy.> (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = decoy.never);
-});
+	SQL
 
 for my $setting (@settings)
 {
 	my $campaign = create_campaign($node, users => 30, message => 'Übermorgen: żółć');
 	$twilio->set(reset => 1);
-	$node->safe_psql('postgres', "ALTER ROLE app SET $setting");
+	sql($node, "ALTER ROLE app SET $setting");
 	my $job = start_campaign($node, $campaign);
 	sent_once($node, $twilio, $campaign, $job, $setting, total => 30);
-	is((grep { $_->{body} !~ /^Übermorgen: żółć http/ } $twilio->ledger), 0, "$setting: the text is right");
+	my @wrong = grep { $_->{body} !~ /^Übermorgen: żółć http/ } $twilio->ledger;
+	is(scalar @wrong, 0, "$setting: the text is right");
 	wait_for_no_worker($node);
-	$node->safe_psql('postgres', 'ALTER ROLE app RESET ALL');
+	sql($node, 'ALTER ROLE app RESET ALL');
 }
 
 # All of them together
 my $campaign = create_campaign($node, users => 100);
-$node->safe_psql('postgres', join ';', map { "ALTER ROLE app SET $_" }
-	  grep { !/search_path = ''|repeatable read/ } @settings);
+my @together = grep { !/search_path = ''|repeatable read/ } @settings;
+sql($node, join ';', map { "ALTER ROLE app SET $_" } @together);
 my $job = start_campaign($node, $campaign);
 sent_once($node, $twilio, $campaign, $job, 'all together', total => 100);
 wait_for_no_worker($node);

@@ -1,5 +1,5 @@
 # Told to go while it waits for the database, the worker goes, and what it
-# then could not record is found again.
+# could not record is found again.
 use strict;
 use warnings;
 use FindBin;
@@ -11,88 +11,100 @@ use Test::More;
 use Time::HiRes qw(time);
 
 my $twilio = LocalTwilio->start;
-my $node = new_cluster('waiting', $twilio, init => { allows_streaming => 1 }, conf => q{
+my $conf = <<~'CONF';
 	max_prepared_transactions = 5
 	sendcampaign.request_timeout = '1s'
 	sendcampaign.lookup_delay = '200ms'
-});
-my ($campaign, $job);
+	CONF
+my $node = new_cluster('waiting', $twilio, init => { allows_streaming => 1 }, conf => $conf);
 
 sub terminated_soon
 {
 	my $name = shift;
+	my $soon = seconds_here($node, 5);
 	my $begin = time;
-	$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-		WHERE backend_type = 'sendcampaign worker'});
-	ok(worker_is_gone($node, 10), "$name: terminated, the worker ends");
-	cmp_ok(time - $begin, '<', 5, 'soon');
+	terminate_workers($node);
+	ok(worker_is_gone($node, 10), "$name: a worker that is terminated ends");
+	cmp_ok(time - $begin, '<', $soon, 'soon');
 }
 
 sub goes_on
 {
-	my ($name, $total) = @_;
-	is($node->safe_psql('postgres', 'SELECT sendcampaign.wake()'), 1, "$name: wake() starts a worker");
+	my ($campaign, $job, $total, $name) = @_;
+	is(wake($node), 1, "$name: wake() starts a worker");
 	sent_once($node, $twilio, $campaign, $job, $name, total => $total);
 	ok(worker_is_gone($node, 10), 'which ends');
 }
 
+# Waits until 20 messages have been accepted, whose outcome cannot be recorded.
+sub wait_for_answers
+{
+	poll(sub { $twilio->stats->{accepted} >= 20 });
+}
+
 # For a transaction that has been prepared
-$campaign = create_campaign($node, users => 10);
-$job = $node->safe_psql('postgres', qq{SET ROLE app; BEGIN; SELECT send_campaign($campaign);
-	PREPARE TRANSACTION 'later'});
-ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity
-	WHERE backend_type = 'sendcampaign worker' AND wait_event_type = 'Extension'}), 'a worker waits');
+my $campaign = create_campaign($node, users => 10);
+my $job = sql($node, <<~"SQL", role => 'app');
+	BEGIN;
+	SELECT send_campaign($campaign);
+	PREPARE TRANSACTION 'later';
+	SQL
+ok(wait_until($node, <<~'SQL'), 'a worker waits');
+	SELECT count(*) = 1 FROM pg_stat_activity
+	WHERE backend_type = 'sendcampaign worker' AND wait_event_type = 'Extension'
+	SQL
 terminated_soon('waits for a prepared transaction');
-$node->safe_psql('postgres', q{SET ROLE app; COMMIT PREPARED 'later'});
-is(scalar(() = $twilio->ledger), 0, 'nothing was sent before the commit');
-goes_on('committed later', 10);
+sql($node, "COMMIT PREPARED 'later'", role => 'app');
+my @ledger = $twilio->ledger;
+is(scalar @ledger, 0, 'nothing was sent before the commit');
+goes_on($campaign, $job, 10, 'committed later');
 
 # For locks of the application
 my $session = Session->open($node);
-for my $lock ('SELECT FROM ac_list_users FOR UPDATE', 'LOCK TABLE ac_list_users, ac_background_jobs')
+for
+  my $lock ('SELECT FROM ac_list_users FOR UPDATE', 'LOCK TABLE ac_list_users, ac_background_jobs')
 {
-	$campaign = create_campaign($node, users => 60);
-	$twilio->set(hold => 1, reset => 1);
-	$job = start_campaign($node, $campaign);
-	wait_for_flight($twilio, 20);
+	($campaign, $job) = hold_campaign($node, $twilio, users => 60);
 	$session->query("BEGIN; $lock");
 	$twilio->set(hold => 0);
-	poll(sub { $twilio->stats->{accepted} >= 20 }, 20);
+	wait_for_answers();
 	terminated_soon($lock);
 	is(run_row($node, $job)->{sent}, 0, 'nothing could be recorded');
 	$session->query('COMMIT');
-	goes_on($lock, 60);
+	goes_on($campaign, $job, 60, $lock);
 }
 
 # The server is stopped meanwhile.
-$campaign = create_campaign($node, users => 60);
-$job = start_campaign($node, $campaign);
+($campaign, $job) = hold_campaign($node, $twilio, users => 60);
 $session->query('BEGIN; SELECT FROM ac_list_users FOR UPDATE');
-poll(sub { $twilio->stats->{accepted} >= 20 }, 20);
+$twilio->set(hold => 0);
+wait_for_answers();
+my $quickly = seconds_here($node, 8);
 my $begin = time;
 $node->stop('fast');
-cmp_ok(time - $begin, '<', 8, 'stop -m fast is quick');
+cmp_ok(time - $begin, '<', $quickly, 'stop -m fast is quick');
 undef $session;
 $node->start;
-goes_on('stopped', 60);
+goes_on($campaign, $job, 60, 'stopped');
 
 # For a synchronous standby that is not there: no message leaves before its
 # claim is safe there, and the worker can be told to go.
-$campaign = create_campaign($node, users => 2000);
-$twilio->set(hold => 1, reset => 1);
-$job = start_campaign($node, $campaign);
-wait_for_flight($twilio, 20);
-change_conf($node, "synchronous_standby_names = 'nobody'");
-$node->poll_query_until('postgres', 'SHOW synchronous_standby_names', 'nobody');
+($campaign, $job) = hold_campaign($node, $twilio, users => 2000);
+set_and_reload($node, 'synchronous_standby_names', 'nobody');
+wait_until($node, 'SHOW synchronous_standby_names', expected => 'nobody');
 $twilio->set(hold => 0);
-ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity
-	WHERE backend_type = 'sendcampaign worker' AND wait_event = 'SyncRep'}), 'the worker waits for a standby');
+ok(wait_until($node, <<~'SQL'), 'the worker waits for a standby');
+	SELECT count(*) = 1 FROM pg_stat_activity
+	WHERE backend_type = 'sendcampaign worker' AND wait_event = 'SyncRep'
+	SQL
 my $accepted = $twilio->stats->{accepted};
 cmp_ok($accepted, '<', 2000, 'and sends no more than it had claimed');
 terminated_soon('waits for a standby');
-change_conf($node, "synchronous_standby_names = ''");
-goes_on('standby', 2000);
+set_and_reload($node, 'synchronous_standby_names', '');
+goes_on($campaign, $job, 2000, 'standby');
 
 $node->stop;
-is(worker_errors($node) =~ s/.*canceling the wait for synchronous replication.*//r, '', 'no worker met an error');
+my $errors = worker_errors($node);
+$errors =~ s/.*canceling the wait for synchronous replication.*//;
+is($errors, '', 'no worker met another error');
 done_testing();

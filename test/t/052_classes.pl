@@ -18,36 +18,51 @@ my @queue_full = qw(21611 21730 30001);
 my @doubt = qw(20500);
 
 my $twilio = LocalTwilio->start;
-my $node = new_cluster('classes', $twilio, conf => qq{
+my $node = new_cluster('classes', $twilio, conf => <<~'CONF');
 	sendcampaign.request_timeout = '1s'
 	sendcampaign.lookup_delay = 0
 	sendcampaign.max_attempts = 2
-});
+	CONF
 
-# The first recipients of a campaign get these codes, in their order.
+# Sends a campaign whose first recipients get these codes, in their order.
+# Returns its run, and its messages by the recipients' numbers: an array of
+# status, code, attempts and error.
 sub send_with_codes
 {
 	my ($users, @codes) = @_;
 	my $campaign = create_campaign($node, users => $users);
-	$twilio->set('reset' => 1, 'fault' => 'none',
-		map { ('to-fault' => sprintf('+1555%07d=code:%d', $_ + 1, $codes[$_])) } 0 .. $#codes);
-	my $job = start_campaign($node, $campaign);
-	my $run = wait_for_run($node, $job);
-	my %row = map { my ($phone, @row) = split /\|/, $_, 5; (substr($phone, 5) + 0 => \@row) }
-	  split /\n/, $node->safe_psql('postgres', qq{
-		SELECT phone, status, error_code, attempts, error_message FROM sendcampaign.message WHERE job_id = $job});
-	return ($run, \%row, $job, $campaign);
+	my @settings = ('reset' => 1, 'fault' => 'none');
+	for my $i (0 .. $#codes)
+	{
+		push @settings, 'to-fault' => sprintf('+1555%07d=code:%d', $i + 1, $codes[$i]);
+	}
+	$twilio->set(@settings);
+	my $run = run_campaign($node, $campaign);
+	my $messages = sql($node, <<~"SQL");
+		SELECT phone, status, error_code, attempts, error_message FROM sendcampaign.message
+		WHERE job_id = $run->{job}
+		SQL
+	my %message;
+	for my $line (split /\n/, $messages)
+	{
+		my ($phone, @columns) = split /\|/, $line, 5;
+		my $number = substr($phone, 5) + 0;
+		$message{$number} = \@columns;
+	}
+	return ($run, \%message);
 }
 
 # These are of one recipient: it fails, the others have the message.
 my @codes = (@recipient, @text, @unknown);
-my ($run, $row) = send_with_codes(50, @codes);
-is("$run->{state} $run->{sent} $run->{failed}", 'completed ' . (50 - @codes) . ' ' . @codes,
+my ($run, $message) = send_with_codes(50, @codes);
+is( "$run->{state} $run->{sent} $run->{failed}",
+	'completed ' . (50 - @codes) . ' ' . @codes,
 	'codes of one recipient leave the others alone');
 for my $i (0 .. $#codes)
 {
-	is(join('|', @{ $row->{ $i + 1 } }[0 .. 2]), "failed|$codes[$i]|1", "$codes[$i] fails");
-	like($row->{ $i + 1 }[3], qr/\w/, "$codes[$i] has a message");
+	my ($status, $code, $attempts, $error) = @{ $message->{ $i + 1 } };
+	is("$status|$code|$attempts", "failed|$codes[$i]|1", "$codes[$i] fails");
+	like($error, qr/\w/, "$codes[$i] has a message");
 }
 is($twilio->stats->{lists}, 0, 'a refusal is no doubt');
 
@@ -56,60 +71,77 @@ is($twilio->stats->{lists}, 0, 'a refusal is no doubt');
 for my $codes ([ @retry, @doubt ], map { [$_] } @queue_full)
 {
 	my $failed = @$codes;
-	($run, $row) = send_with_codes(20, @$codes);
-	is("$run->{state} $run->{sent} $run->{failed}", 'completed ' . (20 - $failed) . " $failed",
+	($run, $message) = send_with_codes(20, @$codes);
+	is( "$run->{state} $run->{sent} $run->{failed}",
+		'completed ' . (20 - $failed) . " $failed",
 		"codes that may pass leave the others alone: @$codes");
 	for my $i (0 .. $#$codes)
 	{
-		my ($code, $message) = ($codes->[$i], $row->{ $i + 1 });
-		is(join('|', @$message[0 .. 2]), "failed|$code|2", "$code is tried again");
-		like($message->[3], qr/given up after 2 attempts/, "$code is a named failure in the end");
+		my $expected = $codes->[$i];
+		my ($status, $code, $attempts, $error) = @{ $message->{ $i + 1 } };
+		is("$status|$code|$attempts", "failed|$expected|2", "$expected is tried again");
+		like($error, qr/^given up after 2 attempts: \w/,
+			"$expected is a named failure in the end");
 	}
-	is($twilio->stats->{lists} > 0, scalar grep({ $_ == 20500 } @$codes) > 0, 'only 20500 is looked up');
+	my $has_doubt = grep { $_ == 20500 } @$codes;
+	is($twilio->stats->{lists} > 0, $has_doubt > 0, 'only 20500 is looked up');
 }
 
 # The same text for all: where all fail with it, the run stops.
-my ($job, $campaign);
+my $text_is_refused =
+	' It was refused for the first \d+ recipients\.'
+  . " Change the campaign's message"
+  . ' and call send_campaign\(\) with the same campaign and job\.';
 for my $code (@text)
 {
-	($run, $row, $job, $campaign) = send_with_codes(100, ($code) x 100);
+	($run) = send_with_codes(100, ($code) x 100);
 	is($run->{state}, 'failed', "$code for all stops the run");
-	like($run->{error}, qr/refuses the text: $code\b/, "$code is named");
+	like(
+		$run->{error},
+		qr/^Twilio refuses the text: $code \S.*\.$text_is_refused$/,
+		"$code is named");
 	cmp_ok($run->{failed}, '<', 100, "$code for all: not all are tried");
 }
 
 # These are of the account or the sender: they stop their run, and no other.
-my %run_of;
+my (%campaign, %job);
 $twilio->set('reset' => 1, 'fault' => 'none');
 for my $code (@stop)
 {
-	my $campaign = create_campaign($node, users => 3);
-	$node->safe_psql('postgres', qq{UPDATE ac_list_users SET data = jsonb_build_object('sms', '+1666$code' || id)
-		WHERE ac_list_id = (SELECT ac_list_id FROM ac_campaigns WHERE id = $campaign)});
-	my @phones = split /\n/, $node->safe_psql('postgres', qq{SELECT data->>'sms' FROM ac_list_users
-		WHERE ac_list_id = (SELECT ac_list_id FROM ac_campaigns WHERE id = $campaign)});
-	$twilio->set(map { ('to-fault' => "$_=code:$code") } @phones);
-	$run_of{$code} = { campaign => $campaign };
+	my $campaign = $campaign{$code} = create_campaign($node, users => 3);
+	my $list = list_of($campaign);
+	my $phones = sql($node, <<~"SQL");
+		UPDATE ac_list_users SET data = jsonb_build_object('sms', '+1666$code' || id)
+		WHERE ac_list_id = $list
+		RETURNING data->>'sms'
+		SQL
+	$twilio->set(map { ('to-fault' => "$_=code:$code") } split /\n/, $phones);
 }
 my $good = create_campaign($node, users => 300);
 my $good_job = start_campaign($node, $good);
-$_->{job} = start_campaign($node, $_->{campaign}) for values %run_of;
+$job{$_} = start_campaign($node, $campaign{$_}) for @stop;
+my $account_is_refused = " Fix the Twilio account or the group's configuration,"
+  . ' and call send_campaign\(\) with the same campaign and job\.';
 for my $code (@stop)
 {
-	my $run = wait_for_run($node, $run_of{$code}{job});
+	my $run = wait_for_run($node, $job{$code});
 	is($run->{state}, 'failed', "$code stops the run");
-	like($run->{error}, qr/refuses the account or sender: $code\b/, "$code is named");
-	is("$run->{sent} $run->{failed} $run->{skipped} $run->{in_doubt}", '0 0 0 0', "$code fails no recipient");
+	like(
+		$run->{error},
+		qr/^Twilio refuses the account or sender: $code \S.*\.$account_is_refused$/,
+		"$code is named");
+	is("$run->{sent} $run->{failed} $run->{skipped} $run->{in_doubt}",
+		'0 0 0 0', "$code fails no recipient");
 }
 sent_once($node, $twilio, $good, $good_job, 'a run beside them');
 
-# Mended, they go on.
+# Once the cause is gone, they go on.
 $twilio->set('fault' => 'none');
-start_campaign($node, $_->{campaign}, job => $_->{job}) for values %run_of;
+start_campaign($node, $campaign{$_}, job => $job{$_}) for @stop;
 for my $code (@stop)
 {
-	wait_for_run($node, $run_of{$code}{job}, state => 'completed');
-	sent_once($node, $twilio, $run_of{$code}{campaign}, $run_of{$code}{job}, "$code, mended");
+	wait_for_run($node, $job{$code}, state => 'completed');
+	sent_once($node, $twilio, $campaign{$code}, $job{$code}, "$code, once it is gone");
 }
 
 $node->stop;

@@ -7,37 +7,40 @@ use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use Campaign;
 use LocalTwilio;
-use PostgreSQL::Test::Utils;
 use Session;
 use Test::More;
 
 my $twilio = LocalTwilio->start(options => [ '--latency', 20 ]);
-my $node = new_cluster('failed_record', $twilio, conf => qq{
+my $node = new_cluster('failed_record', $twilio, conf => <<~'CONF');
 	sendcampaign.request_timeout = '1s'
 	sendcampaign.lookup_delay = 0
 	sendcampaign.max_concurrency = 10
-});
+	CONF
 my $campaign = create_campaign($node, users => 6000);
 
 my $job = start_campaign($node, $campaign);
 my @workers;
+my $tries_again = qr/sendcampaign: could not record or claim messages, trying again: /;
+my $waits = qr/sendcampaign: job \d+ waits for the database: /;
 for my $table (qw(batch claim message_data))
 {
 	my $offset = -s $node->logfile;
 	my $accepted = $twilio->stats->{accepted};
-	ok(poll(sub { $twilio->stats->{accepted} >= $accepted + 200 }), "$table: the run is on");
+	ok(poll(sub { $twilio->stats->{accepted} >= $accepted + 200 }),
+		"$table: messages are being sent");
 	my $sent = run_row($node, $job)->{sent};
 	ok(poll(sub { run_row($node, $job)->{sent} > $sent }), "$table: and recorded");
 	my $session = Session->open($node);
 	$session->query("BEGIN; LOCK TABLE sendcampaign.$table IN ACCESS EXCLUSIVE MODE");
-	$node->wait_for_log(qr{could not record or claim messages|waits for the database}, $offset);
-	$node->safe_psql('postgres', 'SELECT sendcampaign.wake()') for 1 .. 3;
+	$node->wait_for_log(qr/$tries_again|$waits/, $offset);
+	wake($node) for 1 .. 3;
 	push @workers, worker_pids($node);
 	$session->query('COMMIT');
 }
 is((grep { $_ != $workers[0] } @workers), 0, 'no second worker was started');
 sent_once($node, $twilio, $campaign, $job, 'tables of the extension locked');
-is($node->safe_psql('postgres', "SELECT max(attempts) FROM sendcampaign.message"), 1, 'nothing was in doubt');
+is(sql($node, "SELECT max(attempts) FROM sendcampaign.message WHERE job_id = $job"),
+	1, 'nothing was in doubt');
 $node->stop;
 
 done_testing();

@@ -13,29 +13,29 @@ my $limit = 30;
 my $twilio = LocalTwilio->start(options => [ '--latency', 50, '--concurrency', $limit ]);
 my $node = new_cluster('window', $twilio);
 
-# two runs of one account share its limit
+# Two runs of one account share its limit.
 my $campaign = create_campaign($node, users => 2000);
 my $other = create_campaign($node, users => 1000);
 my $job = start_campaign($node, $campaign);
 my $other_job = start_campaign($node, $other);
 sent_once($node, $twilio, $campaign, $job, 'at the limit');
-sent_once($node, $twilio, $other, $other_job, 'and beside it');
+sent_once($node, $twilio, $other, $other_job, 'the other run');
 
 my $stats = $twilio->stats;
 my $refused = $stats->{status_429};
 my @times = sort { $a <=> $b } map { $_->{time} / 1e6 } $twilio->ledger;
 my $throughput = (@times - 1) / ($times[-1] - $times[0]) / ($limit / 0.05);
-cmp_ok($refused, '>', 0, 'the limit was met');
+cmp_ok($refused, '>', 0, 'the limit is met');
 cmp_ok($refused, '<', 0.02 * @times, 'by few requests');
 diag(sprintf "%d of %d requests refused, %.3f of the throughput that the limit allows",
 	$refused, @times + $refused, $throughput);
 
-# it grows again when the account takes more
+# It grows again when the account takes more.
 $twilio->set(concurrency => 0, reset => 1);
 $campaign = create_campaign($node, users => 6000);
 $job = start_campaign($node, $campaign);
 sent_once($node, $twilio, $campaign, $job, 'without a limit');
-is($twilio->stats->{max_in_flight}, 100, 'as many as max_concurrency');
+is($twilio->stats->{max_in_flight}, 100, 'as many are in flight as max_concurrency allows');
 
 $node->stop;
 done_testing();

@@ -2,8 +2,10 @@
 # what was counted stays.
 use strict;
 use warnings;
+
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
+
 use Campaign;
 use LocalTwilio;
 use Session;
@@ -11,89 +13,181 @@ use Test::More;
 
 my $twilio = LocalTwilio->start;
 my $node = new_cluster('forget', $twilio);
-$node->safe_psql('postgres', q{
-	CREATE ROLE shop LOGIN;
-	GRANT USAGE ON SCHEMA sendcampaign TO shop;
-	GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO shop;
-	GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO shop;
-});
+sql($node, <<~'SQL');
+    CREATE ROLE shop LOGIN;
+    GRANT USAGE ON SCHEMA sendcampaign TO shop;
+    GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO shop;
+    GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO shop;
+SQL
 
-sub forget { return $node->safe_psql('postgres', "SET ROLE $_[0]; SELECT sendcampaign.forget($_[1])"); }
-sub forget_recipient { return sql_error($node, "SET ROLE $_[0]; SELECT sendcampaign.forget_recipient('$_[1]')"); }
-my %table_of = (message => 'message_data', run => 'run_data');
-my $old_run;
-sub rows { return $node->safe_psql('postgres', "SELECT count(*) FROM sendcampaign.$_[0]" . ($_[1] ? " WHERE job_id = $_[1]" : '')); }
-sub old_rows { return $node->safe_psql('postgres', 'SELECT count(*) FROM sendcampaign.' . ($table_of{$_[0]} || $_[0]) . ' WHERE ' . ($_[0] eq 'run' ? 'id' : 'run_id') . " = $old_run"); }
-
-sub finish
+# What forget() returns to a role, for runs that ended before a time (as SQL).
+sub forget
 {
-	my ($role, %arg) = @_;
-	my $job = start_campaign($node, create_campaign($node, %arg), role => $role);
-	wait_for_run($node, $job);
-	wait_for_no_worker($node);
-	return $job;
+	my ($role, $before) = @_;
+	return sql($node, "SELECT sendcampaign.forget($before)", role => $role);
 }
 
-my ($old, $new) = map { finish('app', users => 5) } 1 .. 2;
-my $shops = finish('shop', users => 5);
-$old_run = $node->safe_psql('postgres', "SELECT id FROM sendcampaign.run WHERE job_id = $old");
-$node->safe_psql('postgres', qq{
-	UPDATE sendcampaign.run SET finished_at = now() - interval '1 year' WHERE job_id IN ($old, $shops);
-	INSERT INTO sendcampaign.read_back_message VALUES (${\ run_of($old)}, 'SM1', '+15550000001', 0, 1, 0);
-	INSERT INTO sendcampaign.batch VALUES (${\ run_of($old)}, 9, '{1}');
-	INSERT INTO sendcampaign.claim VALUES (${\ run_of($old)}, 9, '{1}', '{+1}', 'AC', '{+2}', now(), 0)});
+# What forget_recipient() returns to a role.
+sub forget_recipient
+{
+	my ($role, $phone) = @_;
+	return sql($node, "SELECT sendcampaign.forget_recipient('$phone')", role => $role);
+}
+
+# The error that forget_recipient() gives to a role.
+sub recipient_error
+{
+	my ($role, $phone) = @_;
+	return call_error($node, "forget_recipient('$phone')", role => $role);
+}
+
+# How many rows a table has.
+sub rows
+{
+	my $table = shift;
+	return sql($node, "SELECT count(*) FROM sendcampaign.$table");
+}
+
+# How many messages a job has.
+sub messages
+{
+	my $job = shift;
+	return sql($node, "SELECT count(*) FROM sendcampaign.message WHERE job_id = $job");
+}
+
+# Sends a campaign to five as a role, and waits for its end; returns the job.
+sub finish
+{
+	my $role = shift;
+	my $campaign = create_campaign($node, users => 5);
+	my $run = run_campaign($node, $campaign, role => $role);
+	wait_for_no_worker($node);
+	return $run->{job};
+}
+
+my $old = finish('app');
+my $new = finish('app');
+my $shops = finish('shop');
+my $old_run = sql($node, "SELECT id FROM sendcampaign.run WHERE job_id = $old");
+sql($node, <<~SQL);
+    UPDATE sendcampaign.run
+    SET finished_at = now() - interval '1 year'
+    WHERE job_id IN ($old, $shops);
+    INSERT INTO sendcampaign.read_back_message
+    VALUES ($old_run, 'SM1', '+15550000001', 0, 1, 0);
+    INSERT INTO sendcampaign.batch VALUES ($old_run, 9, '{1}');
+    INSERT INTO sendcampaign.claim
+    VALUES ($old_run, 9, '{1}', '{+1}', 'AC', '{+2}', now(), 0);
+SQL
 my ($held_campaign, $held) = hold_campaign($node, $twilio, users => 300);
 
-is(forget('app', "now() - interval '30 days'"), 1, 'one of its own that is old');
-is(old_rows($_), 0, "nothing of it is left in $_") for qw(run message read_back_message batch claim);
-is(rows('message', $new), 5, 'a newer one stays');
-is(rows('message', $shops), 5, "so does another role's");
-is(forget('app', "'infinity'"), 1, 'all that have ended');
-is(run_row($node, $held)->{state}, 'running', 'not one that goes on');
-is($node->safe_psql('postgres', "SELECT sendcampaign.forget(now() - interval '30 days')"), 1, "a superuser: any role's");
-is(rows('run'), 1, 'that is all');
+is(forget('app', "now() - interval '30 days'"), 1, 'a role forgets its own old run');
+my %key = (
+	run_data => 'id',
+	message_data => 'run_id',
+	read_back_message => 'run_id',
+	batch => 'run_id',
+	claim => 'run_id');
+for my $table (sort keys %key)
+{
+	is(sql($node, "SELECT count(*) FROM sendcampaign.$table WHERE $key{$table} = $old_run"),
+		0, "nothing of it is left in $table");
+}
+is(messages($new), 5, 'a newer run stays');
+is(messages($shops), 5, "so does another role's run");
+is(forget('app', "'infinity'"), 1, 'a role forgets all its runs that have ended');
+is(run_row($node, $held)->{state}, 'running', 'a run that goes on stays');
+is(sql($node, "SELECT sendcampaign.forget(now() - interval '30 days')"),
+	1, "a superuser forgets any role's runs");
+is(rows('run'), 1, 'the other runs are gone');
 is(rows('message'), 0, 'with their messages');
-is(sql_error($node, 'SET default_transaction_read_only = on; SELECT sendcampaign.forget(now())')->{sqlstate}, '25006', 'not in a read-only transaction');
+is(sql_error($node, <<~'SQL')->{sqlstate}, '25006', 'forget() is refused if read-only');
+    SET default_transaction_read_only = on;
+    SELECT sendcampaign.forget(now());
+SQL
 
-# of a failed run whose last answers are outstanding, they are dropped
-$node->safe_psql('postgres', "SET ROLE app; SELECT sendcampaign.pause($held)");
-$node->poll_query_until('postgres', "SELECT count(*) > 0 FROM sendcampaign.batch");
-$node->safe_psql('postgres', "UPDATE sendcampaign.run SET state = 'failed', finished_at = now() WHERE job_id = $held");
-is(forget('app', "'infinity'"), 1, 'failed, with answers outstanding');
+# A failed run whose last answers are outstanding: they are dropped.
+sql($node, "SELECT sendcampaign.pause($held)", role => 'app');
+wait_until($node, 'SELECT count(*) > 0 FROM sendcampaign.batch');
+sql($node, <<~SQL);
+    UPDATE sendcampaign.run SET state = 'failed', finished_at = now() WHERE job_id = $held
+SQL
+is(forget('app', "'infinity'"), 1, 'a failed run with answers outstanding is forgotten');
 $twilio->set(hold => 0);
 ok(worker_is_gone($node, 20), 'the worker lets go of it');
-is(rows($_), 0, "nothing is in $_") for qw(run message batch claim);
-unlike($node->safe_psql('postgres', "SELECT pg_read_file('" . $node->logfile . "')"), qr/is gone/, 'and does not stumble');
+for my $table (qw(run message batch claim))
+{
+	is(rows($table), 0, "nothing is in $table");
+}
+unlike(log_of($node), qr/is gone/, 'the worker does not stumble');
 
-# a number
+# A number, which is in the list more than once.
 my $campaign = create_campaign($node, users => 6);
-my @raw = ('+1 (555) 000-0001', '0015550000001', '+15550000001', '+15550000002', 'not a number', '+1555000000199');
-my @ids = split /\n/, $node->safe_psql('postgres', qq{SELECT id FROM ac_list_users
-	WHERE ac_list_id = (SELECT ac_list_id FROM ac_campaigns WHERE id = $campaign) ORDER BY id});
-$node->safe_psql('postgres', "UPDATE ac_list_users SET data = jsonb_build_object('sms', '$raw[$_]') WHERE id = $ids[$_]") for 0 .. 5;
+my @phones = (
+	'+1 (555) 000-0001', '0015550000001', '+15550000001', '+15550000002',
+	'not a number', '+1555000000199');
+my @ids = split /\n/, sql($node, <<~SQL);
+    SELECT id
+    FROM ac_list_users
+    WHERE ac_list_id = (SELECT ac_list_id FROM ac_campaigns WHERE id = $campaign)
+    ORDER BY id
+SQL
+for my $i (0 .. 5)
+{
+	sql($node, <<~SQL);
+	    UPDATE ac_list_users
+	    SET data = jsonb_build_object('sms', '$phones[$i]')
+	    WHERE id = $ids[$i]
+	SQL
+}
 $twilio->set(reset => 1, hold => 1);
 my $job = start_campaign($node, $campaign);
-wait_for_flight($twilio, 3);    # one message to a number
-my $error = forget_recipient('app', '+15550000001');
-is("$error->{sqlstate} $error->{message}", '55006 the number cannot be forgotten yet', 'claimed: not yet');
-like($error->{hint}, qr/when that run has ended/, 'with a hint');
-is(forget_recipient('shop', '+15550000001')->{message}, '', "of what a role cannot see, it does not hear");
+wait_for_flight($twilio, 3);    # one message to each number
+my $error = recipient_error('app', '+15550000001');
+is( "$error->{sqlstate} $error->{message}",
+	'55006 the phone number cannot be forgotten yet',
+	'a number that is claimed cannot be forgotten yet');
+like($error->{hint}, qr/^Try again when that run has ended\./, 'with a hint');
+is(recipient_error('shop', '+15550000001')->{message},
+	'', 'a role is not told of what it cannot see');
 $twilio->set(hold => 0);
 wait_for_run($node, $job);
 wait_for_no_worker($node);
-my $before = $node->safe_psql('postgres', "SELECT sent, failed, skipped FROM sendcampaign.run WHERE job_id = $job");
-# one that was skipped before its number was looked at
-$node->safe_psql('postgres', qq{UPDATE sendcampaign.message_data SET status = 'skipped', phone = '+1 (555) 000-0001', sid = NULL, error_message = 'gone' WHERE list_user_id = $ids[0];
-	INSERT INTO sendcampaign.read_back_message VALUES (${\ run_of($job)}, 'SM2', '+15550000001', $ids[1], 1, 0), (${\ run_of($job)}, 'SM3', '+15550000002', 0, 1, 0)});
-is($node->safe_psql('postgres', "SET ROLE shop; SELECT sendcampaign.forget_recipient('+15550000001')"), 0, "not in another role's messages");
-is($node->safe_psql('postgres', "SET ROLE app; SELECT sendcampaign.forget_recipient('001 555 000-0001')"), 3, 'however it is written');
-is($node->safe_psql('postgres', "SELECT string_agg(concat_ws(' ', status, phone, sid IS NULL), ', ' ORDER BY list_user_id) FROM sendcampaign.message WHERE job_id = $job"),
-	'skipped t, skipped t, skipped t, sent +15550000002 f, skipped not a number t, sent +1555000000199 f', 'erased in its rows only');
-is($node->safe_psql('postgres', "SELECT sent, failed, skipped FROM sendcampaign.run WHERE job_id = $job"), $before, 'the counts stay');
-is($node->safe_psql('postgres', 'SELECT string_agg(sid, \' \') FROM sendcampaign.read_back_message'), 'SM3', 'so do witnesses of others');
-is($node->safe_psql('postgres', "SET ROLE app; SELECT sendcampaign.forget_recipient('not a number')"), 1, 'as it was in the list');
-$node->safe_psql('postgres', "UPDATE sendcampaign.run SET state = 'failed' WHERE job_id = $job");
-is(forget_recipient('app', '+15550000002')->{sqlstate}, '55006', 'a failed run may go on and needs what was read back');
+
+my $run_id = run_of($job);
+my $counts = "SELECT sent, failed, skipped FROM sendcampaign.run WHERE job_id = $job";
+my $before = sql($node, $counts);
+# one recipient is skipped before its number is looked at
+sql($node, <<~SQL);
+    UPDATE sendcampaign.message_data
+    SET status = 'skipped', phone = '+1 (555) 000-0001', sid = NULL, error_message = 'gone'
+    WHERE list_user_id = $ids[0];
+    INSERT INTO sendcampaign.read_back_message VALUES
+        ($run_id, 'SM2', '+15550000001', $ids[1], 1, 0),
+        ($run_id, 'SM3', '+15550000002', 0, 1, 0);
+SQL
+is(forget_recipient('shop', '+15550000001'),
+	0, "a number is not forgotten in another role's messages");
+is(forget_recipient('app', '001 555 000-0001'), 3, 'it is forgotten however it is written');
+my @left = (
+	'skipped t',
+	'skipped t',
+	'skipped t',
+	'sent +15550000002 f',
+	'skipped not a number t',
+	'sent +1555000000199 f');
+is(sql($node, <<~SQL), join(', ', @left), 'it is erased, and nothing else');
+    SELECT string_agg(concat_ws(' ', status, phone, sid IS NULL), ', ' ORDER BY list_user_id)
+    FROM sendcampaign.message
+    WHERE job_id = $job
+SQL
+is(sql($node, $counts), $before, 'the counts stay');
+is(sql($node, q{SELECT string_agg(sid, ' ') FROM sendcampaign.read_back_message}),
+	'SM3', 'what was read back of others stays');
+is(forget_recipient('app', 'not a number'), 1, 'a number is forgotten as it was in the list');
+sql($node, "UPDATE sendcampaign.run SET state = 'failed' WHERE job_id = $job");
+is(recipient_error('app', '+15550000002')->{sqlstate},
+	'55006', 'a failed run may go on, and needs what was read back');
 
 $node->stop;
 done_testing();

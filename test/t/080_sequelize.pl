@@ -2,8 +2,10 @@
 # send_campaign() in a transaction and reads the job as its users see it.
 use strict;
 use warnings;
+
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
+
 use Campaign;
 use Cwd qw(getcwd);
 use File::Copy qw(copy);
@@ -14,28 +16,32 @@ use Test::More;
 
 my $twilio = LocalTwilio->start;
 my $node = new_cluster('sequelize', $twilio, no_extension => 1);
-$node->safe_psql('postgres', q{
-	CREATE EXTENSION sendcampaign;
-	CREATE ROLE app LOGIN;
-	GRANT CREATE ON SCHEMA public TO app;
-	GRANT USAGE ON SCHEMA sendcampaign TO app;
-	GRANT EXECUTE ON FUNCTION send_campaign TO app;
-	GRANT EXECUTE ON ALL ROUTINES IN SCHEMA sendcampaign TO app;
-});
+sql($node, <<~'SQL');
+    CREATE EXTENSION sendcampaign;
+    CREATE ROLE app LOGIN;
+    GRANT CREATE ON SCHEMA public TO app;
+    GRANT USAGE ON SCHEMA sendcampaign TO app;
+    GRANT EXECUTE ON FUNCTION send_campaign TO app;
+    GRANT EXECUTE ON ALL ROUTINES IN SCHEMA sendcampaign TO app;
+SQL
 
 my $dir = PostgreSQL::Test::Utils::tempdir();
-copy("$FindBin::RealBin/../node/$_", "$dir/$_") or die "could not copy $_: $!"
-  for qw(package.json package-lock.json application.js);
+for my $file (qw(package.json package-lock.json application.js))
+{
+	copy("$FindBin::RealBin/../node/$file", "$dir/$file") or die "could not copy $file: $!";
+}
 my $before = getcwd();
 chdir $dir;
 local $ENV{npm_config_cache} = "$dir/cache";
-command_ok([ 'npm', 'ci', '--no-audit', '--no-fund', '--loglevel=error' ], 'npm ci');
+command_ok([ 'npm', 'ci', '--no-audit', '--no-fund', '--loglevel=error' ],
+	'its packages are installed');
 local $ENV{PGHOST} = $node->host;
 local $ENV{PGPORT} = $node->port;
 local $ENV{CONFIGURATION} = encode_json({
 	twilioAccountSid => $LocalTwilio::ACCOUNT,
 	twilioAuthToken => $LocalTwilio::TOKEN,
-	twilioFromSmsNumber => $LocalTwilio::SENDER });
+	twilioFromSmsNumber => $LocalTwilio::SENDER
+});
 my ($output, $errors) = run_command([ 'node', 'application.js' ]);
 chdir $before;
 is($errors, '', 'the application has no errors');
@@ -43,15 +49,26 @@ my $seen = decode_json($output || '{}');
 
 is($seen->{abandoned}, 'rolled back', 'one transaction is rolled back');
 is($seen->{job}{progress}, 100, 'the job has ended');
-is($seen->{job}{error}, undef, '... without an error');
-is_deeply($seen->{job}{data},
-	{ kept => JSON::PP::true, state => 'completed', total => 50, sent => 50, failed => 0, skipped => 0, inDoubt => 0 },
-	'... with counts beside what the application keeps there');
+is($seen->{job}{error}, undef, 'the job has no error');
+is_deeply(
+	$seen->{job}{data},
+	{
+		kept => JSON::PP::true,
+		state => 'completed',
+		total => 50,
+		sent => 50,
+		failed => 0,
+		skipped => 0,
+		inDoubt => 0
+	},
+	'the job has the counts beside what the application keeps there');
 is_deeply($seen->{sentCounts}, [ (1) x 50 ], 'sentCount of each is 1');
 my @ledger = $twilio->ledger;
-is(scalar @ledger, 50, 'one message for each');
-like($ledger[0]{body}, qr{^Hall\xc3\xb3, \xc3\x9e\xc3\xb3r! https://example\.org/survey\?yu=\d+&yc=\d+$},
-	'the text, byte for byte');
-is($node->safe_psql('postgres', 'SELECT count(*) FROM ac_background_jobs'), 1, 'no job of the abandoned transaction');
+is(scalar @ledger, 50, 'each gets one message');
+my $text = qr/Hall\xc3\xb3, \xc3\x9e\xc3\xb3r!/;
+my $link = qr{https://example\.org/survey\?yu=\d+&yc=\d+};
+like($ledger[0]{body}, qr/^$text $link$/, 'the text arrives byte for byte');
+is(sql($node, 'SELECT count(*) FROM ac_background_jobs'),
+	1, 'there is no job of the abandoned transaction');
 $node->stop;
 done_testing();

@@ -2,8 +2,10 @@
 # flight on one connection.
 use strict;
 use warnings;
+
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
+
 use Campaign;
 use IPC::Run ();
 use LocalTwilio;
@@ -16,22 +18,28 @@ my $certificate = LocalTwilio->start(tls => 1);    # for its certificate only
 my $port = PostgreSQL::Test::Cluster::get_free_port();
 my $log = PostgreSQL::Test::Utils::tempdir() . '/nghttpx.log';
 my ($in, $out) = ('', '');
-my $proxy = IPC::Run::start([ 'nghttpx', '--no-location-rewrite', '--workers=1', '--single-process',
-		'--errorlog-file=/dev/null', "--accesslog-file=$log", '--accesslog-format=$alpn $status $remote_port',
-		"--frontend=127.0.0.1,$port", "--backend=127.0.0.1,$twilio->{port}",
-		"$certificate->{dir}/key.pem", "$certificate->{dir}/cert.pem" ], \$in, '>&', \$out);
-my $node = new_cluster('http2', $twilio, conf => "sendcampaign.api_url = 'https://127.0.0.1:$port'\n"
-	  . "sendcampaign.ca_file = '" . $certificate->ca_file . "'\n");
+my @command = (
+	'nghttpx', '--no-location-rewrite',
+	'--workers=1', '--single-process',
+	'--errorlog-file=/dev/null', "--accesslog-file=$log",
+	'--accesslog-format=$alpn $status $remote_port', "--frontend=127.0.0.1,$port",
+	"--backend=127.0.0.1,$twilio->{port}", "$certificate->{dir}/key.pem",
+	"$certificate->{dir}/cert.pem");
+my $proxy = IPC::Run::start(\@command, \$in, '>&', \$out);
+my $ca_file = $certificate->ca_file;
+my $node = new_cluster('http2', $twilio, conf => <<~CONF);
+    sendcampaign.api_url = 'https://127.0.0.1:$port'
+    sendcampaign.ca_file = '$ca_file'
+CONF
 
 my $campaign = create_campaign($node, users => 500);
-my $job = $node->safe_psql('postgres', "SET ROLE app; SELECT send_campaign($campaign)");
-my $run = wait_for_run($node, $job);
+my $run = run_campaign($node, $campaign);
 is("$run->{state} $run->{sent}", 'completed 500', 'all are sent');
-is(scalar(keys %{ $twilio->count_by_phone }), 500, 'each once');
+is(scalar(keys %{ $twilio->count_by_phone }), 500, 'each phone number gets it once');
 my @lines = split /\n/, slurp_file($log);
-is((grep { !/^h2 201 / } @lines), 0, 'each over HTTP/2');
+is((grep { !/^h2 201 / } @lines), 0, 'each request uses HTTP/2');
 my %connections = map { (split / /)[2] => 1 } @lines;
-is(scalar(keys %connections), 1, 'on one connection');
+is(scalar(keys %connections), 1, 'there is one connection');
 
 $proxy->kill_kill(grace => 5);
 $node->stop;

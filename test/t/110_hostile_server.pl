@@ -568,7 +568,7 @@ is_deeply(first_ten(@wrong), [], 'odd answers: each message has its own SID');
 my @outcomes =
   split /\n/, messages('no_list', "phone || '|' || status || '|' || coalesce(error_message, '')");
 my $known = qr/\|sent\|$/;
-my $doubtful = qr/\|in_doubt\|[ -~]{10,300}; its look-up failed: HTTP status 404$/;
+my $doubtful = qr/\|in_doubt\|[ -~]{10,300}; its lookup failed: HTTP status 404$/;
 is($run{no_list}{state}, 'completed', 'no list: the run ends') or diag($run{no_list}{error});
 is_deeply(first_ten(grep { !/$known|$doubtful/ } @outcomes),
 	[], 'no list: each outcome has its reason');

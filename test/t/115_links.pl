@@ -140,7 +140,10 @@ is( messages($run->{job}),
 	"in_doubt|1\nsent|1\nin_doubt|1",
 	"looked up: messages with another's link are in doubt");
 is(accepted(), 3, "looked up: with another's link, none was sent again");
-like($run->{error}, qr/with its link and another recipient's/, 'the error says why');
+like(
+	$run->{error},
+	qr/Twilio's list has a message with both its link and another recipient's link/,
+	'the error says why');
 
 $campaign = campaign_with_link_of_other(3, 0, 1);
 $twilio->set(reset => 1, 'to-fault' => '+15550000002=code:21211');

@@ -15,13 +15,6 @@ my $node = new_cluster(
 	init => { extra => [ '--encoding=UTF8', '--locale=C' ] },
 	conf => "restart_after_crash = on\n");
 
-# As SQL: the list of a campaign.
-sub list_of
-{
-	my $campaign = shift;
-	return "(SELECT ac_list_id FROM ac_campaigns WHERE id = $campaign)";
-}
-
 # List users as pairs of phone and name, undef for none; these have the same phone.
 my @ann = ('+15550000001', 'Ann');
 my @no_name = ('+1 555 000 0001', undef);

@@ -67,9 +67,9 @@ sub reasons
 my $job = run_with([ 'fault:drop-before' => '#2' ]);
 is(outcomes($job), 'sent 5', 'not taken: sent again, once a later message is shown');
 is(twice(), 0, 'not taken: nobody has it twice');
-cmp_ok($twilio->stats->{lists}, '<=', 12, 'not taken: a few look-ups are enough');
+cmp_ok($twilio->stats->{lists}, '<=', 12, 'not taken: a few lookups are enough');
 
-# The list lags for longer than any look-up waits.
+# The list lags for longer than any lookup waits.
 for my $base_url ('https://example.org/survey', undef)
 {
 	my $what = defined $base_url ? 'with a link' : 'without a link';
@@ -82,6 +82,9 @@ for my $base_url ('https://example.org/survey', undef)
 }
 
 # Redaction: nothing can be told.
+my $redaction = "Twilio's list shows messages without their text or number:"
+  . ' message redaction is on for the account';
+my $nothing_later = 'shows neither this message nor any sent later';
 set_and_reload($node, 'sendcampaign.lookup_timeout', '3s');
 for my $mode ([ 1, 0 ], [ 'hide', 0 ], [ 1, 300 ], [ 'hide', 300 ])
 {
@@ -95,26 +98,28 @@ for my $mode ([ 1, 0 ], [ 'hide', 0 ], [ 1, 300 ], [ 'hide', 300 ])
 			'in_doubt 2 sent 3',
 			"redact=$redact, after $sent_after ms, $fault: two stay in doubt");
 		is(twice(), 0, '... and nobody has it twice');
-		like(reasons($job), qr/message redaction/, '... with the reason')
+		like(reasons($job), qr/$redaction/, '... with the reason')
 		  if $redact eq '1' && $fault eq 'drop-after';
-		like(reasons($job), qr/message redaction|has not shown/, '... with a reason');
+		like(reasons($job), qr/message redaction|$nothing_later/, '... with a reason');
 	}
 }
 
 # Link shortening, likewise
+my $shortening = "Twilio's list shows texts with other links:"
+  . ' link shortening is on for the account or Messaging Service';
 for my $fault ('drop-after', 'drop-before')
 {
 	$job = run_with([ "fault:$fault" => '#2', 'shorten-links' => 1 ], alone => 1);
 	is(outcomes($job), 'in_doubt 2 sent 3', "links are shortened, $fault: two stay in doubt");
 	is(twice(), 0, '... and nobody has it twice');
-	like(reasons($job), qr/link shortening/, '... with the reason') if $fault eq 'drop-after';
+	like(reasons($job), qr/$shortening/, '... with the reason') if $fault eq 'drop-after';
 }
 
 # Nothing is sent later.
 $job = run_with([ 'fault:drop-before' => '#1' ], users => 1, alone => 1);
 is(outcomes($job), 'in_doubt 1', 'one recipient, and nothing later: in doubt');
-like(reasons($job), qr/has not shown any message that was sent after it/, '... with the reason');
-like(run_row($node, $job)->{error}, qr/in doubt/, '... and the run says so');
+like(reasons($job), qr/Twilio's list $nothing_later/, '... with the reason');
+like(run_row($node, $job)->{error}, qr/^1 of 1 message in doubt: /, '... and the run says so');
 
 # ... until something is.
 set_and_reload($node, 'sendcampaign.lookup_timeout', '120s');
@@ -129,7 +134,10 @@ is(outcomes($job), 'sent 3', 'messages are queued at Twilio for a while: sent in
 set_and_reload($node, 'sendcampaign.resend_lost', 'off');
 $job = run_with([ 'fault:drop-before' => '#2', 'fault:drop-after' => '#1' ]);
 is(outcomes($job), 'in_doubt 2 sent 3', 'resend_lost is off: what was not taken stays in doubt');
-like(reasons($job), qr/resend_lost is off/, '... with the reason');
+like(
+	reasons($job),
+	qr/Twilio's list does not have it, and sendcampaign\.resend_lost is off/,
+	'... with the reason');
 
 $node->stop;
 done_testing();

@@ -32,7 +32,7 @@ sub send_message
 }
 
 # Twilio takes the message to a number that has had many others since; the
-# look-up has to read several pages.
+# lookup has to read several pages.
 sub lost_among_many
 {
 	my ($set, $what, $status) = @_;
@@ -75,7 +75,7 @@ my @origins = (
 for my $origin (@origins)
 {
 	my $run = lost_among_many([ 'next-page' => $origin ], "next page at $origin", 'in_doubt');
-	like($run->{error}, qr/does not end/, '... and the run says so');
+	like($run->{error}, qr/its lookup returned too many pages/, '... and the run says so');
 }
 $elsewhere->blocking(0);
 ok(!$elsewhere->accept, 'nobody has called there');

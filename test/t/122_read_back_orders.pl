@@ -90,6 +90,11 @@ for my $list (@lists)
 	}
 }
 
+my $redacted =
+	'commits may have been lost, and what was sent cannot be read back from Twilio:'
+  . " Twilio's list shows messages without their text or number:"
+  . ' message redaction is on for the account.'
+  . ' When this has been fixed, call sendcampaign.resume().';
 for my $redact (1, 'hide')
 {
 	reset_twilio();
@@ -97,10 +102,7 @@ for my $redact (1, 'hide')
 	my $campaign = create_campaign($node, users => $users);
 	my $job = run_campaign($node, $campaign)->{job};
 	my $run = lose_commits($node, $job, 10, undef, state => 'paused', alone => 1);
-	like(
-		$run->{error},
-		qr/cannot be read back.*message redaction/,
-		"redact=$redact: the run is paused, with the reason");
+	is($run->{error}, $redacted, "redact=$redact: the run is paused, with the reason");
 	is($twilio->stats->{accepted}, $users, '... and nothing is sent');
 	sql($node, "SELECT sendcampaign.cancel($job)");
 }

@@ -38,7 +38,7 @@ sub fails
 {
 	my ($name, $db, $campaign, $table, $id) = @_;
 	my $run = run_campaign($node, $campaign, db => $db);
-	my $more_than_once = qr/^id $id is in table "public\.$table" more than once\./;
+	my $more_than_once = qr/^table "public\.$table" has more than one row with id $id\./;
 	is($run->{state}, 'failed', "$name: the run fails");
 	like(
 		$run->{error},
@@ -121,7 +121,7 @@ for my $table (qw(ac_campaigns ac_lists groups))
 	if ($table eq 'ac_campaigns')
 	{
 		my $error = sql_error($node, "SELECT send_campaign($campaign)", db => $db, role => 'app');
-		my $message = qr/^id 1 is in table "public\.$table" more than once$/;
+		my $message = qr/^table "public\.$table" has more than one row with id 1$/;
 		like($error->{message}, $message, "$table: the call is refused");
 		like($error->{hint}, qr/primary key/, '... with a hint');
 	}
@@ -137,7 +137,7 @@ for my $table (qw(ac_campaigns ac_lists groups))
 my $error = sql_error($node, "SELECT send_campaign($campaign, 7)", db => $db, role => 'app');
 like(
 	$error->{message},
-	qr/^id 7 is in table "public\.ac_background_jobs" more than once$/,
+	qr/^table "public\.ac_background_jobs" has more than one row with id 7$/,
 	'ac_background_jobs: the call is refused');
 
 # No id
@@ -149,7 +149,7 @@ like(
 $run = run_campaign($node, $campaign, db => $db);
 like(
 	"$run->{state}: $run->{error}",
-	qr/^failed: a list user has no id/,
+	qr/^failed: a list user has no id\. Make "id" the primary key of "ac_list_users"\.$/,
 	'an id that is null: the run fails');
 is(sent_from($db), 0, '... with nothing sent');
 
@@ -164,7 +164,7 @@ for my $call ("preview($campaign)", "estimate($campaign)", "send_test($campaign,
 	$error = sql_error($node, "SELECT * FROM sendcampaign.$call", db => $db, role => 'app');
 	like(
 		$error->{message},
-		qr/^id 4 is in table "public\.ac_list_users" more than once$/,
+		qr/^table "public\.ac_list_users" has more than one row with id 4$/,
 		"refused: $call");
 }
 

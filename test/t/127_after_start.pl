@@ -82,7 +82,7 @@ for my $rows (@more_rows)
 	is($run->{state}, 'failed', "$rows: the run fails");
 	like(
 		$run->{error},
-		qr/^id \d+ is in table "public\.ac_list_users" more than once/,
+		qr/^table "public\.ac_list_users" has more than one row with id \d+/,
 		'... and the error names the table and an id');
 	cmp_ok(scalar phones_of($db), '<', 3000, '... before everybody was sent to');
 	my $sent = is_once($db, '... with no phone number sent to twice');
@@ -129,8 +129,11 @@ for my $trigger (@triggers)
 	my $sent = is_once($db, "$name: no phone number is sent to twice");
 	is($run->{sent}, $sent, '... and all that was sent is recorded');
 	next if !defined $uncounted;
-	my $reason = 'a trigger, rule or policy has suppressed the update';
-	my $error = $uncounted ? "sentCount of $uncounted could not be added: $reason" : '';
+	my $error = '';
+	$error =
+		"sentCount of $uncounted list users could not be increased:"
+	  . ' a trigger, rule or policy suppressed the UPDATE'
+	  if $uncounted;
 	my $job = $run->{job};
 	is("$run->{state} $run->{sent}", 'completed 300', '... and all are sent to');
 	is($run->{error}, $error, '... and the run tells what could not be counted');
@@ -170,7 +173,7 @@ $run = run_campaign($node, $campaign, db => $db);
 my $too_many = qr/the group's "twilioFromSmsNumber" has more than 1000 numbers\./;
 like(
 	"$run->{state}: $run->{error}",
-	qr/^failed: $too_many .*messaging service/,
+	qr/^failed: $too_many .*Messaging Service/,
 	'100,000 senders: the run fails');
 set_senders(1000);
 $run = run_campaign($node, $campaign, db => $db);

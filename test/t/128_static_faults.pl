@@ -19,7 +19,7 @@ sub missing_both
 	my ($table, $column) = @_;
 	return {
 		sqlstate => '42703',
-		message => qr/^"public\.$table" has neither a column "$column" nor a column "data"$/,
+		message => qr/^table "public\.$table" has neither a column "$column" nor a column "data"$/,
 		hint => qr/^Add one of them/
 	};
 }
@@ -40,7 +40,7 @@ sub wrong_type
 	return {
 		sqlstate => '42804',
 		message => qr/^column "$column" of "public\.$table" is of type $type$/,
-		hint => qr/^Make it $right_types\.$/
+		hint => qr/^Change it to one of these types: $right_types\.$/
 	};
 }
 
@@ -54,10 +54,10 @@ sub not_updatable
 	};
 }
 
-my $json = 'json or jsonb';
-my $text = 'text or character varying';
-my $integer = 'smallint, integer or bigint';
-my $number = 'smallint, integer, bigint, numeric, real or double precision';
+my $json = 'json, jsonb';
+my $text = 'text, character varying';
+my $integer = 'smallint, integer, bigint';
+my $number = 'smallint, integer, bigint, numeric, real, double precision';
 
 # What is wrong, and the changes and the error that it takes; those with "later"
 # are tested where the changes come after the call, too
@@ -245,7 +245,7 @@ is( "$error->{sqlstate}: $error->{detail}",
 	'42501: Role "narrow" needs the UPDATE privilege on column "data" to send a campaign.',
 	'no right to update the count');
 is( $error->{hint},
-	'GRANT UPDATE (data) ON public.ac_list_users TO narrow;',
+	'Use GRANT UPDATE (data) ON public.ac_list_users TO narrow.',
 	'... with what grants it');
 
 # Unusual tables that work

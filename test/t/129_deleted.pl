@@ -122,7 +122,7 @@ sub set_column
 	sql($node, "UPDATE groups SET $column = $value WHERE id = $group");
 }
 
-sub configure
+sub set_configurations
 {
 	my ($campaign, $private, $other) = @_;
 	set_column($campaign, 'private_access_configuration', $private);
@@ -175,7 +175,7 @@ for my $configuration (@configurations)
 {
 	my ($name, $private, $other, $error) = @$configuration{qw(name private other error)};
 	my $campaign = create_campaign($node, users => 2, message => "private: $name");
-	configure($campaign, $private, $other);
+	set_configurations($campaign, $private, $other);
 	my $run = run_campaign($node, $campaign);
 	if ($error)
 	{
@@ -190,7 +190,7 @@ for my $configuration (@configurations)
 
 # Where all of it is private, the other one does not matter.
 $campaign = create_campaign($node, users => 2, message => 'no object');
-configure($campaign, \%all, undef);
+set_configurations($campaign, \%all, undef);
 $group = group_of($campaign);
 sql($node, "UPDATE groups SET configuration = '[1]' WHERE id = $group");
 is(run_campaign($node, $campaign)->{sent}, 2, 'it does not matter that it is no object');

@@ -164,7 +164,7 @@ for my $owner (sort keys %trusted)
 			'... in these words');
 		like(
 			$error->{detail},
-			qr/^\S.* belongs to role "$owner", whose code would run/,
+			qr/^\S.* belongs to role "$owner", whose code would run with these rights\.$/,
 			'... with the reason');
 		like(
 			$error->{hint},

@@ -142,9 +142,9 @@ for my $role (qw(app hook mallory))
 {
 	$error = opt_out_error($role, 1);
 	is( sqlstate_and_message($error),
-		'42501 permission denied to opt a phone out of all groups',
+		'42501 permission denied to opt a phone number out of all groups',
 		"of all groups, by $role: refused");
-	like($error->{hint}, qr/GRANT INSERT ON sendcampaign\.opt_out TO $role;/, '... with a hint');
+	like($error->{hint}, qr/GRANT INSERT ON sendcampaign\.opt_out TO $role\.$/, '... with a hint');
 }
 is(opt_out($super, 1), 't', 'of all groups, by a superuser');
 sql($node, 'GRANT INSERT ON sendcampaign.opt_out TO hook');
@@ -167,25 +167,26 @@ is(opt_in('mallory', 1, $group), 't', 'she takes hers back');
 is(rows(), "1|$group|hook", 'the other one stays');
 is(skipped(), '1', '... and counts');
 is( sqlstate_and_message(opt_in_error('mallory', 1, $group)),
-	'42501 another role has written down that this phone opted out',
+	'42501 the phone number was opted out by role "hook"',
 	'she cannot take it back');
 is(opt_in_error('mallory', 1)->{sqlstate}, '42501', '... nor all that there are');
 is(rows(), "1|$group|hook", '... and it stays');
 
 # What is left is told, to those who may see it.
 opt_out('mallory', 1, $group);
+my $still_opted_out = qr/NOTICE:  the phone number is still opted out/;
 my ($printed, $notice) = opt_in_with_notice('mallory', 1, $group);
 is($printed, 't', 'hers is gone');
 like(
 	$notice,
-	qr/NOTICE:  the phone is still opted out.*Role "hook" has written that down as well/s,
-	'... and she is told that the phone is still opted out');
+	qr/$still_opted_out.*Role "hook" has opted it out, too\./s,
+	'... and she is told that the phone number is still opted out');
 opt_out('hook', 2);
 opt_out('mallory', 2, $group);
 ($printed, $notice) = opt_in_with_notice('mallory', 2, $group);
 like(
 	$notice,
-	qr/NOTICE:  the phone is still opted out.*Role "hook" has written that down for all groups/s,
+	qr/$still_opted_out.*Role "hook" has opted it out of all groups\./s,
 	'... also where it is opted out of all groups');
 sql($node, 'REVOKE SELECT ON groups FROM mallory');
 is(opt_in('mallory', 1, $group), 'f', 'a role that may not see the group is told nothing');

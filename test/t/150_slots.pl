@@ -11,33 +11,42 @@ use Session;
 use Test::More;
 
 my $twilio = LocalTwilio->start;
-my $node = new_cluster('slots', $twilio, init => { allows_streaming => 1 }, conf => q{
+my $node = new_cluster('slots', $twilio, init => { allows_streaming => 1 }, conf => <<~'CONF');
 	max_prepared_transactions = 20
 	max_worker_processes = 8
 	max_connections = 40
-});
-$node->safe_psql('postgres', q{
+	CONF
+sql($node, <<~'SQL');
 	CREATE ROLE other LOGIN;
 	GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO other;
 	GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO other;
 	GRANT USAGE ON SCHEMA sendcampaign TO other;
-});
+	SQL
+
+# How many workers a role has
 sub workers_of
 {
 	my $role = shift;
-	return $node->safe_psql('postgres', qq{SELECT count(*) FROM pg_stat_activity
-		WHERE backend_type = 'sendcampaign worker' AND usename = '$role'});
+	return sql($node, <<~SQL);
+		SELECT count(*)
+		FROM pg_stat_activity
+		WHERE backend_type = 'sendcampaign worker' AND usename = '$role'
+		SQL
 }
 
 # The other role's campaign is sent, without a warning.
 my $count = 0;
+
 sub other_is_sent
 {
 	my ($name, $session) = @_;
 	my $text = 'Other ' . ++$count;
 	my $campaign = create_campaign($node, users => 2, message => $text);
 	my ($out, $err) = ('', '');
-	$node->psql('postgres', "SET ROLE other; SELECT send_campaign($campaign)", stdout => \$out, stderr => \$err);
+	$node->psql(
+		'postgres', "SET ROLE other; SELECT send_campaign($campaign)",
+		stdout => \$out,
+		stderr => \$err);
 	is($err, '', "$name: no warning for the other role");
 	ok(poll(sub { sent_with($twilio, $text) == 2 }, 20), "$name: and its campaign is sent");
 }
@@ -47,32 +56,42 @@ my @jobs;
 for my $n (1 .. 9)
 {
 	my $campaign = create_campaign($node, users => 1, message => "Prepared $n");
-	push @jobs, $node->safe_psql('postgres',
-		"SET ROLE app; BEGIN; SELECT send_campaign($campaign); PREPARE TRANSACTION 'p$n'");
+	push @jobs, sql($node, <<~SQL, role => 'app');
+		BEGIN;
+		SELECT send_campaign($campaign);
+		PREPARE TRANSACTION 'p$n';
+		SQL
 }
 other_is_sent('nine prepared transactions');
 cmp_ok(workers_of('app'), '<=', 1, 'one worker waits for them');
-$node->safe_psql('postgres', "COMMIT PREPARED 'p$_'") for 1 .. 8;
-is(wait_for_run($node, $_)->{state}, 'completed', 'committed, it is sent') for @jobs[0 .. 7];
+sql($node, "COMMIT PREPARED 'p$_'") for 1 .. 8;
+is(wait_for_run($node, $_)->{state}, 'completed', 'what is committed is sent') for @jobs[ 0 .. 7 ];
 is(sent_with($twilio, 'Prepared 9'), 0, 'and what is prepared still is not');
-$node->safe_psql('postgres', "ROLLBACK PREPARED 'p9'");
+sql($node, "ROLLBACK PREPARED 'p9'");
 ok(worker_is_gone($node, 20), 'nobody waits for longer than it takes');
 
 # Commits that wait for a standby
 my @campaigns = map { create_campaign($node, users => 1, message => "Standby $_") } 1 .. 8;
 my @sessions = map { Session->open($node) } 1 .. 8;
 $_->query('SET ROLE app') for @sessions;
-$node->safe_psql('postgres', "ALTER ROLE $_ SET synchronous_commit = local") for 'app', 'other';
-$node->append_conf('postgresql.conf', "synchronous_commit = local\nsynchronous_standby_names = 'nobody'");
+sql($node, "ALTER ROLE $_ SET synchronous_commit = local") for 'app', 'other';
+$node->append_conf('postgresql.conf', <<~'CONF');
+	synchronous_commit = local
+	synchronous_standby_names = 'nobody'
+	CONF
 $node->reload;
 $node->poll_query_until('postgres', 'SHOW synchronous_standby_names', 'nobody');
+
 for my $n (0 .. 7)
 {
 	$sessions[$n]->query('SET synchronous_commit = on');
 	$sessions[$n]->start_query("SELECT send_campaign($campaigns[$n])");
 }
-ok($node->poll_query_until('postgres', q{SELECT count(*) = 8 FROM pg_stat_activity
-	WHERE backend_type = 'client backend' AND wait_event = 'SyncRep'}), 'eight commits wait for a standby');
+ok(wait_until($node, <<~'SQL'), 'eight commits wait for a standby');
+	SELECT count(*) = 8
+	FROM pg_stat_activity
+	WHERE backend_type = 'client backend' AND wait_event = 'SyncRep'
+	SQL
 other_is_sent('commits that do not end');
 cmp_ok(workers_of('app'), '<=', 1, 'one worker waits for them');
 my $campaign = create_campaign($node, users => 2, message => 'Meanwhile');
@@ -87,7 +106,7 @@ ok(worker_is_gone($node, 20), 'and the worker ends');
 
 # Nothing lets workers connect: each session would start one more.
 @campaigns = map { create_campaign($node, users => 1, message => "Locked $_") } 1 .. 9;
-$_->query("SELECT sendcampaign.version(); SELECT FROM ac_campaigns") for @sessions;
+$_->query('SELECT sendcampaign.version(); SELECT FROM ac_campaigns') for @sessions;
 my $other = Session->open($node);
 $other->query('SET ROLE other; SELECT sendcampaign.version()');
 my $admin = Session->open($node);
@@ -96,14 +115,21 @@ for my $n (0 .. 7)
 {
 	$sessions[$n]->query("SELECT send_campaign($campaigns[$n])");
 }
-ok(poll(sub { $admin->query(q{SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted
-	AND relation = 'pg_db_role_setting'::regclass}) <= 1 }, 20), 'one worker of a role is waiting to connect')
-  or diag $admin->query(q{SELECT pid, locktype, relation::regclass, mode, granted FROM pg_locks WHERE NOT granted});
+my $connecting = <<~'SQL';
+	SELECT count(DISTINCT pid)
+	FROM pg_locks
+	WHERE NOT granted AND relation = 'pg_db_role_setting'::regclass
+	SQL
+ok(poll(sub { $admin->query($connecting) <= 1 }, 20), 'one worker of a role waits to connect')
+  or diag $admin->query(<<~'SQL');
+	SELECT pid, locktype, relation::regclass, mode, granted FROM pg_locks WHERE NOT granted
+	SQL
 $other->query("SELECT send_campaign($campaigns[8])");
 unlike($other->errors, qr/could not start/, 'there is a slot for another role');
 $admin->query('COMMIT');
-$node->safe_psql('postgres', 'SELECT sendcampaign.wake()');
-ok(poll(sub { sent_with($twilio, 'Locked') == 9 }, 20), 'all are sent when they can connect') or diag sent_with($twilio, 'Locked');
+sql($node, 'SELECT sendcampaign.wake()');
+ok(poll(sub { sent_with($twilio, 'Locked') == 9 }, 20), 'all are sent when they can connect')
+  or diag sent_with($twilio, 'Locked');
 
 # In all databases together, a role gets half of the slots.
 $_->close for @sessions, $other, $admin;
@@ -111,22 +137,27 @@ ok(worker_is_gone($node, 20), 'no worker is left');
 my @databases = map { "tenant$_" } 1 .. 6;
 clone_database($node, $_, $twilio) for @databases;
 $twilio->set(hold => 1);
+my $warning = qr/WARNING:  could not start a sendcampaign worker.*half of "max_worker_processes"/s;
 my $warnings = 0;
+
 for my $db (@databases)
 {
 	my $campaign = create_campaign($node, db => $db, users => 1, message => "Tenant $db");
 	my $err = '';
 	$node->psql($db, "SET ROLE app; SELECT send_campaign($campaign)", stderr => \$err);
-	$warnings++ if $err =~ /WARNING:  could not start a sendcampaign worker.*half of "max_worker_processes"/s;
-	$node->poll_query_until('postgres', qq{SELECT count(*) = 1 FROM pg_stat_activity
-		WHERE backend_type = 'sendcampaign worker' AND datname = '$db'}) if !$err;
+	$warnings++ if $err =~ $warning;
+	wait_until($node, <<~SQL) if !$err;
+		SELECT count(*) = 1
+		FROM pg_stat_activity
+		WHERE backend_type = 'sendcampaign worker' AND datname = '$db'
+		SQL
 }
 is($warnings, 2, 'a role gets half of the slots');
 is(workers_of('app'), 4, 'in all databases together');
 $twilio->set(hold => 0);
 other_is_sent('a role with many databases');
 ok(worker_is_gone($node, 20), 'no worker is left');
-$node->safe_psql($_, 'SELECT sendcampaign.wake()') for @databases;
+sql($node, 'SELECT sendcampaign.wake()', db => $_) for @databases;
 ok(poll(sub { sent_with($twilio, 'Tenant') == 6 }, 20), 'woken, the others are sent');
 
 wait_for_no_worker($node);

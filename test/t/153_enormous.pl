@@ -12,76 +12,142 @@ use Test::More;
 my $twilio = LocalTwilio->start;
 my $node = new_cluster('enormous', $twilio);
 my $long = "repeat('0123456789', 3000000)";
-sub sql { return $node->safe_psql('postgres', shift); }
-sub error_of { return sql("SELECT left(error, 2000) FROM sendcampaign.run WHERE job_id = $_[0]"); }
-sub state_of { return sql("SELECT state, sent, failed, skipped, in_doubt FROM sendcampaign.run WHERE job_id = $_[0]"); }
-sub ended { my $job = shift; return $node->poll_query_until('postgres', "SELECT finished_at IS NOT NULL FROM sendcampaign.run WHERE job_id = $job"); }
+
+# The beginning of a run's error
+sub error_of
+{
+	my $job = shift;
+	return sql($node, "SELECT left(error, 2000) FROM sendcampaign.run WHERE job_id = $job");
+}
+
+# A run's state and counts: sent, failed, skipped, in doubt
+sub state_of
+{
+	my $job = shift;
+	return sql($node,
+		"SELECT state, sent, failed, skipped, in_doubt FROM sendcampaign.run WHERE job_id = $job");
+}
+
+sub wait_for_end
+{
+	my $job = shift;
+	return wait_until($node,
+		"SELECT finished_at IS NOT NULL FROM sendcampaign.run WHERE job_id = $job");
+}
 
 # Of the campaign
 for my $key ('message', 'baseUrl')
 {
 	my $campaign = create_campaign($node, users => 3);
-	sql(qq{UPDATE ac_campaigns SET data = data || jsonb_build_object('$key', $long) WHERE id = $campaign});
+	sql($node, <<~SQL);
+		UPDATE ac_campaigns
+		SET data = data || jsonb_build_object('$key', $long)
+		WHERE id = $campaign
+		SQL
 	my $other = create_campaign($node, users => 3, message => "Beside a long $key");
 	my $job = start_campaign($node, $campaign);
 	my $other_job = start_campaign($node, $other);
-	ended($job);
-	like(state_of($job), qr/^failed/, "$key of 30 MB: the run fails");
-	like(error_of($job), qr/^the (message|base URL) of campaign $campaign has more than 16000 characters\b/, 'and says why');
+	wait_for_end($job);
+	like(state_of($job), qr/^failed/, "a $key of 30 MB: the run fails");
+	like(error_of($job), qr/^"$key" of campaign $campaign has more than 16000 characters\b/,
+		'and says why');
 	sent_once($node, $twilio, $other, $other_job, "beside a $key of 30 MB", total => 3);
-	cmp_ok(sql("SELECT pg_column_size(r.*) FROM sendcampaign.run r WHERE job_id = $job"), '<', 10000, 'it is stored nowhere');
+	my $size =
+	  sql($node, "SELECT pg_column_size(r.*) FROM sendcampaign.run r WHERE job_id = $job");
+	cmp_ok($size, '<', 10000, 'it is stored nowhere');
 }
-my $campaign = create_campaign($node, users => 3, message => join '', map { sprintf "{{%x}}", $_ } 1 .. 2001);
-my $job = start_campaign($node, $campaign);
-is(wait_for_run($node, $job)->{error}, "the message of campaign $campaign has more than 2000 different keys. Use fewer placeholders in it.",
-	'as are too many keys');
+my $placeholders = join '', map { sprintf "{{%x}}", $_ } 1 .. 2001;
+my $campaign = create_campaign($node, users => 3, message => $placeholders);
+is( run_campaign($node, $campaign)->{error},
+	"the message of campaign $campaign has more than 2000 different keys."
+	  . ' Use fewer placeholders.',
+	'too many keys are refused');
 
 # Of recipients
 $campaign = create_campaign($node, users => 8, message => 'Dear {{name|friend}},');
-sql(qq{CREATE TEMP TABLE u AS SELECT id, row_number() OVER (ORDER BY id) n FROM ac_list_users
-		WHERE ac_list_id = (SELECT ac_list_id FROM ac_campaigns WHERE id = $campaign);
-	UPDATE ac_list_users l SET data = data || jsonb_build_object('sms', $long) FROM u WHERE u.id = l.id AND n IN (2, 3);
-	UPDATE ac_list_users l SET data = data || jsonb_build_object('sms', '+1555000' || repeat(' ', 200) || '0001') FROM u WHERE u.id = l.id AND n = 4;
-	UPDATE ac_list_users l SET data = data || jsonb_build_object('name', $long) FROM u WHERE u.id = l.id AND n = 5;
-	UPDATE ac_list_users l SET data = data || jsonb_build_object('name', repeat('x', 1601)) FROM u WHERE u.id = l.id AND n = 6;
-	UPDATE ac_list_users l SET data = data || jsonb_build_object('timeZone', $long, 'other', $long) FROM u WHERE u.id = l.id AND n = 7;});
+my $list = list_of($campaign);
+sql($node, <<~SQL);
+	CREATE TEMP TABLE change (n integer, data jsonb);
+	INSERT INTO change VALUES
+	    (2, jsonb_build_object('sms', $long)),
+	    (3, jsonb_build_object('sms', $long)),
+	    (4, jsonb_build_object('sms', '+1555000' || repeat(' ', 200) || '0001')),
+	    (5, jsonb_build_object('name', $long)),
+	    (6, jsonb_build_object('name', repeat('x', 1601))),
+	    (7, jsonb_build_object('timeZone', $long, 'other', $long));
+	UPDATE ac_list_users l
+	SET data = l.data || change.data
+	FROM change
+	JOIN (
+	    SELECT id, row_number() OVER (ORDER BY id) AS n
+	    FROM ac_list_users
+	    WHERE ac_list_id = $list) u USING (n)
+	WHERE u.id = l.id;
+	SQL
 my $other = create_campaign($node, users => 3, message => 'Beside long values');
-$job = start_campaign($node, $campaign);
+my $job = start_campaign($node, $campaign);
 my $other_job = start_campaign($node, $other);
-ended($job);
+wait_for_end($job);
 is(state_of($job), 'completed|3|0|5|0', 'values of 30 MB: the others are sent');
-is(sql("SELECT string_agg(error_message, '; ' ORDER BY list_user_id) FROM sendcampaign.message WHERE job_id = $job AND status = 'skipped'"),
-	join('; ', ('phone number is not in E.164 form') x 3, ('the value of "name" has more than 1600 characters') x 2), 'each with its reason')
-  or diag sql("SELECT left(m::text, 500) FROM sendcampaign.message m WHERE job_id = $job");
-is((grep { $_->{to} eq '+1555000' } $twilio->ledger), 0, 'no phone is cut short');
-is(sql("SELECT max(length(phone)) FROM sendcampaign.message"), 101, 'and none is stored whole');
+my $no_phone = 'phone number is not in E.164 form';
+my $long_name = 'the value of "name" has more than 1600 characters';
+my $reasons = sql($node, <<~SQL);
+	SELECT string_agg(error_message, '; ' ORDER BY list_user_id)
+	FROM sendcampaign.message
+	WHERE job_id = $job AND status = 'skipped'
+	SQL
+is($reasons, join('; ', ($no_phone) x 3, ($long_name) x 2), 'each with its reason')
+  or diag(sql($node, <<~SQL));
+	SELECT left(m::text, 500) FROM sendcampaign.message m WHERE job_id = $job
+	SQL
+is(scalar(grep { $_->{to} eq '+1555000' } $twilio->ledger), 0, 'no phone is cut short');
+is(sql($node, 'SELECT max(length(phone)) FROM sendcampaign.message'),
+	101, 'and none is stored whole');
 sent_once($node, $twilio, $other, $other_job, 'beside values of 30 MB', total => 3);
-is(sql("SET ROLE app; SELECT string_agg(coalesce(skipped, '-'), '; ') FROM sendcampaign.preview($campaign, 5)"),
-	'-; phone number is not in E.164 form; phone number is not in E.164 form; phone number is not in E.164 form; the value of "name" has more than 1600 characters',
-	'preview() says so');
+my $preview = sql($node, <<~SQL, role => 'app');
+	SELECT string_agg(coalesce(skipped, '-'), '; ') FROM sendcampaign.preview($campaign, 5)
+	SQL
+is($preview, join('; ', '-', ($no_phone) x 3, $long_name), 'preview() says so');
 
 # Of the group
 $campaign = create_campaign($node, users => 2);
-sql(qq{UPDATE groups SET configuration = configuration || jsonb_build_object('twilioAuthToken', $long) WHERE id = ${\ group_of($campaign)}});
-$job = start_campaign($node, $campaign);
-is(wait_for_run($node, $job)->{error}, q{the group's configuration has a value of more than 1000 bytes. Shorten its "twilioAuthToken".}, 'a token of 30 MB');
+my $group = group_of($campaign);
+sql($node, <<~SQL);
+	UPDATE groups
+	SET configuration = configuration || jsonb_build_object('twilioAuthToken', $long)
+	WHERE id = $group
+	SQL
+is( run_campaign($node, $campaign)->{error},
+	q{the group's configuration has a value of more than 1000 bytes.}
+	  . ' Shorten "twilioAuthToken".',
+	'a token of 30 MB is refused');
 
 # What a trigger raises
-sql(q{SET ROLE app;
-	CREATE FUNCTION roar() RETURNS trigger LANGUAGE plpgsql AS
-		$$BEGIN RAISE EXCEPTION '%', repeat('äöü ', 3000000) USING DETAIL = repeat('0123456789', 3000000); END$$;
-	CREATE TRIGGER roar BEFORE UPDATE ON ac_list_users FOR EACH ROW WHEN (OLD.data ? 'roars') EXECUTE FUNCTION roar()});
+sql($node, <<~'SQL', role => 'app');
+	CREATE FUNCTION roar() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+	    RAISE EXCEPTION '%', repeat('äöü ', 3000000)
+	        USING DETAIL = repeat('0123456789', 3000000);
+	END $$;
+	CREATE TRIGGER roar BEFORE UPDATE ON ac_list_users
+	    FOR EACH ROW WHEN (OLD.data ? 'roars') EXECUTE FUNCTION roar();
+	SQL
 $campaign = create_campaign($node, users => 3);
-sql(qq{UPDATE ac_list_users SET data = data || '{"roars": 1}' WHERE ac_list_id = (SELECT ac_list_id FROM ac_campaigns WHERE id = $campaign)
-	AND NOT EXISTS (SELECT FROM ac_list_users o WHERE o.ac_list_id = ac_list_users.ac_list_id AND o.id < ac_list_users.id)});
+$list = list_of($campaign);
+sql($node, <<~SQL);
+	UPDATE ac_list_users
+	SET data = data || '{"roars": 1}'
+	WHERE id = (SELECT min(id) FROM ac_list_users WHERE ac_list_id = $list)
+	SQL
 $other = create_campaign($node, users => 3, message => 'Beside a roar');
 $job = start_campaign($node, $campaign);
 $other_job = start_campaign($node, $other);
-ended($job);
+wait_for_end($job);
 like(state_of($job), qr/^failed/, 'an error of 100 MB: the run fails');
 like(error_of($job), qr/^(äöü )+.*\.\.\. (0123456789)+\.\.\.$/, 'with what it begins with');
 sent_once($node, $twilio, $other, $other_job, 'beside an error of 100 MB', total => 3);
-cmp_ok(sql("SELECT max(length(error)) FROM sendcampaign.run"), '<', 2100, 'no more is kept');
+cmp_ok(sql($node, 'SELECT max(length(error)) FROM sendcampaign.run'),
+	'<', 2100, 'no more is kept');
 
 wait_for_no_worker($node);
 $node->stop;

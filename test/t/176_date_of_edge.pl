@@ -10,7 +10,11 @@ use LocalTwilio;
 use Test::More;
 
 my $twilio = LocalTwilio->start;
-my $node = new_cluster('date_of_edge', $twilio, conf => "sendcampaign.request_timeout = '2s'\nsendcampaign.lookup_delay = '1s'\nsendcampaign.lookup_timeout = '20s'\n");
+my $node = new_cluster('date_of_edge', $twilio, conf => <<~'CONF');
+	sendcampaign.request_timeout = '2s'
+	sendcampaign.lookup_delay = '1s'
+	sendcampaign.lookup_timeout = '20s'
+	CONF
 
 # Answers half of the requests, and takes all.
 sub answer_every_second
@@ -21,19 +25,36 @@ sub answer_every_second
 	$client->finish;
 }
 
-for my $case ([ '5 s behind', 5, 'https://example.org/' ], [ '60 s behind', 60, 'https://example.org/' ], [ '60 s behind, no link', 60, undef ])
+# By how many seconds the list is behind, and the base URL
+my @cases = (
+	[ '5 s behind', 5, 'https://example.org/' ],
+	[ '60 s behind', 60, 'https://example.org/' ],
+	[ '60 s behind, no link', 60, undef ]);
+for my $case (@cases)
 {
 	my ($name, $behind, $base_url) = @$case;
-	my $server = HostileServer->start(answer => \&answer_every_second, list_behind => $behind, date => 'now');
-	$node->safe_psql('postgres', "ALTER SYSTEM SET sendcampaign.api_url = '" . $server->url . "'");
-	$node->safe_psql('postgres', 'SELECT pg_reload_conf()');
-	my $campaign = create_campaign($node, users => 40, base_url => $base_url, message => "Hello $name");
+	my $server = HostileServer->start(
+		answer => \&answer_every_second,
+		list_behind => $behind,
+		date => 'now');
+	my $url = $server->url;
+	sql($node, "ALTER SYSTEM SET sendcampaign.api_url = '$url'");
+	sql($node, 'SELECT pg_reload_conf()');
+	my $campaign =
+	  create_campaign($node, users => 40, base_url => $base_url, message => "Hello $name");
 	my $job = start_campaign($node, $campaign);
-	# others are sent later, so that what is not found is believed
-	my $later = create_campaign($node, users => 1, phone => '+15559990002', base_url => $base_url, message => 'Later');
+
+	# others are sent to later, so that what is not found is believed
+	my $later = create_campaign(
+		$node,
+		users => 1,
+		phone => '+15559990002',
+		base_url => $base_url,
+		message => 'Later');
+	my $ended = "SELECT finished_at IS NOT NULL FROM sendcampaign.run WHERE job_id = $job";
 	for (1 .. 60)
 	{
-		last if poll(sub { $node->safe_psql('postgres', "SELECT finished_at IS NOT NULL FROM sendcampaign.run WHERE job_id = $job") eq 't' }, 1);
+		last if poll(sub { sql($node, $ended) eq 't' }, 1);
 		$node->psql('postgres', "SET ROLE app; SELECT send_campaign($later)");
 	}
 	my $run = run_row($node, $job);

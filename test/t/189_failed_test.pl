@@ -10,52 +10,85 @@ use Test::More;
 
 my $author = '+15559990000';
 my $twilio = LocalTwilio->start;
-my $node = new_cluster('failed_test', $twilio, conf => qq{
+my $node = new_cluster('failed_test', $twilio, conf => <<~'CONF');
 	sendcampaign.request_timeout = '2s'
 	sendcampaign.lookup_delay = '100ms'
 	sendcampaign.lookup_timeout = '1s'
-});
-sub sql { my $sql = shift; return $node->safe_psql('postgres', $sql); }
-sub as_app { return sql("SET ROLE app; $_[0]"); }
-sub token { my $change = shift; return sql("UPDATE groups SET configuration = configuration $change"); }
-sub end_worker { sql("SELECT pg_terminate_backend($_)") for worker_pids($node); wait_for_no_worker($node); }
-sub to_author { return scalar grep { $_->{to} eq $author } $twilio->ledger; }
-sql('CREATE ROLE stranger LOGIN; GRANT USAGE ON SCHEMA sendcampaign TO stranger; GRANT ALL ON ALL TABLES IN SCHEMA public TO stranger;
-	GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO stranger');
+	CONF
+sql($node, <<~'SQL');
+	CREATE ROLE stranger LOGIN;
+	GRANT USAGE ON SCHEMA sendcampaign TO stranger;
+	GRANT ALL ON ALL TABLES IN SCHEMA public TO stranger;
+	GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO stranger;
+	SQL
 
-# Twilio has accepted it, and nobody knows when the token is gone.
+# How many messages the author has got
+sub count_to_author
+{
+	return scalar grep { $_->{to} eq $author } $twilio->ledger;
+}
+
+# The error of a call of send_campaign()
+sub send_error
+{
+	my ($campaign, $job, %arg) = @_;
+	my $error = sql_error($node, "SELECT send_campaign($campaign, $job)", role => 'app', %arg);
+	return $error->{message};
+}
+
+# Twilio has accepted the message, and nobody knows when the token is gone.
 my $campaign = create_campaign($node, users => 30);
 $twilio->set('fault:never-after' => 100);
-my $job = as_app("SELECT sendcampaign.send_test($campaign, '$author')");
-poll(sub { to_author() == 1 });
-end_worker();
-token("- 'twilioAuthToken'");
-$twilio->set('fault:never-after' => 0);
-sql('SELECT sendcampaign.wake()');
-is(wait_for_run($node, $job, alone => 1)->{state}, 'failed', 'its test fails');
+my $job = sql($node, "SELECT sendcampaign.send_test($campaign, '$author')", role => 'app');
+poll(sub { count_to_author() == 1 });
+sql($node, "SELECT pg_terminate_backend($_)") for worker_pids($node);
 wait_for_no_worker($node);
-token("|| '{\"twilioAuthToken\": \"$LocalTwilio::TOKEN\"}'");
+sql($node, "UPDATE groups SET configuration = configuration - 'twilioAuthToken'");
+$twilio->set('fault:never-after' => 0);
+sql($node, 'SELECT sendcampaign.wake()');
+is(wait_for_run($node, $job, alone => 1)->{state}, 'failed', 'the test fails');
+wait_for_no_worker($node);
+sql($node, <<~SQL);
+	UPDATE groups
+	SET configuration = configuration || '{"twilioAuthToken": "$LocalTwilio::TOKEN"}'
+	SQL
 
-# who may not
+# Those who may not call for it again
 my $other = create_campaign($node, users => 1);
-like(sql_error($node, "SET ROLE app; SELECT send_campaign($other, $job)")->{message}, qr/belongs to another campaign/, 'not for another campaign');
-like(sql_error($node, "SET ROLE stranger; SELECT send_campaign($campaign, $job)")->{message}, qr/job $job does not exist/, "not by another role");
-like(sql_error($node, "SET ROLE app; SELECT send_campaign($campaign, -4242)")->{message}, qr/job -4242 does not exist/, 'not a test that there is not');
+like(
+	send_error($other, $job),
+	qr/belongs to another campaign/,
+	'it is not sent for another campaign');
+like(
+	send_error($campaign, $job, role => 'stranger'),
+	qr/job $job does not exist/,
+	'it is not sent by another role');
+like(
+	send_error($campaign, -4242),
+	qr/job -4242 does not exist/,
+	'a test that does not exist is not sent');
 is(run_row($node, $job)->{state}, 'failed', 'it has failed still');
 
-# while the campaign is sent
+# It is called again while the campaign is sent.
 $twilio->set(hold => 1);
 my $real = start_campaign($node, $campaign);
 wait_for_flight($twilio, 5);
-is(sql_error($node, "SET ROLE app; SELECT send_campaign($campaign, $job)")->{message}, '', 'called again');
+is(send_error($campaign, $job), '', 'it is called again');
 $twilio->set(hold => 0);
-is_deeply([ @{ wait_for_run($node, $job) }{qw(state sent error)} ], [ 'completed', 1, '' ], 'it goes on');
-is(to_author(), 1, 'it was sent once');
+my $run = wait_for_run($node, $job);
+is_deeply([ @$run{qw(state sent error)} ], [ 'completed', 1, '' ], 'it goes on');
+is(count_to_author(), 1, 'it was sent once');
 is(wait_for_run($node, $real)->{sent}, 30, 'the campaign is sent all the same');
-is(sql("SELECT count(*) FROM ac_list_users u JOIN ac_campaigns c USING (ac_list_id) WHERE c.id = $campaign AND u.data->>'sentCount' = '1'"), 30, 'the test is not counted');
-is(sql("SELECT count(*) FROM ac_background_jobs WHERE id < 0"), 0, 'no job is made of it');
-is(as_app("SELECT send_campaign($campaign, $job)"), $job, 'called once more');
+is(sql($node, <<~SQL), 30, 'the test is not counted');
+	SELECT count(*)
+	FROM ac_list_users u
+	JOIN ac_campaigns c USING (ac_list_id)
+	WHERE c.id = $campaign AND u.data->>'sentCount' = '1'
+	SQL
+is(sql($node, 'SELECT count(*) FROM ac_background_jobs WHERE id < 0'), 0, 'no job is made of it');
+is(sql($node, "SELECT send_campaign($campaign, $job)", role => 'app'),
+	$job, 'it is called once more');
 wait_for_no_worker($node);
-is(to_author(), 1, 'nothing is sent a second time');
+is(count_to_author(), 1, 'nothing is sent a second time');
 $node->stop;
 done_testing();

@@ -11,11 +11,34 @@ use Test::More;
 my $twilio = LocalTwilio->start;
 my $node = new_cluster('list_is_rewritten', $twilio);
 my %change = (
-	'rewritten' => 'ALTER TABLE ac_list_users ALTER data TYPE jsonb USING data || jsonb_build_object(\'new\', 1)',
-	'filled anew' => 'CREATE TEMP TABLE kept ON COMMIT DROP AS TABLE ac_list_users; TRUNCATE ac_list_users; INSERT INTO ac_list_users TABLE kept',
-	'replaced' => 'ALTER TABLE ac_list_users RENAME TO was; CREATE TABLE ac_list_users (LIKE was INCLUDING ALL); INSERT INTO ac_list_users TABLE was; ALTER TABLE was SET SCHEMA archive');
-$node->safe_psql('postgres', 'CREATE SCHEMA archive AUTHORIZATION app');
-$node->safe_psql('postgres', 'ALTER TABLE ac_list_users ALTER id DROP DEFAULT; ALTER SEQUENCE ac_list_users_id_seq OWNED BY NONE; ALTER TABLE ac_list_users ALTER id SET DEFAULT nextval(\'ac_list_users_id_seq\')');
+	'rewritten' => <<~'SQL',
+		ALTER TABLE ac_list_users
+		    ALTER data TYPE jsonb USING data || jsonb_build_object('new', 1);
+		SQL
+	'filled anew' => <<~'SQL',
+		CREATE TEMP TABLE kept ON COMMIT DROP AS TABLE ac_list_users;
+		TRUNCATE ac_list_users;
+		INSERT INTO ac_list_users TABLE kept;
+		SQL
+	'replaced' => <<~'SQL');
+		ALTER TABLE ac_list_users RENAME TO was;
+		CREATE TABLE ac_list_users (LIKE was INCLUDING ALL);
+		INSERT INTO ac_list_users TABLE was;
+		ALTER TABLE was SET SCHEMA archive;
+		SQL
+sql($node, <<~'SQL');
+	CREATE SCHEMA archive AUTHORIZATION app;
+	ALTER TABLE ac_list_users ALTER id DROP DEFAULT;
+	ALTER SEQUENCE ac_list_users_id_seq OWNED BY NONE;
+	ALTER TABLE ac_list_users ALTER id SET DEFAULT nextval('ac_list_users_id_seq');
+	SQL
+
+# The worker waits for the table.
+my $waits_for_lock = <<~'SQL';
+	SELECT count(*) > 0
+	FROM pg_stat_activity
+	WHERE backend_type = 'sendcampaign worker' AND wait_event_type = 'Lock'
+	SQL
 for my $what (sort keys %change)
 {
 	for my $try (1 .. 2)
@@ -27,14 +50,19 @@ for my $what (sort keys %change)
 		wait_for_no_worker($node);
 		$session->query_safe("SET ROLE app; BEGIN; $change{$what}");
 		set_and_reload($node, 'sendcampaign.enabled', 'on');
-		$node->safe_psql('postgres', 'SELECT sendcampaign.wake()');
-		poll(sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'sendcampaign worker' AND wait_event_type = 'Lock'}) > 0 }) or diag('nobody waits');
+		sql($node, 'SELECT sendcampaign.wake()');
+		poll(sub { sql($node, $waits_for_lock) eq 't' }) or diag('nobody waits');
 		$session->query_safe('COMMIT');
 		my $run = wait_for_run($node, $job);
-		is("$run->{state} $run->{total} $run->{sent}", 'completed 5 5', "$what, $try: all are sent to") or diag($run->{error});
+		my $outcome = "$run->{state} $run->{total} $run->{sent}";
+		is($outcome, 'completed 5 5', "$what, $try: all are sent to") or diag($run->{error});
 		$session->quit;
-		$node->safe_psql('postgres', 'DROP TABLE IF EXISTS archive.was');
+		sql($node, 'DROP TABLE IF EXISTS archive.was');
 	}
 }
+my $was_replaced =
+	'"public.ac_list_users" was replaced while the run was starting.'
+  . ' The run will start again with the table that now has this name.';
+like(log_of($node), qr/\Q$was_replaced\E/, 'the log has it where it was replaced');
 $node->stop;
 done_testing();

@@ -7,14 +7,19 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $source = "$FindBin::RealBin/../../src";
-my @folders = qw(calls worker campaign twilio database); # from the top
+# From the top
+my @folders = qw(calls worker campaign twilio database);
 my %level = map { $folders[$_] => $_ } 0 .. $#folders;
 my %everywhere = map { $_ => 1 } qw(settings.h compat.h debug_point.h);
 
-# What a text includes of the source's own headers, by their paths.
-sub included { my $text = shift; return $text =~ /^#include "([^"]+)"/mg; }
+# The source's own headers that a text includes, by their paths
+sub included
+{
+	my $text = shift;
+	return $text =~ /^#include "([^"]+)"/mg;
+}
 
-# Where a file may not include a header.
+# Does a header lie above the file that includes it?
 sub is_upward
 {
 	my ($file, $header) = @_;
@@ -37,7 +42,7 @@ for my $path (glob("$source/*.[ch]"), glob("$source/*/*.[ch]"))
 	}
 }
 
-# A way from a module back to itself, or nothing.
+# A way from a module back to itself, or nothing
 sub circle
 {
 	my ($goal, $at, $seen) = @_;
@@ -54,14 +59,16 @@ sub circle
 cmp_ok(scalar(keys %uses), '>', 60, 'the sources were found');
 cmp_ok(scalar(map { keys %$_ } values %uses), '>', 200, 'so was what they include');
 is_deeply(\@upward, [], 'nothing includes what is above it');
-is_deeply([ grep { $_ ne '' } map { join ' > ', circle($_, $_, {}) } sort keys %uses ], [], 'nothing includes itself by a detour');
+my @circles = grep { $_ ne '' } map { join ' > ', circle($_, $_, {}) } sort keys %uses;
+is_deeply(\@circles, [], 'nothing includes itself by a detour');
 
 # The check itself
 ok(is_upward('twilio/http.c', 'worker/run.h'), 'a header of a higher folder is found');
 ok(is_upward('worker/run.c', 'version.h'), 'so is one of no folder');
 ok(!is_upward('worker/run.c', 'database/spi.h'), 'one of a lower folder may be included');
-is_deeply([ included(qq{#include "a/b.h"\n#include <c.h>\n}) ], ['a/b.h'], 'what is included is seen');
+is_deeply([ included(qq{#include "a/b.h"\n#include <c.h>\n}) ],
+	['a/b.h'], 'what is included is seen');
 %uses = (a => { b => 1 }, b => { c => 1 }, c => { a => 1 }, d => { a => 1 });
 is(join(' > ', circle('a', 'a', {})), 'a > b > c > a', 'a circle is found');
-is(join(' > ', circle('d', 'd', {})), '', 'who only leads to one is not in it');
+is(join(' > ', circle('d', 'd', {})), '', 'a module that only leads to one is not in it');
 done_testing();
