@@ -90,7 +90,7 @@ $job = start_campaign($node, $campaign);
 wait_for_run($node, $job, state => 'paused');
 like(
 	job_summary($job),
-	qr/^paused\|\d+\|\d+ of \d+ messages failed, .*21211/,
+	qr/^paused\|\d+\|\d+ of \d+ messages? failed, .*21211/,
 	'a run that pauses itself says why');
 call("cancel($job)");
 wait_for_run($node, $job);
