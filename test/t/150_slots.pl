@@ -137,7 +137,7 @@ ok(worker_is_gone($node, 20), 'no worker is left');
 my @databases = map { "tenant$_" } 1 .. 6;
 clone_database($node, $_, $twilio) for @databases;
 $twilio->set(hold => 1);
-my $warning = qr/WARNING:  could not start a sendcampaign worker.*half of "max_worker_processes"/s;
+my $warning = qr/WARNING:  could not start a sendcampaign worker.*the most that "max_worker_processes" allows/s;
 my $warnings = 0;
 
 for my $db (@databases)
