@@ -16,7 +16,7 @@ my $twilio = LocalTwilio->start;
 my $node = new_cluster('worker_messages', $twilio, conf => <<~'END');
 	sendcampaign.request_timeout = '1s'
 	sendcampaign.lookup_delay = '500ms'
-	sendcampaign.lookup_timeout = '2s'
+	sendcampaign.lookup_timeout = '5s'
 	END
 my $phone = '+15550000001';
 
@@ -126,6 +126,8 @@ stays_in_doubt('Too many', \@lost, "Twilio's list has too many messages that may
 stays_in_doubt('Neither', \@lost,
 	"Twilio's list shows neither this message nor any sent later");
 my $send_another = sub {
+	# it is a later message once the other one can no longer be under way
+	poll(sub { $twilio->stats->{lists} > 0 });
 	my $campaign = create_campaign(
 		$node,
 		users => 1,
@@ -301,18 +303,27 @@ is(run_row($node, $job)->{error}, $reason, 'it has failed');
 like(log_of($node), qr/LOG:  sendcampaign: campaigns have failed: $reason$/m, 'the log has it');
 query('GRANT CONNECT ON DATABASE postgres TO PUBLIC');
 
-# Tables of the extension that are locked for long
-reset_twilio(hold => 1);
-$job = start_campaign($node, create_campaign($node, users => 3));
-wait_for_flight($twilio, 3);
-$session->query('BEGIN; LOCK TABLE sendcampaign.run_data');
-$twilio->set(hold => 0);
+# A table of the extension that is missing when a worker looks for runs
+$session->close;
+reset_twilio();
+$campaign = create_campaign($node, users => 3);
+wait_for_no_worker($node);
+($job) = split /\n/, sql($node, <<~SQL, role => 'app');
+	BEGIN;
+	SELECT send_campaign($campaign);
+	RESET ROLE;
+	ALTER TABLE sendcampaign.run_data RENAME TO missing;
+	COMMIT;
+	SQL
+my $is_missing =
+	'sendcampaign: could not record or claim messages, trying again:'
+  . ' relation "sendcampaign.run_data" does not exist';
+$node->wait_for_log(qr/LOG:  \Q$is_missing\E/);
 my $gives_up = qr/ERROR:  sendcampaign worker gives up: /;
 my $continue_later = 'Unfinished campaigns continue after the next call'
   . ' of send_campaign() or sendcampaign.wake().';
 $node->wait_for_log(qr/$gives_up.*\n.*HINT:  \Q$continue_later\E$/m);
-$session->query('COMMIT');
-$session->close;
+sql($node, 'ALTER TABLE sendcampaign.missing RENAME TO run_data');
 wait_for_no_worker($node);
 query('SELECT sendcampaign.wake()');
 is(wait_for_run($node, $job)->{sent}, 3, 'given up, and gone on with');
