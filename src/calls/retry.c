@@ -145,6 +145,6 @@ sendcampaign_retry_failed(PG_FUNCTION_ARGS)
 				(errmsg("background job %lld has no failed messages that can be retried",
 						(long long) job_id),
 				 errdetail("Messages that Twilio refused for good, or because of their recipient or"
-" text, are not retried.")));
+						   " text, are not retried.")));
 	PG_RETURN_INT64(count);
 }

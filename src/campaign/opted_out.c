@@ -97,7 +97,7 @@ insert_if_not_locked(OwnStatement *statement, Datum *values)
 		ReThrowError(error);
 	ereport(LOG,
 			(errmsg("sendcampaign: could not record opt-outs because other sessions have"
-" locked them")));
+					" locked them")));
 }
 
 void

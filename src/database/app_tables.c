@@ -57,7 +57,7 @@ find_schema(const char *schema)
 				 errdetail("The setting \"sendcampaign.schema\" says where the application's"
 						   " tables are."),
 				 errhint("Set \"sendcampaign.schema\" to their schema, or create the schema, and the"
-" tables with sendcampaign.create_tables().")));
+						 " tables with sendcampaign.create_tables().")));
 	return namespace;
 }
 

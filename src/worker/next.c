@@ -85,7 +85,7 @@ run_wants_record(const Run *run)
 		return true;
 	if (run->num_ready > 0 && !run_may_send(run))
 		return true; /* these must be put back */
-	return run->phase == RUN_FAILING || (run_rules(run)->ends && run->exhausted && run->open == 0);
+	return run->phase == RUN_FAILING || (run_rules(run)->ticks && run->exhausted && run->open == 0);
 }
 
 static int

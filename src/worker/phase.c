@@ -11,7 +11,7 @@
 
 /* clang-format off */
 const PhaseRules phase_rules[NUM_RUN_PHASES] = {
-	/*                  sends  looks_up  records  ends   tells  leaving */
+	/*                  sends  looks_up  records  ticks  tells  leaving */
 	[RUN_SENDING]    = {true,  true,     true,    true,  true,  LEAVES_IF_OFF},
 	[RUN_HALTED]     = {false, true,     true,    true,  true,  LEAVES_IF_OFF},
 	[RUN_PAUSED]     = {false, false,    true,    true,  false, LEAVES_IF_PUT_AWAY},
@@ -65,8 +65,9 @@ run_state(const char *name)
 RunPhase
 phase_after(RunPhase phase, RunState state)
 {
-	RunPhase next = phases_after[phase][state];
+	RunPhase next;
 
 	Assert(phase != RUN_NO_PHASE);
+	next = phases_after[phase][state];
 	return next == RUN_NO_PHASE ? phase : next;
 }

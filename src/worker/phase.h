@@ -48,7 +48,7 @@ typedef struct PhaseRules
 	bool	   sends;	 /* claims and sends messages; if not, unsent ones are put back */
 	bool	   looks_up; /* looks up messages in doubt */
 	bool	   records;	 /* records outcomes */
-	bool	   ends;	 /* ends once all recipients have an outcome */
+	bool	   ticks;	 /* needs a tick once all recipients have an outcome: to end or leave */
 	bool	   tells;	 /* shows in the tables what it is waiting for */
 	RunLeaving leaving;
 } PhaseRules;

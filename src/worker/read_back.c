@@ -111,7 +111,7 @@ begin_reading_back(Run *run)
 	MemoryContextSwitchTo(old);
 	ereport(LOG,
 			(errmsg("sendcampaign: job %lld: commits may have been lost; reading back from Twilio"
-" what was sent",
+					" what was sent",
 					(long long) run->job_id)));
 }
 
@@ -398,7 +398,7 @@ keep_read_back(Run *run)
 	run->was_read_back = true;
 	ereport(LOG,
 			(errmsg("sendcampaign: job %lld: what was sent has been read back from Twilio;"
-" the run continues",
+					" the run continues",
 					(long long) run->job_id)));
 }
 

@@ -140,7 +140,7 @@ record_later(Message *message)
 	if (!run->locks_told)
 		ereport(LOG,
 				(errmsg("sendcampaign: job %lld: list users are locked by other sessions; their"
-" outcomes will be recorded later",
+						" outcomes will be recorded later",
 						(long long) run->job_id)));
 	run->locks_told = true;
 	if (message->locked_since == 0)

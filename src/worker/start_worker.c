@@ -160,6 +160,15 @@ register_worker(Oid role, TransactionId xid)
 	return RegisterDynamicBackgroundWorker(&worker, NULL);
 }
 
+static void
+wait_for_others(void)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, SLOT_WAIT_MS,
+					 WAIT_EVENT_BGWORKER_STARTUP);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
 /*
  * Starts a worker if there is none, or sets *running to the one that runs.
  * The caller must hold the enqueue lock.  Returns false if no slot became
@@ -177,10 +186,7 @@ start_or_find_worker(Oid role, TransactionId xid, PGPROC **running)
 			return true;
 
 		/* Others that are starting may do our work, or end soon. */
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, SLOT_WAIT_MS,
-						 WAIT_EVENT_BGWORKER_STARTUP);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		wait_for_others();
 	}
 	return false;
 }
@@ -377,10 +383,7 @@ await_enqueue_lock(LOCKTAG *tag)
 	{
 		if (LockAcquire(tag, ShareLock, true, true) != LOCKACQUIRE_NOT_AVAIL)
 			return true;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, SLOT_WAIT_MS,
-						 WAIT_EVENT_BGWORKER_STARTUP);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		wait_for_others();
 	}
 	return false;
 }

@@ -22,12 +22,12 @@ append_reasons(StringInfo buf, int64 id, const char *status, TimestampTz since)
 	Datum  values[] = {Int64GetDatum(id), CStringGetTextDatum(status), TimestampTzGetDatum(since)};
 	uint64 count;
 
-	count = own_query(
-		"SELECT error_code, coalesce(min(error_message), 'reason erased'), count(*) FROM sendcampaign.message_data"
-		" WHERE run_id = $1 AND status = $2 AND created_at >= $3 GROUP BY error_code,"
-		" CASE WHEN error_code IS NULL THEN error_message END"
-		" ORDER BY count(*) DESC, error_code LIMIT 6",
-		3, types, values, NULL);
+	count = own_query("SELECT error_code, coalesce(min(error_message), 'reason erased'), count(*)"
+					  " FROM sendcampaign.message_data"
+					  " WHERE run_id = $1 AND status = $2 AND created_at >= $3 GROUP BY error_code,"
+					  " CASE WHEN error_code IS NULL THEN error_message END"
+					  " ORDER BY count(*) DESC, error_code LIMIT 6",
+					  3, types, values, NULL);
 	for (uint64 i = 0; i < count; i++)
 	{
 		int			code = spi_int32(i, 1);

@@ -20,7 +20,8 @@ our @EXPORT = qw(new_cluster install_extension clone_database change_conf set_an
   sql sql_error sql_output call_error wait_until poll poll_in_company seconds_here
   create_campaign make_tenant configure create_job job_row
   start_campaign run_campaign hold_campaign wait_for_run wake
-  send_companion sent_once sent_with sent_of lose_commits run_row run_of list_of group_of
+  send_companion sent_once sent_with sent_of lose_commits lose_all
+  run_row run_of run_of_tenant list_of group_of
   wait_for_flight wait_for_no_worker worker_pids worker_is_gone worker_errors log_of
   terminate_workers kill_worker wait_until_up);
 
@@ -344,6 +345,13 @@ sub run_of
 	return "(SELECT id FROM sendcampaign.run WHERE job_id = $job AND schema = 'public')";
 }
 
+# As SQL: the run of a tenant's campaign, see make_tenant().
+sub run_of_tenant
+{
+	my $tenant = shift;
+	return "(SELECT id FROM sendcampaign.run WHERE schema = '$tenant' AND campaign_id = 1)";
+}
+
 # Changes the configuration of a campaign's group to an SQL expression, in which
 # "configuration" is what it was.  Option: db.
 sub configure
@@ -515,6 +523,30 @@ sub lose_commits
 		SELECT sendcampaign.wake();
 		SQL
 	return wait_for_run($node, $job, db => $db, @wait);
+}
+
+# No recipient of a paused job is known to have it, as after commits that were
+# lost; sentCount of those who had it is lost as well.
+sub lose_all
+{
+	my ($node, $job) = @_;
+	my $run = run_of($job);
+	sql($node, <<~"SQL");
+		UPDATE sendcampaign.run SET timeline = '9/lost' WHERE job_id = $job;
+		WITH lost AS (
+		    DELETE FROM sendcampaign.message_data
+		    WHERE run_id = $run
+		    RETURNING list_user_id),
+		back AS (
+		    INSERT INTO sendcampaign.batch
+		    SELECT $run, 99, array_agg(list_user_id)
+		    FROM lost),
+		uncount AS (
+		    UPDATE ac_list_users
+		    SET data = data - 'sentCount'
+		    WHERE id IN (SELECT list_user_id FROM lost))
+		UPDATE sendcampaign.run SET sent = 0 WHERE job_id = $job;
+		SQL
 }
 
 #

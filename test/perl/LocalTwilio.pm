@@ -153,6 +153,20 @@ sub companions
 	return scalar grep { (split /\t/)[6] eq $COMPANION } split /\n/, $self->control('/ledger');
 }
 
+# How many messages it accepted for a number.
+sub num_to
+{
+	my ($self, $phone) = @_;
+	return scalar grep { $_->{to} eq $phone } $self->ledger;
+}
+
+# How many numbers it accepted more than one message for.
+sub num_twice
+{
+	my $self = shift;
+	return scalar grep { $_ > 1 } values %{ $self->count_by_phone };
+}
+
 # How often each number was sent to: { '+1555...' => 1, ... }
 sub count_by_phone
 {

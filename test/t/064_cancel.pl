@@ -265,22 +265,7 @@ call("pause($job)");
 $twilio->set(hold => 0);
 ok(worker_is_gone($node, 20), 'the run is paused');
 my $run_id = run_of($job);
-sql($node, <<~SQL);
-    UPDATE sendcampaign.run SET timeline = '9/lost' WHERE job_id = $job;
-    WITH lost AS (
-        DELETE FROM sendcampaign.message_data
-        WHERE run_id = $run_id
-        RETURNING list_user_id),
-    back AS (
-        INSERT INTO sendcampaign.batch
-        SELECT $run_id, 99, array_agg(list_user_id)
-        FROM lost),
-    uncount AS (
-        UPDATE ac_list_users
-        SET data = data - 'sentCount'
-        WHERE id IN (SELECT list_user_id FROM lost))
-    UPDATE sendcampaign.run SET sent = 0 WHERE job_id = $job;
-SQL
+lose_all($node, $job);
 set_timeout('2s');
 call("cancel($job)");
 cmp_ok(is_wound_up($campaign, $job, 'commits lost')->{sent},

@@ -189,5 +189,25 @@ sql($node, "UPDATE sendcampaign.run SET state = 'failed' WHERE job_id = $job");
 is(recipient_error('app', '+15550000002')->{sqlstate},
 	'55006', 'a failed run may go on, and needs what was read back');
 
+# The reason of a failure is erased with the number: a summary that is made
+# anew afterwards says so.
+$campaign = create_campaign($node, users => 2);
+my $users = "SELECT %s FROM ac_list_users WHERE ac_list_id = ${\list_of($campaign)}";
+my $first = sql($node, sprintf $users, "min(data->>'sms')");
+my $second = sql($node, sprintf $users, "max(data->>'sms')");
+$twilio->set('fault:list-403' => 100, 'to-fault' => "$first=code:98765");
+$twilio->set('to-fault' => "$second=drop-after");
+my $run = run_campaign($node, $campaign, alone => 1);
+is("$run->{failed} $run->{in_doubt}", '1 1', 'one message has failed, one is in doubt');
+forget_recipient('app', $first);
+sql($node, <<~SQL, role => 'app');
+    SELECT sendcampaign.settle(job_id, list_user_id, true)
+    FROM sendcampaign.message
+    WHERE job_id = $run->{job} AND status = 'in_doubt'
+SQL
+is( run_row($node, $run->{job})->{error},
+	'1 of 2 messages failed: 98765 reason erased (1)',
+	'the summary says that the reason is erased');
+
 $node->stop;
 done_testing();

@@ -18,12 +18,6 @@ my $node = new_cluster('changed_text', $twilio, conf => <<~CONF);
     sendcampaign.lookup_timeout = '1s'
 CONF
 
-# How many phones have a message more than once.
-sub twice
-{
-	return scalar grep { $_ > 1 } values %{ $twilio->count_by_phone };
-}
-
 # Shows the first messages of a job, and what Twilio has accepted.
 sub show_messages
 {
@@ -50,7 +44,7 @@ subtest 'sender replaced before the run goes on in another history' => sub {
 	SQL
 	diag(explain lose_commits($node, $run->{job}, 5));
 	show_messages($run->{job});
-	is(twice(), 0, 'nobody has it twice');
+	is($twilio->num_twice, 0, 'nobody has it twice');
 };
 
 subtest 'text changed while some are in doubt' => sub {
@@ -77,7 +71,7 @@ subtest 'text changed while some are in doubt' => sub {
 	sql($node, "SELECT sendcampaign.resume($job)");
 	diag(explain wait_for_run($node, $job));
 	show_messages($job);
-	is(twice(), 0, 'nobody has it twice');
+	is($twilio->num_twice, 0, 'nobody has it twice');
 };
 
 subtest 'one bad byte' => sub {

@@ -31,13 +31,6 @@ sub run_with
 	return run_campaign($node, $campaign, alone => $arg{alone})->{job};
 }
 
-# How many phone numbers have the message more than once.
-sub twice
-{
-	my $count = $twilio->count_by_phone;
-	return scalar grep { $_ > 1 } values %$count;
-}
-
 # How many messages of a job have each status: "in_doubt 2 sent 3".
 sub outcomes
 {
@@ -66,7 +59,7 @@ sub reasons
 
 my $job = run_with([ 'fault:drop-before' => '#2' ]);
 is(outcomes($job), 'sent 5', 'not taken: sent again, once a later message is shown');
-is(twice(), 0, 'not taken: nobody has it twice');
+is($twilio->num_twice, 0, 'not taken: nobody has it twice');
 cmp_ok($twilio->stats->{lists}, '<=', 12, 'not taken: a few lookups are enough');
 
 # The list lags for longer than any lookup waits.
@@ -78,7 +71,7 @@ for my $base_url ('https://example.org/survey', undef)
 		base_url => $base_url,
 		message => "Lag $what");
 	is(outcomes($job), 'sent 5', "the list lags, $what: all are sent");
-	is(twice(), 0, '... and nobody has it twice');
+	is($twilio->num_twice, 0, '... and nobody has it twice');
 }
 
 # Redaction: nothing can be told.
@@ -97,7 +90,7 @@ for my $mode ([ 1, 0 ], [ 'hide', 0 ], [ 1, 300 ], [ 'hide', 300 ])
 		is( outcomes($job),
 			'in_doubt 2 sent 3',
 			"redact=$redact, after $sent_after ms, $fault: two stay in doubt");
-		is(twice(), 0, '... and nobody has it twice');
+		is($twilio->num_twice, 0, '... and nobody has it twice');
 		like(reasons($job), qr/$redaction/, '... with the reason')
 		  if $redact eq '1' && $fault eq 'drop-after';
 		like(reasons($job), qr/message redaction|$nothing_later/, '... with a reason');
@@ -111,7 +104,7 @@ for my $fault ('drop-after', 'drop-before')
 {
 	$job = run_with([ "fault:$fault" => '#2', 'shorten-links' => 1 ], alone => 1);
 	is(outcomes($job), 'in_doubt 2 sent 3', "links are shortened, $fault: two stay in doubt");
-	is(twice(), 0, '... and nobody has it twice');
+	is($twilio->num_twice, 0, '... and nobody has it twice');
 	like(reasons($job), qr/$shortening/, '... with the reason') if $fault eq 'drop-after';
 }
 

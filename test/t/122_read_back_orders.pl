@@ -37,13 +37,6 @@ sub fill_the_past
 	$twilio->set('clock-skew' => 0);
 }
 
-# How many phone numbers have a message more than once.
-sub twice
-{
-	my $count = $twilio->count_by_phone;
-	return scalar grep { $_ > 1 } values %$count;
-}
-
 # A campaign whose phone numbers follow that one.
 sub campaign_from
 {
@@ -86,7 +79,7 @@ for my $list (@lists)
 		is( "$run->{state} $run->{sent} $run->{in_doubt}",
 			"completed $users 0",
 			"$what, $text: all are known") or diag($run->{error});
-		is(twice(), 0, '... and nobody has it twice');
+		is($twilio->num_twice, 0, '... and nobody has it twice');
 	}
 }
 

@@ -51,13 +51,6 @@ sub call_as
 		SQL
 }
 
-# As SQL: the run of a tenant's campaign 1
-sub run_of_tenant
-{
-	my $tenant = shift;
-	return "(SELECT id FROM sendcampaign.run WHERE schema = '$tenant' AND campaign_id = 1)";
-}
-
 # The state of that run, and how many are sent and in doubt
 sub state_of
 {

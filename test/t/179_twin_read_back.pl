@@ -15,13 +15,6 @@ my $node = new_cluster('twin_read_back', $twilio, conf => <<~'CONF');
 	sendcampaign.lookup_timeout = '1s'
 	CONF
 
-# As SQL: the run of a tenant
-sub run_of_tenant
-{
-	my $tenant = shift;
-	return "(SELECT id FROM sendcampaign.run WHERE schema = '$tenant' AND campaign_id = 1)";
-}
-
 # The state of that run, and how many are sent and in doubt
 sub state_of
 {

@@ -21,13 +21,6 @@ sub send_as
 	sql($node, "SET sendcampaign.schema = $tenant; SELECT send_campaign(1)", role => $tenant);
 }
 
-# As SQL: the run of a tenant
-sub run_of_tenant
-{
-	my $tenant = shift;
-	return "(SELECT id FROM sendcampaign.run WHERE schema = '$tenant' AND campaign_id = 1)";
-}
-
 # The state of that run, and its counts
 sub state_of
 {
