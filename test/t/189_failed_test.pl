@@ -13,7 +13,7 @@ my $twilio = LocalTwilio->start;
 my $node = new_cluster('failed_test', $twilio, conf => <<~'CONF');
 	sendcampaign.request_timeout = '2s'
 	sendcampaign.lookup_delay = '100ms'
-	sendcampaign.lookup_timeout = '1s'
+	sendcampaign.lookup_timeout = '30s'
 	CONF
 sql($node, <<~'SQL');
 	CREATE ROLE stranger LOGIN;
