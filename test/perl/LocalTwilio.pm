@@ -6,11 +6,13 @@ use warnings;
 
 use Carp;
 use Cwd qw(abs_path);
+use Digest::SHA qw(hmac_sha1);
 use File::Basename qw(dirname);
 use File::Temp qw(tempdir);
 use HTTP::Tiny;
 use IPC::Run ();
 use JSON::PP ();
+use MIME::Base64 qw(encode_base64);
 use Symbol qw(gensym);
 use Time::HiRes qw(sleep time);
 
@@ -31,6 +33,7 @@ sub start
 	my ($class, %arg) = @_;
 	my $dir = tempdir(CLEANUP => 1);
 	my $self = bless { dir => $dir, log => '', tls => $arg{tls} }, $class;
+	$self->{tokens} = { $ACCOUNT => $TOKEN };
 	my @command = ($program, qw(--port 0 --control-port 0 --die-with-stdin));
 	push @command, '--ready-file', "$dir/ready", '--account', "$ACCOUNT:$TOKEN";
 
@@ -99,7 +102,11 @@ sub set
 	my @pairs;
 	while (my ($name, $value) = splice @settings, 0, 2)
 	{
-		$self->{token} = $value =~ s/.*?://r if $name eq 'account';
+		if ($name eq 'account')
+		{
+			my ($account, $token) = split /:/, $value, 2;
+			$self->{token} = $self->{tokens}{$account} = $token;
+		}
 		push @pairs, escaped($name) . '=' . escaped($value);
 	}
 	return $self->control('/set?' . join '&', @pairs);
@@ -144,6 +151,73 @@ sub unescaped
 	my $text = shift;
 	my %char = ('n' => "\n", 't' => "\t", 'r' => "\r", 'b' => "\b", 'f' => "\f", '\\' => '\\');
 	return $text =~ s/\\(u00([0-9A-Fa-f]{2})|.)/defined $2 ? chr hex $2 : $char{$1}/ger;
+}
+
+# Receives a message, as if somebody had written one, and returns its SID.
+# Arguments: from, to, body, service, account; those with a capital letter, such
+# as OptOutType, are in the callback.  By default it is to the number that it has.
+sub inbound
+{
+	my ($self, %arg) = @_;
+	my %message = (account => $ACCOUNT, to => $SENDER, %arg);
+	my $query = join '&', map { escaped($_) . '=' . escaped($message{$_}) } sort keys %message;
+	chomp(my $sid = $self->control("/inbound?$query"));
+	return $sid;
+}
+
+# What Twilio would have posted until now, but for the first $since: hashes with
+# url, body (a form), params (of the body) and signature (the header
+# X-Twilio-Signature).
+sub callbacks
+{
+	my ($self, $since) = @_;
+	$since //= 0;
+	my @callbacks;
+	for my $line (split /\n/, $self->control("/callbacks?since=$since"))
+	{
+		my ($url, $body) = split /\t/, $line;
+		my $params = form_params($body);
+		my $token = $self->{tokens}{ $params->{AccountSid} };
+		croak "the token of $params->{AccountSid} is not known" if !defined $token;
+		push @callbacks,
+		  {
+			url => unescaped($url),
+			body => $body,
+			params => $params,
+			signature => sign(unescaped($url), $params, $token)
+		  };
+	}
+	return @callbacks;
+}
+
+# The parameters of a form, as bytes; those that it repeats are arrays.
+sub form_params
+{
+	my $form = shift;
+	my %params;
+	for my $pair (split /&/, $form)
+	{
+		my ($name, $value) =
+		  map { tr/+/ /r =~ s/%([0-9A-Fa-f]{2})/chr hex $1/ger } split(/=/, $pair, 2), '';
+		my $before = $params{$name};
+		$params{$name} = !defined $before ? $value : [ ref $before ? @$before : $before, $value ];
+	}
+	return \%params;
+}
+
+# LocalTwilio::sign($url, \%params, $token): what Twilio writes into the header
+# X-Twilio-Signature.  The parameters are bytes; the values of one that is repeated
+# are an array.  Of a body that is not a form, only the URL is signed.
+sub sign
+{
+	my ($url, $params, $token) = @_;
+	my $signed = $url;
+	for my $name (sort keys %$params)
+	{
+		my %seen = map { $_ => 1 } ref $params->{$name} ? @{ $params->{$name} } : $params->{$name};
+		$signed .= $name . $_ for sort keys %seen;
+	}
+	return encode_base64(hmac_sha1($signed, $token), '');
 }
 
 # How many companions it has accepted.

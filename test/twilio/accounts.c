@@ -138,15 +138,21 @@ accounts_login(const char *authorization)
 	return NO_LOGIN;
 }
 
-bool
-account_exists(text sid)
+login_id
+account_login(text sid)
 {
 	for (int i = 0; i < credential_count; i++)
 	{
 		if (text_is(sid, credentials[i].account))
-			return true;
+			return i;
 	}
-	return false;
+	return NO_LOGIN;
+}
+
+bool
+account_exists(text sid)
+{
+	return account_login(sid) != NO_LOGIN;
 }
 
 text

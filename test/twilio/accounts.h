@@ -21,6 +21,9 @@ extern void accounts_default(void);
 /* Returns whose Authorization header this is, or NO_LOGIN. */
 extern login_id accounts_login(const char *authorization);
 extern bool		account_exists(text sid);
+
+/* Returns credentials of the account, or NO_LOGIN if it does not exist. */
+extern login_id account_login(text sid);
 extern text		login_user(login_id login);
 extern text		login_account(login_id login);
 

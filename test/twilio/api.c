@@ -9,6 +9,7 @@
 #include "message_json.h"
 #include "settings.h"
 #include "stats.h"
+#include "status.h"
 #include "world.h"
 
 #include <string.h>
@@ -161,11 +162,11 @@ answer_update(request *r)
 		reply_error(r, 20404);
 	else if (!text_is(form_get(&r->params, "Status"), "canceled"))
 		reply_error(r, 20001);
-	else if (m->send_at_s == 0 || m->canceled || message_date_sent(m) >= 0)
+	else if (strcmp(status_now(m).name, "scheduled") != 0)
 		reply_error(r, 30409);
 	else
 	{
-		m->canceled = true;
+		m->canceled_us = now_us();
 		reply_message(r, m);
 	}
 }
@@ -293,10 +294,11 @@ api_finish(request *r)
 void
 api_done(request *r)
 {
-	if (!r->in_flight)
+	if (!r->in_flight && !r->is_list)
 		return;
 	pthread_mutex_lock(&world_lock);
-	stats.in_flight--;
+	stats.in_flight -= r->in_flight;
+	stats.lists_in_flight -= r->is_list;
 	pthread_mutex_unlock(&world_lock);
-	r->in_flight = false;
+	r->in_flight = r->is_list = false;
 }

@@ -6,9 +6,13 @@
  *	/ledger	the accepted messages, in the format of the ledger file
  *	/count	the number of accepted messages that match to=, from= and body=
  *	/set	changes settings, by name=value in the query or in a form
+ *	/inbound	adds a received message: account=, from=, to=, body=, service=
+ *	/callbacks	what Twilio would have posted, but for the first since=
  */
 #include "control.h"
+#include "callbacks.h"
 #include "form.h"
+#include "inbound.h"
 #include "listener.h"
 #include "messages.h"
 #include "server.h"
@@ -83,7 +87,12 @@ ledger_fill(ledger_reader *reader, size_t wanted)
 	pthread_mutex_lock(&world_lock);
 	while (reader->lines.len < wanted && reader->generation == messages_generation() &&
 		   reader->next < messages_count())
-		message_ledger_line(&reader->lines, message_at(reader->next++));
+	{
+		const message *m = message_at(reader->next++);
+
+		if (m->kind == MESSAGE_API)
+			message_ledger_line(&reader->lines, m);
+	}
 	pthread_mutex_unlock(&world_lock);
 }
 
@@ -147,8 +156,8 @@ count_messages(text to, text from, text body)
 	pthread_mutex_lock(&world_lock);
 	for (uint32_t i = 0; (m = message_at(i)) != NULL; i++)
 	{
-		if (filter_matches(to, message_to(m)) && filter_matches(from, message_from(m)) &&
-			filter_matches(body, message_body(m)))
+		if (m->kind == MESSAGE_API && filter_matches(to, message_to(m)) &&
+			filter_matches(from, message_from(m)) && filter_matches(body, message_body(m)))
 			count++;
 	}
 	pthread_mutex_unlock(&world_lock);
@@ -226,6 +235,57 @@ answer_set(struct MHD_Connection *connection, const form *params)
 	return send_line(connection, 200, "ok", text_of(""));
 }
 
+/* Restores such a plus in the numbers; the caller frees the copies. */
+static void
+restore_numbers(form *params, char *copies[2])
+{
+	static const char *const names[] = {"from", "to"};
+
+	for (int i = 0; i < params->count; i++)
+	{
+		for (int j = 0; j < 2; j++)
+		{
+			if (copies[j] == NULL && text_is(params->items[i].name, names[j]))
+				params->items[i].value = restore_plus(params->items[i].value, &copies[j]);
+		}
+	}
+}
+
+static enum MHD_Result
+answer_inbound(struct MHD_Connection *connection, form *params)
+{
+	char		  *copies[2] = {NULL, NULL};
+	char		   sid[SID_LEN + 1] = "";
+	const message *m;
+
+	restore_numbers(params, copies);
+	pthread_mutex_lock(&world_lock);
+	m = inbound_add(params);
+	if (m != NULL)
+		message_sid(m, sid);
+	pthread_mutex_unlock(&world_lock);
+	free(copies[0]);
+	free(copies[1]);
+	if (m == NULL)
+		return send_line(connection, 400, "needs an account that exists, from and to", text_of(""));
+	return send_line(connection, 200, sid, text_of(""));
+}
+
+static enum MHD_Result
+answer_callbacks(struct MHD_Connection *connection, const form *params)
+{
+	buf	   out = {NULL, 0, 0};
+	double since = 0;
+	text   since_text = form_get(params, "since");
+
+	if (since_text.data != NULL && (!text_number(since_text, &since) || since < 0))
+		return send_line(connection, 400, "since is not a number", text_of(""));
+	pthread_mutex_lock(&world_lock);
+	callbacks_write(&out, since < UINT32_MAX ? since : UINT32_MAX);
+	pthread_mutex_unlock(&world_lock);
+	return send_buf(connection, 200, &out, "text/tab-separated-values");
+}
+
 static enum MHD_Result
 add_argument(void *of, enum MHD_ValueKind kind, const char *name, size_t name_len,
 			 const char *value, size_t value_len)
@@ -248,6 +308,10 @@ answer(struct MHD_Connection *connection, const char *url, call *c)
 		return answer_count(connection, &c->params);
 	if (strcmp(url, "/set") == 0)
 		return answer_set(connection, &c->params);
+	if (strcmp(url, "/inbound") == 0)
+		return answer_inbound(connection, &c->params);
+	if (strcmp(url, "/callbacks") == 0)
+		return answer_callbacks(connection, &c->params);
 	return send_line(connection, 404, "no such path", text_of(""));
 }
 

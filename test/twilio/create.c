@@ -4,12 +4,16 @@
  *		and the faults after that.
  */
 #include "request.h"
+#include "callbacks.h"
 #include "clock.h"
+#include "content.h"
 #include "message_json.h"
 #include "settings.h"
+#include "smart.h"
 #include "stats.h"
 
 #include <string.h>
+#include <strings.h>
 
 static void
 reply_nothing(request *r, reply_style style)
@@ -121,14 +125,47 @@ send_at(const form *params)
 	return from;
 }
 
+static bool
+is_true(text value)
+{
+	return value.len == 4 && strncasecmp(value.data, "true", 4) == 0;
+}
+
+/* Makes the text as the recipient gets it; absent if that is the body. */
+static text
+shown_text(const form *params, buf *shown)
+{
+	text sid = form_get(params, "ContentSid");
+	text body = form_get(params, "Body");
+	buf	 content = {NULL, 0, 0};
+
+	if (sid.len > 0)
+	{
+		content_render(&content, sid, form_get(params, "ContentVariables"));
+		body = (text){content.data, content.len};
+	}
+	if (is_true(form_get(params, "SmartEncoded")))
+		smart_encode(shown, body);
+	else if (sid.len > 0)
+		buf_text(shown, body);
+	else
+		return (text){NULL, 0};
+	buf_free(&content);
+	return (text){shown->data != NULL ? shown->data : "", shown->len};
+}
+
 static message *
 accept_message(const request *r)
 {
 	buf			extra = {NULL, 0, 0};
+	buf			shown = {NULL, 0, 0};
 	new_message asked = {
+		.kind = MESSAGE_API,
 		.login = r->login,
 		.skew_s = r->skew_s,
 		.send_at_s = send_at(&r->params),
+		.media = form_count(&r->params, MEDIA_PARAM),
+		.has_callback = form_get(&r->params, CALLBACK_PARAM).len > 0,
 		.from = form_get(&r->params, "From"),
 		.service = form_get(&r->params, "MessagingServiceSid"),
 		.to = form_get(&r->params, "To"),
@@ -138,8 +175,10 @@ accept_message(const request *r)
 
 	collect_extra(&r->params, &extra);
 	asked.extra = (text){extra.data, extra.len};
+	asked.shown = shown_text(&r->params, &shown);
 	m = message_add(&asked);
 	buf_free(&extra);
+	buf_free(&shown);
 	stats.accepted++;
 	return m;
 }

@@ -1,7 +1,8 @@
 /*
  * errors.c
  *		Error answers of the Twilio API: the HTTP status and the message of
- *		each code.  The status of codes that are not listed here is 400.
+ *		each code.  The status of codes that are not listed here is 400.  And
+ *		the messages of codes for what was accepted, but not delivered.
  */
 #include "errors.h"
 
@@ -41,10 +42,40 @@ static const error_text errors[] = {
 	{21612, 400, "The 'To' phone number is not currently reachable"},
 	{21614, 400, "'To' number is not a valid mobile number"},
 	{21617, 400, "The concatenated message body exceeds the 1600 character limit"},
+	{21620, 400, "Invalid media URL(s)"},
+	{21623, 400, "Number of media files exceeds allowed limit"},
+	{21624, 400, "The 'ValidityPeriod' is not in the range of 1 to 36000 seconds"},
+	{21654, 400, "ContentSid is required with ContentVariables"},
+	{21655, 400, "The ContentSid is invalid"},
+	{21656, 400, "The ContentVariables parameter is invalid"},
 	{21701, 400, "The Messaging Service does not exist"},
+	{21910, 400, "Invalid 'From' and 'To' pair. 'From' and 'To' should be of the same channel"},
 	{35114, 400, "SendAt timestamp out of time range"},
 	{35118, 400, "MessagingServiceSid is required to schedule a message"},
 };
+
+static const error_text delivery_errors[] = {
+	{30001, 0, "Queue overflow"},
+	{30002, 0, "Account suspended"},
+	{30003, 0, "Unreachable destination handset"},
+	{30004, 0, "Message blocked"},
+	{30005, 0, "Unknown destination handset"},
+	{30006, 0, "Landline or unreachable carrier"},
+	{30007, 0, "Message filtered"},
+	{30008, 0, "Unknown error"},
+	{30034, 0, "Message from an Unregistered Number"},
+};
+
+const char *
+delivery_error(int code)
+{
+	for (size_t i = 0; i < sizeof(delivery_errors) / sizeof(delivery_errors[0]); i++)
+	{
+		if (delivery_errors[i].code == code)
+			return delivery_errors[i].message;
+	}
+	return NULL;
+}
 
 static const error_text *
 error_find(int code)

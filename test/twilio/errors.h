@@ -13,4 +13,7 @@ extern unsigned error_status(int code);
 /* Appends the answer with this code. */
 extern void error_json(buf *out, int code);
 
+/* Returns why a message was not delivered, in words; NULL if Twilio has none for the code. */
+extern const char *delivery_error(int code);
+
 #endif

@@ -154,17 +154,6 @@ fault_set_percent(text name, text percent)
 	return counted;
 }
 
-/* Splits the text at the given character. */
-static bool
-split(text whole, const char *at, text *first, text *rest)
-{
-	if (at == NULL)
-		return false;
-	*first = (text){whole.data, at - whole.data};
-	*rest = (text){at + 1, whole.data + whole.len - at - 1};
-	return true;
-}
-
 /* Takes NAME=PERCENT, or "none" to end all faults. */
 bool
 fault_set(text value)
@@ -174,7 +163,7 @@ fault_set(text value)
 
 	if (text_is(value, "none"))
 		return faults_clear();
-	if (value.len == 0 || !split(value, memrchr(value.data, '=', value.len), &name, &percent))
+	if (value.len == 0 || !text_split(value, memrchr(value.data, '=', value.len), &name, &percent))
 		return false;
 	return fault_set_percent(name, percent);
 }
@@ -199,7 +188,7 @@ fault_set_for_recipient(text value)
 	int				 entry = -1;
 	recipient_fault *recipient;
 
-	if (value.len == 0 || !split(value, memchr(value.data, '=', value.len), &number, &name))
+	if (value.len == 0 || !text_split(value, memchr(value.data, '=', value.len), &number, &name))
 		return false;
 	if (text_is(name, "spared"))
 		entry = SPARED;

@@ -122,3 +122,13 @@ form_get(const form *f, const char *name)
 	}
 	return (text){NULL, 0};
 }
+
+int
+form_count(const form *f, const char *name)
+{
+	int count = 0;
+
+	for (int i = 0; i < f->count; i++)
+		count += text_is(f->items[i].name, name);
+	return count;
+}

@@ -31,4 +31,7 @@ extern void form_parse(form *f, char *data, size_t len);
 /* Returns the first value with this name; its data are NULL if there is none. */
 extern text form_get(const form *f, const char *name);
 
+/* Returns how many values have this name. */
+extern int form_count(const form *f, const char *name);
+
 #endif

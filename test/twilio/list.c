@@ -6,6 +6,10 @@
  * page.  Their pages are numbered, while those of the usual order begin after
  * a message.
  *
+ * With list-insert, a new message comes between two pages of a list.  With
+ * list-shift, pages of the usual order are numbered, too, so that it shifts
+ * what follows: a message is on two pages.
+ *
  * DateSent< and DateSent> include the instant given.  A day stands for its
  * first instant there, and for the whole day in DateSent.
  */
@@ -14,6 +18,7 @@
 #include "message_json.h"
 #include "settings.h"
 #include "stats.h"
+#include "status.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -152,7 +157,7 @@ static bool
 is_hidden(const list_query *q, const message *m)
 {
 	return settings.redact == REDACT_AND_HIDE && (q->to.len > 0 || q->from.len > 0) &&
-		   message_date_sent(m) >= 0;
+		   message_redacted(m);
 }
 
 static bool
@@ -279,6 +284,33 @@ list_messages(buf *out, const list_query *q, const message **last)
 	return count;
 }
 
+/*
+ * Adds a message to the list, unless that is empty, before another page than
+ * the first is answered.  It is like the newest, but not accepted from the API.
+ */
+static void
+insert_message(const list_query *q, int64_t skew_s)
+{
+	list_query	   all = *q;
+	const message *newest;
+
+	if (!settings.list_insert || q->page == 0)
+		return;
+	all.below = NO_MESSAGE;
+	newest = next_match(&all, first_candidate(&all));
+	if (newest == NULL)
+		return;
+	message_add(&(new_message){
+		.kind = newest->kind == MESSAGE_INBOUND ? MESSAGE_INBOUND : MESSAGE_REPLY,
+		.login = newest->login,
+		.skew_s = skew_s,
+		.from = message_from(newest),
+		.service = message_service(newest),
+		.to = message_to(newest),
+		.body = text_of("Inserted"),
+	});
+}
+
 static void
 list_uri(buf *out, const request *r)
 {
@@ -342,7 +374,7 @@ next_page(buf *out, const request *r, const list_query *q, const message *last)
 		sid[SID_LEN] = '\0';
 		page_uri(out, r, q, q->page + 1, sid);
 	}
-	else if (last != NULL && settings.order != ORDER_CREATED)
+	else if (last != NULL && (settings.order != ORDER_CREATED || settings.list_shift))
 		page_uri(out, r, q, q->page + 1, NULL);
 	else if (last != NULL)
 	{
@@ -381,6 +413,10 @@ list_answer(request *r)
 	long		   count;
 
 	stats.lists++;
+	stats.lists_from += form_get(&r->params, "From").len > 0;
+	r->is_list = true;
+	if (++stats.lists_in_flight > stats.max_lists_in_flight)
+		stats.max_lists_in_flight = stats.lists_in_flight;
 	if (reply_read_fault(r))
 		return;
 	if (!read_query(&q, r))
@@ -388,6 +424,8 @@ list_answer(request *r)
 		reply_error(r, 20001);
 		return;
 	}
+	insert_message(&q, r->skew_s);
+	q.visible_us = visible_until();
 	r->reply.status = 200;
 	r->reply.content_type = "application/json";
 	buf_string(out, "{\"messages\": [");

@@ -51,6 +51,7 @@ static const struct option long_options[] = {
 	{"account", required_argument, NULL, OPTION_SETTING},
 	{"key", required_argument, NULL, OPTION_SETTING},
 	{"sender", required_argument, NULL, OPTION_SETTING},
+	{"content", required_argument, NULL, OPTION_SETTING},
 	{"latency", required_argument, NULL, OPTION_SETTING},
 	{"latency-spread", required_argument, NULL, OPTION_SETTING},
 	{"slow", required_argument, NULL, OPTION_SETTING},
@@ -61,9 +62,17 @@ static const struct option long_options[] = {
 	{"to-fault", required_argument, NULL, OPTION_SETTING},
 	{"list-lag", required_argument, NULL, OPTION_SETTING},
 	{"sent-after", required_argument, NULL, OPTION_SETTING},
+	{"deliver-after", required_argument, NULL, OPTION_SETTING},
+	{"delivery", required_argument, NULL, OPTION_SETTING},
+	{"to-delivery", required_argument, NULL, OPTION_SETTING},
+	{"price-after", required_argument, NULL, OPTION_SETTING},
+	{"price-unit", required_argument, NULL, OPTION_SETTING},
+	{"inbound-url", required_argument, NULL, OPTION_SETTING},
 	{"null-dates", required_argument, NULL, OPTION_SETTING},
 	{"list-order", required_argument, NULL, OPTION_SETTING},
 	{"list-nulls", required_argument, NULL, OPTION_SETTING},
+	{"list-insert", required_argument, NULL, OPTION_SETTING},
+	{"list-shift", required_argument, NULL, OPTION_SETTING},
 	{"redact", required_argument, NULL, OPTION_SETTING},
 	{"shorten-links", required_argument, NULL, OPTION_SETTING},
 	{"next-page", required_argument, NULL, OPTION_SETTING},
@@ -84,40 +93,54 @@ typedef struct command_line
 	bool		die_with_stdin;
 } command_line;
 
+static const char help[] =
+	"usage: twilio [OPTION]...\n"
+	"  --port N, --control-port N  ports on 127.0.0.1; 0: any\n"
+	"  --ready-file F              written once listening: port=, control=\n"
+	"  --ledger F                  file to append accepted messages to\n"
+	"  --tls-cert F, --tls-key F   the API port speaks TLS\n"
+	"  --threads N                 that serve the API port\n"
+	"  --die-with-stdin            ends when stdin does\n"
+	"Also settings for /set on the control port:\n"
+	"  --account SID:TOKEN         repeatable; default ACtest:token\n"
+	"  --key SK:SECRET:ACSID       repeatable\n"
+	"  --sender NUMBER_OR_MG       repeatable; default: all\n"
+	"  --content SID=TEXT          repeatable; a content template\n"
+	"  --latency MS, --latency-spread MS (plus or minus)\n"
+	"  --slow PERCENT:MS           that share of answers takes that long\n"
+	"  --concurrency N             more creates in flight get a 429\n"
+	"  --retry-after S             header of 429 answers\n"
+	"  --seed N                    of all that is drawn by lot\n"
+	"  --fault NAME=PERCENT        repeatable; NAME=#N: the next N\n"
+	"  --to-fault +NUMBER=NAME     repeatable; NAME spared: no fault at all\n"
+	"  --list-lag MS               until a message shows in lists; what has\n"
+	"                              shown keeps showing where it is changed\n"
+	"  --list-order created|sent|none  of lists, newest first; none: at random\n"
+	"  --list-nulls first|last     by date sent: what is not sent yet\n"
+	"  --list-insert 0|1           a new message comes between two pages\n"
+	"  --list-shift 0|1            that shifts what is on the next pages\n"
+	"  --redact 0|1|hide           messages lose text and number when they\n"
+	"                              are sent; hide: and To= does not find them\n"
+	"  --shorten-links 0|1         links in texts are rewritten\n"
+	"  --next-page path|absolute|ORIGIN  what next_page_uri begins with\n"
+	"  --sent-after MS             until date_sent is set; -1: never\n"
+	"  --deliver-after MS          until they are delivered; -1: never\n"
+	"  --delivery NAME=PERCENT     repeatable; what becomes of them instead:\n"
+	"                              undelivered:CODE, failed:CODE, never, read,\n"
+	"                              canceled\n"
+	"  --to-delivery +NUMBER=NAME  repeatable; of messages to that number\n"
+	"  --price-after MS            until they have a price; -1: never\n"
+	"  --price-unit CURRENCY       of prices; default USD\n"
+	"  --inbound-url URL           callback for inbound messages; none\n"
+	"  --null-dates 0|1            date filters match unsent messages\n"
+	"  --clock-skew S              added to all dates\n"
+	"  --hold 0|1                  creates wait\n"
+	"  --hold-after 0|1            ... after being accepted";
+
 static void
 usage(void)
 {
-	puts("usage: twilio [OPTION]...\n"
-		 "  --port N, --control-port N  ports on 127.0.0.1; 0: any\n"
-		 "  --ready-file F              written once listening: port=, control=\n"
-		 "  --ledger F                  file to append accepted messages to\n"
-		 "  --tls-cert F, --tls-key F   the API port speaks TLS\n"
-		 "  --threads N                 that serve the API port\n"
-		 "  --die-with-stdin            ends when stdin does\n"
-		 "Also settings for /set on the control port:\n"
-		 "  --account SID:TOKEN         repeatable; default ACtest:token\n"
-		 "  --key SK:SECRET:ACSID       repeatable\n"
-		 "  --sender NUMBER_OR_MG       repeatable; default: all\n"
-		 "  --latency MS, --latency-spread MS (plus or minus)\n"
-		 "  --slow PERCENT:MS           that share of answers takes that long\n"
-		 "  --concurrency N             more creates in flight get a 429\n"
-		 "  --retry-after S             header of 429 answers\n"
-		 "  --seed N                    of all that is drawn by lot\n"
-		 "  --fault NAME=PERCENT        repeatable; NAME=#N: the next N\n"
-		 "  --to-fault +NUMBER=NAME     repeatable; NAME spared: no fault at all\n"
-		 "  --list-lag MS               until a message shows in lists; what has\n"
-		 "                              shown keeps showing where it is changed\n"
-		 "  --list-order created|sent|none  of lists, newest first; none: at random\n"
-		 "  --list-nulls first|last     by date sent: what is not sent yet\n"
-		 "  --redact 0|1|hide           messages lose text and number when they\n"
-		 "                              are sent; hide: and To= does not find them\n"
-		 "  --shorten-links 0|1         links in texts are rewritten\n"
-		 "  --next-page path|absolute|ORIGIN  what next_page_uri begins with\n"
-		 "  --sent-after MS             until date_sent is set; -1: never\n"
-		 "  --null-dates 0|1            date filters match unsent messages\n"
-		 "  --clock-skew S              added to all dates\n"
-		 "  --hold 0|1                  creates wait\n"
-		 "  --hold-after 0|1            ... after being accepted");
+	puts(help);
 	exit(0);
 }
 

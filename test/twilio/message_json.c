@@ -3,57 +3,28 @@
  *		A message as the API shows it.
  *
  * The answer to the create request shows it as queued (with a messaging
- * service: accepted).  Later it is shown as sent, once the time set by
- * sent-after has passed.
+ * service: accepted).  Later it has the status that it has reached (status.c).
  */
 #include "message_json.h"
 #include "clock.h"
+#include "errors.h"
 #include "settings.h"
+#include "status.h"
 
 #include <string.h>
 
-int64_t
-message_date_created(const message *m)
-{
-	return m->created_us / US_PER_S + m->skew_s;
-}
-
-/* Returns when the message was sent, by the server's clock; -1: not yet. */
-int64_t
-message_date_sent(const message *m)
-{
-	int64_t sent_us = m->created_us + settings.sent_after_us;
-
-	if (settings.sent_after_us < 0 || m->canceled)
-		return -1;
-	if (m->send_at_s > 0)
-		sent_us = (m->send_at_s - m->skew_s) * US_PER_S;
-	if (sent_us > now_us())
-		return -1;
-	return sent_us / US_PER_S + m->skew_s;
-}
-
-static const char *
-message_status(const message *m, int64_t date_sent)
-{
-	if (m->canceled)
-		return "canceled";
-	if (date_sent >= 0)
-		return "sent";
-	if (m->send_at_s > 0)
-		return "scheduled";
-	return m->service_len > 0 ? "accepted" : "queued";
-}
+#define PRICE_OF_SEGMENT 750 /* in 1/100000 */
 
 /* Appends the date; the last one is kept, since neighbors often share a second. */
 static void
-json_date(buf *out, const char *name, int64_t seconds)
+json_date(buf *out, const char *name, int64_t us, int64_t skew_s)
 {
 	static int64_t last = -1; /* protected by the world lock */
 	static char	   date[40];
+	int64_t		   seconds = us / US_PER_S + skew_s;
 
 	buf_string(out, name);
-	if (seconds < 0)
+	if (us < 0)
 	{
 		buf_string(out, "null");
 		return;
@@ -100,12 +71,44 @@ json_links(buf *out, const message *m, const char *sid)
 static void
 json_segments(buf *out, const message *m, bool just_created)
 {
+	static const char *const directions[] = {[MESSAGE_API] = "outbound-api",
+											 [MESSAGE_REPLY] = "outbound-reply",
+											 [MESSAGE_INBOUND] = "inbound"};
+
 	buf_string(out, ", \"num_segments\": \"");
 	buf_int(out, m->service_len > 0 && just_created ? 0 : m->segments);
-	buf_string(out, "\", \"num_media\": \"0\", \"direction\": \"outbound-api\""
-					", \"price\": null, \"price_unit\": \"USD\""
-					", \"api_version\": \"2010-04-01\""
-					", \"error_code\": null, \"error_message\": null");
+	buf_string(out, "\", \"num_media\": \"");
+	buf_int(out, m->media);
+	buf_string(out, "\", \"direction\": \"");
+	buf_string(out, directions[m->kind]);
+	buf_string(out, "\", \"api_version\": \"2010-04-01\"");
+}
+
+/* A price is negative, with five decimals. */
+static void
+json_price(buf *out, const message *m, bool just_created)
+{
+	int64_t price = (int64_t) PRICE_OF_SEGMENT * m->segments;
+
+	if (just_created || !message_priced(m))
+		buf_string(out, ", \"price\": null");
+	else
+		buf_printf(out, ", \"price\": \"-%lld.%05d\"", (long long) (price / 100000),
+				   (int) (price % 100000));
+	json_member(out, ", \"price_unit\": ", text_of(settings.price_unit));
+}
+
+static void
+json_error(buf *out, int code)
+{
+	if (code == 0)
+	{
+		buf_string(out, ", \"error_code\": null, \"error_message\": null");
+		return;
+	}
+	buf_string(out, ", \"error_code\": ");
+	buf_int(out, code);
+	json_member(out, ", \"error_message\": ", text_of(delivery_error(code)));
 }
 
 /* The last four digits of a number are masked; other senders are shown. */
@@ -114,7 +117,7 @@ json_number(buf *out, const char *name, text number, bool redacted)
 {
 	char masked[SENDER_MAX + 1];
 
-	if (!redacted || number.len < 5 || number.data[0] != '+')
+	if (!redacted || number.len < 5 || memchr(number.data, '+', number.len) == NULL)
 	{
 		json_member(out, name, or_null(number));
 		return;
@@ -159,22 +162,27 @@ json_body(buf *out, text body, bool redacted)
 void
 message_json(buf *out, const message *m, bool just_created)
 {
-	char	sid[SID_LEN + 1];
-	int64_t sent = just_created ? -1 : message_date_sent(m);
-	bool	redacted = settings.redact != REDACT_NOT && sent >= 0;
+	char		   sid[SID_LEN + 1];
+	bool		   redacted = !just_created && message_redacted(m);
+	status_history history;
+	status_change  last;
 
 	buf_reserve(out, 900 + m->body_len);
 	message_sid(m, sid);
+	status_read(m, &history);
+	last = history.changes[just_created ? 0 : history.count - 1];
 	json_member(out, "{\"sid\": ", (text){sid, SID_LEN});
 	json_member(out, ", \"account_sid\": ", login_account(m->login));
 	json_member(out, ", \"messaging_service_sid\": ", or_null(message_service(m)));
 	json_number(out, ", \"from\": ", message_from(m), redacted);
 	json_number(out, ", \"to\": ", message_to(m), redacted);
-	json_body(out, message_body(m), redacted);
-	json_member(out, ", \"status\": ", text_of(message_status(m, sent)));
+	json_body(out, message_shown(m), redacted);
+	json_member(out, ", \"status\": ", text_of(last.name));
 	json_segments(out, m, just_created);
-	json_date(out, ", \"date_created\": ", message_date_created(m));
-	json_date(out, ", \"date_updated\": ", message_date_created(m));
-	json_date(out, ", \"date_sent\": ", sent);
+	json_price(out, m, just_created);
+	json_error(out, last.code);
+	json_date(out, ", \"date_created\": ", m->created_us, m->skew_s);
+	json_date(out, ", \"date_updated\": ", last.at_us, m->skew_s);
+	json_date(out, ", \"date_sent\": ", just_created ? -1 : history.sent_us, m->skew_s);
 	json_links(out, m, sid);
 }

@@ -7,10 +7,6 @@
 
 #include "messages.h"
 
-/* By the server's clock, in seconds; -1: not yet. */
-extern int64_t message_date_sent(const message *m);
-extern int64_t message_date_created(const message *m);
-
 /* Appends the message; just_created is true in the answer to its create request. */
 extern void message_json(buf *out, const message *m, bool just_created);
 

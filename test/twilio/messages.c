@@ -1,7 +1,7 @@
 /*
  * messages.c
- *		The accepted messages, in memory and, if requested, as lines of a
- *		ledger file.
+ *		The messages, in memory and, if requested, those that were accepted as
+ *		lines of a ledger file.
  *
  * A message is one block, allocated from large chunks; its strings follow the
  * struct.  Its sid is not stored, but computed from its number, and vice
@@ -33,6 +33,8 @@ static chunk	*chunks;
 static message **messages;
 static uint32_t	 message_count;
 static uint32_t	 message_cap;
+static uint32_t	 accepted_count;
+static uint32_t	 inbound_count;
 static uint32_t *buckets;
 static uint32_t	 bucket_count;
 static uint32_t	 generation; /* incremented by every reset */
@@ -82,6 +84,8 @@ messages_reset(void)
 	}
 	sid_first += message_count;
 	message_count = 0;
+	accepted_count = 0;
+	inbound_count = 0;
 	generation++;
 	buckets_clear(1024);
 	if (ledger_fd >= 0 && ftruncate(ledger_fd, 0) != 0)
@@ -92,6 +96,18 @@ uint32_t
 messages_count(void)
 {
 	return message_count;
+}
+
+uint32_t
+messages_accepted(void)
+{
+	return accepted_count;
+}
+
+uint32_t
+messages_inbound(void)
+{
+	return inbound_count;
 }
 
 uint32_t
@@ -158,30 +174,53 @@ append(char *to, text part)
 	return to + part.len;
 }
 
-static message *
-message_build(const new_message *asked)
+/* A message with media is one segment, however long its text is. */
+static int
+segments_of(const new_message *asked)
 {
-	message *m = chunk_alloc(sizeof(message) + asked->from.len + asked->service.len +
-							 asked->to.len + asked->body.len + asked->extra.len);
-	char	*to = m->data;
+	if (asked->media > 0)
+		return 1;
+	return count_segments(asked->shown.data != NULL ? asked->shown : asked->body);
+}
 
-	m->created_us = now_us();
-	m->send_at_s = asked->send_at_s;
-	m->skew_s = asked->skew_s;
-	m->index = message_count;
-	m->login = asked->login;
-	m->canceled = false;
-	m->segments = count_segments(asked->body);
-	m->from_len = asked->from.len;
-	m->service_len = asked->service.len;
-	m->to_len = asked->to.len;
-	m->body_len = asked->body.len;
-	m->extra_len = asked->extra.len;
+static void
+copy_texts(message *m, const new_message *asked)
+{
+	char *to = m->data;
+
 	to = append(to, asked->from);
 	to = append(to, asked->service);
 	to = append(to, asked->to);
 	to = append(to, asked->body);
-	append(to, asked->extra);
+	to = append(to, asked->extra);
+	append(to, asked->shown);
+}
+
+static message *
+message_build(const new_message *asked)
+{
+	message *m = chunk_alloc(sizeof(message) + asked->from.len + asked->service.len +
+							 asked->to.len + asked->body.len + asked->extra.len + asked->shown.len);
+
+	*m = (message){
+		.created_us = now_us(),
+		.send_at_s = asked->send_at_s,
+		.skew_s = asked->skew_s,
+		.index = message_count,
+		.body_len = asked->body.len,
+		.extra_len = asked->extra.len,
+		.shown_len = asked->shown.len,
+		.login = asked->login,
+		.segments = segments_of(asked),
+		.from_len = asked->from.len,
+		.service_len = asked->service.len,
+		.to_len = asked->to.len,
+		.kind = asked->kind,
+		.media = asked->media,
+		.has_callback = asked->has_callback,
+		.has_shown = asked->shown.data != NULL,
+	};
+	copy_texts(m, asked);
 	return m;
 }
 
@@ -208,7 +247,13 @@ message_add(const new_message *asked)
 	m = message_build(asked);
 	messages[message_count++] = m;
 	bucket_link(m);
-	ledger_write(m);
+	if (m->kind == MESSAGE_INBOUND)
+		inbound_count++;
+	if (m->kind == MESSAGE_API)
+	{
+		accepted_count++;
+		ledger_write(m);
+	}
 	return m;
 }
 
@@ -224,7 +269,7 @@ message_sid(const message *m, char sid[SID_LEN + 1])
 	static const char digits[] = "0123456789abcdef";
 	uint64_t		  low = (sid_first + m->index) * SID_FACTOR;
 
-	sid[0] = 'S';
+	sid[0] = m->media > 0 ? 'M' : 'S';
 	sid[1] = 'M';
 	for (int i = 0; i < 16; i++)
 	{
@@ -313,6 +358,15 @@ text
 message_extra(const message *m)
 {
 	return (text){message_body(m).data + m->body_len, m->extra_len};
+}
+
+/* Returns the text as the recipient gets it. */
+text
+message_shown(const message *m)
+{
+	if (!m->has_shown)
+		return message_body(m);
+	return (text){message_extra(m).data + m->extra_len, m->shown_len};
 }
 
 static void

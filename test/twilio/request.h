@@ -73,6 +73,7 @@ typedef struct request
 	bool		  has_form;
 	bool		  too_large;
 	bool		  in_flight; /* counted in stats.in_flight */
+	bool		  is_list;	 /* counted in stats.lists_in_flight */
 	route		  route;
 	login_id	  login;
 	fault		  fault;
@@ -82,6 +83,9 @@ typedef struct request
 	int64_t		  skew_s;
 	reply		  reply;
 } request;
+
+#define MEDIA_PARAM "MediaUrl"
+#define MEDIA_MAX	10
 
 /* Called by server.c, in this order; they lock the world. */
 extern void api_begin(request *r);

@@ -4,6 +4,8 @@
  */
 #include "settings.h"
 #include "accounts.h"
+#include "content.h"
+#include "delivery.h"
 #include "faults.h"
 #include "waits.h"
 #include "world.h"
@@ -12,20 +14,7 @@
 #include <string.h>
 
 pthread_mutex_t world_lock = PTHREAD_MUTEX_INITIALIZER;
-settings_type	settings;
-
-static bool
-read_number(text value, double *number)
-{
-	char *copy = text_copy(value);
-	char *end;
-	bool  good;
-
-	*number = strtod(copy, &end);
-	good = value.len > 0 && *end == '\0' && *number > -1e12 && *number < 1e12;
-	free(copy);
-	return good;
-}
+settings_type	settings = {.deliver_after_us = -1, .price_after_us = -1, .price_unit = "USD"};
 
 /* Takes PERCENT:MS. */
 static bool
@@ -41,10 +30,10 @@ set_slow(text value)
 		text rest = {colon + 1, value.data + value.len - colon - 1};
 
 		percent.len = colon - value.data;
-		if (!read_number(rest, &ms))
+		if (!text_number(rest, &ms))
 			return false;
 	}
-	if (!read_number(percent, &share) || ms < 0)
+	if (!text_number(percent, &share) || ms < 0)
 		return false;
 	settings.slow_percent = share;
 	settings.slow_us = ms * 1000;
@@ -66,7 +55,23 @@ set_int(int *setting, double value)
 }
 
 static bool
-set_number(text name, double value)
+set_flag(bool *setting, double value)
+{
+	*setting = value != 0;
+	return true;
+}
+
+static bool
+set_seed(double value)
+{
+	faults_seed(value);
+	deliveries_seed(value);
+	return true;
+}
+
+/* Changes a setting that is a time in milliseconds. */
+static bool
+set_time(text name, double value)
 {
 	if (text_is(name, "latency"))
 		return set_micros(&settings.latency_us, value);
@@ -76,18 +81,32 @@ set_number(text name, double value)
 		return set_micros(&settings.list_lag_us, value);
 	if (text_is(name, "sent-after"))
 		return set_micros(&settings.sent_after_us, value);
+	if (text_is(name, "deliver-after"))
+		return set_micros(&settings.deliver_after_us, value);
+	if (text_is(name, "price-after"))
+		return set_micros(&settings.price_after_us, value);
+	return false;
+}
+
+static bool
+set_number(text name, double value)
+{
 	if (text_is(name, "concurrency"))
 		return set_int(&settings.concurrency, value);
 	if (text_is(name, "retry-after"))
 		return set_int(&settings.retry_after_s, value);
+	if (text_is(name, "null-dates"))
+		return set_flag(&settings.null_dates, value);
+	if (text_is(name, "list-insert"))
+		return set_flag(&settings.list_insert, value);
+	if (text_is(name, "list-shift"))
+		return set_flag(&settings.list_shift, value);
+	if (text_is(name, "shorten-links"))
+		return set_flag(&settings.shorten_links, value);
+	if (text_is(name, "seed"))
+		return set_seed(value);
 	if (text_is(name, "clock-skew"))
 		settings.clock_skew_s = value;
-	else if (text_is(name, "null-dates"))
-		settings.null_dates = value != 0;
-	else if (text_is(name, "shorten-links"))
-		settings.shorten_links = value != 0;
-	else if (text_is(name, "seed"))
-		faults_seed(value);
 	else if (text_is(name, "hold"))
 		waits_set_hold(value != 0);
 	else if (text_is(name, "hold-after"))
@@ -139,17 +158,31 @@ set_redact(text value)
 	return redact >= 0;
 }
 
+static bool
+set_text(char *setting, size_t size, text value)
+{
+	if (value.len >= size)
+		return false;
+	memcpy(setting, value.data, value.len);
+	setting[value.len] = '\0';
+	return true;
+}
+
 /* Takes "path", "absolute", or the beginning of the URI. */
 static bool
 set_next_page(text value)
 {
 	if (text_is(value, "path"))
 		value.len = 0;
-	if (value.len >= sizeof(settings.next_page))
-		return false;
-	memcpy(settings.next_page, value.data, value.len);
-	settings.next_page[value.len] = '\0';
-	return true;
+	return set_text(settings.next_page, sizeof(settings.next_page), value);
+}
+
+static bool
+set_inbound_url(text value)
+{
+	if (text_is(value, "none"))
+		value.len = 0;
+	return set_text(settings.inbound_url, sizeof(settings.inbound_url), value);
 }
 
 static bool
@@ -159,33 +192,60 @@ set_sender(text value)
 	return true;
 }
 
+/* A setting that is not a number. */
+typedef struct text_setting
+{
+	const char *name;
+	bool (*set)(text value);
+} text_setting;
+
+static bool
+set_price_unit(text value)
+{
+	return set_text(settings.price_unit, sizeof(settings.price_unit), value);
+}
+
+static const text_setting text_settings[] = {
+	{"account", accounts_add_token},
+	{"key", accounts_add_key},
+	{"sender", set_sender},
+	{"content", content_set},
+	{"list-order", set_order},
+	{"list-nulls", set_nulls},
+	{"redact", set_redact},
+	{"next-page", set_next_page},
+	{"inbound-url", set_inbound_url},
+	{"price-unit", set_price_unit},
+	{"slow", set_slow},
+	{"fault", fault_set},
+	{"to-fault", fault_set_for_recipient},
+	{"delivery", delivery_set},
+	{"to-delivery", delivery_set_for_recipient},
+};
+
+/* Returns what follows the prefix. */
+static text
+rest_of(text name, const char *prefix)
+{
+	size_t len = strlen(prefix);
+
+	return (text){name.data + len, name.len - len};
+}
+
 /* Changes a setting; returns false if it does not exist or the value is invalid. */
 bool
 settings_change(text name, text value)
 {
 	double number;
 
-	if (text_is(name, "account"))
-		return accounts_add_token(value);
-	if (text_is(name, "key"))
-		return accounts_add_key(value);
-	if (text_is(name, "sender"))
-		return set_sender(value);
-	if (text_is(name, "list-order"))
-		return set_order(value);
-	if (text_is(name, "list-nulls"))
-		return set_nulls(value);
-	if (text_is(name, "redact"))
-		return set_redact(value);
-	if (text_is(name, "next-page"))
-		return set_next_page(value);
-	if (text_is(name, "slow"))
-		return set_slow(value);
-	if (text_is(name, "fault"))
-		return fault_set(value);
-	if (text_is(name, "to-fault"))
-		return fault_set_for_recipient(value);
+	for (size_t i = 0; i < sizeof(text_settings) / sizeof(text_settings[0]); i++)
+	{
+		if (text_is(name, text_settings[i].name))
+			return text_settings[i].set(value);
+	}
 	if (text_starts(name, "fault:"))
-		return fault_set_percent((text){name.data + 6, name.len - 6}, value);
-	return read_number(value, &number) && set_number(name, number);
+		return fault_set_percent(rest_of(name, "fault:"), value);
+	if (text_starts(name, "delivery:"))
+		return delivery_set_percent(rest_of(name, "delivery:"), value);
+	return text_number(value, &number) && (set_time(name, number) || set_number(name, number));
 }

@@ -32,15 +32,21 @@ typedef struct settings_type
 	int		retry_after_s; /* 0: no header */
 	int64_t list_lag_us;
 	int64_t clock_skew_s;
-	int64_t sent_after_us; /* until date_sent is set; -1: never */
-	bool	null_dates;	   /* true if date filters match messages not sent yet */
+	int64_t sent_after_us;	  /* until date_sent is set; -1: never */
+	int64_t deliver_after_us; /* until it is delivered or not; -1: never */
+	int64_t price_after_us;	  /* until its price is known; -1: never */
+	bool	null_dates;		  /* true if date filters match messages not sent yet */
 
 	/* what lists and single messages show */
 	list_order order;
 	bool	   nulls_first; /* true if messages not sent yet come first in a list by date sent */
-	redaction  redact;		/* of messages that have been sent */
+	bool	   list_insert; /* true if new messages come between two pages */
+	bool	   list_shift;	/* true if that shifts the others */
+	redaction  redact;		/* of messages that have been sent or received */
 	bool	   shorten_links;
-	char	   next_page[96]; /* beginning of next_page_uri; "": a path */
+	char	   price_unit[8];
+	char	   next_page[96];	  /* beginning of next_page_uri; "": a path */
+	char	   inbound_url[1024]; /* callback for inbound messages; "": none */
 } settings_type;
 
 /* protected by the world lock */

@@ -16,6 +16,8 @@ stats_reset(void)
 		.open_connections = stats.open_connections,
 		.in_flight = stats.in_flight,
 		.max_in_flight = stats.in_flight,
+		.lists_in_flight = stats.lists_in_flight,
+		.max_lists_in_flight = stats.lists_in_flight,
 	};
 	faults_reset_hits();
 }
@@ -68,10 +70,13 @@ json_counts(buf *out)
 	json_count(out, "requests", stats.requests);
 	json_count(out, "create_requests", stats.creates);
 	json_count(out, "accepted", stats.accepted);
-	json_count(out, "stored", messages_count());
+	json_count(out, "stored", messages_accepted());
 	json_count(out, "create_in_flight", stats.in_flight);
 	json_count(out, "max_in_flight", stats.max_in_flight);
+	json_count(out, "inbound", messages_inbound());
 	json_count(out, "lists", stats.lists);
+	json_count(out, "lists_from", stats.lists_from);
+	json_count(out, "max_lists_in_flight", stats.max_lists_in_flight);
 	json_count(out, "fetches", stats.fetches);
 	json_count(out, "cancels", stats.cancels);
 	json_count(out, "connections", stats.connections);

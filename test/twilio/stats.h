@@ -13,6 +13,7 @@ typedef struct stats_type
 	long	creates;
 	long	accepted;
 	long	lists;
+	long	lists_from; /* those of one sender */
 	long	fetches;
 	long	cancels;
 	long	status_429;
@@ -23,6 +24,8 @@ typedef struct stats_type
 	long	open_connections; /* these two survive a reset */
 	long	in_flight;
 	long	max_in_flight;
+	long	lists_in_flight; /* survives a reset, too */
+	long	max_lists_in_flight;
 	int64_t first_request_us;
 	int64_t last_request_us;
 	int64_t first_create_us;

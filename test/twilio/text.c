@@ -58,6 +58,29 @@ text_starts(text a, const char *prefix)
 	return a.len >= len && memcmp(a.data, prefix, len) == 0;
 }
 
+bool
+text_split(text whole, const char *at, text *first, text *rest)
+{
+	if (at == NULL)
+		return false;
+	*first = (text){whole.data, at - whole.data};
+	*rest = (text){at + 1, whole.data + whole.len - at - 1};
+	return true;
+}
+
+bool
+text_number(text a, double *number)
+{
+	char *copy = text_copy(a);
+	char *end;
+	bool  good;
+
+	*number = strtod(copy, &end);
+	good = a.len > 0 && *end == '\0' && *number > -1e12 && *number < 1e12;
+	free(copy);
+	return good;
+}
+
 char *
 text_copy(text a)
 {
@@ -182,6 +205,31 @@ void
 buf_char(buf *b, char c)
 {
 	buf_add(b, &c, 1);
+}
+
+/* Appends a character; the code point must be one. */
+void
+buf_utf8(buf *b, uint32_t code)
+{
+	if (code < 0x80)
+	{
+		buf_char(b, code);
+		return;
+	}
+	if (code < 0x800)
+		buf_char(b, 0xC0 | code >> 6);
+	else
+	{
+		if (code < 0x10000)
+			buf_char(b, 0xE0 | code >> 12);
+		else
+		{
+			buf_char(b, 0xF0 | code >> 18);
+			buf_char(b, 0x80 | (code >> 12 & 63));
+		}
+		buf_char(b, 0x80 | (code >> 6 & 63));
+	}
+	buf_char(b, 0x80 | (code & 63));
 }
 
 void

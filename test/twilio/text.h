@@ -34,6 +34,12 @@ extern bool text_equal(text a, text b);
 extern bool text_is(text a, const char *string);
 extern bool text_starts(text a, const char *prefix);
 
+/* Splits the text before and after *at; returns false if at is NULL. */
+extern bool text_split(text whole, const char *at, text *first, text *rest);
+
+/* Reads a decimal number; returns false if the text is none. */
+extern bool text_number(text a, double *number);
+
 /* Returns a NUL-terminated copy, which the caller frees. */
 extern char	   *text_copy(text a);
 extern uint64_t text_hash(text a);
@@ -48,6 +54,7 @@ extern void buf_add(buf *b, const char *data, size_t len);
 extern void buf_string(buf *b, const char *string);
 extern void buf_text(buf *b, text a);
 extern void buf_char(buf *b, char c);
+extern void buf_utf8(buf *b, uint32_t code);
 extern void buf_int(buf *b, int64_t value);
 extern void buf_printf(buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
 extern void buf_json(buf *b, text a);

@@ -5,11 +5,13 @@
  */
 #include "request.h"
 #include "clock.h"
+#include "content.h"
 #include "messages.h"
 
 #include <string.h>
 
-#define BODY_MAX 1600
+#define BODY_MAX	 1600
+#define VALIDITY_MAX 36000
 
 typedef struct magic_number
 {
@@ -43,6 +45,19 @@ is_magic(text number)
 	return text_starts(number, magic_prefix) && number.len == 12;
 }
 
+static const char whatsapp[] = "whatsapp:";
+
+/* Returns the number without the channel that may precede it. */
+static text
+number_of(text address)
+{
+	size_t len = sizeof(whatsapp) - 1;
+
+	if (!text_starts(address, whatsapp))
+		return address;
+	return (text){address.data + len, address.len - len};
+}
+
 static bool
 is_e164(text number)
 {
@@ -61,6 +76,7 @@ check_to(text to)
 {
 	if (to.len == 0)
 		return 21604;
+	to = number_of(to);
 	if (!is_e164(to))
 		return 21211;
 	return is_magic(to) ? magic_code(magic_to, to) : 0;
@@ -71,8 +87,8 @@ check_from(text from)
 {
 	if (from.len > SENDER_MAX)
 		return 21212;
-	if (is_magic(from))
-		return magic_code(magic_from, from);
+	if (is_magic(number_of(from)))
+		return magic_code(magic_from, number_of(from));
 	return sender_known(from) ? 0 : 21606;
 }
 
@@ -112,27 +128,81 @@ check_body(const form *params)
 	return 0;
 }
 
-/* http or https, a host without an underscore, at most 4000 characters */
+/* A sender and a recipient have the same channel. */
 static int
-check_callback(text url)
+check_channel(text from, text to)
 {
-	size_t start;
-	size_t at;
+	if (from.len > 0 && text_starts(from, whatsapp) != text_starts(to, whatsapp))
+		return 21910;
+	return 0;
+}
 
-	if (url.data == NULL)
-		return 0;
-	if (text_starts(url, "https://"))
-		start = 8;
-	else if (text_starts(url, "http://"))
-		start = 7;
-	else
-		return 21609;
-	at = start;
+/* http or https, a host without an underscore, no blanks, at most 4000 characters */
+static bool
+is_url(text url)
+{
+	size_t start = text_starts(url, "https://") ? 8 : 7;
+	size_t at = start;
+
+	if (start == 7 && !text_starts(url, "http://"))
+		return false;
 	while (at < url.len && memchr("/?#_", url.data[at], 4) == NULL)
 		at++;
 	if (at == start || (at < url.len && url.data[at] == '_'))
-		return 21609;
-	return url.len > 4000 ? 21609 : 0;
+		return false;
+	for (size_t i = 0; i < url.len; i++)
+	{
+		if ((unsigned char) url.data[i] <= ' ')
+			return false;
+	}
+	return url.len <= 4000;
+}
+
+static int
+check_callback(text url)
+{
+	return url.data == NULL || is_url(url) ? 0 : 21609;
+}
+
+static int
+check_validity(text seconds)
+{
+	double number;
+
+	if (seconds.data == NULL)
+		return 0;
+	if (!text_number(seconds, &number) || number < 1 || number > VALIDITY_MAX ||
+		number != (int) number)
+		return 21624;
+	return 0;
+}
+
+static int
+check_media(const form *params)
+{
+	for (int i = 0; i < params->count; i++)
+	{
+		const param *p = &params->items[i];
+
+		if (text_is(p->name, MEDIA_PARAM) && !is_url(p->value))
+			return 21620;
+	}
+	return form_count(params, MEDIA_PARAM) > MEDIA_MAX ? 21623 : 0;
+}
+
+static int
+check_content(const form *params)
+{
+	text sid = form_get(params, "ContentSid");
+	text variables = form_get(params, "ContentVariables");
+	buf	 rendered = {NULL, 0, 0};
+	int	 code;
+
+	if (sid.len == 0)
+		return variables.len > 0 ? 21654 : 0;
+	code = content_render(&rendered, sid, variables);
+	buf_free(&rendered);
+	return code;
 }
 
 static int
@@ -158,16 +228,26 @@ create_check(const request *r)
 {
 	const form *params = &r->params;
 	text		service = form_get(params, "MessagingServiceSid");
+	text		from = form_get(params, "From");
+	text		to = form_get(params, "To");
 	int			code = r->too_large ? 21617 : 0;
 
 	if (code == 0)
-		code = check_to(form_get(params, "To"));
+		code = check_to(to);
 	if (code == 0)
-		code = check_sender(form_get(params, "From"), service);
+		code = check_sender(from, service);
+	if (code == 0)
+		code = check_channel(from, to);
 	if (code == 0)
 		code = check_body(params);
 	if (code == 0)
 		code = check_callback(form_get(params, "StatusCallback"));
+	if (code == 0)
+		code = check_validity(form_get(params, "ValidityPeriod"));
+	if (code == 0)
+		code = check_media(params);
+	if (code == 0)
+		code = check_content(params);
 	if (code == 0)
 		code = check_schedule(params, service, r->skew_s);
 	return code;
