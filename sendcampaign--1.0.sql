@@ -55,6 +55,8 @@ CREATE TABLE sendcampaign.run_data (
     list_users oid,
     message text,
     base_url text,
+    media_urls text[],
+    content_sid text,
     system_identifier numeric NOT NULL
         DEFAULT (pg_catalog.pg_control_system()).system_identifier::numeric,
     database oid NOT NULL,
@@ -65,6 +67,16 @@ CREATE TABLE sendcampaign.run_data (
     next_at timestamptz,
     test_phone text,
     paused_from text CHECK (paused_from IN ('queued', 'running')),
+    account text,
+    group_id bigint,
+    delivered bigint NOT NULL DEFAULT 0,
+    undelivered bigint NOT NULL DEFAULT 0,
+    unconfirmed bigint NOT NULL DEFAULT 0,
+    accepted_delivered bigint NOT NULL DEFAULT 0,
+    accepted_undelivered bigint NOT NULL DEFAULT 0,
+    last_sent_at timestamptz,
+    sweep_at timestamptz,
+    swept_at timestamptz,
     UNIQUE (job_id, schema)
 );
 COMMENT ON TABLE sendcampaign.run_data IS 'Runs, as the extension stores them; to read them, use sendcampaign.run';
@@ -77,14 +89,23 @@ COMMENT ON COLUMN sendcampaign.run_data.written_in IS 'Transaction that wrote th
 COMMENT ON COLUMN sendcampaign.run_data.read_back IS 'Whether what was sent has been read back from Twilio; what was found is in sendcampaign.read_back_message';
 COMMENT ON COLUMN sendcampaign.run_data.may_overlap IS 'Whether recipients may be in several batches and claims of the run, or already have a message, because rows of it were loaded or commits were lost; recipients are then checked for this when they are claimed';
 COMMENT ON COLUMN sendcampaign.run_data.paused_from IS 'State to which resume() returns a paused run; null if it was paused because messages may have been sent that are not known here, which resume() overrides';
+COMMENT ON COLUMN sendcampaign.run_data.account IS 'SID of the Twilio account to which its latest messages were sent';
+COMMENT ON COLUMN sendcampaign.run_data.group_id IS 'Group of its list when these were claimed, in the application''s table groups';
+COMMENT ON COLUMN sendcampaign.run_data.accepted_delivered IS 'What the two columns before were when a person last let the run continue: messages since then count for sendcampaign.failure_threshold';
+COMMENT ON COLUMN sendcampaign.run_data.last_sent_at IS 'When the latest message that Twilio took was recorded; until the run has ended, this determines when receipts are asked for';
+COMMENT ON COLUMN sendcampaign.run_data.sweep_at IS 'When Twilio''s list of messages is read next, to learn what became of its messages; null if it is not read any more';
+COMMENT ON COLUMN sendcampaign.run_data.swept_at IS 'When it was read last';
 CREATE TRIGGER keep_xid BEFORE INSERT OR UPDATE ON sendcampaign.run_data
     FOR EACH ROW EXECUTE FUNCTION sendcampaign.keep_xid();
 
 -- a campaign is sent by one job at a time
 CREATE UNIQUE INDEX run_campaign_unfinished ON sendcampaign.run_data (campaign_id, schema)
     WHERE state IN ('queued', 'running', 'paused') AND test_phone IS NULL;
+-- whose messages an account has: roles, and the latest runs of each
+CREATE INDEX run_account ON sendcampaign.run_data (account, role_oid, id) WHERE account IS NOT NULL;
 CREATE INDEX run_queue ON sendcampaign.run_data (role_oid)
     WHERE finished_at IS NULL AND state <> 'paused';
+CREATE INDEX run_sweep ON sendcampaign.run_data (sweep_at) WHERE sweep_at IS NOT NULL;
 
 CREATE TABLE sendcampaign.message_data (
     run_id bigint NOT NULL,
@@ -105,10 +126,100 @@ CREATE TABLE sendcampaign.message_data (
 );
 COMMENT ON TABLE sendcampaign.message_data IS 'Messages, as the extension stores them; to read them, use sendcampaign.message';
 COMMENT ON COLUMN sendcampaign.message_data.counted IS 'False if the message was sent but sentCount could not be increased, because the application raised an error or suppressed the UPDATE; this is made up for when the run continues';
-COMMENT ON COLUMN sendcampaign.message_data.account IS 'SID of the Twilio account to which the request of a message in doubt went; null if that is of no interest';
+COMMENT ON COLUMN sendcampaign.message_data.account IS 'SID of the Twilio account to which the request of a message in doubt went, followed by @ and the region unless that is us1; null if that is of no interest';
 COMMENT ON COLUMN sendcampaign.message_data.written_in IS 'As in sendcampaign.run_data; a loaded row proves neither that nothing was sent nor whose its SID is';
 CREATE TRIGGER keep_xid BEFORE INSERT OR UPDATE ON sendcampaign.message_data
     FOR EACH ROW EXECUTE FUNCTION sendcampaign.keep_xid();
+CREATE INDEX message_sid ON sendcampaign.message_data USING hash (sid);
+CREATE INDEX message_phone ON sendcampaign.message_data USING hash (phone);
+
+-- Rows are inserted when the first report comes, and rarely updated: a table of
+-- their own, so that sending costs no more, and messages are not rewritten.
+CREATE TABLE sendcampaign.receipt_data (
+    run_id bigint NOT NULL,
+    list_user_id bigint NOT NULL,
+    sid text,
+    status text NOT NULL CHECK (status IN ('queued', 'sent', 'delivered', 'undelivered', 'failed',
+                                           'read', 'canceled', 'unknown')),
+    error_code integer,
+    segments integer,
+    price numeric,
+    price_unit text,
+    updated_at timestamptz NOT NULL,
+    previous text,
+    first_sid text,
+    written_in xid NOT NULL DEFAULT sendcampaign.current_xid(),
+    PRIMARY KEY (run_id, list_user_id)
+) WITH (fillfactor = 70);    -- most are updated once, when the price is known
+COMMENT ON TABLE sendcampaign.receipt_data IS 'What became of messages that Twilio took, as the extension stores it; to read it, use sendcampaign.message';
+COMMENT ON COLUMN sendcampaign.receipt_data.sid IS 'Message that this is about, which is of no interest if the recipient''s message is another one by now; null if it has none, because a person has settled or forgotten it';
+COMMENT ON COLUMN sendcampaign.receipt_data.previous IS 'Status before the last change, by which changes are counted; null if it was another message''s';
+COMMENT ON COLUMN sendcampaign.receipt_data.first_sid IS 'Message that was not delivered, in place of which retry_failed() has sent another; null if there is none';
+COMMENT ON COLUMN sendcampaign.receipt_data.written_in IS 'As in sendcampaign.run_data; a loaded row does not prove that a message was not delivered';
+CREATE TRIGGER keep_xid BEFORE INSERT OR UPDATE ON sendcampaign.receipt_data
+    FOR EACH ROW EXECUTE FUNCTION sendcampaign.keep_xid();
+CREATE INDEX receipt_first_sid ON sendcampaign.receipt_data USING hash (first_sid)
+    WHERE first_sid IS NOT NULL;
+
+CREATE TABLE sendcampaign.receipt_count (
+    run_id bigint NOT NULL,
+    delivered bigint NOT NULL,
+    undelivered bigint NOT NULL,
+    unconfirmed bigint NOT NULL
+);
+COMMENT ON TABLE sendcampaign.receipt_count IS
+'What is still to be added to the counts of runs: those that are under way are left to their workers, and others may be locked';
+CREATE INDEX receipt_count_run ON sendcampaign.receipt_count (run_id);
+
+CREATE TABLE sendcampaign.early_receipt (
+    role_oid oid NOT NULL,
+    schema name NOT NULL,
+    group_id bigint NOT NULL,
+    sid text NOT NULL,
+    account text NOT NULL,
+    status text NOT NULL,
+    error_code integer,
+    segments integer,
+    price text,
+    price_unit text,
+    updated_at timestamptz NOT NULL,
+    whatsapp boolean NOT NULL DEFAULT false,
+    received_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    PRIMARY KEY (role_oid, schema, group_id, sid)
+);
+COMMENT ON TABLE sendcampaign.early_receipt IS
+'What Twilio has reported of messages before they were recorded';
+
+CREATE TABLE sendcampaign.unreachable_data (
+    phone text NOT NULL,
+    error_code integer NOT NULL,
+    role name NOT NULL,
+    role_oid oid NOT NULL,
+    system_identifier numeric NOT NULL
+        DEFAULT (pg_catalog.pg_control_system()).system_identifier::numeric,
+    updated_at timestamptz NOT NULL,
+    PRIMARY KEY (phone, role_oid, system_identifier)
+);
+COMMENT ON TABLE sendcampaign.unreachable_data IS 'Phone numbers that cannot be reached by SMS, as the extension stores them; to read them, use sendcampaign.unreachable';
+COMMENT ON COLUMN sendcampaign.unreachable_data.role_oid IS 'OID of the role, which identifies it even if it is renamed; in another cluster, its name does';
+COMMENT ON COLUMN sendcampaign.unreachable_data.system_identifier IS 'Cluster in which the row was written';
+CREATE INDEX unreachable_role ON sendcampaign.unreachable_data (role_oid);
+
+CREATE TABLE sendcampaign.error_code (
+    code integer PRIMARY KEY,
+    description text NOT NULL
+);
+COMMENT ON TABLE sendcampaign.error_code IS 'What Twilio''s error codes mean';
+COMMENT ON COLUMN sendcampaign.error_code.code IS 'As in sendcampaign.message';
+COMMENT ON COLUMN sendcampaign.error_code.description IS 'What it means';
+
+-- the library knows them
+CREATE FUNCTION sendcampaign.error_codes(OUT code integer, OUT description text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'sendcampaign_error_codes'
+LANGUAGE C STRICT VOLATILE;
+INSERT INTO sendcampaign.error_code SELECT c.code, c.description FROM sendcampaign.error_codes() c;
+DROP FUNCTION sendcampaign.error_codes();
 
 CREATE TABLE sendcampaign.batch (
     run_id bigint NOT NULL,
@@ -155,6 +266,7 @@ ALTER TABLE sendcampaign.claim ALTER list_user_ids SET STORAGE EXTERNAL,
     ALTER phones SET STORAGE EXTERNAL, ALTER texts SET STORAGE EXTERNAL;
 COMMENT ON TABLE sendcampaign.claim IS
 'Recipients to whom a message may be on its way; those who have no outcome when the worker ends are in doubt';
+COMMENT ON COLUMN sendcampaign.claim.account IS 'SID of the Twilio account, followed by @ and the region unless that is us1';
 COMMENT ON COLUMN sendcampaign.claim.written_in IS 'As in sendcampaign.run_data';
 CREATE TRIGGER keep_xid BEFORE INSERT OR UPDATE ON sendcampaign.claim
     FOR EACH ROW EXECUTE FUNCTION sendcampaign.keep_xid();
@@ -190,11 +302,44 @@ CREATE TABLE sendcampaign.opt_out_data (
     system_identifier numeric NOT NULL
         DEFAULT (pg_catalog.pg_control_system()).system_identifier::numeric,
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    source text NOT NULL DEFAULT 'person' CHECK (source IN ('person', 'twilio', 'reply')),
     UNIQUE NULLS NOT DISTINCT (phone, schema, group_id, role_oid)
 );
 COMMENT ON TABLE sendcampaign.opt_out_data IS 'Opt-outs, as the extension stores them; to read them, use sendcampaign.opt_out. Each role has rows of its own, and a phone number is opted out as long as there is one';
 COMMENT ON COLUMN sendcampaign.opt_out_data.role_oid IS 'OID of the role, which identifies it even if it is renamed; in another cluster, its name does';
 COMMENT ON COLUMN sendcampaign.opt_out_data.system_identifier IS 'Cluster in which the row was written';
+COMMENT ON COLUMN sendcampaign.opt_out_data.source IS 'Who says so: a person, who called opt_out(), Twilio, or the recipient in a reply; only what a person has entered stays when the recipient replies START';
+
+-- An inbound message is for one group of a role, but a stop word concerns all of those that share
+-- the sender.
+CREATE TABLE sendcampaign.reply_data (
+    sid_hash bytea NOT NULL,
+    role_oid oid NOT NULL,
+    schema name NOT NULL,
+    group_id bigint NOT NULL,
+    role name NOT NULL,
+    system_identifier numeric NOT NULL
+        DEFAULT (pg_catalog.pg_control_system()).system_identifier::numeric,
+    sid text,
+    phone text,
+    sender text,
+    body text,
+    word text CHECK (word IN ('stop', 'start')),
+    received_at timestamptz NOT NULL,
+    run_id bigint,
+    list_user_id bigint,
+    written_in xid NOT NULL DEFAULT sendcampaign.current_xid(),
+    PRIMARY KEY (sid_hash, role_oid, schema, group_id)
+);
+CREATE UNIQUE INDEX reply_of_role ON sendcampaign.reply_data (sid_hash, role_oid, system_identifier)
+    WHERE sid IS NOT NULL;
+COMMENT ON TABLE sendcampaign.reply_data IS 'Replies to messages, as the extension stores them; to read them, use sendcampaign.reply. A reply that has been erased keeps its row, without what it said and whose it was, so that it does not come back when Twilio reports it again; such a row also says that a stop or start word counts for another group that shares the sender';
+COMMENT ON COLUMN sendcampaign.reply_data.sid_hash IS 'Identifies the reply without telling its SID, which is null once the reply has been erased';
+COMMENT ON COLUMN sendcampaign.reply_data.role_oid IS 'OID of the role to whose runs it belongs; in another cluster, the name says who that is';
+COMMENT ON COLUMN sendcampaign.reply_data.written_in IS 'As in sendcampaign.run_data; a loaded START does not keep a STOP from being recorded';
+CREATE TRIGGER keep_xid BEFORE INSERT OR UPDATE ON sendcampaign.reply_data
+    FOR EACH ROW EXECUTE FUNCTION sendcampaign.keep_xid();
+CREATE INDEX reply_phone ON sendcampaign.reply_data (phone, received_at);
 
 CREATE SEQUENCE sendcampaign.test_job_id AS bigint INCREMENT -1 MAXVALUE -1 START -1;
 COMMENT ON SEQUENCE sendcampaign.test_job_id IS
@@ -202,17 +347,24 @@ COMMENT ON SEQUENCE sendcampaign.test_job_id IS
 
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.run_data', '');
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.message_data', '');
+SELECT pg_catalog.pg_extension_config_dump('sendcampaign.receipt_data', '');
+SELECT pg_catalog.pg_extension_config_dump('sendcampaign.receipt_count', '');
+SELECT pg_catalog.pg_extension_config_dump('sendcampaign.early_receipt', '');
+SELECT pg_catalog.pg_extension_config_dump('sendcampaign.unreachable_data', '');
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.batch', '');
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.chosen', '');
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.claim', '');
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.read_back_message', '');
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.opt_out_data', '');
+SELECT pg_catalog.pg_extension_config_dump('sendcampaign.reply_data', '');
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.run_id', '');
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.test_job_id', '');
 
 GRANT USAGE ON SCHEMA sendcampaign TO pg_database_owner;
-GRANT SELECT, INSERT ON sendcampaign.run_data, sendcampaign.message_data, sendcampaign.batch,
-    sendcampaign.chosen, sendcampaign.claim, sendcampaign.read_back_message, sendcampaign.opt_out_data
+GRANT SELECT, INSERT ON sendcampaign.run_data, sendcampaign.message_data,
+    sendcampaign.receipt_data, sendcampaign.receipt_count, sendcampaign.early_receipt,
+    sendcampaign.unreachable_data, sendcampaign.batch, sendcampaign.chosen, sendcampaign.claim,
+    sendcampaign.read_back_message, sendcampaign.opt_out_data, sendcampaign.reply_data
     TO pg_database_owner;
 GRANT SELECT, UPDATE ON SEQUENCE sendcampaign.run_id, sendcampaign.test_job_id TO pg_database_owner;
 
@@ -227,7 +379,17 @@ CREATE VIEW sendcampaign.run WITH (security_barrier = true) AS
 SELECT r.id, r.schema, r.job_id, r.campaign_id, r.role, r.state, r.total, r.sent, r.failed,
        r.skipped, r.in_doubt, r.queued_at, r.started_at, r.finished_at, r.error, r.list_id,
        r.message, r.base_url, r.system_identifier, r.database, r.timeline, r.read_back, r.next_at,
-       r.test_phone, r.paused_from, r.role_oid
+       r.test_phone, r.paused_from, r.role_oid, r.media_urls, r.content_sid,
+       r.delivered OPERATOR(pg_catalog.+) coalesce(
+           (SELECT pg_catalog.sum(c.delivered)::bigint FROM sendcampaign.receipt_count c
+            WHERE c.run_id OPERATOR(pg_catalog.=) r.id), 0) AS delivered,
+       r.undelivered OPERATOR(pg_catalog.+) coalesce(
+           (SELECT pg_catalog.sum(c.undelivered)::bigint FROM sendcampaign.receipt_count c
+            WHERE c.run_id OPERATOR(pg_catalog.=) r.id), 0) AS undelivered,
+       r.unconfirmed OPERATOR(pg_catalog.+) coalesce(
+           (SELECT pg_catalog.sum(c.unconfirmed)::bigint FROM sendcampaign.receipt_count c
+            WHERE c.run_id OPERATOR(pg_catalog.=) r.id), 0) AS unconfirmed,
+       r.account, r.group_id, r.sweep_at
 FROM sendcampaign.run_data r
 WHERE (SELECT u.rolbypassrls FROM pg_catalog.pg_roles u WHERE u.rolname OPERATOR(pg_catalog.=) current_user)
    OR CASE WHEN r.system_identifier OPERATOR(pg_catalog.=)
@@ -253,7 +415,7 @@ COMMENT ON COLUMN sendcampaign.run.started_at IS 'When a worker first started on
 COMMENT ON COLUMN sendcampaign.run.finished_at IS 'When it ended, whether completed, failed or cancelled';
 COMMENT ON COLUMN sendcampaign.run.error IS 'Why it failed, is paused or cannot continue, or a summary of the messages that failed';
 COMMENT ON COLUMN sendcampaign.run.list_id IS 'List, in the application''s table ac_lists, when the run started';
-COMMENT ON COLUMN sendcampaign.run.message IS 'Text when the run started';
+COMMENT ON COLUMN sendcampaign.run.message IS 'Text when the run started; of a content template, its variables';
 COMMENT ON COLUMN sendcampaign.run.base_url IS 'URL from which the tracking link is made, when the run started';
 COMMENT ON COLUMN sendcampaign.run.system_identifier IS 'Cluster in which it was queued';
 COMMENT ON COLUMN sendcampaign.run.database IS 'Database in which it was queued';
@@ -263,11 +425,26 @@ COMMENT ON COLUMN sendcampaign.run.next_at IS 'If all remaining recipients are i
 COMMENT ON COLUMN sendcampaign.run.test_phone IS 'For a run of send_test(): the phone number that its one message goes to; it is not counted anywhere else';
 COMMENT ON COLUMN sendcampaign.run.paused_from IS 'State to which resume() returns it if it was paused; null if resume() would override a doubt about what was sent';
 COMMENT ON COLUMN sendcampaign.run.role_oid IS 'OID of that role';
+COMMENT ON COLUMN sendcampaign.run.media_urls IS 'URLs of the media when the run started; null if there were none';
+COMMENT ON COLUMN sendcampaign.run.content_sid IS 'SID of the content template when the run started; null if there was none';
+COMMENT ON COLUMN sendcampaign.run.delivered IS 'Messages among those sent that were delivered, as Twilio reports';
+COMMENT ON COLUMN sendcampaign.run.undelivered IS 'Messages among those sent that were not delivered: undelivered, failed or canceled';
+COMMENT ON COLUMN sendcampaign.run.unconfirmed IS 'Messages among those sent of which it stayed unknown whether they were delivered';
+COMMENT ON COLUMN sendcampaign.run.account IS 'SID of the Twilio account to which its latest messages were sent';
+COMMENT ON COLUMN sendcampaign.run.group_id IS 'Group of its list then, in the application''s table groups';
+COMMENT ON COLUMN sendcampaign.run.sweep_at IS 'When Twilio is asked next what became of its messages; null if that is known of all, or nobody asks';
 
 CREATE VIEW sendcampaign.message WITH (security_barrier = true) AS
 SELECT r.schema, r.job_id, m.list_user_id, m.phone, m.status, m.sid, m.error_code,
-       m.error_message, m.segments, m.attempts, m.counted, m.created_at, m.updated_at, m.run_id
-FROM sendcampaign.run r JOIN sendcampaign.message_data m ON m.run_id OPERATOR(pg_catalog.=) r.id;
+       m.error_message, coalesce(d.segments, m.segments) AS segments, m.attempts, m.counted,
+       m.created_at, m.updated_at, m.run_id, d.status AS delivery, d.error_code AS delivery_code,
+       e.description AS delivery_error, d.updated_at AS delivery_at, d.price, d.price_unit
+FROM sendcampaign.run r
+JOIN sendcampaign.message_data m ON m.run_id OPERATOR(pg_catalog.=) r.id
+LEFT JOIN sendcampaign.receipt_data d ON d.run_id OPERATOR(pg_catalog.=) m.run_id
+    AND d.list_user_id OPERATOR(pg_catalog.=) m.list_user_id
+    AND m.status OPERATOR(pg_catalog.=) 'sent' AND d.sid IS NOT DISTINCT FROM m.sid
+LEFT JOIN sendcampaign.error_code e ON e.code OPERATOR(pg_catalog.=) d.error_code;
 COMMENT ON VIEW sendcampaign.message IS 'One row per recipient of a run who has an outcome';
 COMMENT ON COLUMN sendcampaign.message.schema IS 'Schema of the application''s tables';
 COMMENT ON COLUMN sendcampaign.message.job_id IS 'Background job of the run';
@@ -277,12 +454,18 @@ COMMENT ON COLUMN sendcampaign.message.status IS 'sent, failed, skipped or in_do
 COMMENT ON COLUMN sendcampaign.message.sid IS 'Twilio''s identifier of the message';
 COMMENT ON COLUMN sendcampaign.message.error_code IS 'Twilio''s error code, or the HTTP status if there was none';
 COMMENT ON COLUMN sendcampaign.message.error_message IS 'Why it failed, was skipped or is in doubt';
-COMMENT ON COLUMN sendcampaign.message.segments IS 'Number of segments that Twilio counted; null as long as Twilio does not know it';
+COMMENT ON COLUMN sendcampaign.message.segments IS 'Number of segments that Twilio counted, as billed once that is known; null as long as Twilio does not know it';
 COMMENT ON COLUMN sendcampaign.message.attempts IS 'Number of requests made';
 COMMENT ON COLUMN sendcampaign.message.counted IS 'False if it was sent but sentCount could not be increased, because the application raised an error or suppressed the UPDATE';
 COMMENT ON COLUMN sendcampaign.message.created_at IS 'When the outcome was first recorded';
 COMMENT ON COLUMN sendcampaign.message.updated_at IS 'When it was last recorded';
 COMMENT ON COLUMN sendcampaign.message.run_id IS 'Run, in sendcampaign.run';
+COMMENT ON COLUMN sendcampaign.message.delivery IS 'What became of a message that was sent: queued, sent, delivered, read, undelivered, failed, canceled or unknown; null as long as nothing has been reported';
+COMMENT ON COLUMN sendcampaign.message.delivery_code IS 'Twilio''s error code, if it was not delivered';
+COMMENT ON COLUMN sendcampaign.message.delivery_error IS 'What that code means';
+COMMENT ON COLUMN sendcampaign.message.delivery_at IS 'When that happened, by Twilio''s clock if it was reported';
+COMMENT ON COLUMN sendcampaign.message.price IS 'What Twilio charges for it; null as long as that is not known';
+COMMENT ON COLUMN sendcampaign.message.price_unit IS 'Currency of the price';
 
 -- An opt-out is visible to those whose messages it stops, and to those who
 -- entered it.  No code of the application runs for this: a table of groups
@@ -315,9 +498,86 @@ COMMENT ON VIEW sendcampaign.opt_out IS 'Phone numbers that get no more messages
 COMMENT ON COLUMN sendcampaign.opt_out.phone IS 'Phone number in E.164 form';
 COMMENT ON COLUMN sendcampaign.opt_out.schema IS 'Schema of the group''s table; null if it applies to all groups';
 COMMENT ON COLUMN sendcampaign.opt_out.group_id IS 'Group whose messages are not wanted; null for all groups';
-COMMENT ON COLUMN sendcampaign.opt_out.reason IS 'Reason given to opt_out(), or Twilio''s error';
+COMMENT ON COLUMN sendcampaign.opt_out.reason IS 'Reason given to opt_out(), Twilio''s error, or the word that the recipient replied';
 COMMENT ON COLUMN sendcampaign.opt_out.role IS 'Role that entered it';
-COMMENT ON COLUMN sendcampaign.opt_out.created_at IS 'When it was entered';
+COMMENT ON COLUMN sendcampaign.opt_out.created_at IS 'When it was entered, or the recipient replied';
+
+CREATE VIEW sendcampaign.reply WITH (security_barrier = true) AS
+SELECT r.schema, r.group_id, r.phone, r.sender, r.body, r.word, r.received_at, r.sid, n.job_id,
+       n.campaign_id, r.list_user_id, r.run_id, r.role
+FROM sendcampaign.reply_data r
+LEFT JOIN sendcampaign.run n ON n.id OPERATOR(pg_catalog.=) r.run_id
+WHERE r.sid IS NOT NULL
+  AND ((SELECT u.rolbypassrls FROM pg_catalog.pg_roles u WHERE u.rolname OPERATOR(pg_catalog.=) current_user)
+   OR CASE WHEN r.system_identifier OPERATOR(pg_catalog.=)
+               (SELECT c.system_identifier::numeric FROM pg_catalog.pg_control_system() c)
+           THEN pg_catalog.pg_has_role(r.role_oid, 'MEMBER')
+           ELSE EXISTS (SELECT FROM pg_catalog.pg_roles p
+                        WHERE p.rolname OPERATOR(pg_catalog.=) r.role
+                          AND pg_catalog.pg_has_role(p.oid, 'MEMBER')) END);
+COMMENT ON VIEW sendcampaign.reply IS 'One row per inbound message to a group';
+COMMENT ON COLUMN sendcampaign.reply.schema IS 'Schema of the group''s table';
+COMMENT ON COLUMN sendcampaign.reply.group_id IS 'Group to whose sender it came, in the application''s table groups';
+COMMENT ON COLUMN sendcampaign.reply.phone IS 'Phone number that it came from, in E.164 form';
+COMMENT ON COLUMN sendcampaign.reply.sender IS 'Number that it came to';
+COMMENT ON COLUMN sendcampaign.reply.body IS 'Text as it was received; somebody else has written it';
+COMMENT ON COLUMN sendcampaign.reply.word IS 'stop if the text is a stop word, which opted the phone number out, start if it is a start word; else null';
+COMMENT ON COLUMN sendcampaign.reply.received_at IS 'When Twilio received it';
+COMMENT ON COLUMN sendcampaign.reply.sid IS 'Twilio''s identifier of the message';
+COMMENT ON COLUMN sendcampaign.reply.job_id IS 'Background job of the run that it answers';
+COMMENT ON COLUMN sendcampaign.reply.campaign_id IS 'Campaign of the run that it answers';
+COMMENT ON COLUMN sendcampaign.reply.list_user_id IS 'List user who answers, in the application''s table ac_list_users; null if the group has sent nothing to the phone number before';
+COMMENT ON COLUMN sendcampaign.reply.run_id IS 'Run that it answers, in sendcampaign.run: the group''s latest one that sent something to the phone number before';
+COMMENT ON COLUMN sendcampaign.reply.role IS 'Role to whose runs it belongs';
+
+CREATE VIEW sendcampaign.conversation WITH (security_barrier = true) AS
+SELECT t.phone, t.at, t.direction, t.body, t.status, t.delivery, t.schema, t.group_id, t.job_id,
+       t.campaign_id, t.list_user_id, t.sid
+FROM (SELECT m.phone, m.created_at AS at, 'out' AS direction, NULL::text AS body, m.status,
+             c.status AS delivery, r.schema, d.group_id, r.job_id, r.campaign_id, m.list_user_id, m.sid
+      FROM sendcampaign.run r
+      JOIN sendcampaign.run_data d ON d.id OPERATOR(pg_catalog.=) r.id
+      JOIN sendcampaign.message_data m ON m.run_id OPERATOR(pg_catalog.=) r.id
+      LEFT JOIN sendcampaign.receipt_data c ON c.run_id OPERATOR(pg_catalog.=) m.run_id
+          AND c.list_user_id OPERATOR(pg_catalog.=) m.list_user_id
+          AND c.sid OPERATOR(pg_catalog.=) m.sid
+      WHERE m.status OPERATOR(pg_catalog.<>) 'skipped'
+      UNION ALL
+      SELECT a.phone, a.received_at, 'in', a.body, 'received', NULL, a.schema, a.group_id, a.job_id,
+             a.campaign_id, a.list_user_id, a.sid
+      FROM sendcampaign.reply a) t
+ORDER BY t.at;
+COMMENT ON VIEW sendcampaign.conversation IS 'Messages to and from phone numbers, in order of time; made to be asked for one phone number';
+COMMENT ON COLUMN sendcampaign.conversation.phone IS 'The recipient''s phone number in E.164 form';
+COMMENT ON COLUMN sendcampaign.conversation.at IS 'When its outcome was recorded, or when Twilio received the reply';
+COMMENT ON COLUMN sendcampaign.conversation.direction IS 'out: to the phone number; in: from it';
+COMMENT ON COLUMN sendcampaign.conversation.body IS 'Text of a reply; the texts that were sent are not stored';
+COMMENT ON COLUMN sendcampaign.conversation.status IS 'sent, failed or in_doubt; received for a reply';
+COMMENT ON COLUMN sendcampaign.conversation.delivery IS 'What became of a message that was sent, as far as Twilio has told';
+COMMENT ON COLUMN sendcampaign.conversation.schema IS 'Schema of the application''s tables';
+COMMENT ON COLUMN sendcampaign.conversation.group_id IS 'Group, in the application''s table groups';
+COMMENT ON COLUMN sendcampaign.conversation.job_id IS 'Background job of the run';
+COMMENT ON COLUMN sendcampaign.conversation.campaign_id IS 'Campaign of the run';
+COMMENT ON COLUMN sendcampaign.conversation.list_user_id IS 'List user';
+COMMENT ON COLUMN sendcampaign.conversation.sid IS 'Twilio''s identifier of the message';
+
+CREATE VIEW sendcampaign.unreachable WITH (security_barrier = true) AS
+SELECT p.phone, p.error_code, e.description AS error, p.role, p.updated_at
+FROM sendcampaign.unreachable_data p
+LEFT JOIN sendcampaign.error_code e ON e.code OPERATOR(pg_catalog.=) p.error_code
+WHERE (SELECT u.rolbypassrls FROM pg_catalog.pg_roles u WHERE u.rolname OPERATOR(pg_catalog.=) current_user)
+   OR CASE WHEN p.system_identifier OPERATOR(pg_catalog.=)
+               (SELECT c.system_identifier::numeric FROM pg_catalog.pg_control_system() c)
+           THEN pg_catalog.pg_has_role(p.role_oid, 'MEMBER')
+           ELSE EXISTS (SELECT FROM pg_catalog.pg_roles o
+                        WHERE o.rolname OPERATOR(pg_catalog.=) p.role
+                          AND pg_catalog.pg_has_role(o.oid, 'MEMBER')) END;
+COMMENT ON VIEW sendcampaign.unreachable IS 'Phone numbers that cannot be reached by SMS, as their last messages have shown';
+COMMENT ON COLUMN sendcampaign.unreachable.phone IS 'Phone number in E.164 form';
+COMMENT ON COLUMN sendcampaign.unreachable.error_code IS 'Twilio''s error code: 30005 or 30006';
+COMMENT ON COLUMN sendcampaign.unreachable.error IS 'What that code means';
+COMMENT ON COLUMN sendcampaign.unreachable.role IS 'Role that has sent the message';
+COMMENT ON COLUMN sendcampaign.unreachable.updated_at IS 'When Twilio reported it';
 
 -- The bar is made of block characters if the encoding has them; "+ 0 * p.filled"
 -- keeps chr() from being evaluated if it does not.
@@ -332,6 +592,7 @@ SELECT p.job_id,
            || pg_catalog.lpad(pg_catalog.floor(p.share * 100)::text || '%', 5) AS progress,
        p.total,
        p.sent,
+       p.delivered,
        p.failed,
        p.skipped,
        p.in_doubt,
@@ -343,8 +604,8 @@ SELECT p.job_id,
        p.error,
        p.schema
 FROM (SELECT s.*, pg_catalog.floor(greatest(0, least(1, s.share)) * 20)::integer AS filled
-      FROM (SELECT r.job_id, r.campaign_id, r.state, r.total, r.sent, r.failed, r.skipped,
-                   r.in_doubt, r.error, r.schema,
+      FROM (SELECT r.job_id, r.campaign_id, r.state, r.total, r.sent, r.delivered, r.failed,
+                   r.skipped, r.in_doubt, r.error, r.schema,
                    CASE WHEN r.state = 'running' AND r.next_at > pg_catalog.now()
                         THEN r.next_at END AS next_at,
                    r.sent + r.failed + r.skipped + r.in_doubt AS done,
@@ -359,7 +620,8 @@ COMMENT ON VIEW sendcampaign.progress IS
 'Progress of runs for people to read, newest first; made for \watch';
 
 GRANT SELECT ON sendcampaign.run, sendcampaign.message, sendcampaign.opt_out,
-    sendcampaign.progress TO PUBLIC;
+    sendcampaign.unreachable, sendcampaign.reply, sendcampaign.conversation, sendcampaign.progress,
+    sendcampaign.error_code TO PUBLIC;
 
 /*
  * Functions for people to call.
@@ -491,7 +753,7 @@ COMMENT ON FUNCTION sendcampaign.opt_outs(bigint) IS
 
 CREATE FUNCTION sendcampaign.preview(campaign_id bigint, "limit" bigint DEFAULT 10)
 RETURNS TABLE (list_user_id bigint, phone text, sender text, text text, encoding text,
-    units integer, segments integer, skipped text, deferred_until timestamptz)
+    units integer, segments integer, skipped text, deferred_until timestamptz, unreachable text)
 AS 'MODULE_PATHNAME', 'sendcampaign_preview'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION sendcampaign.preview(bigint, bigint) IS
@@ -500,7 +762,7 @@ COMMENT ON FUNCTION sendcampaign.preview(bigint, bigint) IS
 CREATE FUNCTION sendcampaign.estimate(campaign_id bigint, price_per_segment numeric DEFAULT NULL,
     OUT recipients bigint, OUT messages bigint, OUT deferred bigint, OUT duplicates bigint,
     OUT opted_out bigint, OUT without_phone bigint, OUT invalid_phone bigint,
-    OUT without_value bigint, OUT expired bigint, OUT segments bigint, OUT segments_gsm7 bigint,
+    OUT without_value bigint, OUT expired bigint, OUT unreachable bigint, OUT segments bigint, OUT segments_gsm7 bigint,
     OUT segments_ucs2 bigint, OUT messages_ucs2 bigint, OUT ucs2_characters text,
     OUT cost numeric, OUT duration interval)
 RETURNS record
@@ -542,6 +804,21 @@ AS 'MODULE_PATHNAME', 'sendcampaign_forget_recipient'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION sendcampaign.forget_recipient(text) IS
 'Erases a phone number from messages, with Twilio''s SIDs and error texts; returns the number of messages. Counts are kept';
+
+CREATE FUNCTION sendcampaign.reconcile(job_id bigint)
+RETURNS TABLE (difference text, list_user_id bigint, phone text, sid text, recorded text,
+    listed text, created_at timestamptz)
+AS 'MODULE_PATHNAME', 'sendcampaign_reconcile'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION sendcampaign.reconcile(bigint) IS
+'Reads Twilio''s list of messages and compares it with what is recorded of a run; returns a row for each difference, none if all is well';
+
+CREATE FUNCTION sendcampaign.receive(url text, signature text, body text)
+RETURNS text
+AS 'MODULE_PATHNAME', 'sendcampaign_receive'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION sendcampaign.receive(text, text, text) IS
+'Takes a request of Twilio''s to a web server: what became of a message, or a reply. url is what was requested, signature the header X-Twilio-Signature, body the form as it was posted. Returns receipt, reply, known or ignored; raises an error unless Twilio has signed it';
 
 CREATE FUNCTION sendcampaign.segments(
     message text, OUT encoding text, OUT units integer, OUT segments integer)

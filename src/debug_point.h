@@ -18,7 +18,8 @@ typedef enum DebugPoint
 	DEBUG_CLAIMED = 1, /* the claim is committed, but nothing has left */
 	DEBUG_ANSWERED,	   /* answers have come, but nothing is recorded */
 	DEBUG_RECORDING,   /* within the transaction that records */
-	DEBUG_RECORDED	   /* after its commit */
+	DEBUG_RECORDED,	   /* after its commit */
+	DEBUG_SWEPT		   /* receipts of a page of Twilio's list are committed */
 } DebugPoint;
 
 #ifdef SENDCAMPAIGN_DEBUG_POINTS

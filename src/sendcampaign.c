@@ -8,8 +8,10 @@
 #include "postgres.h"
 
 #include "fmgr.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "settings.h"
+#include "twilio/classify.h"
 #include "utils/builtins.h"
 #include "worker/launcher.h"
 #include "worker/start_worker.h"
@@ -30,10 +32,32 @@ _PG_init(void)
 }
 
 PG_FUNCTION_INFO_V1(sendcampaign_version);
+PG_FUNCTION_INFO_V1(sendcampaign_error_codes);
 
 /* sendcampaign.version() returns text */
 Datum
 sendcampaign_version(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_TEXT_P(cstring_to_text(SENDCAMPAIGN_VERSION));
+}
+
+/*
+ * sendcampaign.error_codes(OUT code integer, OUT description text) returns setof
+ * record: for the extension's script, which fills sendcampaign.error_code
+ */
+Datum
+sendcampaign_error_codes(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	int			   code;
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; (code = known_error_code(i)) != 0; i++)
+	{
+		Datum values[] = {Int32GetDatum(code), CStringGetTextDatum(describe_error_code(code))};
+		bool  nulls[] = {false, false};
+
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+	PG_RETURN_NULL();
 }

@@ -35,7 +35,10 @@ double sendcampaign_connect_timeout;
 double sendcampaign_lookup_delay;
 double sendcampaign_lookup_timeout;
 bool   sendcampaign_resend_lost;
+bool   sendcampaign_receipts;
 int	   sendcampaign_max_attempts;
+double sendcampaign_retry_undelivered_after;
+bool   sendcampaign_skip_unreachable;
 int	   sendcampaign_launcher_interval;
 int	   sendcampaign_failure_threshold;
 double sendcampaign_failure_scale_factor;
@@ -97,6 +100,22 @@ define_failures(void)
 }
 
 static void
+define_deliveries(void)
+{
+	DefineCustomRealVariable(
+		"sendcampaign.retry_undelivered_after",
+		"Time after which sendcampaign.retry_failed() sends a message again that did not reach the phone.",
+		"Since Twilio reported error 30003: the phone was switched off or out of reach.",
+		&sendcampaign_retry_undelivered_after, 14400.0, 0.0, 604800.0, PGC_USERSET, GUC_UNIT_S,
+		NULL, NULL, NULL);
+	DefineCustomBoolVariable(
+		"sendcampaign.skip_unreachable",
+		"Whether phone numbers in sendcampaign.unreachable are skipped.",
+		"They are unknown or landlines, as the last message to them has shown.",
+		&sendcampaign_skip_unreachable, false, PGC_USERSET, 0, NULL, NULL, NULL);
+}
+
+static void
 define_lookups(void)
 {
 	DefineCustomRealVariable(
@@ -116,6 +135,16 @@ define_lookups(void)
 		"Whether a message is sent again when Twilio's list of messages shows that it was not taken.",
 		"When off, such a message stays in doubt, for a person to settle.",
 		&sendcampaign_resend_lost, true, PGC_USERSET, 0, NULL, NULL, NULL);
+}
+
+static void
+define_receipts(void)
+{
+	DefineCustomBoolVariable(
+		"sendcampaign.receipts",
+		"Whether Twilio is asked what became of the messages that it took.",
+		"When off, its list of messages is not read for that after they have been sent.",
+		&sendcampaign_receipts, true, PGC_USERSET, 0, NULL, NULL, NULL);
 }
 
 static bool
@@ -169,7 +198,9 @@ define_settings(void)
 	define_addresses();
 	define_limits();
 	define_lookups();
+	define_receipts();
 	define_failures();
+	define_deliveries();
 	MarkGUCPrefixReserved("sendcampaign");
 }
 

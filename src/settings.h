@@ -19,7 +19,10 @@ extern double sendcampaign_connect_timeout;
 extern double sendcampaign_lookup_delay;
 extern double sendcampaign_lookup_timeout;
 extern bool	  sendcampaign_resend_lost;
+extern bool	  sendcampaign_receipts;
 extern int	  sendcampaign_max_attempts;
+extern double sendcampaign_retry_undelivered_after; /* in seconds */
+extern bool	  sendcampaign_skip_unreachable;
 extern int	  sendcampaign_launcher_interval;	 /* in seconds */
 extern int	  sendcampaign_failure_threshold;	 /* in messages; -1: no limit */
 extern double sendcampaign_failure_scale_factor; /* a fraction */

@@ -12,7 +12,10 @@
 #include "campaign/phone.h"
 #include "catalog/pg_type.h"
 #include "database/own_tables.h"
+#include "database/receipt_table.h"
+#include "database/reply_table.h"
 #include "database/run_table.h"
+#include "database/unreachable_table.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -29,6 +32,7 @@ sendcampaign_forget(PG_FUNCTION_ARGS)
 	check_writable("sendcampaign.forget()");
 	spi_connect();
 	count = runs_forget(PG_GETARG_TIMESTAMPTZ(0));
+	replies_forget(PG_GETARG_TIMESTAMPTZ(0));
 	spi_finish();
 	PG_RETURN_INT64(count);
 }
@@ -115,12 +119,15 @@ sendcampaign_forget_recipient(PG_FUNCTION_ARGS)
 	spi_connect();
 	values[2] = spellings(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	check_is_not_needed(types, values);
+	receipts_forget_phones(values[2]);
+	unreachable_forget(values[2]);
 	count = (int64) own_query(
 		"UPDATE sendcampaign.message_data SET phone = NULL, sid = NULL, error_message = NULL"
 		" FROM " RUNS_OF_CALLER " WHERE r.id = message_data.run_id"
 		" AND message_data.phone = ANY ($3)",
 		5, types, values, NULL);
 	runs_forget_test_phones(values[2]);
+	replies_forget_phones(values[2]);
 	(void) own_query(
 		"DELETE FROM sendcampaign.read_back_message USING " RUNS_OF_CALLER
 		" WHERE r.id = read_back_message.run_id AND read_back_message.phone = ANY ($3)",

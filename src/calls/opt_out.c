@@ -81,8 +81,11 @@ sendcampaign_opt_out(PG_FUNCTION_ARGS)
 	else
 		tables_check_group(sendcampaign_schema, PG_GETARG_INT64(1));
 	count = own_query(
-		"INSERT INTO sendcampaign.opt_out_data (phone, schema, group_id, reason, role, role_oid)"
-		" VALUES ($1, $2::name, $3, $4, $5::name, $6) ON CONFLICT DO NOTHING",
+		"INSERT INTO sendcampaign.opt_out_data AS o"
+		" (phone, schema, group_id, reason, role, role_oid)"
+		" VALUES ($1, $2::name, $3, $4, $5::name, $6)"
+		" ON CONFLICT (phone, schema, group_id, role_oid) DO UPDATE SET source = 'person',"
+		"  reason = excluded.reason, created_at = excluded.created_at WHERE o.source <> 'person'",
 		6, types, values, nulls);
 	spi_finish();
 	PG_RETURN_BOOL(count > 0);

@@ -14,12 +14,14 @@
 #include "calls/caller.h"
 #include "campaign/phone.h"
 #include "campaign/recipients.h"
-#include "campaign/segments.h"
+#include "campaign/smart_encoding.h"
+#include "campaign/unreachable.h"
 #include "database/check.h"
 #include "database/run_table.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
+#include "twilio/classify.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"
@@ -65,9 +67,7 @@ end_call(Call *call)
 static const char *
 sender_of(const Campaign *campaign, const Recipient *recipient)
 {
-	const GroupConfig *group = campaign->group;
-
-	return group->senders[choose_sender(group->senders, group->num_senders, recipient->phone)];
+	return sender_of_phone(campaign->group, recipient->phone);
 }
 
 /* The rows for sendcampaign.preview(). */
@@ -85,30 +85,41 @@ utf8_datum(const char *text)
 	return CStringGetTextDatum(pg_any_to_server(text, strlen(text), PG_UTF8));
 }
 
+/* Fills in the text and what it costs; encoding and units only if it is an SMS. */
+static void
+show_text(const Campaign *campaign, const Recipient *recipient, Datum *values, bool *nulls)
+{
+	SegmentCount count;
+	bool is_sms = campaign_count_segments(campaign, sender_of(campaign, recipient), recipient->text,
+										  &count);
+
+	values[3] = utf8_datum(recipient->text);
+	values[4] = CStringGetTextDatum(count.ucs2 ? "UCS-2" : "GSM-7");
+	values[5] = Int32GetDatum(count.units);
+	values[6] = Int32GetDatum(count.segments);
+	nulls[3] = nulls[6] = false;
+	nulls[4] = nulls[5] = !is_sms;
+}
+
 static void
 show_recipient(const Preview *preview, const Recipient *recipient)
 {
-	Datum values[9] = {Int64GetDatum(recipient->list_user_id), optional_text(recipient->phone)};
-	bool  nulls[9] = {false, recipient->phone == NULL, true, true, true, true, true, true, true};
+	Datum values[10] = {Int64GetDatum(recipient->list_user_id), optional_text(recipient->phone)};
+	bool  nulls[10] = {false, recipient->phone == NULL, true, true, true, true, true, true, true};
 
 	if (recipient->text && recipient->skip == NOT_SKIPPED)
 		values[2] = CStringGetTextDatum(sender_of(preview->campaign, recipient));
 	nulls[2] = values[2] == 0;
 	if (recipient->text)
-	{
-		SegmentCount count;
-
-		count_segments(recipient->text, &count);
-		values[3] = utf8_datum(recipient->text);
-		values[4] = CStringGetTextDatum(count.ucs2 ? "UCS-2" : "GSM-7");
-		values[5] = Int32GetDatum(count.units);
-		values[6] = Int32GetDatum(count.segments);
-		nulls[3] = nulls[4] = nulls[5] = nulls[6] = false;
-	}
+		show_text(preview->campaign, recipient, values, nulls);
 	values[7] = optional_text(recipient->reason);
 	nulls[7] = recipient->reason == NULL;
 	values[8] = TimestampTzGetDatum(recipient->due);
 	nulls[8] = recipient->due == 0 || recipient->skip != NOT_SKIPPED;
+	nulls[9] = recipient->unreachable == 0;
+	if (!nulls[9])
+		values[9] = CStringGetTextDatum(
+			psprintf("%d %s", recipient->unreachable, describe_error_code(recipient->unreachable)));
 	tuplestore_putvalues(preview->result->setResult, preview->result->setDesc, values, nulls);
 }
 
@@ -122,6 +133,7 @@ show_batch(void *arg, Datum ids, Duplicates duplicates, int count)
 	recipients = read_recipients(preview->campaign, DatumGetArrayTypeP(ids), GetCurrentTimestamp(),
 								 &count);
 	skip_duplicates_in_memory(preview->chosen, recipients, count, duplicates);
+	find_unreachable(preview->campaign, recipients, count);
 	for (int i = 0; i < count; i++)
 		show_recipient(preview, &recipients[i]);
 	preview->left -= count;
@@ -158,7 +170,8 @@ typedef struct Estimate
 	int64			 messages_ucs2;
 	int64			 segments_gsm7;
 	int64			 segments_ucs2;
-	StringInfoData	 characters; /* that force UCS-2, each once */
+	int64			 segments_other; /* of messages that are not SMS */
+	StringInfoData	 characters;	 /* that force UCS-2, each once */
 } Estimate;
 
 /* Enough characters to see what the problem is. */
@@ -187,12 +200,16 @@ add_recipient(Estimate *estimate, const Recipient *recipient)
 		return;
 	if (recipient->due != 0)
 		estimate->deferred++;
-	count_segments(recipient->text, &count);
-	if (count.ucs2)
+	if (!campaign_count_segments(estimate->campaign, sender_of(estimate->campaign, recipient),
+								 recipient->text, &count))
+		estimate->segments_other += count.segments;
+	else if (count.ucs2)
 	{
 		estimate->messages_ucs2++;
 		estimate->segments_ucs2 += count.segments;
-		add_characters(estimate, recipient->text);
+		add_characters(estimate, estimate->campaign->group->smart_encoded
+									 ? smart_text(recipient->text)
+									 : recipient->text);
 	}
 	else
 		estimate->segments_gsm7 += count.segments;
@@ -211,6 +228,12 @@ add_batch(void *arg, Datum ids, Duplicates duplicates, int count)
 	return true;
 }
 
+static int64
+num_segments(const Estimate *estimate)
+{
+	return estimate->segments_gsm7 + estimate->segments_ucs2 + estimate->segments_other;
+}
+
 /* In seconds; as good as forever, and within the range of an interval. */
 #define MAX_DURATION 1e12
 
@@ -220,7 +243,7 @@ duration(const Estimate *estimate, bool *isnull)
 {
 	const GroupConfig *group = estimate->campaign->group;
 	Interval		  *interval = palloc0(sizeof(Interval));
-	int64			   segments = estimate->segments_gsm7 + estimate->segments_ucs2;
+	int64			   segments = num_segments(estimate);
 
 	*isnull = group->rate <= 0;
 	if (!*isnull)
@@ -233,8 +256,8 @@ duration(const Estimate *estimate, bool *isnull)
 static Datum
 estimate_row(const Estimate *estimate, TupleDesc descriptor, Datum price, bool has_price)
 {
-	int64 segments = estimate->segments_gsm7 + estimate->segments_ucs2;
-	bool  nulls[16] = {false};
+	int64 segments = num_segments(estimate);
+	bool  nulls[17] = {false};
 	Datum values[] = {
 		Int64GetDatum(estimate->recipients),
 		Int64GetDatum(estimate->kinds[NOT_SKIPPED]),
@@ -245,6 +268,7 @@ estimate_row(const Estimate *estimate, TupleDesc descriptor, Datum price, bool h
 		Int64GetDatum(estimate->kinds[SKIP_BAD_PHONE]),
 		Int64GetDatum(estimate->kinds[SKIP_NO_VALUE]),
 		Int64GetDatum(estimate->kinds[SKIP_EXPIRED]),
+		Int64GetDatum(estimate->kinds[SKIP_UNREACHABLE]),
 		Int64GetDatum(segments),
 		Int64GetDatum(estimate->segments_gsm7),
 		Int64GetDatum(estimate->segments_ucs2),
@@ -253,10 +277,10 @@ estimate_row(const Estimate *estimate, TupleDesc descriptor, Datum price, bool h
 		has_price
 			? DirectFunctionCall2(numeric_mul, NumericGetDatum(int64_to_numeric(segments)), price)
 			: (Datum) 0,
-		duration(estimate, &nulls[15]),
+		duration(estimate, &nulls[16]),
 	};
 
-	nulls[14] = !has_price;
+	nulls[15] = !has_price;
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(descriptor), values, nulls));
 }
 

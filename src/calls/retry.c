@@ -5,7 +5,9 @@
  *
  * Messages fail only if Twilio is proven not to have accepted them, so all of
  * them could be sent again.  Those that were refused for their recipient, text
- * or account would be refused again.
+ * or account would be refused again.  A message that Twilio took, but could not
+ * deliver, because the phone was out of reach, is sent once more: that is
+ * another message.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,14 +18,19 @@
 #include "catalog/pg_type.h"
 #include "database/app_tables.h"
 #include "database/own_tables.h"
+#include "database/receipt_table.h"
 #include "database/run_table.h"
 #include "fmgr.h"
+#include "settings.h"
 #include "twilio/classify.h"
 #include "worker/batch.h"
 #include "worker/job.h"
 #include "worker/start_worker.h"
 
 PG_FUNCTION_INFO_V1(sendcampaign_retry_failed);
+
+/* Twilio's error code for a phone that was switched off, or out of reach. */
+#define HANDSET_UNREACHABLE 30003
 
 /* Returns those of the codes in SPI_tuptable that have this meaning, as an array. */
 static Datum
@@ -53,38 +60,65 @@ check_campaign_is_not_sent(const LockedRun *run)
 }
 
 /*
- * Puts the messages that may be sent again into batches, and returns their
- * number.  A code of unknown meaning was refused because of its HTTP status.
- * But if a person has settled the message, and thus updated it, then it was in
- * doubt, and is known not to have been sent.
+ * Deletes the rows of messages that may be sent again, and returns the list
+ * users, bigint[].  A code of unknown meaning was refused because of its HTTP
+ * status.  But if a person has settled the message, and thus updated it, then
+ * it was in doubt, and is known not to have been sent.
  */
-static int64
-requeue_messages(const LockedRun *run)
+static Datum
+take_failed(const LockedRun *run, int *count)
 {
-	Oid	   types[] = {INT8OID, INT4ARRAYOID, INT4ARRAYOID, INT8OID};
-	Datum  values[] = {Int64GetDatum(run->id), 0, 0, Int64GetDatum(BATCH_SIZE)};
-	uint64 count = own_query(
+	Oid	   types[] = {INT8OID, INT4ARRAYOID, INT4ARRAYOID};
+	Datum  values[] = {Int64GetDatum(run->id), 0, 0};
+	uint64 num_codes = own_query(
 		"SELECT DISTINCT coalesce(error_code, 0) FROM sendcampaign.message_data"
 		" WHERE run_id = $1 AND status = 'failed'",
 		1, types, values, NULL);
 
-	values[1] = codes_with(RETRY_ALLOWED, count);
-	values[2] = codes_with(RETRY_UNKNOWN, count);
+	values[1] = codes_with(RETRY_ALLOWED, num_codes);
+	values[2] = codes_with(RETRY_UNKNOWN, num_codes);
 	(void) own_query(
 		"WITH gone AS (DELETE FROM sendcampaign.message_data WHERE run_id = $1 AND status = 'failed'"
 		"  AND (coalesce(error_code, 0) = ANY ($2)"
-		"   OR (error_code = ANY ($3) AND updated_at > created_at)) RETURNING list_user_id),"
-		" numbered AS (SELECT list_user_id AS id,"
-		"  (row_number() OVER (ORDER BY list_user_id) - 1) / $4 AS n FROM gone),"
+		"   OR (error_code = ANY ($3) AND updated_at > created_at)) RETURNING list_user_id)"
+		" SELECT coalesce(array_agg(list_user_id), '{}'), count(*) FROM gone",
+		3, types, values, NULL);
+	*count = (int) spi_int64(0, 2);
+	return PointerGetDatum(spi_array(0, 1));
+}
+
+static void
+store_batches(const LockedRun *run, Datum failed, Datum undelivered)
+{
+	Oid	  types[] = {INT8OID, INT8ARRAYOID, INT8ARRAYOID, INT8OID};
+	Datum values[] = {Int64GetDatum(run->id), failed, undelivered, Int64GetDatum(BATCH_SIZE)};
+
+	(void) own_query(
+		"WITH numbered AS (SELECT id, (row_number() OVER (ORDER BY id) - 1) / $4 AS n"
+		"  FROM unnest($2 || $3) u(id)),"
 		" last AS (SELECT greatest(0,"
 		"  (SELECT max(b.number) FROM sendcampaign.batch b WHERE b.run_id = $1),"
-		"  (SELECT max(c.number) FROM sendcampaign.claim c WHERE c.run_id = $1)) AS number),"
-		" stored AS (INSERT INTO sendcampaign.batch (run_id, number, list_user_ids)"
+		"  (SELECT max(c.number) FROM sendcampaign.claim c WHERE c.run_id = $1)) AS number)"
+		" INSERT INTO sendcampaign.batch (run_id, number, list_user_ids)"
 		"  SELECT $1, last.number + 1 + n::integer, array_agg(id ORDER BY id)"
-		"  FROM numbered, last GROUP BY n, last.number)"
-		" SELECT count(*) FROM gone",
+		"  FROM numbered, last GROUP BY n, last.number",
 		4, types, values, NULL);
-	return spi_int64(0, 1);
+}
+
+/* Puts the messages that may be sent again into batches, and returns their number. */
+static int64
+requeue_messages(const LockedRun *run, int64 *num_undelivered)
+{
+	int	  num_failed;
+	int	  count;
+	Datum failed = take_failed(run, &num_failed);
+	Datum undelivered = receipts_take_undelivered(run->id, HANDSET_UNREACHABLE,
+												  sendcampaign_retry_undelivered_after, &count);
+
+	if (num_failed + count > 0)
+		store_batches(run, failed, undelivered);
+	*num_undelivered = count;
+	return (int64) num_failed + count;
 }
 
 static void
@@ -107,6 +141,7 @@ retry_failed(int64 job_id)
 	LockedRun  run;
 	AppTables *tables;
 	int64	   count;
+	int64	   undelivered;
 
 	lock_run(job_id, &run);
 	if (strcmp(run.state, "failed") == 0)
@@ -116,10 +151,10 @@ retry_failed(int64 job_id)
 	tables = tables_open(run.schema);
 	if (!run.is_test) /* a test runs beside the campaign's own run */
 		check_campaign_is_not_sent(&run);
-	count = requeue_messages(&run);
+	count = requeue_messages(&run, &undelivered);
 	if (count > 0)
 	{
-		runs_reopen(run.id, count);
+		runs_reopen(run.id, count - undelivered, undelivered);
 		if (!run.is_test) /* nor has it a job */
 			reopen_job(tables, &run);
 		if (OidIsValid(run.role))

@@ -14,16 +14,28 @@
 
 #include "campaign/group.h"
 #include "campaign/link.h"
+#include "campaign/segments.h"
 #include "campaign/template.h"
+
+/* What a campaign sends, in the server's encoding. */
+typedef struct CampaignText
+{
+	char  *message;	 /* may be empty if there are media; of a content template: its variables */
+	char  *base_url; /* of the tracking link; or NULL */
+	char **media_urls;
+	int	   num_media;
+	char  *content_sid; /* of a content template; or NULL */
+} CampaignText;
 
 typedef struct Campaign
 {
-	int64	  id;
-	int64	  list_id;
-	char	 *message;
-	char	 *base_url;	 /* of the tracking link; or NULL */
-	LinkForm *link_form; /* of its links, in UTF-8; or NULL */
-	Template *template;	 /* of the message, in UTF-8 */
+	int64		 id;
+	int64		 list_id;
+	CampaignText text;
+	char	   **media_urls;  /* the same in UTF-8 */
+	LinkForm	*link_form;	  /* of its links, in UTF-8; or NULL */
+	LinkForm	*listed_form; /* the same, after smart_text(), as texts in Twilio's list may be */
+	Template *template;		  /* of the message, in UTF-8 */
 	AppTables	*tables;
 	GroupConfig *group;
 	char		*test_phone; /* receives everything; NULL: the list's users do */
@@ -33,10 +45,19 @@ typedef struct Campaign
 /* Reads the campaign's list and message, and checks them. */
 extern void campaign_read(Campaign *campaign);
 
-/* Sets the message, parses its placeholders, and makes the tables read the keys in them. */
-extern void campaign_set_message(Campaign *campaign, const char *message, const char *base_url);
+/*
+ * Sets what it sends, which is copied, parses the placeholders, and makes the
+ * tables read the keys in them.
+ */
+extern void campaign_set_text(Campaign *campaign, const CampaignText *text);
 
-/* Returns the tracking link of a list user, in UTF-8; NULL if there is no base URL. */
+/*
+ * Tells whether its texts have tracking links: there is a base URL, and in a
+ * content template, a variable that contains the link.
+ */
+extern bool campaign_has_links(const Campaign *campaign);
+
+/* Returns the tracking link of a list user, in UTF-8; NULL if texts have none. */
 extern char *campaign_link(const Campaign *campaign, int64 list_user_id);
 
 /*
@@ -46,6 +67,14 @@ extern char *campaign_link(const Campaign *campaign, int64 list_user_id);
  */
 extern char *campaign_render(const Campaign *campaign, char **values, const char *link,
 							 const char **missing);
+
+/*
+ * Counts the segments in which a text of the campaign, in UTF-8, is sent from
+ * this sender.  Returns false if it is not sent as SMS, or with a text that only
+ * Twilio knows: then it counts as one segment.
+ */
+extern bool campaign_count_segments(const Campaign *campaign, const char *sender, const char *text,
+									SegmentCount *count);
 
 /*
  * Returns the text of a campaign that is not personal.  A personal message is

@@ -12,8 +12,11 @@
 
 #include "campaign/group.h"
 #include "campaign/phone.h"
+#include "campaign/render.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "settings.h"
+#include "twilio/request.h"
 #include "utils/palloc.h"
 
 #define BLANKS " \t\r\n"
@@ -47,6 +50,13 @@ static const char *const keys[] = {
 	[QUIET_FROM] = "quietHours",
 	[QUIET_TO] = "quietHours",
 	[TIME_ZONE] = "timeZone",
+	[REGION] = "twilioRegion",
+	[EDGE] = "twilioEdge",
+	[SMART_ENCODED] = "twilioSmartEncoded",
+	[STATUS_CALLBACK] = "twilioStatusCallback",
+	[INBOUND_URL] = "twilioInboundUrl",
+	[STOP_WORDS] = "stopWords",
+	[START_WORDS] = "startWords",
 };
 
 /* The configuration is kept as long as the worker lives. */
@@ -100,6 +110,21 @@ fail_deleted(const char *message)
 			 errhint("Remove that mark if the campaign is to be sent.")));
 }
 
+pg_noreturn static void fail_no_group(const AppTables *tables, int64 list_id);
+
+static void
+fail_no_group(const AppTables *tables, int64 list_id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NO_DATA_FOUND),
+			 errmsg("list %lld has no group", (long long) list_id),
+			 errdetail("Its \"group_id\" names no row of \"%s.groups\" that role \"%s\" may"
+					   " see.",
+					   tables->schema, GetUserNameFromId(GetUserId(), false)),
+			 errhint("Set it to the id of the group whose configuration has the Twilio"
+					 " account.")));
+}
+
 static void
 check_existence(const AppTables *tables, const GroupRow *row, int64 campaign_id, int64 list_id)
 {
@@ -117,14 +142,7 @@ check_existence(const AppTables *tables, const GroupRow *row, int64 campaign_id,
 	if (row->list_deleted)
 		fail_deleted(psprintf("list %lld is deleted", (long long) list_id));
 	if (!row->group_exists)
-		ereport(ERROR,
-				(errcode(ERRCODE_NO_DATA_FOUND),
-				 errmsg("list %lld has no group", (long long) list_id),
-				 errdetail("Its \"group_id\" names no row of \"%s.groups\" that role \"%s\" may"
-						   " see.",
-						   tables->schema, GetUserNameFromId(GetUserId(), false)),
-				 errhint("Set it to the id of the group whose configuration has the Twilio"
-						 " account.")));
+		fail_no_group(tables, list_id);
 	if (row->group_deleted)
 		fail_deleted(psprintf("group %lld is deleted", (long long) row->group_id));
 }
@@ -136,7 +154,8 @@ read_account(GroupConfig *group, const GroupRow *row, int64 list_id)
 	if (group->account_sid == NULL)
 		missing_configuration(list_id, "the group's configuration has no \"twilioAccountSid\"");
 	group->user = group->account_sid;
-	group->secret = trimmed(row, AUTH_TOKEN);
+	group->auth_token = trimmed(row, AUTH_TOKEN);
+	group->secret = group->auth_token;
 	if (group->secret == NULL)
 	{
 		group->user = trimmed(row, API_KEY_SID);
@@ -148,9 +167,66 @@ read_account(GroupConfig *group, const GroupRow *row, int64 list_id)
 							  " \"twilioApiKeySid\" and \"twilioApiKeySecret\"");
 }
 
+#define EDGE_HINT "Use the name of one of Twilio's edges, such as \"dublin\"."
+
+/* The region in which an account is if none is configured. */
+static const char home_region[] = "us1";
+
+/*
+ * A region without an edge is refused: Twilio has hosts with such names, too,
+ * but these lead to us1.
+ */
+static void
+read_region(GroupConfig *group, const GroupRow *row)
+{
+	char *region = trimmed(row, REGION);
+	char *edge = trimmed(row, EDGE);
+
+	group->account = group->account_sid;
+	if (region == NULL && edge == NULL)
+		return;
+	if (region && regional_host("edge", region) == NULL)
+		wrong_configuration("twilioRegion", region,
+							"Use the name of one of Twilio's regions, such as \"ie1\".");
+	if (edge == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the group's configuration has \"twilioRegion\", but no \"twilioEdge\""),
+				 errhint(EDGE_HINT)));
+	group->api_host = regional_host(edge, region ? region : home_region);
+	if (group->api_host == NULL)
+		wrong_configuration("twilioEdge", edge, EDGE_HINT);
+	if (!api_url_is_twilios())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg(REGION_ELSEWHERE),
+				 errhint(REGION_ELSEWHERE_HINT)));
+	if (region && strcmp(region, home_region) != 0)
+		group->account = psprintf("%s@%s", group->account_sid, region);
+}
+
+/* Returns a number in E.164; others, such as names, as they are. */
+static char *
+sender_name(char *name)
+{
+	char *e164;
+
+	if (pg_strncasecmp(name, WHATSAPP, strlen(WHATSAPP)) == 0)
+	{
+		e164 = normalize_phone(name + strlen(WHATSAPP));
+		if (e164 == NULL)
+			wrong_configuration("twilioFromSmsNumber", name,
+								"Write a sender of WhatsApp as \"whatsapp:\" and a phone number in"
+								" E.164 form.");
+		return psprintf(WHATSAPP "%s", e164);
+	}
+	e164 = normalize_phone(name);
+	return e164 ? e164 : name;
+}
+
 /* Reads the numbers, or else the messaging service.  Phone numbers are put into E.164. */
 static void
-read_senders(GroupConfig *group, const GroupRow *row, int64 list_id)
+read_senders(GroupConfig *group, const GroupRow *row)
 {
 	int	  count = row->num_numbers;
 	char *service = trimmed(row, MESSAGING_SERVICE_SID);
@@ -166,14 +242,18 @@ read_senders(GroupConfig *group, const GroupRow *row, int64 list_id)
 	for (int i = 0; i < count; i++)
 	{
 		char *name = trim(row->numbers[i]);
-		char *e164 = name ? normalize_phone(name) : NULL;
 
 		check_length(name, NUMBERS);
 		if (name)
-			group->senders[group->num_senders++] = e164 ? e164 : name;
+			group->senders[group->num_senders++] = sender_name(name);
 	}
 	if (group->num_senders == 0 && service)
 		group->senders[group->num_senders++] = service;
+}
+
+static void
+check_has_sender(const GroupConfig *group, int64 list_id)
+{
 	if (group->num_senders == 0)
 		missing_configuration(list_id,
 							  "the group's configuration has neither \"twilioFromSmsNumber\" nor"
@@ -198,6 +278,16 @@ read_rate(GroupConfig *group, const GroupRow *row)
 			"twilioSegmentsPerSecond", text,
 			"Set it to the number of segments per second that each sender may send, from"
 			" " CppAsString2(MIN_RATE) " to " CppAsString2(MAX_RATE) ", or to 0 for no limit.");
+}
+
+static void
+read_smart_encoded(GroupConfig *group, const GroupRow *row)
+{
+	char *text = trimmed(row, SMART_ENCODED);
+
+	group->smart_encoded = text && strcmp(text, "true") == 0;
+	if (text && !group->smart_encoded && strcmp(text, "false") != 0)
+		wrong_configuration("twilioSmartEncoded", text, "Set it to true or false.");
 }
 
 #define QUIET_HOURS_HINT "Write it as {\"from\": \"21:00\", \"to\": \"08:00\"}."
@@ -292,6 +382,87 @@ read_time_zone(GroupConfig *group, const GroupRow *row)
 		wrong_configuration("timeZone", name, "Use one of the names in pg_timezone_names.");
 }
 
+#define CALLBACK_HINT                                                                              \
+	"Write it as an absolute URL with https, without a user name, with a host name that Twilio"    \
+	" accepts, which has no underscore."
+
+/* As Twilio does, which refuses others with error 21609; but https is required. */
+static bool
+is_callback_url(const char *url)
+{
+	const char *host = url + strlen("https://");
+	int			host_length;
+
+	if (pg_strncasecmp(url, "https://", strlen("https://")) != 0)
+		return false;
+	for (const char *c = url; *c; c++)
+	{
+		if (*c <= ' ' || *c > '~')
+			return false;
+	}
+	host_length = strcspn(host, "/?#");
+	return host_length > 0 && host[0] != ':' &&
+		   strspn(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.:[]") >=
+			   host_length;
+}
+
+static char *
+read_callback(const GroupRow *row, GroupKey key)
+{
+	char *url = trimmed(row, key);
+
+	if (url && !is_callback_url(url))
+		wrong_configuration(keys[key], url, CALLBACK_HINT);
+	return url;
+}
+
+/* Adds the word, folded, unless it is blank; returns by how much the number increases. */
+static int
+read_word(GroupKey key, char *word, char **folded)
+{
+	check_length(word, key);
+	word = trim(word);
+	if (word == NULL)
+		return 0;
+	*folded = fold_stop_word(to_utf8(word));
+	if (*folded == NULL)
+		wrong_configuration(keys[key], word,
+							"Write each word as a text of at most"
+							" " CppAsString2(MAX_STOP_WORD_LENGTH) " characters.");
+	return 1;
+}
+
+/* Returns the words, folded. */
+static char **
+read_words(GroupKey key, char *const *words, int count, int *num_words)
+{
+	char **folded = palloc(Max(count, 1) * sizeof(char *));
+
+	if (count > MAX_WORDS)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("the group's \"%s\" has more than %d words", keys[key], MAX_WORDS),
+				 errhint("Remove those that nobody needs.")));
+	*num_words = 0;
+	for (int i = 0; i < count; i++)
+		*num_words += read_word(key, words[i], &folded[*num_words]);
+	return folded;
+}
+
+/* Reads what concerns callbacks and replies. */
+static void
+read_webhook(GroupConfig *group, const GroupRow *row)
+{
+	group->status_callback = read_callback(row, STATUS_CALLBACK);
+	group->inbound_url = read_callback(row, INBOUND_URL);
+	if (group->inbound_url == NULL)
+		group->inbound_url = group->status_callback;
+	group->stop_words.stop = read_words(STOP_WORDS, row->stop_words, row->num_stop_words,
+										&group->stop_words.num_stop);
+	group->stop_words.start = read_words(START_WORDS, row->start_words, row->num_start_words,
+										 &group->stop_words.num_start);
+}
+
 /* PostgreSQL detects an invalid time, but does not know whose it is. */
 static void
 explain_send_until(void *campaign_id)
@@ -318,12 +489,79 @@ read_group(AppTables *tables, int64 campaign_id, int64 list_id)
 	check_existence(tables, &row, campaign_id, list_id);
 	group->id = row.group_id;
 	read_account(group, &row, list_id);
-	read_senders(group, &row, list_id);
+	read_region(group, &row);
+	read_senders(group, &row);
+	check_has_sender(group, list_id);
 	read_rate(group, &row);
+	read_smart_encoded(group, &row);
 	read_quiet_hours(group, &row);
 	read_time_zone(group, &row);
 	/* 0 means none, and any time in the past is equally over */
 	if (row.has_end)
 		group->send_until = Max(row.send_until, 1);
+	read_webhook(group, &row);
 	return group;
+}
+
+GroupConfig *
+read_group_of_messages(AppTables *tables, int64 group_id, int64 list_id)
+{
+	GroupConfig *group = palloc0(sizeof(GroupConfig));
+	GroupRow	 row;
+
+	if (!tables_read_group_by_id(tables, group_id, &row))
+		fail_no_group(tables, list_id);
+	if (row.group_deleted)
+		fail_deleted(psprintf("group %lld is deleted", (long long) group_id));
+	group->id = row.group_id;
+	read_account(group, &row, list_id);
+	read_region(group, &row);
+	read_senders(group, &row);
+	read_webhook(group, &row);
+	return group;
+}
+
+GroupConfig *
+read_group_by_id(AppTables *tables, int64 group_id)
+{
+	GroupConfig *group = palloc0(sizeof(GroupConfig));
+	GroupRow	 row;
+
+	if (!tables_read_group_by_id(tables, group_id, &row) || row.group_deleted)
+		return NULL;
+	group->id = row.group_id;
+	group->account_sid = trimmed(&row, ACCOUNT_SID);
+	group->auth_token = trimmed(&row, AUTH_TOKEN);
+	if (group->account_sid == NULL)
+		return NULL;
+	read_senders(group, &row);
+	read_webhook(group, &row);
+	return group;
+}
+
+int
+choose_sender(char *const *names, int count, const char *phone)
+{
+	uint64 hash = hash_bytes_extended((const unsigned char *) phone, strlen(phone), 0);
+	uint64 highest = 0;
+	int	   chosen = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		uint64 weight = hash_bytes_extended((const unsigned char *) names[i], strlen(names[i]),
+											hash);
+
+		if (weight >= highest)
+		{
+			highest = weight;
+			chosen = i;
+		}
+	}
+	return chosen;
+}
+
+const char *
+sender_of_phone(const GroupConfig *group, const char *phone)
+{
+	return group->senders[choose_sender(group->senders, group->num_senders, phone)];
 }

@@ -104,8 +104,9 @@ void
 store_opt_outs(const Campaign *campaign, Datum phones, const char *reason, Oid role)
 {
 	static OwnStatement statement = {
-		"INSERT INTO sendcampaign.opt_out_data (phone, schema, group_id, reason, role, role_oid)"
-		" SELECT DISTINCT u.phone, $2::name, $3, $4, $5::name, $6 FROM unnest($1) u(phone)"
+		"INSERT INTO sendcampaign.opt_out_data"
+		" (phone, schema, group_id, reason, role, role_oid, source)"
+		" SELECT DISTINCT u.phone, $2::name, $3, $4, $5::name, $6, 'twilio' FROM unnest($1) u(phone)"
 		" ORDER BY 1 ON CONFLICT DO NOTHING",
 		6,
 		{TEXTARRAYOID, TEXTOID, INT8OID, TEXTOID, TEXTOID, OIDOID}};
@@ -117,4 +118,64 @@ store_opt_outs(const Campaign *campaign, Datum phones, const char *reason, Oid r
 					  ObjectIdGetDatum(role)};
 
 	insert_if_not_locked(&statement, values);
+}
+
+/* The parameters of both statements below. */
+#define REPLY_TYPES                                                                                \
+	{                                                                                              \
+		TEXTOID, TEXTOID, INT8OID, TEXTOID, OIDOID, TIMESTAMPTZOID, TEXTOID                        \
+	}
+
+/*
+ * An opt-out that is there already is of this time from now on: a start word
+ * from before, which is read later, does not end it.
+ */
+static void
+opt_out_by_reply(Datum *values)
+{
+	static OwnStatement statement = {
+		"INSERT INTO sendcampaign.opt_out_data AS o"
+		" (phone, schema, group_id, role, role_oid, created_at, reason, source)"
+		" VALUES ($1, $2::name, $3, $4::name, $5, $6, $7, 'reply')"
+		" ON CONFLICT (phone, schema, group_id, role_oid) DO UPDATE"
+		" SET created_at = excluded.created_at"
+		" WHERE o.source <> 'person' AND o.created_at < excluded.created_at",
+		7, REPLY_TYPES};
+
+	(void) own_execute(&statement, values, NULL);
+}
+
+/* Twilio's list has seconds: if both words are of the same one, the STOP counts. */
+static void
+opt_in_by_reply(Datum *values)
+{
+	static OwnStatement statement = {
+		"DELETE FROM sendcampaign.opt_out_data WHERE phone = $1 AND schema = $2::name"
+		" AND group_id = $3 AND source <> 'person' AND created_at < $6"
+		" AND CASE WHEN system_identifier = $7::numeric THEN role_oid = $5"
+		"  ELSE role = $4::name END",
+		7, REPLY_TYPES};
+
+	(void) own_execute(&statement, values, NULL);
+}
+
+void
+opt_out_or_in_by_reply(const ReceiptScope *scope, const Reply *reply, const char *word)
+{
+	Datum values[] = {CStringGetTextDatum(reply->phone),
+					  CStringGetTextDatum(scope->schema),
+					  Int64GetDatum(scope->group_id),
+					  CStringGetTextDatum(GetUserNameFromId(scope->role, false)),
+					  ObjectIdGetDatum(scope->role),
+					  TimestampTzGetDatum(reply->at),
+					  CStringGetTextDatum(psprintf("replied \"%s\"", reply->body))};
+
+	replies_lock_words(scope, reply->phone);
+	if (strcmp(word, WORD_START) == 0)
+	{
+		values[6] = CStringGetTextDatum(psprintf(UINT64_FORMAT, GetSystemIdentifier()));
+		opt_in_by_reply(values);
+	}
+	else if (!replies_start_after(scope, reply))
+		opt_out_by_reply(values);
 }

@@ -9,6 +9,12 @@
 
 #include "campaign/recipient.h"
 
+bool
+is_too_late(TimestampTz until, TimestampTz now)
+{
+	return until != 0 && until < now + MIN_VALIDITY * USECS_PER_SEC;
+}
+
 void
 recipient_skip(Recipient *recipient, SkipKind kind, const char *reason)
 {

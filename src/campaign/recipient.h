@@ -12,6 +12,12 @@
 
 #include "datatype/timestamp.h"
 
+/*
+ * Twilio needs some seconds to pass a message on: one whose time ends sooner is
+ * not sent any more.
+ */
+#define MIN_VALIDITY 5
+
 typedef enum SkipKind
 {
 	NOT_SKIPPED,
@@ -21,6 +27,7 @@ typedef enum SkipKind
 	SKIP_DUPLICATE,
 	SKIP_OPTED_OUT,
 	SKIP_NO_VALUE,
+	SKIP_UNREACHABLE,
 	SKIP_EXPIRED
 } SkipKind;
 
@@ -28,14 +35,18 @@ typedef enum SkipKind
 typedef struct Recipient
 {
 	int64		list_user_id;
-	char	   *phone;	/* E.164; if invalid, as in the list; or NULL */
-	char	   *text;	/* UTF-8; NULL if nothing is sent */
-	char	   *link;	/* the tracking link in the text; or NULL */
-	SkipKind	skip;	/* why nothing is sent */
-	const char *reason; /* the same in words; NULL if the message is sent */
-	TimestampTz due;	/* when quiet hours end; 0: it is due now */
-	TimestampTz until;	/* must be sent before; 0: no limit */
+	char	   *phone;		 /* E.164; if invalid, as in the list; or NULL */
+	char	   *text;		 /* UTF-8; NULL if nothing is sent */
+	char	   *link;		 /* the tracking link in the text; or NULL */
+	SkipKind	skip;		 /* why nothing is sent */
+	const char *reason;		 /* the same in words; NULL if the message is sent */
+	TimestampTz due;		 /* when quiet hours end; 0: it is due now */
+	TimestampTz until;		 /* when Twilio must have passed it on; 0: no limit */
+	int			unreachable; /* Twilio's error code, see unreachable.h; 0: none, or not asked for */
 } Recipient;
+
+/* Tells whether it is too late to send what must have been passed on at that time (0: any). */
+extern bool is_too_late(TimestampTz until, TimestampTz now);
 
 /* Marks the recipient as skipped, unless it is already. */
 extern void recipient_skip(Recipient *recipient, SkipKind kind, const char *reason);

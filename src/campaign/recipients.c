@@ -12,10 +12,12 @@
 #include "campaign/quiet.h"
 #include "campaign/recipients.h"
 #include "campaign/render.h"
+#include "campaign/unreachable.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "database/attempt.h"
 #include "mb/pg_wchar.h"
+#include "settings.h"
 
 /*
  * Returns the text, or NULL if it cannot be converted: invalid bytes of one
@@ -139,11 +141,13 @@ set_times(Campaign *campaign, Recipient *recipient, const RecipientRow *row, Tim
 		pg_tz *zone = zone_of(campaign, recipient, row->time_zone);
 
 		recipient->due = end_of_night(hours, zone, now, &recipient->until);
+		if (is_too_late(recipient->until, now))
+			recipient->due = end_of_night(hours, zone, recipient->until, &recipient->until);
 	}
 	if (end == 0)
 		return;
 	/* quiet hours that end after that need not be waited for */
-	if (recipient->due != 0 && end > now)
+	if (recipient->due != 0 && !is_too_late(end, now))
 		recipient->due = Min(recipient->due, end);
 	if (recipient->until == 0 || end < recipient->until)
 		recipient->until = end;
@@ -182,7 +186,7 @@ skip_expired(const Campaign *campaign, Recipient *recipients, int count, Timesta
 {
 	TimestampTz end = campaign->group->send_until;
 
-	for (int i = 0; end != 0 && end <= now && i < count; i++)
+	for (int i = 0; is_too_late(end, now) && i < count; i++)
 		recipient_skip(&recipients[i], SKIP_EXPIRED, "expired: it was to be sent before");
 }
 
@@ -262,6 +266,11 @@ read_recipients(Campaign *campaign, ArrayType *ids, TimestampTz now, int *count)
 	if (error)
 		read_one_by_one(&reading);
 	skip_opted_out(campaign, recipients, *count);
+	if (sendcampaign_skip_unreachable && campaign->test_phone == NULL)
+	{
+		find_unreachable(campaign, recipients, *count);
+		skip_unreachable(recipients, *count);
+	}
 	if (campaign->test_phone == NULL)
 		skip_expired(campaign, recipients, *count, now);
 	return recipients;

@@ -14,6 +14,14 @@
  */
 extern char *to_utf8(char *text);
 
+/*
+ * Returns a text of somebody else's, in UTF-8, in the database's encoding,
+ * palloc'd: characters that it lacks, and bytes that are no character, become
+ * question marks, and control characters other than line ends and tabs become
+ * blanks.  At most max_length characters are converted.  Needs a transaction.
+ */
+extern char *storable_text(const char *text, int max_length);
+
 /* Tells whether the text is valid UTF-8, as PostgreSQL defines it. */
 extern bool is_utf8(const char *text);
 

@@ -112,6 +112,12 @@ septets_of(uint32 code)
 	return code == EURO_SIGN ? 2 : 0;
 }
 
+bool
+is_gsm7(unsigned int code)
+{
+	return septets_of(code) > 0;
+}
+
 /*
  * Packs the text into as many segments as it needs.  Returns false, with an
  * incomplete count, if it is to be GSM-7 and has a character that is not.

@@ -18,6 +18,9 @@ typedef struct SegmentCount
 	int	 segments; /* 0 for the empty text, which cannot be sent */
 } SegmentCount;
 
+/* Tells whether GSM-7 or its extension has the character with this code point. */
+extern bool is_gsm7(unsigned int code);
+
 /*
  * Counts the units and segments of a text, which must be shorter than 1 GB.
  * Does not allocate memory, needs no transaction, and does not throw.

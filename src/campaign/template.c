@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "campaign/smart_encoding.h"
 #include "campaign/template.h"
 #include "common/hashfn.h"
 #include "lib/stringinfo.h"
@@ -275,13 +276,21 @@ value_of(const Part *part, const char *const *values, const char *link)
 	return value && value[strspn(value, BLANKS)] ? value : NULL;
 }
 
-/* A digit right after the link would make it the link of somebody else. */
+/*
+ * A digit right after the link would make it the link of somebody else, and so
+ * would what Smart Encoding makes a digit.
+ */
 static void
-append(StringInfo text, const char *what, int length, int link_end)
+append(StringInfo text, const char *what, int length, int *link_end)
 {
-	if (length > 0 && text->len == link_end && *what >= '0' && *what <= '9')
+	bool		is_after_link = length > 0 && text->len == *link_end;
+	const char *shown = is_after_link ? smart_text(pnstrdup(what, length)) : "";
+
+	if (*shown >= '0' && *shown <= '9')
 		appendStringInfoChar(text, ' ');
 	appendBinaryStringInfo(text, what, length);
+	if (is_after_link && *shown == '\0')
+		*link_end = text->len; /* it is shown to nobody */
 }
 
 char *
@@ -298,9 +307,9 @@ template_render(const Template *t, const char *const *values, const char *link,
 		const char *value = value_of(part, values, link);
 
 		if (value)
-			append(&text, value, strlen(value), link_end);
+			append(&text, value, strlen(value), &link_end);
 		else if (part->text.start)
-			append(&text, part->text.start, part->text.length, link_end);
+			append(&text, part->text.start, part->text.length, &link_end);
 		else
 		{
 			*missing = part->key == LINK_KEY ? link_key : t->keys[part->key];

@@ -88,6 +88,7 @@ void
 tables_close(AppTables *tables)
 {
 	free_plan(&tables->read_group);
+	free_plan(&tables->read_group_by_id);
 	free_plan(&tables->read_recipients);
 	free_plan(&tables->count_sent);
 	free_plan(&tables->lock_recipients);
@@ -123,9 +124,9 @@ tables_find_foreign_code(const AppTables *tables, Oid role, ForeignCode *found)
 	return find_foreign_code(role, oids, NUM_TABLES, found);
 }
 
-/* Tells whether each name still refers to the same table: statements use names. */
-static bool
-names_are_the_same(const AppTables *tables)
+/* Statements use names. */
+bool
+tables_are_current(const AppTables *tables)
 {
 	static const char *const names[NUM_TABLES] = {"groups", "ac_lists", "ac_campaigns",
 												  "ac_list_users", "ac_background_jobs"};
@@ -154,7 +155,7 @@ check_code(const AppTables *tables)
 		return;
 	list_tables(tables, oids);
 	check_code_once(oids, NUM_TABLES, tables->schema);
-	if (!names_are_the_same(tables))
+	if (!tables_are_current(tables))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("a table of the application has been dropped or renamed"),
@@ -327,6 +328,24 @@ tables_reopen_job(const AppTables *tables, int64 job_id)
 }
 
 /*
+ * The URLs of media: an array, or one of them; then whether the variables of a
+ * content template are an object of texts, and the object.
+ */
+#define READ_MEDIA_AND_VARIABLES                                                                    \
+	"CASE WHEN pg_catalog.jsonb_typeof(v.media) OPERATOR(pg_catalog.=) 'array'"                     \
+	" THEN ARRAY(SELECT e.url FROM pg_catalog.jsonb_array_elements_text(v.media) e(url) LIMIT %d)"  \
+	" WHEN pg_catalog.btrim(v.media OPERATOR(pg_catalog.#>>) '{}'::pg_catalog.text[],"              \
+	"  E' \\t\\r\\n') OPERATOR(pg_catalog.<>) ''"                                                   \
+	" THEN ARRAY[v.media OPERATOR(pg_catalog.#>>) '{}'::pg_catalog.text[]]"                         \
+	" ELSE '{}'::pg_catalog.text[] END,"                                                            \
+	" CASE WHEN pg_catalog.jsonb_typeof(v.variables) OPERATOR(pg_catalog.=) 'object' THEN"          \
+	"  NOT EXISTS (SELECT FROM pg_catalog.jsonb_each(v.variables) e WHERE"                          \
+	"   pg_catalog.jsonb_typeof(e.value) OPERATOR(pg_catalog.<>) 'string')"                         \
+	" ELSE coalesce(pg_catalog.jsonb_typeof(v.variables) OPERATOR(pg_catalog.=) 'null', true) END," \
+	" CASE WHEN pg_catalog.jsonb_typeof(v.variables) OPERATOR(pg_catalog.=) 'object'"               \
+	"  THEN v.variables::pg_catalog.text END"
+
+/*
  * Read-only for SPI, so that it uses the active snapshot, as the cursors over
  * the list do: all of them must see the same data.
  */
@@ -337,10 +356,16 @@ tables_read_campaign(const AppTables *tables, int64 campaign_id, CampaignRow *ro
 	Datum	value = Int64GetDatum(campaign_id);
 	SpiCall call = {1, &type, &value, NULL, .read_only = true, .limit = 2};
 	uint64	rows;
-	char   *sql = psprintf("SELECT %s, %s, c.ac_list_id::pg_catalog.int8 FROM %s c"
-							 " WHERE c.id OPERATOR(pg_catalog.=) $1",
-						   value_expression(tables->campaigns, "c", "message"),
+	char   *sql = psprintf("SELECT v.message, v.base_url, v.list_id, v.content_sid,"
+							 " " READ_MEDIA_AND_VARIABLES " FROM (SELECT %s AS message, %s AS base_url,"
+							 "  c.ac_list_id::pg_catalog.int8 AS list_id, %s AS content_sid,"
+							 "  %s AS media, %s AS variables"
+							 "  FROM %s c WHERE c.id OPERATOR(pg_catalog.=) $1) v",
+						   MAX_MEDIA + 1, value_expression(tables->campaigns, "c", "message"),
 						   value_expression(tables->campaigns, "c", "baseUrl"),
+						   value_expression(tables->campaigns, "c", "contentSid"),
+						   json_expression(tables->campaigns, "c", "mediaUrl"),
+						   json_expression(tables->campaigns, "c", "contentVariables"),
 						   table_name(tables->campaigns));
 
 	check_code(tables);
@@ -352,36 +377,56 @@ tables_read_campaign(const AppTables *tables, int64 campaign_id, CampaignRow *ro
 	*row = (CampaignRow){.message = spi_string(0, 1),
 						 .base_url = spi_string(0, 2),
 						 .has_list = !spi_isnull(0, 3),
-						 .list_id = spi_int64(0, 3)};
+						 .list_id = spi_int64(0, 3),
+						 .content_sid = spi_string(0, 4),
+						 .variables_are_texts = spi_bool(0, 6),
+						 .content_variables = spi_string(0, 7)};
+	row->media_urls = spi_nullable_strings(0, 5, &row->num_media);
 	return true;
 }
 
-/* Credentials are values in the result, and never part of a statement's text. */
-#define READ_GROUP                                                                                  \
-	"SELECT c.id IS NOT NULL, %s, l.id IS NOT NULL, %s, g.id, g.deleted,"                           \
-	" g.c OPERATOR(pg_catalog.->>) 'twilioAccountSid'::pg_catalog.text,"                            \
-	" g.c OPERATOR(pg_catalog.->>) 'twilioAuthToken'::pg_catalog.text,"                             \
-	" g.c OPERATOR(pg_catalog.->>) 'twilioApiKeySid'::pg_catalog.text,"                             \
-	" g.c OPERATOR(pg_catalog.->>) 'twilioApiKeySecret'::pg_catalog.text,"                          \
-	" CASE WHEN pg_catalog.jsonb_typeof(pg_catalog.jsonb_extract_path(g.c, 'twilioFromSmsNumber'))" \
-	"  OPERATOR(pg_catalog.=) 'array' THEN ARRAY(SELECT e.n FROM"                                   \
-	"   pg_catalog.jsonb_array_elements_text("                                                      \
-	"    pg_catalog.jsonb_extract_path(g.c, 'twilioFromSmsNumber')) e(n) LIMIT %d)"                 \
-	"  ELSE ARRAY[g.c OPERATOR(pg_catalog.->>) 'twilioFromSmsNumber'::pg_catalog.text] END,"        \
-	" g.c OPERATOR(pg_catalog.->>) 'twilioMessagingServiceSid'::pg_catalog.text,"                   \
-	" g.c OPERATOR(pg_catalog.->>) 'twilioSegmentsPerSecond'::pg_catalog.text,"                     \
-	" coalesce(pg_catalog.jsonb_extract_path_text(g.c, 'quietHours', 'from'),"                      \
-	"  CASE WHEN pg_catalog.jsonb_typeof(pg_catalog.jsonb_extract_path(g.c, 'quietHours'))"         \
-	"   OPERATOR(pg_catalog.<>) 'null' THEN g.c OPERATOR(pg_catalog.->>)"                           \
-	"   'quietHours'::pg_catalog.text END),"                                                        \
-	" pg_catalog.jsonb_extract_path_text(g.c, 'quietHours', 'to'),"                                 \
-	" g.c OPERATOR(pg_catalog.->>) 'timeZone'::pg_catalog.text,"                                    \
-	" (%s)::pg_catalog.timestamptz"                                                                 \
-	" FROM (SELECT) one"                                                                            \
-	" LEFT JOIN %s c ON c.id OPERATOR(pg_catalog.=) $1"                                             \
-	" LEFT JOIN %s l ON l.id OPERATOR(pg_catalog.=) $2"                                             \
-	" LEFT JOIN (SELECT t.id::pg_catalog.int8 AS id, t.id AS own_id, %s AS deleted, %s AS c"        \
+/* SQL: a text of the configuration g.c, and an array of texts, with the comma after it. */
+#define TEXT_OF(key) " g.c OPERATOR(pg_catalog.->>) '" key "'::pg_catalog.text,"
+#define ARRAY_OF(key, most)                                                                        \
+	" CASE WHEN pg_catalog.jsonb_typeof(pg_catalog.jsonb_extract_path(g.c, '" key "'))"            \
+	"  OPERATOR(pg_catalog.=) 'array' THEN ARRAY(SELECT e.n FROM"                                  \
+	"   pg_catalog.jsonb_array_elements_text(pg_catalog.jsonb_extract_path(g.c, '" key "')) e(n)"  \
+	"   LIMIT " most ") ELSE ARRAY[g.c OPERATOR(pg_catalog.->>) '" key "'::pg_catalog.text] END,"
+
+/* In the order of GroupKey.  Credentials are values in the result, and never part of a statement. */
+#define GROUP_COLUMNS                                                                              \
+	TEXT_OF("twilioAccountSid")                                                                    \
+	TEXT_OF("twilioAuthToken")                                                                     \
+	TEXT_OF("twilioApiKeySid")                                                                     \
+	TEXT_OF("twilioApiKeySecret")                                                                  \
+	ARRAY_OF("twilioFromSmsNumber", CppAsString2(MAX_SENDERS) " OPERATOR(pg_catalog.+) 1")         \
+	TEXT_OF("twilioMessagingServiceSid")                                                           \
+	TEXT_OF("twilioSegmentsPerSecond")                                                             \
+	" coalesce(pg_catalog.jsonb_extract_path_text(g.c, 'quietHours', 'from'),"                     \
+	"  CASE WHEN pg_catalog.jsonb_typeof(pg_catalog.jsonb_extract_path(g.c, 'quietHours'))"        \
+	"   OPERATOR(pg_catalog.<>) 'null' THEN g.c OPERATOR(pg_catalog.->>)"                          \
+	"   'quietHours'::pg_catalog.text END),"                                                       \
+	" pg_catalog.jsonb_extract_path_text(g.c, 'quietHours', 'to')," TEXT_OF("timeZone")            \
+		TEXT_OF("twilioRegion") TEXT_OF("twilioEdge") TEXT_OF("twilioSmartEncoded")                \
+			TEXT_OF("twilioStatusCallback") TEXT_OF("twilioInboundUrl")                            \
+				ARRAY_OF("stopWords", CppAsString2(MAX_WORDS) " OPERATOR(pg_catalog.+) 1")         \
+					ARRAY_OF("startWords", CppAsString2(MAX_WORDS) " OPERATOR(pg_catalog.+) 1")
+
+#define READ_GROUP                                                                                 \
+	"SELECT c.id IS NOT NULL, %s, l.id IS NOT NULL, %s, g.id, g.deleted," GROUP_COLUMNS            \
+	" (%s)::pg_catalog.timestamptz"                                                                \
+	" FROM (SELECT) one"                                                                           \
+	" LEFT JOIN %s c ON c.id OPERATOR(pg_catalog.=) $1"                                            \
+	" LEFT JOIN %s l ON l.id OPERATOR(pg_catalog.=) $2"                                            \
+	" LEFT JOIN (SELECT t.id::pg_catalog.int8 AS id, t.id AS own_id, %s AS deleted, %s AS c"       \
 	"  FROM %s t) g ON g.own_id OPERATOR(pg_catalog.=) l.group_id"
+
+/* The same columns, without a campaign and its list. */
+#define READ_GROUP_BY_ID                                                                           \
+	"SELECT NULL, NULL, NULL, NULL, g.id, g.deleted," GROUP_COLUMNS                                \
+	" NULL::pg_catalog.timestamptz"                                                                \
+	" FROM (SELECT t.id::pg_catalog.int8 AS id, %s AS deleted, %s AS c"                            \
+	"  FROM %s t WHERE t.id OPERATOR(pg_catalog.=) $1) g"
 
 static SPIPlanPtr
 group_plan(AppTables *tables)
@@ -392,13 +437,27 @@ group_plan(AppTables *tables)
 		tables->read_group = prepare(
 			tables,
 			psprintf(READ_GROUP, deleted_expression(tables->campaigns, "c"),
-					 deleted_expression(tables->lists, "l"), MAX_SENDERS + 1,
+					 deleted_expression(tables->lists, "l"),
 					 value_expression(tables->campaigns, "c", "sendUntil"),
 					 table_name(tables->campaigns), table_name(tables->lists),
 					 deleted_expression(tables->groups, "t"),
 					 configuration_expression(tables->groups, "t"), table_name(tables->groups)),
 			2, types);
 	return tables->read_group;
+}
+
+static SPIPlanPtr
+group_by_id_plan(AppTables *tables)
+{
+	Oid type = INT8OID;
+
+	if (tables->read_group_by_id == NULL)
+		tables->read_group_by_id = prepare(
+			tables,
+			psprintf(READ_GROUP_BY_ID, deleted_expression(tables->groups, "t"),
+					 configuration_expression(tables->groups, "t"), table_name(tables->groups)),
+			1, &type);
+	return tables->read_group_by_id;
 }
 
 /* Finds out which of the three tables has two rows instead of one, and throws. */
@@ -425,13 +484,10 @@ enum
 	SEND_UNTIL = GROUP_TEXTS + NUM_GROUP_KEYS
 };
 
-void
-tables_read_group(AppTables *tables, int64 campaign_id, int64 list_id, GroupRow *row)
+/* Fills the row from SPI_tuptable. */
+static void
+fill_group_row(GroupRow *row)
 {
-	Datum values[] = {Int64GetDatum(campaign_id), Int64GetDatum(list_id)};
-
-	if (execute(tables, group_plan(tables), values, NULL, 2) != 1)
-		fail_more_than_one(tables, campaign_id, list_id);
 	*row = (GroupRow){.campaign_exists = spi_bool(0, CAMPAIGN_EXISTS),
 					  .campaign_deleted = spi_bool(0, CAMPAIGN_DELETED),
 					  .list_exists = spi_bool(0, LIST_EXISTS),
@@ -442,11 +498,37 @@ tables_read_group(AppTables *tables, int64 campaign_id, int64 list_id, GroupRow 
 					  .has_end = !spi_isnull(0, SEND_UNTIL),
 					  .send_until = spi_timestamptz(0, SEND_UNTIL)};
 	row->numbers = spi_strings(0, GROUP_TEXTS + NUMBERS, &row->num_numbers);
+	row->stop_words = spi_strings(0, GROUP_TEXTS + STOP_WORDS, &row->num_stop_words);
+	row->start_words = spi_strings(0, GROUP_TEXTS + START_WORDS, &row->num_start_words);
 	for (int key = 0; key < NUM_GROUP_KEYS; key++)
 	{
-		if (key != NUMBERS)
+		if (key != NUMBERS && key != STOP_WORDS && key != START_WORDS)
 			row->values[key] = spi_string(0, GROUP_TEXTS + key);
 	}
+}
+
+void
+tables_read_group(AppTables *tables, int64 campaign_id, int64 list_id, GroupRow *row)
+{
+	Datum values[] = {Int64GetDatum(campaign_id), Int64GetDatum(list_id)};
+
+	if (execute(tables, group_plan(tables), values, NULL, 2) != 1)
+		fail_more_than_one(tables, campaign_id, list_id);
+	fill_group_row(row);
+}
+
+bool
+tables_read_group_by_id(AppTables *tables, int64 group_id, GroupRow *row)
+{
+	Datum  value = Int64GetDatum(group_id);
+	uint64 count = execute(tables, group_by_id_plan(tables), &value, NULL, 2);
+
+	if (count > 1)
+		fail_id_is_not_unique(tables->groups, group_id);
+	if (count == 0)
+		return false;
+	fill_group_row(row);
+	return true;
 }
 
 Portal
@@ -569,6 +651,25 @@ tables_check_list_users(const AppTables *tables, Oid list_users)
 				 errdetail("Its list users may be different people."),
 				 errhint("To continue the run with this table, call send_campaign() with the same"
 						 " campaign and job.")));
+}
+
+void
+tables_check_chosen(const AppTables *tables, Oid list_users)
+{
+	ForeignCode foreign;
+
+	if (list_users_now(tables) == list_users ||
+		!tables_find_foreign_code(tables, GetUserId(), &foreign))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("the tables in schema \"%s\" are not those with which the run started",
+					tables->schema),
+			 errdetail("%s belongs to role \"%s\", whose code would run with the rights of role"
+					   " \"%s\".",
+					   foreign.object, foreign.owner, GetUserNameFromId(GetUserId(), false)),
+			 errhint("Make one role the owner of all tables and of the functions that they"
+					 " use.")));
 }
 
 void
@@ -806,9 +907,9 @@ tables_report_if_free(const AppTables *tables, int64 job_id, Datum counts)
 		(void) query(tables,
 					 psprintf("UPDATE %s j SET %s%s WHERE j.id OPERATOR(pg_catalog.=)"
 							  " (SELECT o.id FROM %s o WHERE o.id OPERATOR(pg_catalog.=) $1"
-							  "  FOR NO KEY UPDATE SKIP LOCKED)",
+							  "  AND %s FOR NO KEY UPDATE SKIP LOCKED)",
 							  name, data_clause(tables->jobs, 3) + strlen(", "),
-							  touch_clause(tables->jobs), name),
+							  touch_clause(tables->jobs), name, data_lack(tables->jobs, "o", 3)),
 					 3, types, values, 2);
 }
 

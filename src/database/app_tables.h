@@ -40,6 +40,7 @@ typedef struct AppTables
 	Oid			only_in; /* the only table in which sentCount is incremented; 0: list_users */
 	List	   *keys;	 /* char *, of personal texts */
 	SPIPlanPtr	read_group;
+	SPIPlanPtr	read_group_by_id;
 	SPIPlanPtr	read_recipients;
 	SPIPlanPtr	count_sent;
 	SPIPlanPtr	lock_recipients;
@@ -86,11 +87,19 @@ extern void tables_reopen_job(const AppTables *tables, int64 job_id);
 /* The contents of a campaign's row; strings are palloc'd, or NULL. */
 typedef struct CampaignRow
 {
-	char *message;
-	char *base_url;
-	bool  has_list;
-	int64 list_id;
+	char  *message;
+	char  *base_url;
+	char **media_urls; /* at most MAX_MEDIA and one more; may be NULL */
+	int	   num_media;
+	char  *content_sid;
+	char  *content_variables;	/* an object, in JSON */
+	bool   variables_are_texts; /* true if they are such an object, or missing */
+	bool   has_list;
+	int64  list_id;
 } CampaignRow;
+
+/* Twilio's limit on the media of a message. */
+#define MAX_MEDIA 10
 
 /* Reads a campaign.  Returns false if it does not exist. */
 extern bool tables_read_campaign(const AppTables *tables, int64 campaign_id, CampaignRow *row);
@@ -102,12 +111,19 @@ typedef enum GroupKey
 	AUTH_TOKEN,
 	API_KEY_SID,
 	API_KEY_SECRET,
-	NUMBERS, /* in an array of its own */
+	NUMBERS, /* in an array of its own, like the words below */
 	MESSAGING_SERVICE_SID,
 	SEGMENTS_PER_SECOND,
 	QUIET_FROM,
 	QUIET_TO,
 	TIME_ZONE,
+	REGION,
+	EDGE,
+	SMART_ENCODED,
+	STATUS_CALLBACK,
+	INBOUND_URL,
+	STOP_WORDS,
+	START_WORDS,
 	NUM_GROUP_KEYS
 } GroupKey;
 
@@ -127,6 +143,10 @@ typedef struct GroupRow
 	char	   *values[NUM_GROUP_KEYS];
 	char	  **numbers;
 	int			num_numbers;
+	char	  **stop_words;
+	int			num_stop_words;
+	char	  **start_words;
+	int			num_start_words;
 	bool		has_end;
 	TimestampTz send_until;
 } GroupRow;
@@ -134,8 +154,18 @@ typedef struct GroupRow
 /* Reads them.  Throws if one of the ids is not unique. */
 extern void tables_read_group(AppTables *tables, int64 campaign_id, int64 list_id, GroupRow *row);
 
-/* Of a group's senders, at most this many and one more are read. */
+/*
+ * Reads a group by its id, without a campaign or list.  Returns false if it
+ * does not exist; throws if its id is not unique.
+ */
+extern bool tables_read_group_by_id(AppTables *tables, int64 group_id, GroupRow *row);
+
+/*
+ * Of a group's senders, and of its words of each kind, at most this many and
+ * one more are read.
+ */
 #define MAX_SENDERS 1000
+#define MAX_WORDS	100
 
 /*
  * Opens a portal over the ids (bigint) of a list's users, in ascending order.
@@ -175,6 +205,16 @@ extern void tables_check_not_replaced(const AppTables *tables);
  * another table are those of other people.
  */
 extern void tables_check_list_users(const AppTables *tables, Oid list_users);
+
+/*
+ * Throws if the table of list users is not list_users, with which the current
+ * role has begun a run, and the tables lead to code that the role has no reason
+ * to trust: somebody else may have taken the schema's name meanwhile.
+ */
+extern void tables_check_chosen(const AppTables *tables, Oid list_users);
+
+/* Tells whether each of the tables still has its name. */
+extern bool tables_are_current(const AppTables *tables);
 
 /*
  * The contents of a list user's row; strings are palloc'd, or NULL.  If it no
@@ -225,7 +265,7 @@ extern void tables_report_progress(AppTables *tables, int64 job_id, int progress
 extern uint64 tables_report_end(AppTables *tables, int64 job_id, int progress, Datum counts,
 								const char *error);
 
-/* Merges counts into the job's data, unless somebody has locked its row. */
+/* Merges counts into the job's data, unless they are there, or somebody has locked its row. */
 extern void tables_report_if_free(const AppTables *tables, int64 job_id, Datum counts);
 
 /*

@@ -129,6 +129,24 @@ value_expression(Oid table, const char *alias, const char *key)
 	return pstrdup(NO_TEXT);
 }
 
+char *
+json_expression(Oid table, const char *alias, const char *key)
+{
+	const char *column = column_for(table, key);
+	Oid			type = column ? column_type(table, column) : InvalidOid;
+	const char *cast = type == JSONOID || type == JSONBOID ? "jsonb"
+					   : type_is_array(type)			   ? "text[]"
+														   : "text";
+
+	if (column)
+		return psprintf("pg_catalog.to_jsonb(%s.%s::pg_catalog.%s)", alias,
+						quote_identifier(column), cast);
+	if (has_column(table, "data"))
+		return psprintf("pg_catalog.to_jsonb(%s.data OPERATOR(pg_catalog.->) %s::pg_catalog.text)",
+						alias, quote_literal_cstr(key));
+	return pstrdup("NULL::pg_catalog.jsonb");
+}
+
 /* A JSON value as people read it; null for an array or an object, which is no text. */
 static char *
 json_text(const char *value)
@@ -363,6 +381,17 @@ data_clause(Oid jobs, int parameter)
 		return psprintf(", data = %s", merged);
 	return psprintf(", data = CASE WHEN %s THEN %s::pg_catalog.json ELSE j.data END",
 					readable_json("j.data"), merged);
+}
+
+char *
+data_lack(Oid jobs, const char *alias, int parameter)
+{
+	if (column_type(jobs, "data") == JSONOID)
+		return pstrdup("true");
+	return psprintf("(NOT COALESCE(%s.data::pg_catalog.jsonb OPERATOR(pg_catalog.@>) $%d, false)"
+					" OR COALESCE(%s.data::pg_catalog.jsonb OPERATOR(pg_catalog.?)"
+					"  'nextAt'::pg_catalog.text, false))",
+					alias, parameter, alias);
 }
 
 static bool

@@ -42,6 +42,12 @@ extern char *table_title(Oid table);
  */
 extern char *value_expression(Oid table, const char *alias, const char *key);
 
+/*
+ * Returns the same as jsonb, whatever the column's type is: a text that is not
+ * JSON becomes a string, and an array an array.
+ */
+extern char *json_expression(Oid table, const char *alias, const char *key);
+
 /* Does the same for a value that is shown to people: arrays, objects and rows are null. */
 extern char *text_expression(Oid table, const char *alias, const char *key);
 
@@ -87,6 +93,12 @@ extern char *count_clause(Oid list_users);
 
 /* Returns ", data = ..." with the counts of a parameter merged in; the row's alias is j. */
 extern char *data_clause(Oid jobs, int parameter);
+
+/*
+ * Returns an SQL condition: the row's data do not say all that the clause above
+ * would write.  Of data of type json, that is not known.
+ */
+extern char *data_lack(Oid jobs, const char *alias, int parameter);
 
 /* Returns ", updated_at = now()" if the column exists and may be written. */
 extern char *touch_clause(Oid table);

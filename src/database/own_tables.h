@@ -13,7 +13,7 @@
 
 #include "database/spi.h"
 
-#define OWN_MAX_ARGS 12
+#define OWN_MAX_ARGS 14
 
 /* A statement and its plan, which is made at first use and kept. */
 typedef struct OwnStatement

@@ -11,18 +11,44 @@
 #include "database/home.h"
 #include "database/own_tables.h"
 #include "database/run_table.h"
+#include "database/sweep_times.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
+#include "settings.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+/* SQL condition on a row: it is known of each message what became of it. */
+#define RECEIPTS_COMPLETE                                                                          \
+	"(finished_at IS NOT NULL AND sent > 0 AND sent = delivered + undelivered + unconfirmed)"
+
 /* SQL expression on a row: what is announced of a run, as text. */
+#define ANNOUNCED "'schema', schema, 'job_id', job_id, 'campaign_id', campaign_id, 'state', state"
 #define ANNOUNCEMENT                                                                               \
-	"json_build_object('schema', schema, 'job_id', job_id, 'campaign_id', campaign_id,"            \
-	" 'state', state)::text"
+	"CASE WHEN " RECEIPTS_COMPLETE " THEN json_build_object(" ANNOUNCED                            \
+	", 'receipts', 'complete')"                                                                    \
+	" ELSE json_build_object(" ANNOUNCED ") END::text"
 
 /* SQL expressions on a row: what counts_of_row() reads. */
-#define COUNTS " total, sent, failed, skipped, in_doubt, state, error"
+#define COUNTS                                                                                     \
+	" total, sent, failed, skipped, in_doubt, state, error, " WITH_NOTED(                          \
+		"delivered") ", " WITH_NOTED("undelivered") ", " WITH_NOTED("unconfirmed")
+
+/* SQL: a person lets the run continue in spite of what has not been delivered so far. */
+#define RECEIPTS_ACCEPTED                                                                          \
+	"accepted_delivered = " WITH_NOTED("delivered") ", accepted_undelivered = " WITH_NOTED(        \
+		"undelivered")
+
+/* SQL: how long after a message the run is swept at the latest. */
+#define FIRST_SWEEP "interval '" CppAsString2(SWEEP_EVERY) " s'"
+
+/* SQL: when the last sweep is due again if Twilio could not be reached, and how long. */
+#define SWEEP_AGAIN_LATER "interval '" CppAsString2(SWEEP_AGAIN) " s'"
+#define LAST_SWEEP                                                                                 \
+	"make_interval(secs => " CppAsString2(SWEEP_UNTIL) " + " CppAsString2(SWEEP_GRACE) ")"
+
+/* SQL expression on a row: when the run's last message was sent, or a time shortly after. */
+#define LAST_MESSAGE "coalesce(finished_at, last_sent_at, started_at, queued_at)"
 
 static RunCounts
 counts_of_row(void)
@@ -33,7 +59,10 @@ counts_of_row(void)
 					   .skipped = spi_int64(0, 4),
 					   .in_doubt = spi_int64(0, 5),
 					   .state = spi_string(0, 6),
-					   .error = spi_string(0, 7)};
+					   .error = spi_string(0, 7),
+					   .delivered = spi_int64(0, 8),
+					   .undelivered = spi_int64(0, 9),
+					   .unconfirmed = spi_int64(0, 10)};
 }
 
 bool
@@ -84,7 +113,7 @@ runs_requeue(int64 id, Oid role, bool *is_test)
 
 	if (own_query(
 			"UPDATE sendcampaign.run_data SET state = 'queued', role = $2::name,"
-			" role_oid = $3, finished_at = NULL, error = NULL, next_at = NULL"
+			" role_oid = $3, finished_at = NULL, error = NULL, next_at = NULL, " RECEIPTS_ACCEPTED
 			" WHERE id = $1 AND state = 'failed' AND (test_phone IS NOT NULL OR NOT EXISTS"
 			"  (SELECT FROM sendcampaign.run_data o WHERE o.campaign_id = run_data.campaign_id"
 			"   AND o.schema = run_data.schema AND o.test_phone IS NULL"
@@ -99,19 +128,25 @@ runs_requeue(int64 id, Oid role, bool *is_test)
 void
 runs_begin(int64 id, const RunBeginning *beginning)
 {
-	Oid	  types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID, INT8OID, OIDOID};
+	Oid	  types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID, INT8OID, OIDOID, TEXTARRAYOID, TEXTOID};
+	char  nulls[] = "        ";
 	Datum values[] = {Int64GetDatum(id),
 					  Int64GetDatum(beginning->list_id),
 					  CStringGetTextDatum(beginning->message),
 					  optional_text(beginning->base_url),
 					  Int64GetDatum(beginning->total),
-					  ObjectIdGetDatum(beginning->list_users)};
+					  ObjectIdGetDatum(beginning->list_users),
+					  make_text_array(beginning->media_urls, beginning->num_media),
+					  optional_text(beginning->content_sid)};
 
+	nulls[3] = beginning->base_url ? ' ' : 'n';
+	nulls[6] = beginning->num_media > 0 ? ' ' : 'n';
+	nulls[7] = beginning->content_sid ? ' ' : 'n';
 	(void) own_query("UPDATE sendcampaign.run_data SET state = 'running', error = NULL,"
 					 " started_at = coalesce(started_at, clock_timestamp()),"
 					 " list_id = $2, message = $3, base_url = $4, total = coalesce(total, $5),"
-					 " list_users = $6 WHERE id = $1",
-					 6, types, values, beginning->base_url ? NULL : "   n  ");
+					 " list_users = $6, media_urls = $7, content_sid = $8 WHERE id = $1",
+					 8, types, values, nulls);
 }
 
 bool
@@ -129,30 +164,171 @@ runs_lock_counts(int64 id, RunCounts *counts)
 	return true;
 }
 
+bool
+runs_read_counts(int64 id, RunCounts *counts)
+{
+	static OwnStatement statement = {
+		"SELECT" COUNTS " FROM sendcampaign.run_data WHERE id = $1", 1, {INT8OID}};
+	Datum value = Int64GetDatum(id);
+
+	if (own_execute(&statement, &value, NULL) == 0)
+		return false;
+	*counts = counts_of_row();
+	return true;
+}
+
 RunCounts
 runs_add_outcomes(int64 id, const RunCounts *more)
 {
 	static OwnStatement statement = {
 		"UPDATE sendcampaign.run_data SET sent = sent + $2, failed = failed + $3,"
-		" skipped = skipped + $4, in_doubt = in_doubt + $5 WHERE id = $1 RETURNING" COUNTS,
-		5,
-		{INT8OID, INT8OID, INT8OID, INT8OID, INT8OID}};
-	Datum values[] = {Int64GetDatum(id), Int64GetDatum(more->sent), Int64GetDatum(more->failed),
-					  Int64GetDatum(more->skipped), Int64GetDatum(more->in_doubt)};
+		" skipped = skipped + $4, in_doubt = in_doubt + $5,"
+		" last_sent_at = CASE WHEN $2 > 0 THEN clock_timestamp() ELSE last_sent_at END,"
+		" sweep_at = CASE WHEN $2 > 0 AND $6 THEN least(sweep_at, clock_timestamp() + " FIRST_SWEEP
+		") ELSE sweep_at END WHERE id = $1 RETURNING" COUNTS,
+		6,
+		{INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, BOOLOID}};
+	Datum values[] = {Int64GetDatum(id),
+					  Int64GetDatum(more->sent),
+					  Int64GetDatum(more->failed),
+					  Int64GetDatum(more->skipped),
+					  Int64GetDatum(more->in_doubt),
+					  BoolGetDatum(sendcampaign_receipts)};
 
+	(void) runs_add_noted_receipts(id);
 	if (own_execute(&statement, values, NULL) != 1)
 		elog(ERROR, "run %lld is gone", (long long) id);
 	return counts_of_row();
 }
 
+/* A run that is gone has no counts. */
+static void
+note_receipts(const ReceiptCounts *more)
+{
+	static OwnStatement statement = {
+		"INSERT INTO sendcampaign.receipt_count (run_id, delivered, undelivered, unconfirmed)"
+		" SELECT r.id, $2, $3, $4 FROM sendcampaign.run_data r WHERE r.id = $1",
+		4,
+		{INT8OID, INT8OID, INT8OID, INT8OID}};
+	Datum values[] = {Int64GetDatum(more->run_id), Int64GetDatum(more->delivered),
+					  Int64GetDatum(more->undelivered), Int64GetDatum(more->unconfirmed)};
+
+	(void) own_execute(&statement, values, NULL);
+}
+
+/*
+ * Whoever has taken a callback and has not committed yet must not keep the
+ * run's worker, or a person, from writing the run's row, nor wait for them.
+ */
+char *
+runs_add_receipts(const ReceiptCounts *more)
+{
+	static OwnStatement statement = {
+		"WITH r AS (SELECT id FROM sendcampaign.run_data WHERE id = $1 AND finished_at IS NOT NULL"
+		"  FOR NO KEY UPDATE SKIP LOCKED),"
+		" noted AS (DELETE FROM sendcampaign.receipt_count c USING r WHERE c.run_id = r.id"
+		"  RETURNING c.delivered, c.undelivered, c.unconfirmed),"
+		" more AS (SELECT $2 + coalesce(sum(delivered), 0) AS d,"
+		"  $3 + coalesce(sum(undelivered), 0) AS u, $4 + coalesce(sum(unconfirmed), 0) AS c"
+		"  FROM noted)"
+		" UPDATE sendcampaign.run_data SET delivered = delivered + more.d,"
+		"  undelivered = undelivered + more.u, unconfirmed = unconfirmed + more.c"
+		" FROM r, more WHERE run_data.id = r.id"
+		" RETURNING CASE WHEN " RECEIPTS_COMPLETE " THEN " ANNOUNCEMENT " END",
+		4,
+		{INT8OID, INT8OID, INT8OID, INT8OID}};
+	Datum values[] = {Int64GetDatum(more->run_id), Int64GetDatum(more->delivered),
+					  Int64GetDatum(more->undelivered), Int64GetDatum(more->unconfirmed)};
+
+	if (more->delivered == 0 && more->undelivered == 0 && more->unconfirmed == 0)
+		return NULL;
+	if (own_execute(&statement, values, NULL) > 0)
+		return spi_string(0, 1);
+	note_receipts(more);
+	return NULL;
+}
+
+char *
+runs_add_noted_receipts(int64 id)
+{
+	static OwnStatement statement = {
+		"WITH noted AS (DELETE FROM sendcampaign.receipt_count WHERE run_id = $1"
+		"  RETURNING delivered, undelivered, unconfirmed),"
+		" more AS (SELECT sum(delivered) AS d, sum(undelivered) AS u, sum(unconfirmed) AS c,"
+		"  count(*) AS n FROM noted)"
+		" UPDATE sendcampaign.run_data SET delivered = delivered + more.d,"
+		"  undelivered = undelivered + more.u, unconfirmed = unconfirmed + more.c"
+		" FROM more WHERE id = $1 AND more.n > 0"
+		" RETURNING CASE WHEN " RECEIPTS_COMPLETE " THEN " ANNOUNCEMENT " END",
+		1,
+		{INT8OID}};
+	Datum value = Int64GetDatum(id);
+
+	return own_execute(&statement, &value, NULL) > 0 ? spi_string(0, 1) : NULL;
+}
+
+/*
+ * The time at which the sweep began decides, as when it was begun: or else what
+ * is still open could miss its last sweep.
+ */
+List *
+runs_plan_sweep(Datum ids, TimestampTz began_at, SweepResult result)
+{
+	static OwnStatement statement = {
+		"WITH planned AS (UPDATE sendcampaign.run_data SET"
+		"  swept_at = CASE WHEN $3 THEN $2 ELSE swept_at END,"
+		"  sweep_at = coalesce((SELECT min(greatest(next.at, now() + " FIRST_SWEEP ")) FROM"
+		"   (SELECT " LAST_MESSAGE " + make_interval(secs => u.seconds)"
+		"    FROM unnest($4) u(seconds)) next(at) WHERE next.at > $2),"
+		"   CASE WHEN $5 AND " LAST_MESSAGE " + " LAST_SWEEP " > $2 THEN now() + " SWEEP_AGAIN_LATER
+		"   END)"
+		"  WHERE id = ANY (ARRAY(SELECT r.id FROM sendcampaign.run_data r WHERE r.id = ANY ($1)"
+		"   FOR NO KEY UPDATE SKIP LOCKED)) RETURNING id)"
+		" SELECT id FROM planned UNION ALL SELECT u.id FROM unnest($1) u(id)"
+		" WHERE NOT EXISTS (SELECT FROM sendcampaign.run_data r WHERE r.id = u.id)",
+		5,
+		{INT8ARRAYOID, TIMESTAMPTZOID, BOOLOID, INT4ARRAYOID, BOOLOID}};
+	Datum  values[] = {ids, TimestampTzGetDatum(began_at), BoolGetDatum(result == SWEEP_READ),
+					   sweep_intervals(), BoolGetDatum(result == SWEEP_FAILED)};
+	uint64 count = own_execute(&statement, values, NULL);
+	List  *planned = NIL;
+
+	for (uint64 i = 0; i < count; i++)
+	{
+		int64 *id = palloc(sizeof(int64));
+
+		*id = spi_int64(i, 1);
+		planned = lappend(planned, id);
+	}
+	return planned;
+}
+
+void
+runs_cancel_sweeps(Oid role)
+{
+	static OwnStatement statement = {
+		"UPDATE sendcampaign.run_data SET sweep_at = NULL WHERE id = ANY (ARRAY("
+		" SELECT r.id FROM sendcampaign.run_data r WHERE r.role_oid = $1"
+		"  AND " IS_AT_HOME("$2", "$3") SWEEP_IS_DUE " LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED))",
+		3,
+		{OIDOID, NUMERICOID, OIDOID}};
+	Datum values[] = {ObjectIdGetDatum(role), system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
+
+	(void) own_execute(&statement, values, NULL);
+}
+
+/* A message that is sent has no SID.  The sweep closes it, if only later. */
 void
 runs_settle(int64 id, bool sent)
 {
-	(void) own_query_by_id(
-		sent
-			? "UPDATE sendcampaign.run_data SET in_doubt = in_doubt - 1, sent = sent + 1 WHERE id = $1"
-			: "UPDATE sendcampaign.run_data SET in_doubt = in_doubt - 1, failed = failed + 1 WHERE id = $1",
-		id);
+	Oid	  types[] = {INT8OID, BOOLOID, BOOLOID};
+	Datum values[] = {Int64GetDatum(id), BoolGetDatum(sent), BoolGetDatum(sendcampaign_receipts)};
+
+	(void) own_query("UPDATE sendcampaign.run_data SET in_doubt = in_doubt - 1,"
+					 " sent = sent + $2::integer, failed = failed + (NOT $2)::integer,"
+					 " sweep_at = CASE WHEN $2 AND $3 THEN least(sweep_at, now() + " FIRST_SWEEP
+					 ") ELSE sweep_at END WHERE id = $1",
+					 3, types, values, NULL);
 }
 
 void
@@ -169,6 +345,17 @@ runs_set_list_users(int64 id, Oid list_users)
 
 	(void) own_query("UPDATE sendcampaign.run_data SET list_users = $2 WHERE id = $1", 2, types,
 					 values, NULL);
+}
+
+void
+runs_set_group(int64 id, const char *account, int64 group_id)
+{
+	Oid	  types[] = {INT8OID, TEXTOID, INT8OID};
+	Datum values[] = {Int64GetDatum(id), CStringGetTextDatum(account), Int64GetDatum(group_id)};
+
+	(void) own_query("UPDATE sendcampaign.run_data SET account = $2, group_id = $3 WHERE id = $1"
+					 " AND (account IS DISTINCT FROM $2 OR group_id IS DISTINCT FROM $3)",
+					 3, types, values, NULL);
 }
 
 void
@@ -231,6 +418,7 @@ runs_end(int64 id, const char *state, const char *error)
 		{INT8OID, TEXTOID, TEXTOID}};
 	Datum values[] = {Int64GetDatum(id), CStringGetTextDatum(state), optional_text(error)};
 
+	(void) runs_add_noted_receipts(id);
 	return own_execute(&statement, values, error ? "   " : "  n") > 0 ? spi_string(0, 1) : NULL;
 }
 
@@ -295,13 +483,13 @@ bool
 runs_resume(int64 id)
 {
 	return own_query_by_id("UPDATE sendcampaign.run_data SET error = NULL, next_at = NULL,"
-						   " state = paused_from, paused_from = NULL"
+						   " state = paused_from, paused_from = NULL, " RECEIPTS_ACCEPTED
 						   " WHERE id = $1 AND paused_from IS NOT NULL",
 						   id) > 0;
 }
 
 #define STATE_RESUMED                                                                              \
-	" error = NULL, next_at = NULL, list_users = NULL,"                                            \
+	" error = NULL, next_at = NULL, list_users = NULL, " RECEIPTS_ACCEPTED ","                     \
 	" state = CASE WHEN total IS NULL THEN 'queued' ELSE 'running' END"
 
 void
@@ -336,14 +524,17 @@ runs_bring_home(int64 id)
 }
 
 void
-runs_reopen(int64 id, int64 count)
+runs_reopen(int64 id, int64 failed, int64 undelivered)
 {
-	Oid	  types[] = {INT8OID, INT8OID};
-	Datum values[] = {Int64GetDatum(id), Int64GetDatum(count)};
+	Oid	  types[] = {INT8OID, INT8OID, INT8OID};
+	Datum values[] = {Int64GetDatum(id), Int64GetDatum(failed), Int64GetDatum(undelivered)};
 
+	(void) runs_add_noted_receipts(id);
 	(void) own_query("UPDATE sendcampaign.run_data SET state = 'running', finished_at = NULL,"
-					 " error = NULL, failed = failed - $2 WHERE id = $1",
-					 2, types, values, NULL);
+					 " error = NULL, failed = failed - $2, sent = sent - $3,"
+					 " undelivered = undelivered - $3, accepted_delivered = delivered,"
+					 " accepted_undelivered = undelivered - $3 WHERE id = $1",
+					 3, types, values, NULL);
 }
 
 bool
@@ -454,9 +645,31 @@ runs_wind_up(int64 id, const char *reason)
 	return announcements_of(WIND_UP("id = $1"), INT8OID, Int64GetDatum(id), reason);
 }
 
+/*
+ * Whoever was storing receipts while their run was being deleted has left them
+ * behind.  Run by run, as they are many and runs are few.
+ */
+static void
+delete_left_behind(void)
+{
+	(void) own_query(
+		"WITH RECURSIVE ids AS (SELECT min(run_id) AS id FROM sendcampaign.receipt_data"
+		"  UNION ALL SELECT (SELECT min(d.run_id) FROM sendcampaign.receipt_data d"
+		"   WHERE d.run_id > ids.id) FROM ids WHERE ids.id IS NOT NULL),"
+		" gone AS (SELECT id FROM ids WHERE NOT EXISTS"
+		"  (SELECT FROM sendcampaign.run_data r WHERE r.id = ids.id))"
+		" DELETE FROM sendcampaign.receipt_data d USING gone WHERE d.run_id = gone.id",
+		0, NULL, NULL, NULL);
+	(void) own_query("DELETE FROM sendcampaign.receipt_count c WHERE NOT EXISTS"
+					 " (SELECT FROM sendcampaign.run_data r WHERE r.id = c.run_id)",
+					 0, NULL, NULL, NULL);
+}
+
 int64
 runs_forget(TimestampTz before)
 {
+	int64 count;
+
 	Oid	  types[] = {OIDOID, BOOLOID, TIMESTAMPTZOID, NUMERICOID, OIDOID};
 	Datum values[] = {ObjectIdGetDatum(GetUserId()), BoolGetDatum(superuser()),
 					  TimestampTzGetDatum(before), system_identifier(),
@@ -469,10 +682,16 @@ runs_forget(TimestampTz before)
 		" w AS (DELETE FROM sendcampaign.read_back_message USING r WHERE read_back_message.run_id = r.id),"
 		" b AS (DELETE FROM sendcampaign.batch USING r WHERE batch.run_id = r.id),"
 		" t AS (DELETE FROM sendcampaign.chosen USING r WHERE chosen.run_id = r.id),"
-		" c AS (DELETE FROM sendcampaign.claim USING r WHERE claim.run_id = r.id)"
+		" c AS (DELETE FROM sendcampaign.claim USING r WHERE claim.run_id = r.id),"
+		" d AS (DELETE FROM sendcampaign.receipt_data USING r WHERE receipt_data.run_id = r.id),"
+		" n AS (DELETE FROM sendcampaign.receipt_count USING r WHERE receipt_count.run_id = r.id),"
+		" e AS (DELETE FROM sendcampaign.early_receipt"
+		"  WHERE received_at < least($3, now() - interval '1 day'))"
 		" SELECT count(*) FROM r",
 		5, types, values, NULL);
-	return spi_int64(0, 1);
+	count = spi_int64(0, 1);
+	delete_left_behind();
+	return count;
 }
 
 void

@@ -31,7 +31,10 @@ typedef struct RunCounts
 	int64 skipped;
 	int64 in_doubt;
 	char *state;
-	char *error; /* or NULL */
+	char *error;	   /* or NULL */
+	int64 delivered;   /* of those sent, like the two below */
+	int64 undelivered; /* undelivered, failed, canceled */
+	int64 unconfirmed; /* nothing final is known, and no longer asked for */
 } RunCounts;
 
 /* Returns the number of recipients with an outcome, in_doubt included. */
@@ -75,7 +78,10 @@ typedef struct RunBeginning
 	int64		list_id;
 	const char *message;
 	const char *base_url; /* or NULL */
-	int64		total;	  /* ignored if the run has a total already */
+	char	  **media_urls;
+	int			num_media;
+	const char *content_sid; /* or NULL */
+	int64		total;		 /* ignored if the run has a total already */
 	Oid			list_users;
 } RunBeginning;
 
@@ -85,8 +91,64 @@ extern void runs_begin(int64 id, const RunBeginning *beginning);
 /* Locks the run's row, and reads its counts and state.  Returns false if the run is gone. */
 extern bool runs_lock_counts(int64 id, RunCounts *counts);
 
-/* Adds outcomes to the run's counts, and returns the new counts. */
+/* Does the same without locking it. */
+extern bool runs_read_counts(int64 id, RunCounts *counts);
+
+/*
+ * Adds outcomes to the run's counts, and returns the new counts.  If messages
+ * were sent, and sendcampaign.receipts is on, the run is swept soon.
+ */
 extern RunCounts runs_add_outcomes(int64 id, const RunCounts *more);
+
+/* What became of messages: how many more of each kind. */
+typedef struct ReceiptCounts
+{
+	int64 run_id;
+	int64 delivered;
+	int64 undelivered;
+	int64 unconfirmed; /* nothing final is known, and no longer asked for */
+} ReceiptCounts;
+
+/*
+ * Adds these to the counts of a run that has ended, with what is still to be
+ * added from before.  For one that is under way, or whose row is locked, they
+ * are noted, and added later.  Returns what is to be announced, if it is now
+ * known of each message what became of it; otherwise NULL.
+ */
+extern char *runs_add_receipts(const ReceiptCounts *more);
+
+/*
+ * Adds what is noted for the run.  Waits for its row if there is something.
+ * Returns the same.
+ */
+extern char *runs_add_noted_receipts(int64 id);
+
+/*
+ * SQL expression on a row of sendcampaign.run_data: one of these counts, with
+ * what is noted.
+ */
+#define WITH_NOTED(column)                                                                         \
+	"(" column " + coalesce((SELECT sum(noted." column ")::int8"                                   \
+	" FROM sendcampaign.receipt_count noted WHERE noted.run_id = run_data.id), 0))"
+
+/* What has come of a sweep. */
+typedef enum SweepResult
+{
+	SWEEP_READ,
+	SWEEP_FAILED,  /* Twilio could not be reached, or has not answered */
+	SWEEP_NOT_READ /* it was not asked */
+} SweepResult;
+
+/*
+ * For runs whose sweep is over, which began at that time: determine when the
+ * next one is due, if any.  Those that somebody has locked are left alone;
+ * returns the others, and those that are gone, as a list of ids (int64 *),
+ * palloc'd.
+ */
+extern struct List *runs_plan_sweep(Datum ids, TimestampTz began_at, SweepResult result);
+
+/* Cancels the role's sweeps that are due, except those of runs that somebody has locked. */
+extern void runs_cancel_sweeps(Oid role);
 
 /* Counts a message that was in doubt as sent, or as failed. */
 extern void runs_settle(int64 id, bool sent);
@@ -99,6 +161,9 @@ extern void runs_expect_overlaps(int64 id);
 
 /* Records the OID of the table of list users that the run uses. */
 extern void runs_set_list_users(int64 id, Oid list_users);
+
+/* Records with which account, of which group, the run's next messages are sent. */
+extern void runs_set_group(int64 id, const char *account, int64 group_id);
 
 /* Notes that what was sent before commits were lost has been read back. */
 extern void runs_set_read_back(int64 id);
@@ -152,8 +217,11 @@ extern void runs_resume_anew(int64 id);
 /* Does the same, and makes this database the run's home; returns its role. */
 extern Oid runs_bring_home(int64 id);
 
-/* Reopens a completed run, so that count messages that failed are sent again. */
-extern void runs_reopen(int64 id, int64 count);
+/*
+ * Reopens a completed run, so that so many messages that failed, and so many
+ * that were sent but not delivered, are sent again.
+ */
+extern void runs_reopen(int64 id, int64 failed, int64 undelivered);
 
 /*
  * Skips the recipients of some batches of a cancelled run; returns false if
@@ -203,5 +271,8 @@ extern void runs_forget_test_phones(Datum phones);
 #define IS_WAITING                                                                                 \
 	" AND finished_at IS NULL AND state <> 'paused'"                                               \
 	" AND (next_at IS NULL OR next_at <= clock_timestamp() OR state = 'cancelled')"
+
+/* SQL condition on runs: Twilio is to be asked now what became of their messages. */
+#define SWEEP_IS_DUE " AND sweep_at <= now()"
 
 #endif /* SENDCAMPAIGN_RUN_TABLE_H */

@@ -11,6 +11,8 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+
 #include "mb/pg_wchar.h"
 #include "twilio/classify.h"
 #include "twilio/json.h"
@@ -65,6 +67,9 @@ static const CodeClass code_classes[] = {
 	{21623, VERDICT_TEXT_FAILED, "invalid media"},
 	{21624, VERDICT_STOP, "invalid validity period"},
 	{21635, VERDICT_FAILED, "'To' number a landline"},
+	{21654, VERDICT_STOP, "content template missing"},
+	{21655, VERDICT_STOP, "content template not of this account"},
+	{21656, VERDICT_TEXT_FAILED, "invalid variables of the content template"},
 	{21659, VERDICT_STOP, "'From' not a number or short code of this account"},
 	{21701, VERDICT_STOP, "messaging service does not exist"},
 	{21703, VERDICT_FAILED, "messaging service has no number for this country"},
@@ -78,18 +83,51 @@ static const CodeClass code_classes[] = {
 	{30004, VERDICT_FAILED, "message blocked"},
 	{30005, VERDICT_FAILED, "unknown handset"},
 	{30006, VERDICT_FAILED, "landline or unreachable carrier"},
+	{30007, VERDICT_FAILED, "message filtered"},
 	{30008, VERDICT_RETRY, "unknown error"},
+	{30009, VERDICT_FAILED, "a segment is missing"},
+	{30010, VERDICT_FAILED, "price over the maximum"},
+	{30011, VERDICT_FAILED, "MMS not supported by this number"},
+	{30012, VERDICT_FAILED, "validity period too short"},
 	{30017, VERDICT_RETRY, "carrier network congestion"},
+	{30018, VERDICT_FAILED, "carrier requires a registered sender"},
+	{30019, VERDICT_FAILED, "content over the carrier's limit"},
 	{30022, VERDICT_RETRY, "rate limit of the US carriers"},
+	{30023, VERDICT_FAILED, "daily limit of the US carriers"},
+	{30024, VERDICT_FAILED, "sender not set up at the carrier"},
 	{30032, VERDICT_STOP, "toll-free number not verified"},
 	{30033, VERDICT_STOP, "10DLC campaign suspended"},
 	{30034, VERDICT_STOP, "'From' number not registered for 10DLC"},
+	{30035, VERDICT_STOP, "'From' number's 10DLC registration pending"},
+	{30036, VERDICT_FAILED, "validity period over"},
 	{30410, VERDICT_RETRY, "provider time-out"},
 	{30450, VERDICT_RETRY, "message delivery blocked"},
 	{30453, VERDICT_RETRY, "message could not be delivered"},
 	{35114, VERDICT_TEXT_FAILED, "scheduling not possible"},
 	{35115, VERDICT_TEXT_FAILED, "scheduling not possible"},
 	{35117, VERDICT_TEXT_FAILED, "scheduling not possible"},
+	{63001, VERDICT_STOP, "channel refuses the credentials"},
+	{63003, VERDICT_FAILED, "channel has no such 'To' address"},
+	{63005, VERDICT_TEXT_FAILED, "channel does not accept the content"},
+	{63007, VERDICT_STOP, "channel has no such 'From' address"},
+	{63008, VERDICT_STOP, "channel misconfigured"},
+	{63013, VERDICT_TEXT_FAILED, "channel's policy violated"},
+	{63015, VERDICT_FAILED, "recipient has not joined the sandbox"},
+	{63016, VERDICT_TEXT_FAILED, "outside of the window for messages without a template"},
+	{63017, VERDICT_RETRY, "rate limit of the account"},
+	{63018, VERDICT_RETRY, "rate limit of the channel"},
+	{63020, VERDICT_STOP, "invitation of the channel not accepted"},
+	{63021, VERDICT_TEXT_FAILED, "channel does not support the content"},
+	{63024, VERDICT_FAILED, "channel cannot reach the recipient"},
+	{63027, VERDICT_STOP, "content template does not exist in this language"},
+	{63028, VERDICT_TEXT_FAILED, "wrong number of variables of the content template"},
+	{63030, VERDICT_TEXT_FAILED, "parameter not supported by the channel"},
+	{63031, VERDICT_FAILED, "'To' and 'From' address the same"},
+	{63032, VERDICT_FAILED, "recipient not eligible at WhatsApp"},
+	{63033, VERDICT_FAILED, "recipient blocked at WhatsApp"},
+	{63038, VERDICT_STOP, "daily limit of the account reached"},
+	{572002, VERDICT_STOP, "trial account, text not one of the templates"},
+	{572006, VERDICT_STOP, "trial account, 'To' number not verified"},
 };
 
 static int
@@ -113,6 +151,12 @@ describe_error_code(int code)
 	const CodeClass *known = find_code(code);
 
 	return known ? known->description : NULL;
+}
+
+int
+known_error_code(int number)
+{
+	return number < lengthof(code_classes) ? code_classes[number].code : 0;
 }
 
 /* Members of Twilio's answer, which is a message or an error. */
@@ -186,13 +230,25 @@ retry_after_code(int code)
 	return kind == VERDICT_RETRY || kind == VERDICT_DOUBT ? RETRY_ALLOWED : RETRY_NEVER;
 }
 
+/* Tells whether the text has something that people can read, rather than replacements. */
+static bool
+is_readable(const char *text)
+{
+	for (; *text; text++)
+	{
+		if (isalnum((unsigned char) *text))
+			return true;
+	}
+	return false;
+}
+
 static void
 classify_refusal(const Answer *answer, long status, Verdict *verdict)
 {
 	const CodeClass *known = find_code(answer->code);
 
 	verdict->error_code = answer->code ? answer->code : (int) status;
-	if (answer->message)
+	if (answer->message && is_readable(answer->message))
 		verdict->error_message = pstrdup(answer->message);
 	else if (known)
 		verdict->error_message = pstrdup(known->description);

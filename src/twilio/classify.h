@@ -49,4 +49,7 @@ extern Retry retry_after_code(int code);
 /* Returns a short description of one of Twilio's error codes, or NULL. */
 extern const char *describe_error_code(int code);
 
+/* Returns the codes that have one, by a number from 0 on; 0 after the last one. */
+extern int known_error_code(int number);
+
 #endif /* SENDCAMPAIGN_CLASSIFY_H */

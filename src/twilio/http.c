@@ -56,7 +56,7 @@
 /* One request and its answer; reused, except for the handle. */
 typedef struct Exchange
 {
-	slist_node		   node; /* in idle_exchanges */
+	dlist_node		   node; /* in idle_exchanges or busy_exchanges */
 	CURL			  *easy; /* NULL if idle */
 	void			  *tag;
 	int				   begun; /* how often the request began to leave */
@@ -92,7 +92,8 @@ static int			 num_sockets = 0;
 static CURLM		*multi = NULL;
 static int			 epoll_fd = -1;
 static WaitEventSet *wait_set = NULL;
-static slist_head	 idle_exchanges = SLIST_STATIC_INIT(idle_exchanges);
+static dlist_head	 idle_exchanges = DLIST_STATIC_INIT(idle_exchanges);
+static dlist_head	 busy_exchanges = DLIST_STATIC_INIT(busy_exchanges);
 static Exchange		*given = NULL; /* what http_next() returned last */
 static int			 in_flight = 0;
 static instr_time	 timer_start;
@@ -331,8 +332,8 @@ get_exchange(void)
 	Exchange	 *x;
 	MemoryContext old;
 
-	if (!slist_is_empty(&idle_exchanges))
-		return slist_container(Exchange, node, slist_pop_head_node(&idle_exchanges));
+	if (!dlist_is_empty(&idle_exchanges))
+		return dlist_container(Exchange, node, dlist_pop_head_node(&idle_exchanges));
 
 	/* each exchange may need its own connection, for as long as we live */
 	if (!AcquireExternalFD())
@@ -356,7 +357,7 @@ give_back(Exchange *x)
 		x->answer = NULL;
 		x->answer_size = 0;
 	}
-	slist_push_head(&idle_exchanges, &x->node);
+	dlist_push_head(&idle_exchanges, &x->node);
 }
 
 /* Returns "Authorization: Basic ...", palloc'd. */
@@ -467,6 +468,7 @@ http_start(const HttpRequest *request)
 		give_back(x);
 		return false;
 	}
+	dlist_push_tail(&busy_exchanges, &x->node);
 	in_flight++;
 	return true;
 }
@@ -613,8 +615,64 @@ http_next(HttpResponse *response)
 	response->retry_after = retry_after_of_headers(&given->answer_headers);
 	answer_came(&given->parked);
 	curl_multi_remove_handle(multi, given->easy);
+	dlist_delete(&given->node);
 	in_flight--;
 	return true;
+}
+
+/* Frees an idle exchange. */
+static void
+free_exchange(Exchange *x)
+{
+	dlist_delete(&x->node);
+	curl_slist_free_all(x->headers);
+	free(x->user);
+	free(x->password);
+	free(x->answer);
+	pfree(x->body.data);
+	pfree(x);
+	ReleaseExternalFD();
+}
+
+static void
+free_exchanges(void)
+{
+	if (given)
+		give_back(given);
+	given = NULL;
+	while (!dlist_is_empty(&busy_exchanges))
+	{
+		Exchange *x = dlist_container(Exchange, node, dlist_pop_head_node(&busy_exchanges));
+
+		unpark(&x->parked);
+		curl_multi_remove_handle(multi, x->easy);
+		give_back(x);
+	}
+	in_flight = 0;
+	while (!dlist_is_empty(&idle_exchanges))
+		free_exchange(dlist_container(Exchange, node, dlist_head_node(&idle_exchanges)));
+}
+
+void
+http_stop(void)
+{
+	sigset_t saved;
+
+	block_signals(&saved);
+	free_exchanges();
+	if (multi)
+		curl_multi_cleanup(multi); /* closes the connections */
+	restore_signals(&saved);
+	multi = NULL;
+	timer_ms = -1;
+	if (wait_set)
+		FreeWaitEventSet(wait_set);
+	wait_set = NULL;
+	if (epoll_fd < 0)
+		return;
+	close(epoll_fd);
+	epoll_fd = -1;
+	ReleaseExternalFD();
 }
 
 int

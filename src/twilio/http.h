@@ -54,10 +54,17 @@ typedef struct HttpResponse
 } HttpResponse;
 
 /*
- * Initializes this layer.  Must be called once per process.  Throws if libcurl
- * or the kernel fails.
+ * Initializes this layer, once per process, or again after http_stop().  Throws
+ * if libcurl or the kernel fails.
  */
 extern void http_init(void);
+
+/*
+ * Gives up all exchanges, closes all connections, and frees everything, even
+ * after http_init() has failed.  For a process that goes on with other work;
+ * does not throw.
+ */
+extern void http_stop(void);
 
 /* Starts an exchange.  Returns false if file descriptors or memory have run out. */
 extern bool http_start(const HttpRequest *request);

@@ -10,7 +10,7 @@
 
 #include "pgtime.h"
 
-/* Returns the time, or 0 if it is not a date. */
+/* Returns the time, or 0 if it is not a date of the years 1970 to 9999. */
 extern pg_time_t http_parse_date(const char *date);
 
 #endif /* SENDCAMPAIGN_HTTP_DATE_H */

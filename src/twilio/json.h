@@ -13,8 +13,7 @@
  * (that very pointer) for one that is an array, before its elements.  depth is
  * the number of objects and arrays around the member (1: the outermost
  * object).  value is NULL for a JSON null, else the text of the string, number
- * or boolean, palloc'd in the current memory context.  Strings are in UTF-8,
- * except that \u escapes become characters of the server's encoding.
+ * or boolean, palloc'd in the current memory context.  Strings are in UTF-8.
  */
 extern const char json_array[];
 
@@ -30,5 +29,22 @@ typedef void (*JsonObjectEnd)(void *arg, int depth);
  */
 extern bool json_scan(const char *json, int length, JsonMember member, JsonObjectEnd object_end,
 					  void *arg);
+
+/*
+ * Called at the beginning of each object.  depth is that of its members, key
+ * that of the member that it is; NULL if it is no member.
+ */
+typedef void (*JsonObjectStart)(void *arg, int depth, const char *key);
+
+typedef struct JsonCallbacks
+{
+	JsonMember		member;
+	JsonObjectStart object_start; /* or NULL */
+	JsonObjectEnd	object_end;	  /* or NULL */
+} JsonCallbacks;
+
+/* As json_scan(), with all callbacks. */
+extern bool json_scan_objects(const char *json, int length, const JsonCallbacks *callbacks,
+							  void *arg);
 
 #endif /* SENDCAMPAIGN_JSON_H */

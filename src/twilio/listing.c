@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * listing.c
- *	  Reads a page of Twilio's list of messages.
+ *	  Reads a page of Twilio's list of messages, or one message.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,22 +14,58 @@
 #include "twilio/listing.h"
 #include "twilio/request.h"
 
-/* Items are elements of an array in the outermost object. */
-#define ITEM_DEPTH 3
+/* Items are elements of an array in the outermost object, or that object itself. */
+#define ITEM_DEPTH	 3
+#define SINGLE_DEPTH 1
+
+/* No code or count of Twilio's has more digits. */
+#define MAX_DIGITS 9
 
 typedef struct Page
 {
 	ListedMessageFunction function;
 	void				 *arg;
+	int					  item_depth;
 	ListedMessage		  item;
 	bool				  is_list; /* true if it has the member "messages" */
+	bool				  has_sid; /* true if an item has a SID */
 	bool				  bad_sid; /* true if it has a SID that cannot be Twilio's */
 	char				 *next_page;
 } Page;
 
+/* Returns 0 if it is no such number. */
+static int
+parse_number(const char *value)
+{
+	size_t length = strspn(value, "0123456789");
+
+	return value[length] == '\0' && length <= MAX_DIGITS ? atoi(value) : 0;
+}
+
+/* Returns false if it is none of these. */
+static bool
+receipt_member(ListedMessage *item, const char *key, const char *value)
+{
+	if (strcmp(key, "status") == 0)
+		item->status = value;
+	else if (strcmp(key, "error_code") == 0)
+		item->error_code = parse_number(value);
+	else if (strcmp(key, "price") == 0)
+		item->price = value;
+	else if (strcmp(key, "price_unit") == 0)
+		item->price_unit = value;
+	else if (strcmp(key, "date_updated") == 0)
+		item->updated = http_parse_date(value);
+	else
+		return false;
+	return true;
+}
+
 static void
 item_member(ListedMessage *item, const char *key, const char *value)
 {
+	if (receipt_member(item, key, value))
+		return;
 	if (strcmp(key, "sid") == 0)
 		item->sid = value;
 	else if (strcmp(key, "to") == 0)
@@ -43,9 +79,9 @@ item_member(ListedMessage *item, const char *key, const char *value)
 	else if (strcmp(key, "date_created") == 0)
 		item->created = http_parse_date(value);
 	else if (strcmp(key, "num_segments") == 0)
-		item->segments = atoi(value);
+		item->segments = parse_number(value);
 	else if (strcmp(key, "num_media") == 0)
-		item->media = atoi(value);
+		item->media = parse_number(value);
 	else if (strcmp(key, "date_sent") == 0)
 		item->sent = http_parse_date(value);
 	else if (strcmp(key, "direction") == 0)
@@ -57,11 +93,13 @@ page_member(void *arg, int depth, const char *key, const char *value)
 {
 	Page *page = arg;
 
-	if (depth == ITEM_DEPTH && value)
+	if (depth == page->item_depth && value)
 	{
 		item_member(&page->item, key, value);
-		if (strcmp(key, "sid") == 0 && !sid_is_valid(value))
-			page->bad_sid = true;
+		if (strcmp(key, "sid") != 0)
+			return;
+		page->has_sid = true;
+		page->bad_sid |= !sid_is_valid(value);
 	}
 	else if (depth == 1 && strcmp(key, "messages") == 0)
 		page->is_list = value == json_array;
@@ -74,37 +112,67 @@ page_object_end(void *arg, int depth)
 {
 	Page *page = arg;
 
-	if (depth != ITEM_DEPTH)
+	if (depth != page->item_depth)
 		return;
 	page->function(page->arg, &page->item);
 	memset(&page->item, 0, sizeof(page->item));
 }
 
-const char *
-read_listing(const HttpResponse *response, ListedMessageFunction function, void *arg,
-			 char **next_page)
+/* Returns what is wrong with the answer, or NULL if it is well-formed. */
+static const char *
+scan_page(const HttpResponse *response, Page *page, bool *is_json)
 {
-	Page page = {function, arg};
-
+	*is_json = false;
 	if (response->result != HTTP_ANSWERED)
 		return response->error;
 	if (response->status != 200)
 		return psprintf("HTTP status %ld", response->status);
 	if (response->truncated)
 		return "answer too long";
-	if (!json_scan(response->body, response->body_length, page_member, page_object_end, &page) ||
-		!page.is_list || page.bad_sid)
+	*is_json = json_scan(response->body, response->body_length, page_member, page_object_end,
+						 page) &&
+			   !page->bad_sid;
+	return NULL;
+}
+
+const char *
+read_listing(const HttpResponse *response, ListedMessageFunction function, void *arg,
+			 char **next_page)
+{
+	Page		page = {function, arg, ITEM_DEPTH};
+	bool		is_json;
+	const char *problem = scan_page(response, &page, &is_json);
+
+	if (problem)
+		return problem;
+	if (!is_json || !page.is_list)
 		return "answer is not a list of messages";
 	*next_page = page.next_page;
 	return NULL;
+}
+
+const char *
+read_message(const HttpResponse *response, ListedMessageFunction function, void *arg)
+{
+	Page		page = {function, arg, SINGLE_DEPTH};
+	bool		is_json;
+	const char *problem = scan_page(response, &page, &is_json);
+
+	if (problem)
+		return problem;
+	return is_json && page.has_sid ? NULL : "answer is not a message";
 }
 
 /* Tells whether the last four digits are hidden, as in "+1555010XXXX". */
 static bool
 is_masked(const char *number)
 {
-	size_t length = number ? strlen(number) : 0;
+	size_t length;
 
+	if (number == NULL)
+		return false;
+	number = number_of_address(number);
+	length = strlen(number);
 	return length > 4 && (number[0] == '+' || isdigit((unsigned char) number[0])) &&
 		   strcmp(number + length - 4, "XXXX") == 0;
 }
@@ -132,6 +200,13 @@ is_link_rewritten(const ListedMessage *message, const char *text, const char *li
 
 	/* another recipient's link is unchanged */
 	return strstr(body, pnstrdup(link, strcspn(link, "?"))) == NULL;
+}
+
+bool
+is_to(const ListedMessage *message, const char *sender, const char *phone)
+{
+	return message->to && is_whatsapp(message->to) == is_whatsapp(sender) &&
+		   strcmp(number_of_address(message->to), phone) == 0;
 }
 
 bool

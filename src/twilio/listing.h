@@ -18,9 +18,14 @@ typedef struct ListedMessage
 	const char *from;
 	const char *messaging_service_sid;
 	const char *body;
+	const char *status;		/* Twilio's, see receipt_status() */
+	const char *price;		/* see receipt_price() */
+	const char *price_unit; /* see receipt_price_unit() */
+	int			error_code; /* 0: none */
 	bool		inbound;
 	pg_time_t	created; /* by Twilio's clock; 0: not specified */
 	pg_time_t	sent;	 /* the same */
+	pg_time_t	updated; /* the same */
 	int			segments;
 	int			media;
 } ListedMessage;
@@ -42,11 +47,18 @@ typedef void (*ListedMessageFunction)(void *arg, const ListedMessage *message);
 extern const char *read_listing(const HttpResponse *response, ListedMessageFunction function,
 								void *arg, char **next_page);
 
+/* Does the same for an answer that is a single message, which is no list. */
+extern const char *read_message(const HttpResponse *response, ListedMessageFunction function,
+								void *arg);
+
 /* Tells whether Twilio hides the text or the number. */
 extern bool is_redacted(const ListedMessage *message);
 
 /* Tells whether it can be this text with another link in place of this one. */
 extern bool is_link_rewritten(const ListedMessage *message, const char *text, const char *link);
+
+/* Tells whether the message is to this phone number, through the sender's channel. */
+extern bool is_to(const ListedMessage *message, const char *sender, const char *phone);
 
 /* Tells whether the message is from this sender, a number or a messaging service. */
 extern bool is_from_sender(const ListedMessage *message, const char *sender);

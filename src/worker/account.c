@@ -16,6 +16,7 @@
 
 #include "settings.h"
 #include "twilio/http.h"
+#include "twilio/request.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "worker/account.h"
@@ -37,8 +38,20 @@
 
 dlist_head all_accounts = DLIST_STATIC_INIT(all_accounts);
 
+static bool
+is_same(const char *a, const char *b)
+{
+	return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+bool
+account_is_diverted(const Account *account)
+{
+	return account->host && !api_url_is_twilios();
+}
+
 Account *
-account_get(const char *sid, const char *user, const char *secret)
+account_get(const GroupConfig *group)
 {
 	dlist_iter	  iter;
 	Account		 *account;
@@ -47,15 +60,18 @@ account_get(const char *sid, const char *user, const char *secret)
 	dlist_foreach (iter, &all_accounts)
 	{
 		account = dlist_container(Account, node, iter.cur);
-		if (strcmp(account->sid, sid) == 0 && strcmp(account->user, user) == 0 &&
-			strcmp(account->secret, secret) == 0)
+		if (strcmp(account->sid, group->account_sid) == 0 &&
+			strcmp(account->user, group->user) == 0 &&
+			strcmp(account->secret, group->secret) == 0 && is_same(account->host, group->api_host))
 			return account;
 	}
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	account = palloc0(sizeof(Account));
-	account->sid = pstrdup(sid);
-	account->user = pstrdup(user);
-	account->secret = pstrdup(secret);
+	account->sid = pstrdup(group->account_sid);
+	account->name = pstrdup(group->account);
+	account->host = group->api_host ? pstrdup(group->api_host) : NULL;
+	account->user = pstrdup(group->user);
+	account->secret = pstrdup(group->secret);
 	account->window = Min(FIRST_WINDOW, sendcampaign_max_concurrency);
 	account->growing_fast = true;
 	account->growth = Min(FIRST_GROWTH, sendcampaign_max_concurrency - account->window);
@@ -63,6 +79,22 @@ account_get(const char *sid, const char *user, const char *secret)
 	dlist_push_tail(&all_accounts, &account->node);
 	MemoryContextSwitchTo(old);
 	return account;
+}
+
+void
+account_free(Account *account)
+{
+	dlist_delete(&account->node);
+	explicit_bzero(account->secret, strlen(account->secret));
+	pfree(account->secret);
+	pfree(account->user);
+	if (account->host)
+		pfree(account->host);
+	pfree(account->name);
+	pfree(account->sid);
+	if (account->trouble)
+		pfree(account->trouble);
+	pfree(account);
 }
 
 bool
@@ -196,7 +228,7 @@ bool
 account_has_room(const Account *account, TimestampTz now)
 {
 	return account->in_flight < Min(account->window, sendcampaign_max_concurrency) &&
-		   account->paused_until <= now;
+		   account->paused_until <= now && !account_is_diverted(account);
 }
 
 void

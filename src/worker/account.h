@@ -8,15 +8,18 @@
 #ifndef SENDCAMPAIGN_ACCOUNT_H
 #define SENDCAMPAIGN_ACCOUNT_H
 
+#include "campaign/group.h"
 #include "lib/ilist.h"
 #include "lib/stringinfo.h"
 #include "utils/timestamp.h"
 
-/* A Twilio account with its credentials; lives as long as the worker. */
+/* A Twilio account with its credentials; in a worker, it lives as long as that. */
 typedef struct Account
 {
 	dlist_node		  node;
 	char			 *sid;
+	char			 *name; /* the SID and, unless it is us1, the region */
+	char			 *host; /* of the region's API; NULL: that of sendcampaign.api_url */
 	char			 *user; /* SID of the account or of an API key */
 	char			 *secret;
 	int				  in_flight;
@@ -36,8 +39,17 @@ typedef struct Account
 /* The accounts of this worker. */
 extern dlist_head all_accounts;
 
-/* Returns the account with these credentials, which is created if it is new. */
-extern Account *account_get(const char *sid, const char *user, const char *secret);
+/* Returns the group's account with its credentials and host, which is created if it is new. */
+extern Account *account_get(const GroupConfig *group);
+
+/* Frees an account that has no requests in flight, and its secret. */
+extern void account_free(Account *account);
+
+/*
+ * Tells whether sendcampaign.api_url has been set since to a server that is not
+ * Twilio's: nothing must be sent to the account's region then.
+ */
+extern bool account_is_diverted(const Account *account);
 
 /*
  * Starts a request with the account's credentials and the limits from

@@ -66,15 +66,15 @@ typedef struct QueuedRun
  * SQL for what create_run() reads; $1 is the cluster's timeline.  No values of
  * unlimited length are read from runs that were loaded.
  */
-#define RUN_COLUMNS(message, base_url, error)                                                          \
+#define RUN_COLUMNS(message, base_url, media_urls, content_sid, error)                                 \
 	"SELECT id, job_id, campaign_id, schema::text, list_id, " message ", " base_url ","                \
 	" total IS NOT NULL, state = 'queued', timeline IS DISTINCT FROM $1 OR NOT " IS_CONTINUOUS         \
 	"  OR EXISTS (SELECT FROM sendcampaign.batch b WHERE b.run_id = r.id AND b.xmin <> b.written_in)"  \
 	"  OR EXISTS (SELECT FROM sendcampaign.claim c WHERE c.run_id = r.id AND c.xmin <> c.written_in)," \
 	" read_back, started_at, left(test_phone, 100), state = 'cancelled', queued_at,"                   \
 	" written_in = '0'::xid, may_overlap,"                                                             \
-	" CASE WHEN state IN ('queued', 'running') THEN " error " END, list_users::int8"                   \
-	" FROM sendcampaign.run_data r"
+	" CASE WHEN state IN ('queued', 'running') THEN " error " END, list_users::int8, " media_urls      \
+	", " content_sid " FROM sendcampaign.run_data r"
 
 /*
  * Fills SPI_tuptable with runs that are waiting, and returns their number.  A
@@ -85,7 +85,7 @@ static uint64
 read_queue(int limit)
 {
 	static OwnStatement statement = {
-		RUN_COLUMNS("message", "base_url",
+		RUN_COLUMNS("message", "base_url", "media_urls", "content_sid",
 					"error") " WHERE role_oid = $2 AND " IS_AT_HOME("$3", "$4") IS_WAITING
 		" AND id <> ALL ($5)" NOT_CONFUSED " ORDER BY queued_at, id LIMIT $6"
 		" FOR NO KEY UPDATE SKIP LOCKED",
@@ -111,7 +111,7 @@ read_foreign_runs(void)
 					  ObjectIdGetDatum(MyDatabaseId)};
 
 	return own_query(
-		RUN_COLUMNS("NULL::text", "NULL::text",
+		RUN_COLUMNS("NULL::text", "NULL::text", "NULL::text[]", "NULL::text",
 					"NULL::text") " WHERE role = $2::name AND finished_at IS NULL"
 								  " AND state IN ('queued', 'running')"
 								  " AND NOT " IS_AT_HOME("$3", "$4") " LIMIT " CppAsString2(
@@ -133,6 +133,16 @@ runs_are_waiting(void)
 	return own_execute(&statement, values, NULL) > 0;
 }
 
+/* A loaded row may have nulls among the URLs, which are left out. */
+static void
+read_text(CampaignText *text, uint64 row)
+{
+	text->message = spi_string(row, 6);
+	text->base_url = spi_string(row, 7);
+	text->media_urls = spi_strings(row, 20, &text->num_media);
+	text->content_sid = spi_string(row, 21);
+}
+
 /* Creates a run from a row of SPI_tuptable, in a memory context of its own. */
 static Run *
 create_run(uint64 row, QueuedRun *queued)
@@ -149,8 +159,7 @@ create_run(uint64 row, QueuedRun *queued)
 	run->campaign.id = spi_int64(row, 3);
 	run->schema = pstrdup(spi_string(row, 4));
 	run->campaign.list_id = spi_int64(row, 5);
-	run->campaign.message = spi_string(row, 6);
-	run->campaign.base_url = spi_string(row, 7);
+	read_text(&run->campaign.text, row);
 	queued->begun = spi_bool(row, 8);
 	queued->requeued = spi_bool(row, 9);
 	run->commits_lost = spi_bool(row, 10);
@@ -214,8 +223,10 @@ read_campaign(Run *run)
 static void
 store_beginning(Run *run, int64 total)
 {
-	RunBeginning beginning = {run->campaign.list_id, run->campaign.message, run->campaign.base_url,
-							  total, run->campaign.tables->list_users};
+	const CampaignText *text = &run->campaign.text;
+	RunBeginning		beginning = {
+			   run->campaign.list_id, text->message,	 text->base_url, text->media_urls,
+			   text->num_media,		  text->content_sid, total,			 run->campaign.tables->list_users};
 
 	runs_begin(run->id, &beginning);
 }
@@ -275,7 +286,7 @@ recall_text(Run *run)
 {
 	MemoryContext old = MemoryContextSwitchTo(run->context);
 
-	campaign_set_message(&run->campaign, run->campaign.message, run->campaign.base_url);
+	campaign_set_text(&run->campaign, &run->campaign.text);
 	MemoryContextSwitchTo(old);
 }
 
@@ -351,7 +362,7 @@ static void
 adopt_cancelled(Run *run)
 {
 	run->taken_up = true;
-	if (run->campaign.message)
+	if (run->campaign.text.message)
 		recall_text(run);
 	if (attempt_for_run(recover_cancelled, run, NULL, &run->claiming))
 		(void) attempt_for_run(open_cancelled, run, NULL, &run->claiming);

@@ -16,6 +16,7 @@
 #include "campaign/recipients.h"
 #include "catalog/pg_type.h"
 #include "database/own_tables.h"
+#include "database/run_table.h"
 #include "mb/pg_wchar.h"
 #include "settings.h"
 #include "utils/builtins.h"
@@ -46,8 +47,7 @@ fill_message(Message *message, const Recipient *recipient)
 		skip(message, recipient->reason);
 		return;
 	}
-	message->text = message_strdup(message, recipient->text);
-	message->link = message_strdup(message, recipient->link);
+	message_set_text(message, recipient->text, recipient->link);
 	message->until = recipient->until;
 	message_set_sender(message, group->senders, group->num_senders);
 	message_ready(message);
@@ -106,12 +106,28 @@ store_claim(Claim *claim)
 	values[1] = Int32GetDatum(claim->number);
 	values[2] = make_array(arrays.ids, NULL, arrays.count, INT8OID);
 	values[3] = make_array(arrays.phones, NULL, arrays.count, TEXTOID);
-	values[4] = CStringGetTextDatum(claim->account_sid);
+	values[4] = CStringGetTextDatum(claim->account);
 	values[5] = make_text_array(group->senders, group->num_senders);
 	values[6] = TimestampTzGetDatum(claim->claimed_at);
 	values[7] = Int64GetDatum(claim->twilio_time);
 	values[8] = personal ? make_array(arrays.texts, NULL, arrays.count, TEXTOID) : (Datum) 0;
 	(void) own_execute(&statement, values, personal ? NULL : "        n");
+}
+
+/*
+ * Reports of the run's messages are believed if they come with this group's
+ * credentials.  That is recorded before the first message leaves.
+ */
+static void
+store_group(Run *run, const GroupConfig *group)
+{
+	const GroupConfig *before = run->campaign.group;
+
+	if (run->group_stored && before && before->id == group->id &&
+		strcmp(before->account_sid, group->account_sid) == 0)
+		return;
+	runs_set_group(run->id, group->account_sid, group->id);
+	run->group_stored = true;
 }
 
 void
@@ -123,6 +139,7 @@ refresh_group(Run *run)
 	GroupConfig	 *group = read_group(run->campaign.tables, run->campaign.id, run->campaign.list_id);
 
 	MemoryContextSwitchTo(old);
+	store_group(run, group);
 	run_use_group(run, group, context);
 	run->group_is_new = true;
 }
@@ -176,7 +193,7 @@ make_claim(Run *run, int batch, const Recipient *recipients, int count)
 	Claim *claim = create_claim(run, count);
 
 	claim->batch = batch;
-	claim->account_sid = MemoryContextStrdup(claim->context, run->account->sid);
+	claim->account = MemoryContextStrdup(claim->context, run->account->name);
 	if (worker.twilio_offset_known)
 		claim->twilio_time = timestamptz_to_time_t(claim->claimed_at) + worker.twilio_offset;
 	for (int i = 0; i < count; i++)

@@ -16,7 +16,13 @@
  */
 extern void count_verdict(Run *run, bool failed);
 
-/* Restarts the counting. */
+/* Tells whether more messages than that were not delivered. */
+extern bool too_many_undelivered(const Run *run);
+
+/* Halts the run in that case. */
+extern void check_deliveries(Run *run);
+
+/* Restarts the counting of answers. */
 extern void reset_verdicts(Run *run);
 
 #endif /* SENDCAMPAIGN_FAILURE_LIMIT_H */

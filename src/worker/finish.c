@@ -11,6 +11,7 @@
 #include "settings.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
+#include "worker/failure_limit.h"
 #include "worker/finish.h"
 #include "worker/run_attempt.h"
 #include "worker/job.h"
@@ -119,7 +120,7 @@ static void
 prepare_announcement(Run *run, const char *announcement)
 {
 	if (announcement)
-		run->announcement = MemoryContextStrdup(run->context, announcement);
+		run_announce(run, announcement);
 }
 
 /*
@@ -263,13 +264,10 @@ pause_run(Run *run, const char *reason, bool careful)
 		run_wrote(run, RUN_ENDED);
 }
 
-void
-pause_halted(Run *run, bool careful)
+static void
+append_failed(StringInfo buf, const Run *run)
 {
-	StringInfoData buf;
-
-	initStringInfo(&buf);
-	appendStringInfo(&buf,
+	appendStringInfo(buf,
 					 ngettext("%d of %d message failed, which reaches"
 							  " \"sendcampaign.failure_threshold\" (%d) and exceeds"
 							  " \"sendcampaign.failure_scale_factor\" (%g)",
@@ -279,7 +277,38 @@ pause_halted(Run *run, bool careful)
 							  run->verdicts.count),
 					 run->verdicts.failures, run->verdicts.count, sendcampaign_failure_threshold,
 					 sendcampaign_failure_scale_factor);
-	append_reasons(&buf, run->id, "failed", run->verdicts.since);
+	append_reasons(buf, run->id, "failed", run->verdicts.since);
+}
+
+static void
+append_undelivered(StringInfo buf, const Run *run)
+{
+	int64 undelivered = run->deliveries.undelivered;
+	int64 count = undelivered + run->deliveries.delivered;
+
+	appendStringInfo(buf,
+					 ngettext("%lld of %lld message was not delivered, which reaches"
+							  " \"sendcampaign.failure_threshold\" (%d) and exceeds"
+							  " \"sendcampaign.failure_scale_factor\" (%g)",
+							  "%lld of %lld messages were not delivered, which reaches"
+							  " \"sendcampaign.failure_threshold\" (%d) and exceeds"
+							  " \"sendcampaign.failure_scale_factor\" (%g)",
+							  count),
+					 (long long) undelivered, (long long) count, sendcampaign_failure_threshold,
+					 sendcampaign_failure_scale_factor);
+	append_undelivered_reasons(buf, run->id);
+}
+
+void
+pause_halted(Run *run, bool careful)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	if (too_many_undelivered(run))
+		append_undelivered(&buf, run);
+	else
+		append_failed(&buf, run);
 	if (write_pause(run,
 					reason_text(buf.data, NULL,
 								"Look at sendcampaign.message, then call"

@@ -25,6 +25,7 @@
 
 #include "campaign/link.h"
 #include "campaign/render.h"
+#include "campaign/smart_encoding.h"
 #include "settings.h"
 #include "twilio/listing.h"
 #include "twilio/request.h"
@@ -42,19 +43,21 @@
 typedef struct Known
 {
 	StringInfoData sid;
-	StringInfoData phone;
+	StringInfoData to; /* its number, with the channel that precedes it */
 	StringInfoData text;
 	StringInfoData link;	/* empty if it has none */
+	bool		   content; /* true if Twilio makes its text from a template */
+	bool		   has_media;
 	int64		   left_at; /* monotonic us */
 } Known;
 
-/* The question for one kind of texts: those identified by a link, or those without. */
+/* The question for messages that are listed by one kind of thing. */
 typedef struct Control
 {
 	CallKind		  kind; /* CALL_CONTROL; first, as the tag of a request */
 	Account			 *account;
 	struct Freshness *freshness;
-	bool			  links;
+	ListedBy		  by;
 	Known			  newest;	/* last one accepted, while something was in doubt */
 	Known			  asked;	/* asked for until the list shows it */
 	int64			  wanted;	/* one that left after this is wanted; 0: none */
@@ -77,16 +80,16 @@ typedef struct Control
 
 typedef struct Freshness
 {
-	Control controls[2]; /* texts without and with a link */
-	Known	veteran;	 /* the first message accepted: most likely sent by now */
-	bool	readable;	 /* true if one was seen with its text after it was sent */
+	Control controls[NUM_LISTED_BY];
+	Known	veteran;  /* the first message accepted: most likely sent by now */
+	bool	readable; /* true if one was seen with its text after it was sent */
 } Freshness;
 
 static void
 init_known(Known *known)
 {
 	initStringInfo(&known->sid);
-	initStringInfo(&known->phone);
+	initStringInfo(&known->to);
 	initStringInfo(&known->text);
 	initStringInfo(&known->link);
 }
@@ -109,7 +112,7 @@ freshness_of(Account *account)
 		control->kind = CALL_CONTROL;
 		control->account = account;
 		control->freshness = freshness;
-		control->links = i == 1;
+		control->by = i;
 		init_known(&control->newest);
 		init_known(&control->asked);
 		initStringInfo(&control->url);
@@ -128,14 +131,27 @@ set_string(StringInfo to, const char *from)
 }
 
 static void
-set_known(Known *known, const char *sid, const char *phone, const char *text, const char *link,
-		  int64 left_at)
+remember_as(Known *known, const Message *message)
 {
-	set_string(&known->sid, sid);
-	set_string(&known->phone, phone);
-	set_string(&known->text, text);
-	set_string(&known->link, link);
-	known->left_at = left_at;
+	set_string(&known->sid, message->sid);
+	set_string(&known->to, address_of(message->queue->sender->name, message->phone));
+	set_string(&known->text, message->text);
+	set_string(&known->link, message->link);
+	known->content = message->content;
+	known->has_media = message->has_media;
+	known->left_at = message->left_at;
+}
+
+static void
+copy_known(Known *to, const Known *from)
+{
+	set_string(&to->sid, from->sid.data);
+	set_string(&to->to, from->to.data);
+	set_string(&to->text, from->text.data);
+	set_string(&to->link, from->link.data);
+	to->content = from->content;
+	to->has_media = from->has_media;
+	to->left_at = from->left_at;
 }
 
 /* Asks for the newest message, if it is one that is wanted. */
@@ -147,18 +163,26 @@ choose_message(Control *control)
 	if (control->asked.sid.len > 0 || control->wanted == 0 || newest->sid.len == 0 ||
 		newest->left_at < control->wanted)
 		return;
-	set_known(&control->asked, newest->sid.data, newest->phone.data, newest->text.data,
-			  newest->link.data, newest->left_at);
+	copy_known(&control->asked, newest);
 	control->question = &control->asked;
 	control->wanted = 0;
 	control->tries = control->pages = 0;
 	control->since = control->due = GetCurrentTimestamp();
 }
 
-static void
-remember_as(Known *known, const Message *message)
+/* Tells whether the message shows what the list has to show of messages listed by that. */
+static bool
+is_suitable(ListedBy by, const Message *message)
 {
-	set_known(known, message->sid, message->phone, message->text, message->link, message->left_at);
+	switch (by)
+	{
+		case LISTED_BY_TEXT:
+			return !message->content && message->text[0] && is_comparable(message->text);
+		case LISTED_BY_LINK:
+			return !message->content && message->link;
+		default:
+			return true;
+	}
 }
 
 void
@@ -174,24 +198,31 @@ remember_accepted(const Message *message)
 	{
 		Control *control = &freshness->controls[i];
 
-		if (control->links ? message->link == NULL : !is_comparable(message->text))
+		if (!is_suitable(control->by, message))
 			continue;
 		remember_as(&control->newest, message);
 		choose_message(control);
 	}
 }
 
+/* What shows the texts of messages, or their links, shows their numbers as well. */
 bool
-list_is_fresh(const Account *account, bool links, int64 moment)
+list_is_fresh(const Account *account, ListedBy by, int64 moment)
 {
-	return moment == 0 ||
-		   (account->freshness && account->freshness->controls[links].fresh_to >= moment);
+	bool fresh = moment == 0;
+
+	for (int i = 0; account->freshness && i < NUM_LISTED_BY; i++)
+	{
+		if (by == LISTED_BY_NUMBER || by == i)
+			fresh |= account->freshness->controls[i].fresh_to >= moment;
+	}
+	return fresh;
 }
 
 void
-want_freshness(Account *account, bool links, int64 moment)
+want_freshness(Account *account, ListedBy by, int64 moment)
 {
-	Control *control = &freshness_of(account)->controls[links];
+	Control *control = &freshness_of(account)->controls[by];
 
 	control->wanted = control->wanted ? Min(control->wanted, moment) : moment;
 	choose_message(control);
@@ -224,8 +255,8 @@ ask_control_question(Control *control, TimestampTz now)
 	if (control->pages == 0)
 	{
 		resetStringInfo(&control->url);
-		append_messages_url(&control->url, account->sid);
-		append_list_query(&control->url, control->question->phone.data);
+		append_messages_url(&control->url, account->host, account->sid);
+		append_list_query(&control->url, "", control->question->to.data);
 	}
 	control->under_way = account_start(account, control->url.data, NULL, MAX_PAGE_BYTES, control);
 }
@@ -265,12 +296,17 @@ what_is_wrong(const Control *control, const ListedMessage *listed)
 
 	if (is_redacted(listed))
 		return REDACTED;
-	if (listed->body == NULL || listed->to == NULL || strcmp(listed->to, known->phone.data) != 0)
+	if (listed->to == NULL || strcmp(listed->to, known->to.data) != 0)
 		return "Twilio's list shows a message that differs from what was sent";
-	if (known->link.len > 0 && !has_link(listed->body, known->link.data))
+	if (known->content || known->text.len == 0)
+		return NULL;
+	if (listed->body == NULL || listed->body[0] == '\0')
+		return REDACTED; /* media are shown without their text */
+	if (known->link.len > 0 && !has_link(smart_text(listed->body), smart_text(known->link.data)))
 		return LINKS_REWRITTEN;
-	if (!control->links && is_comparable(known->text.data) &&
-		strcmp(listed->body, known->text.data) != 0)
+	if (control->by == LISTED_BY_TEXT && is_comparable(known->text.data) &&
+		smart_match(known->text.data, listed->body) == SMART_DIFFERENT &&
+		!(known->has_media && is_shown_without_media(known->text.data, listed->body)))
 		return "Twilio's list shows a text that differs from what was sent";
 	return NULL;
 }
@@ -294,7 +330,7 @@ read_next_page(Control *control, const char *next_page)
 	if (next_page == NULL || ++control->pages >= MAX_PAGES)
 		return false;
 	resetStringInfo(&control->url);
-	if (!append_next_page_url(&control->url, next_page))
+	if (!append_next_page_url(&control->url, control->account->host, next_page))
 		return false;
 	control->due = GetCurrentTimestamp();
 	return true;

@@ -9,7 +9,7 @@
 #define SENDCAMPAIGN_FRESHNESS_H
 
 #include "twilio/http.h"
-#include "worker/run.h"
+#include "worker/witness.h"
 
 struct Control;
 
@@ -26,13 +26,13 @@ extern void remember_accepted(const Message *message);
 
 /*
  * Tells whether the account's list is known to show everything that Twilio
- * accepted before this moment of monotonic_time(), with its text or, if
- * "links", its link.
+ * accepted before this moment of monotonic_time(), with its text, its link or
+ * its number.
  */
-extern bool list_is_fresh(const Account *account, bool links, int64 moment);
+extern bool list_is_fresh(const Account *account, ListedBy by, int64 moment);
 
 /* Makes the worker find that out, as soon as there is a message to ask for. */
-extern void want_freshness(Account *account, bool links, int64 moment);
+extern void want_freshness(Account *account, ListedBy by, int64 moment);
 
 /* Starts the control questions that are due. */
 extern void ask_control_questions(TimestampTz now);

@@ -30,10 +30,12 @@ job_data(const RunCounts *counts, const char *state, TimestampTz next_at)
 	initStringInfo(&json);
 	appendStringInfo(&json,
 					 "{\"state\": \"%s\", \"total\": %lld, \"sent\": %lld, \"failed\": %lld,"
-					 " \"skipped\": %lld, \"inDoubt\": %lld",
+					 " \"skipped\": %lld, \"inDoubt\": %lld, \"delivered\": %lld,"
+					 " \"undelivered\": %lld, \"unconfirmed\": %lld",
 					 state, (long long) counts->total, (long long) counts->sent,
 					 (long long) counts->failed, (long long) counts->skipped,
-					 (long long) counts->in_doubt);
+					 (long long) counts->in_doubt, (long long) counts->delivered,
+					 (long long) counts->undelivered, (long long) counts->unconfirmed);
 	if (next_at != 0)
 		appendStringInfo(
 			&json, ", \"nextAt\": \"%s\"",

@@ -6,7 +6,8 @@
  * A lookup reads all pages of the list of messages to one phone number, and
  * keeps those that can be the one in doubt: from the same sender, not created
  * before the claim by Twilio's clock, and with the same tracking link, which
- * no other message has; or, if there is no link, with the same text.
+ * no other message has; or, if there is no link, with the same text.  See
+ * witness.c for what else may be it.
  *
  *   one such message      it was sent, under that SID
  *   none                  see below
@@ -30,7 +31,6 @@
 
 #include <time.h>
 
-#include "campaign/link.h"
 #include "campaign/render.h"
 #include "catalog/pg_type.h"
 #include "database/attempt.h"
@@ -44,6 +44,7 @@
 #include "worker/lookup.h"
 #include "worker/message.h"
 #include "worker/twin.h"
+#include "worker/witness.h"
 
 #define MAX_PAGES	   20
 #define MAX_PAGE_BYTES (16 * 1024 * 1024)
@@ -122,7 +123,7 @@ suspect(Message *message)
 }
 
 static Lookup *
-new_lookup(Message *message)
+new_lookup(Message *message, const Account *account)
 {
 	MemoryContext  context = AllocSetContextCreate(message->claim->context, "sendcampaign lookup",
 												   ALLOCSET_SMALL_SIZES);
@@ -133,8 +134,8 @@ new_lookup(Message *message)
 	lookup->context = context;
 	lookup->message = message;
 	initStringInfo(&url);
-	append_messages_url(&url, message->claim->account_sid);
-	append_list_query(&url, message->phone);
+	append_messages_url(&url, account->host, account->sid);
+	append_list_query(&url, message->queue->sender->name, message->phone);
 	lookup->url = lookup->first_url = url.data;
 	MemoryContextSwitchTo(old);
 	return lookup;
@@ -218,67 +219,19 @@ start_lookup(Message *message)
 	Account *account = message->claim->run->account;
 	Lookup	*lookup = message->lookup;
 
-	if (strcmp(account->sid, message->claim->account_sid) != 0)
+	if (strcmp(account->name, message->claim->account) != 0)
 	{
 		leave_in_doubt(message, "it was sent to an account that the group no longer has");
 		return true;
 	}
 	if (lookup == NULL)
-		lookup = message->lookup = new_lookup(message);
+		lookup = message->lookup = new_lookup(message, account);
 	if (!account_start(account, lookup->url, NULL, MAX_PAGE_BYTES, message))
 		return false;
 	if (lookup->pages == 0)
-		lookup->is_proof = list_is_fresh(account, message->link != NULL, message->gone_at);
+		lookup->is_proof = list_is_fresh(account, listed_by(message), message->gone_at);
 	lookup->waiting = lookup->has_twin = false;
 	message_looking_up(message, account);
-	return true;
-}
-
-/* Compares its date, by the clock of Twilio's answers; false if that is missing. */
-static bool
-is_before_claim(const Lookup *lookup, const ListedMessage *listed)
-{
-	return listed->created > 0 && listed->created < lookup->claimed;
-}
-
-/*
- * Tells whether this can be the message.  The link identifies campaign and
- * recipient, whatever Twilio made of the sender; without a link, the sender
- * must be the same.  What the list shows differently from how it was sent may
- * be the message, too, unless another message has its SID.  Nor does a link
- * identify the run: that of an earlier run may have been forgotten.
- */
-static bool
-is_candidate(const Lookup *lookup, const ListedMessage *listed, const char **why)
-{
-	const Message *message = lookup->message;
-	LinkMatch	   match = LINK_MISSING;
-
-	*why = NULL;
-	if (listed->sid == NULL || listed->inbound ||
-		(listed->created > 0 && listed->created < lookup->since))
-		return false;
-	if (message->link && listed->body)
-		match = link_match(message->claim->run->campaign.link_form, listed->body,
-						   message->list_user_id);
-	if (match == LINK_AMBIGUOUS)
-		*why = "Twilio's list has a message with both its link and another recipient's link";
-	else if (match == LINK_MISSING && is_redacted(listed))
-		*why = REDACTED;
-	else if (match == LINK_MISSING && message->link && listed->to && listed->body &&
-			 is_link_rewritten(listed, message->text, message->link))
-		*why = LINKS_REWRITTEN;
-	else if (match != LINK_MISSING && is_before_claim(lookup, listed))
-		*why = "Twilio's list has a message with its link, dated before it was claimed";
-	if (match != LINK_MISSING || *why != NULL)
-		return true;
-	if (message->link || listed->to == NULL || listed->body == NULL ||
-		strcmp(listed->to, message->phone) != 0 || strcmp(listed->body, message->text) != 0)
-		return false;
-	if (!is_from_sender(listed, message->queue->sender->name))
-		*why = "Twilio's list has its text from another sender";
-	else if (is_before_claim(lookup, listed))
-		*why = "Twilio's list has a message with its text, dated before it was claimed";
 	return true;
 }
 
@@ -289,7 +242,9 @@ look_at(void *arg, const ListedMessage *listed)
 	Candidate  *candidate;
 	const char *why;
 
-	if (!is_candidate(lookup, listed, &why))
+	if (listed->sid == NULL || listed->inbound ||
+		(listed->created > 0 && listed->created < lookup->since) ||
+		!can_be_listed_as(lookup->message, listed, lookup->claimed, &why))
 		return;
 	for (int i = 0; i < lookup->num_candidates; i++)
 	{
@@ -313,7 +268,8 @@ set_since(Lookup *lookup, const HttpResponse *response)
 	Claim *claim = lookup->message->claim;
 
 	if (may_be_of_lost_past(lookup->message))
-		lookup->since = run_start(claim->run) - TIME_SLACK;
+		lookup->since = run_start(claim->run) - TIME_SLACK +
+						(response->server_time > 0 ? response->server_time - time(NULL) : 0);
 	else if (claim->twilio_time > 0)
 		lookup->claimed = claim->twilio_time - CLOCK_SLACK;
 	else if (response->server_time > 0)
@@ -423,7 +379,7 @@ wait_for_later_message(Message *message)
 	if (!keep_looking(message, NOT_PROVEN))
 		return;
 	message->lookup->waiting = true;
-	want_freshness(message->claim->run->account, message->link != NULL, message->gone_at);
+	want_freshness(message->claim->run->account, listed_by(message), message->gone_at);
 }
 
 /* What was found may be another run's message, as will be known once that has its outcome. */
@@ -466,7 +422,7 @@ not_found(Message *message)
 {
 	Lookup *lookup = message->lookup;
 
-	if (message->link == NULL && !is_comparable(message->text))
+	if (listed_by(message) == LISTED_BY_TEXT && !is_comparable(message->text))
 		leave_in_doubt(message, "its text cannot be compared with Twilio's list");
 	else if (!lookup->is_proof)
 		wait_for_later_message(message);
@@ -490,10 +446,10 @@ look_up_waiting(Message *message)
 {
 	Account *account = message->claim->run->account;
 
-	if (list_is_fresh(account, message->link != NULL, message->gone_at))
+	if (list_is_fresh(account, listed_by(message), message->gone_at))
 		message_lookup_ready(message);
 	else
-		want_freshness(account, message->link != NULL, message->gone_at);
+		want_freshness(account, listed_by(message), message->gone_at);
 }
 
 /* Applies the answer to a control question to a run's messages that wait for it. */
@@ -588,7 +544,8 @@ take_lookup_answer(Message *message, const HttpResponse *response)
 		not_found(message);
 	else if (next_page == NULL)
 		message_done(message, OUTCOME_FOUND);
-	else if (++lookup->pages >= MAX_PAGES || !append_next_page_url(&url, next_page))
+	else if (++lookup->pages >= MAX_PAGES ||
+			 !append_next_page_url(&url, message->account->host, next_page))
 		leave_in_doubt(message, "its lookup returned too many pages");
 	else
 	{
@@ -628,7 +585,14 @@ typedef struct KnownSids
 	int		  count;
 } KnownSids;
 
-#define SELECT_KNOWN "SELECT m.sid, bool_and(m.xmin <> m.written_in)"
+/*
+ * SQL: the SIDs of messages and, as "first", those of messages that were not
+ * delivered, in place of which others have been sent.
+ */
+#define SELECT_KNOWN(messages, firsts)                                                             \
+	"SELECT k.sid, bool_and(k.loaded) FROM ("                                                      \
+	"SELECT m.sid, m.xmin <> m.written_in AS loaded " messages                                     \
+	" UNION ALL SELECT d.first_sid, d.xmin <> d.written_in " firsts ") k GROUP BY k.sid"
 
 static KnownSids
 known_sids(uint64 count)
@@ -650,16 +614,19 @@ known_with_link(const Lookup *lookup)
 	Datum		   values[] = {Int64GetDatum(message->claim->run->campaign.id),
 							   Int64GetDatum(message->list_user_id)};
 
-	return known_sids(own_query(SELECT_KNOWN
-								" FROM sendcampaign.run_data r JOIN sendcampaign.message_data m"
-								" ON m.run_id = r.id AND m.list_user_id = $2"
-								" WHERE r.campaign_id = $1 AND m.sid IS NOT NULL GROUP BY m.sid",
-								2, types, values, NULL));
+	return known_sids(
+		own_query(SELECT_KNOWN("FROM sendcampaign.run_data r JOIN sendcampaign.message_data m"
+							   " ON m.run_id = r.id AND m.list_user_id = $2"
+							   " WHERE r.campaign_id = $1 AND m.sid IS NOT NULL",
+							   "FROM sendcampaign.run_data r JOIN sendcampaign.receipt_data d"
+							   " ON d.run_id = r.id AND d.list_user_id = $2"
+							   " WHERE r.campaign_id = $1 AND d.first_sid IS NOT NULL"),
+				  2, types, values, NULL));
 }
 
 /*
- * Without a link, any message may have one of the SIDs.  They have no index,
- * so one pass over the messages serves all lookups that are settled.
+ * Without a link, any message may have one of the SIDs.  One query serves all
+ * lookups that are settled.
  */
 static KnownSids
 known_of_any_message(Run *run)
@@ -686,9 +653,10 @@ known_of_any_message(Run *run)
 	foreach (cell, sids)
 		strings[foreach_current_index(cell)] = lfirst(cell);
 	value = make_text_array(strings, list_length(sids));
-	return known_sids(own_query(SELECT_KNOWN " FROM sendcampaign.message_data m"
-											 " WHERE m.sid = ANY ($1) GROUP BY m.sid",
-								1, &type, &value, NULL));
+	return known_sids(
+		own_query(SELECT_KNOWN("FROM sendcampaign.message_data m WHERE m.sid = ANY ($1)",
+							   "FROM sendcampaign.receipt_data d WHERE d.first_sid = ANY ($1)"),
+				  1, &type, &value, NULL));
 }
 
 /*

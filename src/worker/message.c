@@ -16,6 +16,17 @@ message_strdup(Message *message, const char *string)
 	return string ? MemoryContextStrdup(message->claim->context, string) : NULL;
 }
 
+void
+message_set_text(Message *message, const char *text, const char *link)
+{
+	const CampaignText *sent = &message->claim->run->campaign.text;
+
+	message->text = message_strdup(message, text);
+	message->link = message_strdup(message, link);
+	message->content = sent->content_sid != NULL;
+	message->has_media = sent->num_media > 0;
+}
+
 static void
 set_doubtful(Message *message, bool doubtful)
 {
@@ -208,5 +219,5 @@ message_set_sender(Message *message, char *const *names, int count)
 {
 	const char *name = names[choose_sender(names, count, message->phone)];
 
-	message->queue = run_queue(message->claim->run, message->claim->account_sid, name);
+	message->queue = run_queue(message->claim->run, message->claim->account, name);
 }

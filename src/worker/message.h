@@ -33,6 +33,9 @@ extern void message_recorded(Message *message, dlist_head *list);
 /* Removes a message that HTTP does not have from the list that it is in. */
 extern void message_drop(Message *message);
 
+/* Sets what it sends, with the tracking link in it (or NULL); both are copied. */
+extern void message_set_text(Message *message, const char *text, const char *link);
+
 /* Copies a string into the memory of the message's claim; NULL stays NULL. */
 extern char *message_strdup(Message *message, const char *string);
 

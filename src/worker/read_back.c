@@ -24,6 +24,7 @@
  */
 #include "postgres.h"
 
+#include "campaign/smart_encoding.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
@@ -32,22 +33,18 @@
 #include "database/run_table.h"
 #include "settings.h"
 #include "storage/lmgr.h"
-#include "twilio/listing.h"
 #include "twilio/request.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "worker/freshness.h"
+#include "worker/list_reader.h"
 #include "worker/lookup.h"
 #include "worker/message.h"
 #include "worker/read_back.h"
 #include "worker/twin.h"
 
-#define MAX_PAGES	   10000
 #define MAX_PAGE_BYTES (64 * 1024 * 1024)
-
-/* How much clocks may differ, in seconds. */
-#define TIME_SLACK (15 * 60)
 
 typedef struct FoundMessage
 {
@@ -63,24 +60,16 @@ typedef struct ReadBack
 {
 	CallKind	  kind; /* CALL_READ_BACK; first, as the tag of a request */
 	Run			 *run;
-	Account		 *account;
+	ListReader	  reader;
 	MemoryContext page_context; /* for the contents of one page */
-	char		 *url;			/* of the next page; NULL once all are read */
-	bool		  under_way;
-	bool		  page_is_new; /* true if what was read is still to be stored */
-	bool		  storing;	   /* true if that happens in the open transaction */
-	int			  pages;
-	int			  failures;
-	const char	 *refusal; /* why it cannot be read; or NULL */
-	TimestampTz	  due;
-	LinkForm	 *link_form; /* of the run's links; or NULL */
-	pg_time_t	  since;
-	int64		  gone_at;	/* when no earlier request is under way any longer, monotonic us */
-	bool		  may_read; /* true if the list shows all of them */
+	bool		  page_is_new;	/* true if what was read is still to be stored */
+	bool		  storing;		/* true if that happens in the open transaction */
+	bool		  is_redacted;	/* true if the list has messages without text or number */
+	LinkForm	 *link_form;	/* of the run's links, after smart_text(); or NULL */
+	Template *template;			/* of its texts, after smart_text() */
+	int64 gone_at;				/* when no earlier request is under way any longer, monotonic us */
+	bool  may_read;				/* true if the list shows all of them */
 	/* of the page being read */
-	pg_time_t	  first_created;
-	pg_time_t	  last_created;
-	bool		  is_old;	/* true if everything on it is older than the run */
 	FoundMessage *messages; /* in page_context, as is everything in it */
 	int			  num_messages;
 } ReadBack;
@@ -96,15 +85,15 @@ begin_reading_back(Run *run)
 	read_back->run = run;
 	read_back->page_context = AllocSetContextCreate(run->context, "sendcampaign read back",
 													ALLOCSET_DEFAULT_SIZES);
-	read_back->link_form = run->campaign.link_form;
-	read_back->since = run_start(run) - TIME_SLACK;
+	read_back->link_form = campaign_has_links(&run->campaign) ? run->campaign.listed_form : NULL;
+	read_back->template = template_parse(smart_text(template_text(run->campaign.template)));
 	initStringInfo(&url);
-	append_messages_url(&url, run->account->sid);
+	append_messages_url(&url, run->account->host, run->account->sid);
 	append_read_back_query(&url);
-	read_back->url = url.data;
+	list_begin(&read_back->reader, run->context, url.data, run_start(run) - LIST_TIME_SLACK);
 	read_back->gone_at = monotonic_time() + to_us(sendcampaign_request_timeout) +
 						 to_us(sendcampaign_lookup_delay);
-	read_back->due = TimestampTzPlusMilliseconds(
+	read_back->reader.due = TimestampTzPlusMilliseconds(
 		GetCurrentTimestamp(), to_ms(sendcampaign_request_timeout + lookup_timeout()));
 	run->read_back = read_back;
 	run_count_doubt(run, 1);
@@ -120,16 +109,18 @@ static bool
 may_read(ReadBack *read_back, TimestampTz now)
 {
 	Account *account = read_back->run->account;
-	bool	 links = read_back->link_form != NULL;
+	ListedBy by = read_back->link_form						  ? LISTED_BY_LINK
+				  : read_back->run->campaign.text.content_sid ? LISTED_BY_NUMBER
+															  : LISTED_BY_TEXT;
 
 	if (read_back->may_read)
-		return read_back->due <= now;
-	if (read_back->due > now && !list_is_fresh(account, links, read_back->gone_at))
+		return true;
+	if (read_back->reader.due > now && !list_is_fresh(account, by, read_back->gone_at))
 	{
-		want_freshness(account, links, read_back->gone_at);
+		want_freshness(account, by, read_back->gone_at);
 		return false;
 	}
-	read_back->due = now;
+	read_back->reader.due = now;
 	read_back->may_read = true;
 	return true;
 }
@@ -139,25 +130,19 @@ read_back_more(Run *run, TimestampTz now)
 {
 	ReadBack *read_back = run->read_back;
 
-	if (read_back == NULL || run->tentative || read_back->refusal || read_back->under_way ||
-		read_back->page_is_new || run->stop_reason || !run_rules(run)->looks_up ||
-		!may_read(read_back, now) || !account_has_room(run->account, now))
+	if (read_back == NULL || run->tentative || why_not_read_back(run) ||
+		read_back->reader.under_way || read_back->page_is_new || run->stop_reason ||
+		!run_rules(run)->looks_up || !may_read(read_back, now) ||
+		!list_is_due(&read_back->reader, now) || !account_has_room(run->account, now))
 		return;
-	if (!account_start(run->account, read_back->url, NULL, MAX_PAGE_BYTES, read_back))
-		return;
-	read_back->account = run->account;
-	read_back->under_way = true;
+	(void) list_ask(&read_back->reader, run->account, MAX_PAGE_BYTES, read_back);
 }
 
-static bool
-is_text_of(const Run *run, const char *body)
-{
-	return template_matches(run->campaign.template, body);
-}
-
+/* Smart Encoding may have changed the text that the list shows, or not. */
 static int64
 hash_of_text(const char *text)
 {
+	text = smart_text(text);
 	return (int64) hash_bytes_extended((const unsigned char *) text, strlen(text), 0);
 }
 
@@ -176,19 +161,12 @@ add_message(ReadBack *read_back, const ListedMessage *listed, int64 list_user_id
 	}
 	message = &read_back->messages[read_back->num_messages++];
 	message->sid = pstrdup(listed->sid);
-	message->phone = pstrdup(listed->to);
+	message->phone = pstrdup(number_of_address(listed->to));
 	message->list_user_id = list_user_id;
 	message->segments = listed->segments;
 	message->text_hash = hash_of_text(listed->body);
 	message->certain = true;
 	MemoryContextSwitchTo(old);
-}
-
-/* Dates may be missing, such as the sending date while a message is queued. */
-static bool
-is_older(pg_time_t date, pg_time_t than)
-{
-	return date > 0 && date < than;
 }
 
 static bool
@@ -206,7 +184,7 @@ has_message_of(const ReadBack *read_back, int first, int64 list_user_id)
 static void
 add_messages_by_link(ReadBack *read_back, const ListedMessage *listed)
 {
-	const char *text = listed->body;
+	const char *text = smart_text(listed->body);
 	int			first = read_back->num_messages;
 	int64		id;
 
@@ -224,80 +202,27 @@ look_at_past(void *arg, const ListedMessage *listed)
 {
 	ReadBack *read_back = arg;
 
-	if (read_back->first_created == 0)
-		read_back->first_created = listed->created;
-	read_back->last_created = listed->created;
-	if (!is_older(listed->created, read_back->since) || !is_older(listed->sent, read_back->since))
-		read_back->is_old = false;
-	if (listed->sid == NULL || listed->inbound || is_older(listed->created, read_back->since))
+	if (listed->sid == NULL || listed->inbound ||
+		list_date_is_older(listed->created, list_since(&read_back->reader)))
 		return;
-	if (is_redacted(listed))
-		read_back->refusal = REDACTED;
+	read_back->is_redacted |= is_redacted(listed);
 	if (listed->to == NULL || listed->body == NULL)
 		return;
 	if (read_back->link_form)
 		add_messages_by_link(read_back, listed);
-	else if (is_text_of(read_back->run, listed->body))
+	else if (read_back->run->campaign.text.content_sid == NULL &&
+			 template_matches(read_back->template, smart_text(listed->body)))
 		add_message(read_back, listed, 0);
-}
-
-/*
- * Tells whether it is the list's end, or the list has come to what is older
- * than the run.  The list is sorted by date of creation or of sending, if at
- * all; messages elsewhere are found when their recipients are looked up.
- */
-static bool
-is_last_page(const ReadBack *read_back, const char *next_page)
-{
-	return next_page == NULL || (read_back->is_old && read_back->first_created > 0 &&
-								 read_back->first_created >= read_back->last_created);
-}
-
-static void
-read_back_failed(ReadBack *read_back, const HttpResponse *response, const char *problem)
-{
-	int delay = backoff_delay(read_back->failures++);
-
-	if (response->status >= 400 && response->status < 500 && response->status != 429 &&
-		response->status != 408)
-		read_back->refusal = MemoryContextStrdup(read_back->run->context, problem);
-	if (response->retry_after > 0)
-		delay = Max(delay, response->retry_after * 1000);
-	read_back->due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay);
 }
 
 void
 take_read_back_answer(ReadBack *read_back, const HttpResponse *response)
 {
-	Run			  *run = read_back->run;
-	char		  *next_page;
-	const char	  *problem;
-	StringInfoData url;
-
-	read_back->under_way = false;
-	account_finished(read_back->account);
 	MemoryContextReset(read_back->page_context);
 	read_back->messages = NULL;
 	read_back->num_messages = 0;
-	read_back->first_created = read_back->last_created = 0;
-	read_back->is_old = true;
-	problem = read_listing(response, look_at_past, read_back, &next_page);
-	if (problem)
-	{
-		read_back_failed(read_back, response, problem);
-		return;
-	}
-	if (read_back->refusal)
-		return;
-	read_back->failures = 0;
-	initStringInfo(&url);
-	read_back->page_is_new = true;
-	if (is_last_page(read_back, next_page))
-		read_back->url = NULL;
-	else if (++read_back->pages >= MAX_PAGES || !append_next_page_url(&url, next_page))
-		read_back->refusal = "Twilio's list of messages does not end";
-	else
-		read_back->url = MemoryContextStrdup(run->context, url.data);
+	read_back->page_is_new = list_take(&read_back->reader, response, look_at_past, read_back) &&
+							 !read_back->is_redacted;
 }
 
 /* Makes arrays of the page's messages: sids, phones, list user ids, segments, hashes, certain. */
@@ -325,7 +250,8 @@ message_arrays(const ReadBack *read_back, Datum *arrays)
 }
 
 /*
- * A message that the tables know already was not lost.  One to a phone number
+ * A message that the tables know already was not lost, even if another has been
+ * sent in its place.  One to a phone number
  * that another run has claimed is withheld, as it may be that run's: the
  * recipient is looked up instead.
  */
@@ -343,6 +269,9 @@ insert_messages(const Run *run)
 		" WHERE NOT EXISTS (SELECT FROM sendcampaign.message_data m JOIN sendcampaign.run_data r"
 		"  ON r.id = m.run_id WHERE r.campaign_id = $8 AND m.list_user_id = u.id"
 		"  AND m.sid = u.sid AND m.status <> 'skipped')"
+		" AND NOT EXISTS (SELECT FROM sendcampaign.receipt_data d JOIN sendcampaign.run_data r"
+		"  ON r.id = d.run_id WHERE r.campaign_id = $8 AND d.list_user_id = u.id"
+		"  AND d.first_sid = u.sid AND d.xmin = d.written_in)"
 		" ON CONFLICT DO NOTHING",
 		8,
 		{INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID,
@@ -351,6 +280,8 @@ insert_messages(const Run *run)
 	static const char *const without_link = INSERT_MESSAGES
 		" WHERE NOT EXISTS (SELECT FROM sendcampaign.message_data m WHERE m.sid = u.sid"
 		"  AND m.status <> 'skipped')"
+		" AND NOT EXISTS (SELECT FROM sendcampaign.receipt_data d WHERE d.first_sid = u.sid"
+		"  AND d.xmin = d.written_in)"
 		" ON CONFLICT DO NOTHING";
 	Datum values[8];
 
@@ -378,7 +309,7 @@ store_read_back(Run *run)
 	if (read_back == NULL || !read_back->page_is_new)
 		return;
 	insert_messages(run);
-	if (read_back->url == NULL)
+	if (read_back->reader.url == NULL)
 		end_read_back(run);
 	read_back->storing = true;
 }
@@ -391,7 +322,7 @@ keep_read_back(Run *run)
 	if (read_back == NULL || !read_back->storing)
 		return;
 	read_back->storing = read_back->page_is_new = false;
-	if (read_back->url)
+	if (read_back->reader.url)
 		return;
 	run->read_back = NULL;
 	run_count_doubt(run, -1);
@@ -412,25 +343,28 @@ unstore_read_back(Run *run)
 bool
 read_back_is_under_way(const Run *run)
 {
-	return run->read_back && run->read_back->under_way;
+	return run->read_back && run->read_back->reader.under_way;
 }
 
 const char *
 why_not_read_back(const Run *run)
 {
-	return run->read_back ? run->read_back->refusal : NULL;
+	if (run->read_back == NULL)
+		return NULL;
+	return run->read_back->is_redacted ? REDACTED : run->read_back->reader.refusal;
 }
 
 void
 give_up_read_back(Run *run)
 {
-	ReadBack *read_back = run->read_back;
+	ReadBack   *read_back = run->read_back;
+	const char *refusal = why_not_read_back(run);
 
-	if (read_back == NULL || read_back->under_way || read_back->page_is_new ||
-		(read_back->refusal == NULL && run->stop_reason == NULL))
+	if (read_back == NULL || read_back->reader.under_way || read_back->page_is_new ||
+		(refusal == NULL && run->stop_reason == NULL))
 		return;
 	run_stop(run, psprintf("what was sent before commits were lost cannot be read back: %s",
-						   read_back->refusal ? read_back->refusal : "the run has stopped"));
+						   refusal ? refusal : "the run has stopped"));
 	run->read_back = NULL;
 	run_count_doubt(run, -1);
 }
@@ -547,7 +481,7 @@ why_not_recognized(const Message *message, bool has_link, const ReadBackFound *f
 	if (!found->certain)
 		return "Twilio's list has a message with both its link and another recipient's link";
 	if (has_link && !found->same_text &&
-		has_twin_since(message, run_start(message->claim->run) - TIME_SLACK))
+		has_twin_since(message, run_start(message->claim->run) - LIST_TIME_SLACK))
 		return "Twilio's list has a message with its link and another text,"
 			   " which may be another run's";
 	if (!has_link && !found->same_text)
@@ -593,7 +527,7 @@ void
 recognize_sent(Claim *claim)
 {
 	Run *run = claim->run;
-	bool has_link = run->campaign.base_url != NULL;
+	bool has_link = campaign_has_links(&run->campaign);
 
 	if (!run->was_read_back)
 		return;

@@ -13,7 +13,9 @@
 
 #include "campaign/opted_out.h"
 #include "catalog/pg_type.h"
+#include "database/attempt.h"
 #include "database/own_tables.h"
+#include "database/receipt_table.h"
 #include "debug_point.h"
 #include "utils/builtins.h"
 #include "worker/batch.h"
@@ -32,6 +34,9 @@
 
 /* How long an outcome whose list user is locked waits until the next attempt. */
 #define LOCKED_DELAY_MS 500
+
+/* How long early receipts wait if somebody has locked one of their messages' rows. */
+#define EARLY_DELAY_MS 5000
 
 /* Messages of a run whose outcomes are recorded in one statement of each kind. */
 typedef struct Recording
@@ -250,7 +255,7 @@ add_row(Columns *columns, const Message *message)
 	set_column(columns, 5, optional_text(message->error_message), message->error_message == NULL);
 	set_column(columns, 6, Int32GetDatum(message->segments), message->segments == 0);
 	set_column(columns, 7, Int32GetDatum(message->attempts), false);
-	set_column(columns, 8, optional_text(in_doubt ? message->claim->account_sid : NULL), !in_doubt);
+	set_column(columns, 8, optional_text(in_doubt ? message->claim->account : NULL), !in_doubt);
 	columns->count++;
 }
 
@@ -399,6 +404,42 @@ delete_claims(const Recording *recording)
 	(void) own_execute(&statement, values, NULL);
 }
 
+static void
+take_early_receipts(void *arg)
+{
+	Run					*run = arg;
+	const ReceiptScope	 scope = {worker.role, run->campaign.group->account_sid, run->schema,
+								  run->campaign.group->id};
+	const StoredReceipts stored = receipts_take_early(&scope);
+	ListCell			*lc;
+
+	/* of other runs of the group, which have ended */
+	foreach (lc, stored.announcements)
+		run_announce(run, lfirst(lc));
+}
+
+/*
+ * Twilio's report may be faster than we are.  Somebody who is just storing
+ * another report of the same message, and takes long to commit, must not keep
+ * us from recording it: then the report is taken over later.
+ */
+static void
+follow_early_receipts(Run *run)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	ErrorData  *error;
+
+	if (run->campaign.group == NULL || worker.early_until > now || !receipts_are_early(worker.role))
+		return;
+	error = attempt(take_early_receipts, run);
+	if (error == NULL)
+		return;
+	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
+		error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED)
+		ReThrowError(error);
+	worker.early_until = TimestampTzPlusMilliseconds(now, EARLY_DELAY_MS);
+}
+
 static RunCounts
 add_counts(const Recording *recording)
 {
@@ -481,6 +522,7 @@ record_outcomes(Run *run, bool careful)
 	put_back_released(&recording);
 	delete_claims(&recording);
 	take_released_out_of_claims(&recording);
+	follow_early_receipts(run);
 	counts = add_counts(&recording);
 	if (!run_is_cancelled(run))
 		report_progress(run, &counts, careful);

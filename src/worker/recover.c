@@ -39,9 +39,9 @@ recover_message(Message *message, Datum id, char *phone, char *text)
 		text = to_utf8(text);
 	else
 		text = campaign_text(campaign, DatumGetInt64(id));
-	message->text = message_strdup(message, text);
-	if (link && link_match(campaign->link_form, text, message->list_user_id) != LINK_MISSING)
-		message->link = message_strdup(message, link);
+	if (link && link_match(campaign->link_form, text, message->list_user_id) == LINK_MISSING)
+		link = NULL;
+	message_set_text(message, text, link);
 	message->attempts = 1;
 }
 
@@ -66,7 +66,7 @@ recover_claim(Run *run, uint64 row, TimestampTz due, int64 gone_at)
 	run->last_claim = Max(run->last_claim, claim->number);
 	claim->recovered = true;
 	claim->stored = true;
-	claim->account_sid = MemoryContextStrdup(claim->context, spi_string(row, 4));
+	claim->account = MemoryContextStrdup(claim->context, spi_string(row, 4));
 	claim->claimed_at = spi_timestamptz(row, 6);
 	claim->twilio_time = spi_int64(row, 7);
 	for (int i = 0; i < count; i++)

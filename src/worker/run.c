@@ -44,10 +44,10 @@ run_use_group(Run *run, GroupConfig *group, MemoryContext context)
 		MemoryContextDelete(run->group_context);
 	run->group_context = context;
 	run->campaign.group = group;
-	run->account = account_get(group->account_sid, group->user, group->secret);
+	run->account = account_get(group);
 	for (int i = 0; i < group->num_senders; i++)
 	{
-		Sender *sender = run_queue(run, group->account_sid, group->senders[i])->sender;
+		Sender *sender = run_queue(run, group->account, group->senders[i])->sender;
 
 		sender_set_rate(sender, lowest_rate(sender));
 	}
@@ -70,9 +70,9 @@ run_num_blocked(Run *run, TimestampTz now)
 }
 
 SendQueue *
-run_queue(Run *run, const char *account_sid, const char *name)
+run_queue(Run *run, const char *account, const char *name)
 {
-	Sender	  *sender = sender_get(account_sid, name);
+	Sender	  *sender = sender_get(account, name);
 	dlist_iter iter;
 	SendQueue *queue;
 
@@ -166,6 +166,15 @@ replace_string(MemoryContext context, char **place, const char *value)
 	*place = value ? MemoryContextStrdup(context, value) : NULL;
 	if (old)
 		pfree(old);
+}
+
+void
+run_announce(Run *run, const char *announcement)
+{
+	MemoryContext old = MemoryContextSwitchTo(run->context);
+
+	run->announcements = lappend(run->announcements, pstrdup(announcement));
+	MemoryContextSwitchTo(old);
 }
 
 void

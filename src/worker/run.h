@@ -17,6 +17,7 @@
 #include "lib/ilist.h"
 #include "lib/pairingheap.h"
 #include "lib/stringinfo.h"
+#include "nodes/pg_list.h"
 #include "pgtime.h"
 #include "utils/timestamp.h"
 #include "worker/account.h"
@@ -41,6 +42,13 @@ typedef struct Verdicts
 	TimestampTz since;	  /* when counting began */
 } Verdicts;
 
+/* What became of a run's messages since a person last let it continue (the same). */
+typedef struct Deliveries
+{
+	int64 delivered;
+	int64 undelivered;
+} Deliveries;
+
 /* What people see while a run has to wait (see trouble.c). */
 typedef struct Notice
 {
@@ -59,6 +67,7 @@ typedef struct Run
 	RunPhase		 phase;
 	RunPhase		 written; /* its phase if the open transaction commits; or RUN_NO_PHASE */
 	Verdicts		 verdicts;
+	Deliveries		 deliveries;
 	Notice			 notice;
 	MemoryContext	 context;
 	int64			 id;
@@ -68,6 +77,7 @@ typedef struct Run
 	Campaign		 campaign;		/* with its group as of the last claim */
 	MemoryContext	 group_context; /* for the group */
 	bool			 group_is_new;	/* true if read in this transaction */
+	bool			 group_stored;	/* true if the tables have its account */
 	Account			*account;		/* of the group; NULL if none was read */
 	int				 last_batch;	/* number of the batch after which the next one is looked for */
 	int				 last_claim;	/* highest number of its claims */
@@ -105,7 +115,7 @@ typedef struct Run
 	Backoff recording;
 	Backoff reporting;		 /* writing to the job */
 	char   *stop_reason;	 /* why the run fails; or NULL */
-	char   *announcement;	 /* to be sent after the commit; or NULL */
+	List   *announcements;	 /* to be sent after the commit, of char * */
 	int		num_long_locked; /* messages with long_locked */
 } Run;
 
@@ -121,7 +131,7 @@ typedef struct Claim
 	bool			tentative; /* true if made in the open transaction */
 	bool			stored;	   /* true if it is complete, and written to the tables */
 	bool			recovered; /* true if left by an earlier worker */
-	char		   *account_sid;
+	char		   *account;   /* its name, see account.h */
 	TimestampTz		claimed_at;
 	pg_time_t		twilio_time; /* claimed_at by Twilio's clock; 0 if not known */
 	int				num_messages;
@@ -157,7 +167,8 @@ typedef enum CallKind
 {
 	CALL_MESSAGE,
 	CALL_READ_BACK,
-	CALL_CONTROL
+	CALL_CONTROL,
+	CALL_SWEEP
 } CallKind;
 
 typedef struct Message
@@ -171,10 +182,12 @@ typedef struct Message
 	SendQueue		*queue;	  /* of its sender; NULL if it is skipped */
 	Account			*account; /* with which its last request was made */
 	int64			 list_user_id;
-	char			*phone;		   /* E.164; or as in the tables if skipped; or NULL */
-	char			*text;		   /* UTF-8 */
-	char			*link;		   /* the tracking link in the text; or NULL */
-	TimestampTz		 until;		   /* it must be sent before this; 0: no limit */
+	char			*phone;	  /* E.164; or as in the tables if skipped; or NULL */
+	char			*text;	  /* UTF-8 */
+	char			*link;	  /* the tracking link in the text; or NULL */
+	bool			 content; /* true if the text is variables of a content template */
+	bool			 has_media;
+	TimestampTz		 until;		   /* when Twilio must have passed it on; 0: no limit */
 	TimestampTz		 locked_since; /* when its list user was first found locked; or 0 */
 	bool			 long_locked;  /* true if that is so long that people are told */
 	int				 attempts;
@@ -203,9 +216,11 @@ typedef struct Worker
 	bool		 has_ticked;		/* true if the last tick was committed */
 	bool		 foreign_runs_left; /* true if pause_foreign_runs() may have more to do */
 	void (*serve_network)(void);	/* called by the function below; or NULL */
-	bool	  leaving;				/* true if it sends nothing more, records, and ends */
-	pg_time_t twilio_offset;		/* Twilio's clock minus ours, in seconds */
-	bool	  twilio_offset_known;
+	TimestampTz early_until;		/* no early receipts are taken over before this */
+	TimestampTz pass;				/* of a worker that only sweeps, see WorkerStart; or 0 */
+	bool		leaving;			/* true if it sends nothing more, records, and ends */
+	pg_time_t	twilio_offset;		/* Twilio's clock minus ours, in seconds */
+	bool		twilio_offset_known;
 } Worker;
 
 extern Worker worker;
@@ -230,7 +245,7 @@ serve_network(void)
 extern void run_use_group(Run *run, GroupConfig *group, MemoryContext context);
 
 /* Returns the run's queue for the sender with that name, which is created if it is new. */
-extern SendQueue *run_queue(Run *run, const char *account_sid, const char *sender);
+extern SendQueue *run_queue(Run *run, const char *account, const char *sender);
 
 /* Returns the number of messages that are ready, but whose sender is paused. */
 extern int run_num_blocked(Run *run, TimestampTz now);
@@ -306,6 +321,9 @@ run_start(const Run *run)
 
 /* Returns the ids of the worker's runs as a bigint[], palloc'd. */
 extern Datum ids_of_runs(void);
+
+/* Notes what is to be announced once the open transaction has committed; it is copied. */
+extern void run_announce(Run *run, const char *announcement);
 
 /* Sets the temporary error that people are told, as the run waits for long; it is copied. */
 extern void run_set_trouble(Run *run, const char *reason);

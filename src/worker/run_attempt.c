@@ -10,8 +10,7 @@
 #include "database/attempt.h"
 #include "worker/run_attempt.h"
 
-/* Tells whether an error with this SQLSTATE may be gone at the next attempt. */
-static bool
+bool
 error_may_pass(int sqlerrcode)
 {
 	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
@@ -71,6 +70,7 @@ attempt_for_run(RunFunction function, Run *run, void *arg, Backoff *backoff)
 
 	if (error == NULL)
 		return true;
+	run->group_stored = false; /* if it was, that has been rolled back */
 	if (error_may_pass(error->sqlerrcode))
 		back_off(run, backoff, error_text(error));
 	else

@@ -13,6 +13,9 @@
 /* Trouble is shown to people only if it lasts longer than this. */
 #define TOLD_AFTER_MS 5000
 
+/* Tells whether an error with this SQLSTATE may be gone at the next attempt. */
+extern bool error_may_pass(int sqlerrcode);
+
 /* A function that does work for a run; arg is whatever else it needs, or NULL. */
 typedef void (*RunFunction)(Run *run, void *arg);
 

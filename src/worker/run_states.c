@@ -32,14 +32,19 @@
 /* The most batches that are skipped in one statement. */
 #define SKIPPED_BATCHES 2
 
-/* Returns the run's state from SPI_tuptable, which has this many rows of all runs. */
+/*
+ * Returns the run's state from SPI_tuptable, which has this many rows of all
+ * runs, and reads what became of its messages.
+ */
 static RunState
-state_of(const Run *run, uint64 count)
+state_of(Run *run, uint64 count)
 {
 	for (uint64 i = 0; i < count; i++)
 	{
-		if (spi_int64(i, 1) == run->id)
-			return run_state(spi_string(i, 2));
+		if (spi_int64(i, 1) != run->id)
+			continue;
+		run->deliveries = (Deliveries){spi_int64(i, 3), spi_int64(i, 4)};
+		return run_state(spi_string(i, 2));
 	}
 	return RUN_STATE_GONE;
 }
@@ -69,7 +74,13 @@ void
 read_run_states(void)
 {
 	static OwnStatement statement = {
-		"SELECT id, state FROM sendcampaign.run_data WHERE id = ANY ($1)", 1, {INT8ARRAYOID}};
+		"SELECT id, state, " WITH_NOTED(
+			"delivered") " - accepted_delivered,"
+						 " " WITH_NOTED(
+							 "undelivered") " - accepted_undelivered"
+											" FROM sendcampaign.run_data WHERE id = ANY ($1)",
+		1,
+		{INT8ARRAYOID}};
 	Datum	   ids;
 	uint64	   count;
 	dlist_iter iter;
@@ -83,6 +94,7 @@ read_run_states(void)
 		Run *run = dlist_container(Run, node, iter.cur);
 
 		follow_state(run, state_of(run, count));
+		check_deliveries(run);
 	}
 }
 

@@ -24,9 +24,12 @@
 #include "utils/guc.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
 #include "worker/announce.h"
+#include "worker/run.h"
 #include "worker/scan.h"
 #include "worker/start_worker.h"
+#include "worker/sweep_queue.h"
 
 /* For each lock that a scanner needs, including those for connecting. */
 #define SCANNER_LOCK_TIMEOUT "1s"
@@ -64,14 +67,30 @@ fail_runs_of_role(Oid role, const char *reason)
 				(errmsg("sendcampaign: campaigns have failed: %s", reason)));
 }
 
-/* A role that has unfinished runs. */
+/* A role that has unfinished runs, or runs to be swept. */
 typedef struct WaitingRole
 {
-	Oid	  role;
-	char *name;
-	bool  all; /* true if the caller need not be a member of it */
-	bool  started;
+	Oid			role;
+	char	   *name;
+	bool		has_runs; /* true if some are unfinished */
+	bool		all;	  /* true if the caller need not be a member of it */
+	TimestampTz pass;	  /* see start_sweeper_now() */
+	int			room;	  /* the same */
+	bool		started;
+	bool		has_to_wait; /* true if there are enough workers that only sweep */
 } WaitingRole;
+
+static void
+start_for_work(WaitingRole *waiting)
+{
+	if (waiting->has_runs)
+		waiting->started = start_worker_now(waiting->role);
+	else
+	{
+		waiting->started = start_sweeper_now(waiting->role, waiting->pass, &waiting->room);
+		waiting->has_to_wait = !waiting->started;
+	}
+}
 
 static void
 start_for_role(void *arg)
@@ -88,9 +107,11 @@ start_for_role(void *arg)
 	else
 		reason = why_role_cannot_work(role, &hint);
 	if (reason == NULL)
-		waiting->started = start_worker_now(role);
-	else
+		start_for_work(waiting);
+	else if (waiting->has_runs)
 		fail_runs_of_role(role, reason);
+	else
+		put_off_sweeps(role);
 }
 
 /* Keeps a problem with one role from affecting others. */
@@ -110,29 +131,90 @@ start_for_role_alone(WaitingRole *waiting)
 	return false;
 }
 
-/* Roles with unfinished runs in this database, and their names. */
-#define ROLES_THAT_WAIT                                                                            \
-	"SELECT role_oid::int8, min(role::text) FROM sendcampaign.run_data"                            \
+/*
+ * SQL: roles with unfinished runs in this database, and with runs to be swept,
+ * and their names.  Those who send come first, as not all others may get a
+ * worker now.
+ */
+#define ROLES_TO_SEND                                                                              \
+	"SELECT role_oid::int8, role::text, true FROM sendcampaign.run_data"                           \
 	" WHERE " IS_AT_HOME("$1", "$2") IS_WAITING                                                    \
-		" GROUP BY role_oid"                                                                       \
-		" UNION SELECT r.oid::int8, r.rolname::text FROM sendcampaign.run_data"                    \
+		" UNION ALL SELECT r.oid::int8, r.rolname::text, true FROM sendcampaign.run_data"          \
 		"  JOIN pg_roles r ON r.rolname = role"                                                    \
-		" WHERE NOT " IS_AT_HOME("$1", "$2") IS_WAITING
+		"  WHERE NOT " IS_AT_HOME("$1", "$2") IS_WAITING
+#define ROLES_TO_SWEEP                                                                             \
+	"SELECT role_oid::int8, role::text, false FROM sendcampaign.run_data"                          \
+	" WHERE " IS_AT_HOME("$1", "$2") SWEEP_IS_DUE
+#define BY_ROLE(roles, order)                                                                      \
+	"SELECT oid, min(name), bool_or(has_runs) FROM (" roles                                        \
+	") waiting(oid, name, has_runs) GROUP BY oid" order
+
+/* Returns the roles in SPI_tuptable, palloc'd. */
+static WaitingRole *
+read_roles(uint64 count, bool all)
+{
+	WaitingRole *roles = palloc0(Max(count, 1) * sizeof(WaitingRole));
+
+	for (uint64 i = 0; i < count; i++)
+		roles[i] = (WaitingRole){.role = (Oid) spi_int64(i, 1),
+								 .name = spi_string(i, 2),
+								 .has_runs = spi_bool(i, 3),
+								 .all = all,
+								 .pass = GetCurrentTimestamp()};
+	return roles;
+}
+
+/* Starts workers for these roles; returns how many were started or woken. */
+static int
+start_for_roles(WaitingRole *roles, uint64 count)
+{
+	int started = 0;
+	int room = room_for_sweepers();
+
+	for (uint64 i = 0; i < count && (i == 0 || !roles[i - 1].has_to_wait); i++)
+	{
+		roles[i].room = room;
+		started += start_for_role_alone(&roles[i]);
+		room = roles[i].room;
+	}
+	return started;
+}
 
 int
 start_workers_for_queue(bool all)
 {
-	Oid			 types[] = {NUMERICOID, OIDOID};
-	Datum		 values[] = {system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
-	uint64		 count = own_query(ROLES_THAT_WAIT, 2, types, values, NULL);
-	int			 started = 0;
-	WaitingRole *roles = palloc0(Max(count, 1) * sizeof(WaitingRole));
+	Oid	   types[] = {NUMERICOID, OIDOID};
+	Datum  values[] = {system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
+	uint64 count = own_query(BY_ROLE(ROLES_TO_SEND " UNION ALL " ROLES_TO_SWEEP,
+									 " ORDER BY bool_or(has_runs) DESC, oid"),
+							 2, types, values, NULL);
 
-	for (uint64 i = 0; i < count; i++)
-		roles[i] = (WaitingRole){(Oid) spi_int64(i, 1), spi_string(i, 2), all};
-	for (uint64 i = 0; i < count; i++)
-		started += start_for_role_alone(&roles[i]);
-	return started;
+	return start_for_roles(read_roles(count, all), count);
+}
+
+/*
+ * The roles after ours come first, and then those whose runs have become due
+ * since the pass began, for which another pass begins.  Others have had their
+ * turn: roles whose runs cannot be swept now do not start each other for ever.
+ */
+void
+start_next_sweepers(void *unused)
+{
+	Oid			 types[] = {NUMERICOID, OIDOID, OIDOID, TIMESTAMPTZOID};
+	Datum		 values[] = {system_identifier(), ObjectIdGetDatum(MyDatabaseId),
+							 ObjectIdGetDatum(worker.role), TimestampTzGetDatum(worker.pass)};
+	uint64		 count;
+	WaitingRole *roles;
+
+	if (!OidIsValid(own_lock_extension()))
+		return;
+	count = own_query(BY_ROLE(ROLES_TO_SWEEP " AND (role_oid > $3 OR sweep_at > $4)",
+							  " ORDER BY oid <= $3::int8, oid"),
+					  4, types, values, NULL);
+	roles = read_roles(count, true);
+	for (uint64 i = 0; i < count && roles[i].role > worker.role; i++)
+		roles[i].pass = worker.pass;
+	(void) start_for_roles(roles, count);
 }
 
 /* Scans one database, as a superuser, and only the extension's tables. */

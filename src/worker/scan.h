@@ -17,4 +17,11 @@
  */
 extern int start_workers_for_queue(bool all);
 
+/*
+ * For a worker that only sweeps and is about to leave: starts workers for the
+ * next roles that have runs to be swept, as far as there may be more of these
+ * workers.  For try_transaction(); throws.
+ */
+extern void start_next_sweepers(void *unused);
+
 #endif /* SENDCAMPAIGN_SCAN_H */

@@ -12,7 +12,7 @@
 
 #include <time.h>
 
-#include "campaign/segments.h"
+#include "campaign/recipient.h"
 #include "database/attempt.h"
 #include "settings.h"
 #include "twilio/classify.h"
@@ -24,7 +24,9 @@
 #include "worker/lookup.h"
 #include "worker/message.h"
 #include "worker/read_back.h"
+#include "worker/receipt_reader.h"
 #include "worker/send.h"
+#include "worker/sweep.h"
 
 /* More than any answer to a new message needs. */
 #define MAX_ANSWER_BYTES (64 * 1024)
@@ -71,21 +73,42 @@ message_segments(const Message *message)
 
 	if (message->queue->sender->rate <= 0)
 		return 0;
-	count_segments(message->text, &count);
+	(void) campaign_count_segments(&message->claim->run->campaign, message->queue->sender->name,
+								   message->text, &count);
 	return Max(1, count.segments);
+}
+
+/* Returns for how long the message may wait at Twilio from now on, in seconds; 0: no limit. */
+static int
+validity_of(const Message *message)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz until = Min(message->until, now + MAX_VALIDITY * USECS_PER_SEC);
+
+	return message->until == 0 ? 0 : (int) Max(1, (until - now) / USECS_PER_SEC);
 }
 
 static bool
 start_message(Message *message)
 {
-	Account *account = message->claim->run->account;
+	Account		  *account = message->claim->run->account;
+	Campaign	  *campaign = &message->claim->run->campaign;
+	MessageRequest request = {.sender = message->queue->sender->name,
+							  .phone = message->phone,
+							  .text = message->text,
+							  .content_sid = campaign->text.content_sid,
+							  .media_urls = campaign->media_urls,
+							  .num_media = campaign->text.num_media,
+							  .smart_encoded = campaign->group->smart_encoded,
+							  .validity = validity_of(message),
+							  .status_callback = campaign->group->status_callback};
 
 	/* what is not on disk as claimed must not be sent */
 	Assert(!message->claim->tentative);
 	resetStringInfo(&url);
 	resetStringInfo(&form);
-	append_messages_url(&url, account->sid);
-	append_create_form(&form, message->queue->sender->name, message->phone, message->text);
+	append_messages_url(&url, account->host, account->sid);
+	append_create_form(&form, &request);
 	if (!account_start(account, url.data, &form, MAX_ANSWER_BYTES, message))
 		return false;
 	sender_used(message->queue->sender, message_segments(message), pace_now);
@@ -150,13 +173,13 @@ send_one(Run *run, TimestampTz now)
 
 	if (message == NULL || is_held_back(run))
 		return false;
-	if (strcmp(message->claim->account_sid, run->account->sid) != 0)
+	if (strcmp(message->claim->account, run->account->name) != 0)
 	{
 		/* it was claimed for an account that the group no longer has */
 		message_done(message, OUTCOME_RELEASED);
 		return true;
 	}
-	if (message->until != 0 && message->until <= now)
+	if (is_too_late(message->until, now))
 	{
 		/* it has waited for too long: quiet hours, for example, have begun */
 		message_done(message, OUTCOME_RELEASED);
@@ -165,12 +188,24 @@ send_one(Run *run, TimestampTz now)
 	return start_message(message);
 }
 
+/* Where its credentials would go is not known to be Twilio's: neither messages nor lookups go there. */
+static void
+stop_diverted(Run *run)
+{
+	run_stop(run, reason_text(REGION_ELSEWHERE, NULL, REGION_ELSEWHERE_HINT));
+	run->not_answered = true;
+}
+
 /* Starts one request of the run, taking turns between messages and lookups; false if none. */
 static bool
 start_one(Run *run, TimestampTz now)
 {
 	/* the adoption of a tentative run may be rolled back */
-	if (run->account == NULL || run->tentative || !account_has_room(run->account, now))
+	if (run->account == NULL || run->tentative)
+		return false;
+	if (account_is_diverted(run->account))
+		stop_diverted(run);
+	if (!account_has_room(run->account, now))
 		return false;
 	run->lookup_turn = !run->lookup_turn;
 	if (run->lookup_turn)
@@ -195,12 +230,14 @@ send_ready(void)
 	dlist_foreach (iter, &worker.runs)
 		read_back_more(dlist_container(Run, node, iter.cur), now);
 	ask_control_questions(now);
+	ask_for_receipts(now, false);
 	while (sent)
 	{
 		sent = false;
 		dlist_foreach (iter, &worker.runs)
 			sent |= start_one(dlist_container(Run, node, iter.cur), now);
 	}
+	ask_for_receipts(now, true);
 	/* the run that came first comes last next time */
 	if (worker.num_runs > 1)
 		dlist_push_tail(&worker.runs, dlist_pop_head_node(&worker.runs));
@@ -251,7 +288,7 @@ failed(Message *message, const Verdict *verdict)
 static bool
 is_back_pressure(int code)
 {
-	return code == 21611 || code == 21730 || code == 30001;
+	return code == 21611 || code == 21730 || code == 30001 || code == 63018;
 }
 
 /* Puts off a message that Twilio has not accepted but may accept later. */
@@ -356,6 +393,11 @@ take_answer(const HttpResponse *response)
 	if (*(CallKind *) response->tag == CALL_CONTROL)
 	{
 		follow_control_answer(response->tag, response);
+		return;
+	}
+	if (*(CallKind *) response->tag == CALL_SWEEP)
+	{
+		take_receipt_answer(response->tag, response);
 		return;
 	}
 	message_answered(message);

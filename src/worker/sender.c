@@ -1,8 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * sender.c
- *	  Which sender a phone number gets its messages from, and when that sender
- *	  may send the next one.
+ *	  When a sender may send the next message.
  *
  * A rate of n segments per second is kept by n slots.  A segment takes the
  * slot that was used longest ago, and that slot is free again a little more
@@ -14,7 +13,6 @@
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
 #include "portability/instr_time.h"
 #include "utils/memutils.h"
 #include "worker/sender.h"
@@ -45,7 +43,7 @@ monotonic_time(void)
 }
 
 Sender *
-sender_get(const char *account_sid, const char *name)
+sender_get(const char *account, const char *name)
 {
 	dlist_iter	  iter;
 	Sender		 *sender;
@@ -54,37 +52,16 @@ sender_get(const char *account_sid, const char *name)
 	dlist_foreach (iter, &senders)
 	{
 		sender = dlist_container(Sender, node, iter.cur);
-		if (strcmp(sender->account_sid, account_sid) == 0 && strcmp(sender->name, name) == 0)
+		if (strcmp(sender->account, account) == 0 && strcmp(sender->name, name) == 0)
 			return sender;
 	}
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	sender = palloc0(sizeof(Sender));
-	sender->account_sid = pstrdup(account_sid);
+	sender->account = pstrdup(account);
 	sender->name = pstrdup(name);
 	dlist_push_tail(&senders, &sender->node);
 	MemoryContextSwitchTo(old);
 	return sender;
-}
-
-int
-choose_sender(char *const *names, int count, const char *phone)
-{
-	uint64 hash = hash_bytes_extended((const unsigned char *) phone, strlen(phone), 0);
-	uint64 highest = 0;
-	int	   chosen = 0;
-
-	for (int i = 0; i < count; i++)
-	{
-		uint64 weight = hash_bytes_extended((const unsigned char *) names[i], strlen(names[i]),
-											hash);
-
-		if (weight >= highest)
-		{
-			highest = weight;
-			chosen = i;
-		}
-	}
-	return chosen;
 }
 
 void

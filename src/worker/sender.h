@@ -1,8 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * sender.h
- *	  Which sender a phone number gets its messages from, and when that sender
- *	  may send the next one.
+ *	  When a sender may send the next message.
  *
  * A sender, a number or a messaging service, is shared by all runs of the
  * worker that use it, and so is its rate.
@@ -19,7 +18,7 @@
 typedef struct Sender
 {
 	dlist_node	node;
-	char	   *account_sid;
+	char	   *account;	   /* its name, see account.h */
 	char	   *name;		   /* E.164, alphanumeric or MG... */
 	int			back_pressure; /* how often in a row its queue was full */
 	TimestampTz paused_until;  /* because of that */
@@ -34,13 +33,7 @@ typedef struct Sender
 extern int64 monotonic_time(void);
 
 /* Returns the sender with that name, which is created if it is new. */
-extern Sender *sender_get(const char *account_sid, const char *name);
-
-/*
- * Returns which of these names a phone number gets its messages from.  It is
- * always the same one; with other lists that contain it, it mostly is, too.
- */
-extern int choose_sender(char *const *names, int count, const char *phone);
+extern Sender *sender_get(const char *account, const char *name);
 
 /* Sets its rate in segments per second; 0: no limit. */
 extern void sender_set_rate(Sender *sender, double rate);

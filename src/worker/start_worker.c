@@ -30,7 +30,9 @@
  * a worker stays for that, too, but only for a limited time.
  *
  * One role must not take all slots for workers: it gets half of them, in all
- * databases together.
+ * databases together.  Nor must those that only ask what became of messages
+ * keep others from sending: they hold a fifth lock, and stay below a quarter.
+ * When one of them leaves, it starts the next one (scan.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -59,6 +61,7 @@
 #define ENQUEUE_LOCK  2
 #define RUN_LOCK	  3
 #define PREPARED_LOCK 4
+#define SWEEPER_LOCK  5
 
 /* If all slots are taken: how often, and how long, to wait for one. */
 #define SLOT_RETRIES 10
@@ -143,18 +146,44 @@ share_of_role(void)
 	return Max(1, max_worker_processes / 2);
 }
 
+/* Returns how many workers there may be that only sweep. */
+static int
+max_sweepers(void)
+{
+	return Max(1, max_worker_processes / 4);
+}
+
+/* Returns how many there are, in all databases, with a process id below this one. */
+static int
+num_sweepers(int pid)
+{
+	LockData *locks = GetLockStatusData();
+	int		  count = 0;
+
+	for (int i = 0; i < locks->nelements; i++)
+	{
+		const LOCKTAG *tag = &locks->locks[i].locktag;
+
+		count += tag->locktag_type == LOCKTAG_OBJECT &&
+				 tag->locktag_lockmethodid == USER_LOCKMETHOD &&
+				 tag->locktag_field2 == AuthIdRelationId && tag->locktag_field4 == SWEEPER_LOCK &&
+				 (locks->locks[i].holdMask & LOCKBIT_ON(ExclusiveLock)) != 0 &&
+				 locks->locks[i].pid < pid;
+	}
+	return count;
+}
+
 static bool
-register_worker(Oid role, TransactionId xid)
+register_worker(WorkerStart start)
 {
 	BackgroundWorker worker = {0};
-	WorkerStart		 start = {MyDatabaseId, role, xid};
 
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
 	strlcpy(worker.bgw_library_name, "sendcampaign", sizeof(worker.bgw_library_name));
 	strlcpy(worker.bgw_function_name, "sendcampaign_worker_main", sizeof(worker.bgw_function_name));
-	snprintf(worker.bgw_name, BGW_MAXLEN, "sendcampaign worker for role %u", role);
+	snprintf(worker.bgw_name, BGW_MAXLEN, "sendcampaign worker for role %u", start.role);
 	strlcpy(worker.bgw_type, "sendcampaign worker", BGW_MAXLEN);
 	memcpy(worker.bgw_extra, &start, sizeof(start));
 	return RegisterDynamicBackgroundWorker(&worker, NULL);
@@ -182,7 +211,8 @@ start_or_find_worker(Oid role, TransactionId xid, PGPROC **running)
 		RoleWorkers workers = find_workers(role);
 
 		*running = workers.running;
-		if (workers.exists || (workers.elsewhere < share_of_role() && register_worker(role, xid)))
+		if (workers.exists || (workers.elsewhere < share_of_role() &&
+							   register_worker((WorkerStart){MyDatabaseId, role, xid, 0})))
 			return true;
 
 		/* Others that are starting may do our work, or end soon. */
@@ -239,6 +269,29 @@ start_worker_now(Oid role)
 		SetLatch(&running->procLatch);
 	unlock_role(role, ENQUEUE_LOCK, ShareLock, false);
 	return started;
+}
+
+int
+room_for_sweepers(void)
+{
+	return Max(0, max_sweepers() - num_sweepers(INT_MAX));
+}
+
+bool
+start_sweeper_now(Oid role, TimestampTz pass, int *room)
+{
+	RoleWorkers workers;
+	bool		started = false;
+
+	lock_role(role, ENQUEUE_LOCK, ShareLock, false, true);
+	workers = find_workers(role);
+	if (workers.running != NULL)
+		SetLatch(&workers.running->procLatch);
+	if (!workers.exists && *room > 0 && workers.elsewhere < share_of_role())
+		started = register_worker((WorkerStart){MyDatabaseId, role, InvalidTransactionId, pass});
+	*room -= started;
+	unlock_role(role, ENQUEUE_LOCK, ShareLock, false);
+	return started || workers.exists;
 }
 
 static void
@@ -406,6 +459,25 @@ become_the_worker(Oid database, Oid role)
 	return became;
 }
 
+/* Of those that were started at the same time, as many stay as may. */
+bool
+become_a_sweeper(Oid database, Oid role)
+{
+	LOCKTAG tag;
+
+	before_shmem_exit(release_at_exit, 0);
+	set_lock_tag(&tag, role, SWEEPER_LOCK);
+	tag.locktag_field1 = database;
+	return LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL &&
+		   num_sweepers(MyProcPid) < max_sweepers();
+}
+
+void
+stop_being_a_sweeper(Oid role)
+{
+	unlock_role(role, SWEEPER_LOCK, ExclusiveLock, true);
+}
+
 bool
 still_the_worker(Oid role)
 {
@@ -484,6 +556,6 @@ void
 hand_over(Oid role)
 {
 	unlock_role(role, WORKER_LOCK, ExclusiveLock, true);
-	(void) register_worker(role, InvalidTransactionId);
+	(void) register_worker((WorkerStart){MyDatabaseId, role, InvalidTransactionId, 0});
 	unlock_role(role, ENQUEUE_LOCK, ExclusiveLock, true);
 }

@@ -8,12 +8,15 @@
 #ifndef SENDCAMPAIGN_START_WORKER_H
 #define SENDCAMPAIGN_START_WORKER_H
 
+#include "datatype/timestamp.h"
+
 /* What a new worker is passed, in bgw_extra. */
 typedef struct WorkerStart
 {
 	Oid			  database;
 	Oid			  role;
-	TransactionId xid; /* is about to end; or invalid */
+	TransactionId xid;	/* is about to end; or invalid */
+	TimestampTz	  pass; /* see start_sweeper_now(); 0 if there is something to send */
 } WorkerStart;
 
 /* Must be called once, when the library is loaded. */
@@ -35,6 +38,20 @@ extern void wake_worker_at_commit(Oid role);
 extern bool start_worker_now(Oid role);
 
 /*
+ * Returns how many more workers may be started that only sweep.  There are few
+ * of them in the cluster, so that they leave slots for those that send.
+ */
+extern int room_for_sweepers(void);
+
+/*
+ * Starts or wakes a worker for runs that are to be swept.  Returns false if
+ * there is no room; otherwise, if it starts one, decrements *room.  One starts
+ * another when it leaves, for the next role: "pass" is when this passing on
+ * began with the first role.
+ */
+extern bool start_sweeper_now(Oid role, TimestampTz pass, int *room);
+
+/*
  * Returns why no worker can run for this role, as a palloc'd sentence, or
  * NULL.  Sets *hint to what to do about it, palloc'd, or NULL.
  */
@@ -45,6 +62,15 @@ extern char *why_role_cannot_work(Oid role, char **hint);
  * database and role, until the process ends.  Returns false if another one is.
  */
 extern bool become_the_worker(Oid database, Oid role);
+
+/*
+ * The same for a worker that is started to sweep, before it calls that
+ * function: returns false if there are enough of them.  It must call
+ * stop_being_a_sweeper() as soon as it has something to send, and before it
+ * leaves.
+ */
+extern bool become_a_sweeper(Oid database, Oid role);
+extern void stop_being_a_sweeper(Oid role);
 
 /* Tells whether it still is: a trigger may have called pg_advisory_unlock_all(). */
 extern bool still_the_worker(Oid role);

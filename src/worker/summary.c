@@ -15,19 +15,10 @@
 #include "utils/timestamp.h"
 #include "worker/summary.h"
 
-void
-append_reasons(StringInfo buf, int64 id, const char *status, TimestampTz since)
+/* SPI_tuptable has an error code, a text and a count in each row. */
+static void
+append_counted_reasons(StringInfo buf, uint64 count)
 {
-	Oid	   types[] = {INT8OID, TEXTOID, TIMESTAMPTZOID};
-	Datum  values[] = {Int64GetDatum(id), CStringGetTextDatum(status), TimestampTzGetDatum(since)};
-	uint64 count;
-
-	count = own_query("SELECT error_code, coalesce(min(error_message), 'reason erased'), count(*)"
-					  " FROM sendcampaign.message_data"
-					  " WHERE run_id = $1 AND status = $2 AND created_at >= $3 GROUP BY error_code,"
-					  " CASE WHEN error_code IS NULL THEN error_message END"
-					  " ORDER BY count(*) DESC, error_code LIMIT 6",
-					  3, types, values, NULL);
 	for (uint64 i = 0; i < count; i++)
 	{
 		int			code = spi_int32(i, 1);
@@ -44,6 +35,35 @@ append_reasons(StringInfo buf, int64 id, const char *status, TimestampTz since)
 		appendStringInfo(buf, "%s (%lld)", known ? known : spi_string(i, 2),
 						 (long long) spi_int64(i, 3));
 	}
+}
+
+void
+append_reasons(StringInfo buf, int64 id, const char *status, TimestampTz since)
+{
+	Oid	  types[] = {INT8OID, TEXTOID, TIMESTAMPTZOID};
+	Datum values[] = {Int64GetDatum(id), CStringGetTextDatum(status), TimestampTzGetDatum(since)};
+
+	append_counted_reasons(
+		buf,
+		own_query("SELECT error_code, coalesce(min(error_message), 'reason erased'), count(*)"
+				  " FROM sendcampaign.message_data"
+				  " WHERE run_id = $1 AND status = $2 AND created_at >= $3 GROUP BY error_code,"
+				  " CASE WHEN error_code IS NULL THEN error_message END"
+				  " ORDER BY count(*) DESC, error_code LIMIT 6",
+				  3, types, values, NULL));
+}
+
+void
+append_undelivered_reasons(StringInfo buf, int64 id)
+{
+	append_counted_reasons(
+		buf, own_query_by_id("SELECT error_code, CASE WHEN error_code IS NULL THEN status"
+							 "  ELSE 'unknown code' END, count(*)"
+							 " FROM sendcampaign.receipt_data WHERE run_id = $1"
+							 " AND status IN ('undelivered', 'failed', 'canceled')"
+							 " AND first_sid IS DISTINCT FROM sid"
+							 " GROUP BY 1, 2 ORDER BY count(*) DESC, error_code, 2 LIMIT 6",
+							 id));
 }
 
 /* Appends how many messages could not be counted in their list user's row. */

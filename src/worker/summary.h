@@ -27,4 +27,7 @@ extern char *run_summary(int64 id, const RunCounts *counts, bool uncounted);
  */
 extern void append_reasons(StringInfo buf, int64 id, const char *status, TimestampTz since);
 
+/* Appends the same for all messages of the run that were sent, but not delivered. */
+extern void append_undelivered_reasons(StringInfo buf, int64 id);
+
 #endif /* SENDCAMPAIGN_SUMMARY_H */

@@ -119,7 +119,7 @@ forget_attempt(Run *run)
 {
 	unrecord(run);
 	unstore_read_back(run);
-	run->announcement = NULL;
+	run->announcements = NIL;
 	run_rolled_back(run);
 }
 
@@ -342,6 +342,7 @@ static void
 after_commit(void)
 {
 	dlist_mutable_iter iter;
+	ListCell		  *lc;
 
 	worker.has_ticked = true;
 	dlist_foreach_modify (iter, &worker.runs)
@@ -350,9 +351,10 @@ after_commit(void)
 
 		run->tentative = false;
 		run_committed(run);
-		if (run->announcement)
-			announce_later(run->announcement);
-		run->announcement = NULL;
+		foreach (lc, run->announcements)
+			announce_later(lfirst(lc));
+		list_free_deep(run->announcements);
+		run->announcements = NIL;
 		settle_back_offs(run, true);
 		keep_notice(run);
 		keep_claims(run);
@@ -380,6 +382,7 @@ after_abort(void)
 		drop_tentative_claims(run);
 		run->exhausted = false;
 		run->next_at = 0;
+		run->group_stored = false;
 		if (run->tentative)
 			free_run(run);
 	}

@@ -10,6 +10,7 @@
 #include "access/xact.h"
 #include "database/spi.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/proc.h"
 #include "utils/guc.h"
@@ -70,6 +71,32 @@ commit_transaction(void)
 	spi_finish();
 	CommitTransactionCommand();
 	pgstat_report_stat(false);
+}
+
+ErrorData *
+try_transaction(void (*function)(void *arg), void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ErrorData *volatile error = NULL;
+
+	PG_TRY();
+	{
+		begin_transaction();
+		function(arg);
+		commit_transaction();
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		AbortCurrentTransaction();
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	return error;
 }
 
 void

@@ -21,6 +21,13 @@ extern void begin_transaction(void);
 extern void commit_transaction(void);
 
 /*
+ * Calls the function in a transaction of its own.  If it raises an error,
+ * returns that, palloc'd in the caller's memory context; otherwise NULL.  Must
+ * be called between transactions.
+ */
+extern ErrorData *try_transaction(void (*function)(void *arg), void *arg);
+
+/*
  * Makes triggers fire at once in the rest of this transaction, so that their
  * errors belong to the run that caused them, and not to the commit.
  */

@@ -15,11 +15,13 @@
 
 #include "campaign/link.h"
 #include "campaign/render.h"
+#include "campaign/smart_encoding.h"
 #include "catalog/pg_type.h"
 #include "database/own_tables.h"
 #include "utils/builtins.h"
 #include "worker/message.h"
 #include "worker/twin.h"
+#include "worker/witness.h"
 
 static Twin
 twin_by_state(const Message *other)
@@ -54,10 +56,14 @@ can_be(const Message *other, const Message *message)
 	if (other == message || other->phone == NULL || message->phone == NULL ||
 		strcmp(other->phone, message->phone) != 0)
 		return false;
+	/* the text of one of them is not known: what the list has may be either */
+	if (listed_by(message) == LISTED_BY_NUMBER || (message->link == NULL && other->content))
+		return true;
 	if (message->link && ((other->link && has_link(other->link, message->link)) ||
 						  (other->text && has_link(other->text, message->link))))
 		return true;
-	return other->text && message->text && strcmp(other->text, message->text) == 0;
+	return other->text && message->text &&
+		   strcmp(smart_text(other->text), smart_text(message->text)) == 0;
 }
 
 static Twin
@@ -108,8 +114,8 @@ is_text(const char *value)
 }
 
 /*
- * Reads what a run in the tables sends: its campaign, message and base URL are
- * columns from this one on.  Returns false if they are not valid texts.
+ * Reads what a run in the tables sends: its campaign, message, base URL and
+ * content template are columns from this one on.  Returns false if they are not valid texts.
  */
 static bool
 read_campaign_of_run(Campaign *campaign, uint64 row, int column)
@@ -121,7 +127,9 @@ read_campaign_of_run(Campaign *campaign, uint64 row, int column)
 	if (!is_text(message) || !is_text(base_url))
 		return false;
 	campaign->id = spi_int64(row, column);
-	campaign_set_message(campaign, message, base_url);
+	campaign_set_text(campaign, &(CampaignText){.message = message,
+												.base_url = base_url,
+												.content_sid = spi_string(row, column + 3)});
 	return true;
 }
 
@@ -146,7 +154,7 @@ found_by_run(Run *run, bool without_link, Datum *phones, Datum *accounts)
 			count == run->num_done)
 			continue;
 		strings[count] = message->phone;
-		sids[count++] = message->claim->account_sid;
+		sids[count++] = message->claim->account;
 	}
 	*phones = make_text_array(strings, count);
 	*accounts = make_text_array(sids, count);
@@ -162,11 +170,12 @@ read_claimed_message(ClaimedElsewhere *claimed, uint64 row)
 	char	*text = spi_string(row, 4);
 
 	claimed->account = spi_string(row, 1);
-	claimed->run_id = spi_int64(row, 8);
+	claimed->run_id = spi_int64(row, 9);
 	if (!is_text(text) || !read_campaign_of_run(&campaign, row, 5))
 		return;
 	message->list_user_id = spi_int64(row, 3);
 	message->phone = spi_string(row, 2);
+	message->content = campaign.text.content_sid != NULL;
 	message->link = campaign_link(&campaign, message->list_user_id);
 	message->text = text ? to_utf8(text) : campaign_text(&campaign, message->list_user_id);
 }
@@ -180,7 +189,7 @@ read_claimed(Run *run, Elsewhere *elsewhere)
 	 * messages.
 	 */
 	static const char *const sql =
-		"SELECT c.account, u.phone, u.id, u.text, r.campaign_id, r.message, r.base_url, r.id"
+		"SELECT c.account, u.phone, u.id, u.text, r.campaign_id, r.message, r.base_url, left(r.content_sid, 100), r.id"
 		" FROM sendcampaign.claim c JOIN sendcampaign.run_data r ON r.id = c.run_id"
 		" CROSS JOIN LATERAL unnest(c.list_user_ids, c.phones, c.texts) u(id, phone, text)"
 		" WHERE c.run_id <> $1 AND u.phone = ANY ($2) AND c.account = ANY ($3)"
@@ -290,7 +299,7 @@ has_twin_elsewhere(const Message *message, const Elsewhere *elsewhere)
 	{
 		const ClaimedElsewhere *claimed = &elsewhere->claimed[i];
 
-		if (strcmp(claimed->account, message->claim->account_sid) == 0 &&
+		if (strcmp(claimed->account, message->claim->account) == 0 &&
 			can_be(&claimed->message, message) && !is_in_memory(claimed))
 			return true;
 	}
@@ -334,8 +343,8 @@ has_link_in_doubt(const Message *message)
 					   found_since(message),
 					   CStringGetTextDatum(message->phone),
 					   Int64GetDatum(message->claim->run->campaign.id),
-					   CStringGetTextDatum(message->claim->account_sid)};
-	uint64 count = own_query("SELECT r.campaign_id, r.message, r.base_url"
+					   CStringGetTextDatum(message->claim->account)};
+	uint64 count = own_query("SELECT r.campaign_id, r.message, r.base_url, left(r.content_sid, 100)"
 							 " FROM sendcampaign.run_data r JOIN sendcampaign.message_data m"
 							 " ON m.run_id = r.id AND m.list_user_id = $2 AND m.phone = $4"
 							 " WHERE r.campaign_id = $5 AND r.id <> $1"
@@ -348,8 +357,8 @@ has_link_in_doubt(const Message *message)
 }
 
 /*
- * Tells whether the run in this row can have sent the text.  Texts are not
- * kept, but what they are made from is.
+ * Tells whether the run in this row can have sent the text, or what Smart
+ * Encoding makes of it.  Texts are not kept, but what they are made from is.
  */
 static bool
 can_have_sent(uint64 row, const char *text)
@@ -359,15 +368,19 @@ can_have_sent(uint64 row, const char *text)
 
 	if (!read_campaign_of_run(&campaign, row, 1))
 		return false;
-	return campaign.link_form ? link_next(campaign.link_form, &text, &list_user_id)
-							  : template_matches(campaign.template, text);
+	if (campaign.text.content_sid)
+		return true; /* nobody knows what Twilio has made of it */
+	text = smart_text(text);
+	if (campaign.link_form)
+		return link_next(campaign.listed_form, &text, &list_user_id);
+	return template_matches(template_parse(smart_text(template_text(campaign.template))), text);
 }
 
 /* Other accounts' messages are not in its account's list. */
 static bool
 is_of_account(const UnknownSid *unknown, const Message *message)
 {
-	return unknown->account == NULL || strcmp(unknown->account, message->claim->account_sid) == 0;
+	return unknown->account == NULL || strcmp(unknown->account, message->claim->account) == 0;
 }
 
 /* Returns the runs of other messages to its phone number whose SIDs nobody knows. */
@@ -400,7 +413,8 @@ has_text_in_doubt(const Message *message, const Elsewhere *elsewhere)
 		return true; /* there may be more */
 	if (ids == (Datum) 0)
 		return false;
-	count = own_query("SELECT campaign_id, message, base_url FROM sendcampaign.run_data"
+	count = own_query("SELECT campaign_id, message, base_url, left(content_sid, 100)"
+					  " FROM sendcampaign.run_data"
 					  " WHERE id = ANY ($1) AND octet_length(message) <= " MAX_BYTES
 					  " AND coalesce(octet_length(base_url), 0) <= " MAX_BYTES,
 					  1, &type, &ids, NULL);
@@ -425,7 +439,8 @@ has_twin_since(const Message *message, pg_time_t since)
 	Datum  values[] = {Int64GetDatum(message->claim->run->id),
 					   Int64GetDatum(message->claim->run->campaign.id),
 					   TimestampTzGetDatum(time_t_to_timestamptz(since))};
-	uint64 count = own_query("SELECT campaign_id, message, base_url FROM sendcampaign.run_data"
+	uint64 count = own_query("SELECT campaign_id, message, base_url, left(content_sid, 100)"
+							 " FROM sendcampaign.run_data"
 							 " WHERE campaign_id = $2 AND id <> $1"
 							 " AND (finished_at IS NULL OR finished_at > $3)"
 							 " AND octet_length(message) <= " MAX_BYTES

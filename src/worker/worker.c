@@ -20,6 +20,7 @@
 
 #include "access/xact.h"
 #include "compat.h"
+#include "database/attempt.h"
 #include "database/own_tables.h"
 #include "debug_point.h"
 #include "fmgr.h"
@@ -39,8 +40,10 @@
 #include "worker/next.h"
 #include "worker/run_states.h"
 #include "worker/record.h"
+#include "worker/scan.h"
 #include "worker/send.h"
 #include "worker/start_worker.h"
+#include "worker/sweep.h"
 #include "worker/tick.h"
 #include "worker/transaction.h"
 
@@ -112,7 +115,7 @@ wait_time(TimestampTz now)
 	TimestampTz next = next_send_time();
 	long		most = RECORD_DELAY_MS;
 
-	if (last_look == 0 || claim_is_wanted(now))
+	if (last_look == 0 || claim_is_wanted(now) || sweep_has_work(now))
 		most = 0;
 	if (next_tick > now)
 		most = TimestampDifferenceMilliseconds(now, next_tick);
@@ -121,7 +124,7 @@ wait_time(TimestampTz now)
 	return most;
 }
 
-/* Tells whether there is a run; true if that cannot be determined now. */
+/* Tells whether there is a run, or a sweep; true if that cannot be determined now. */
 static bool
 work_is_queued(void)
 {
@@ -133,7 +136,7 @@ work_is_queued(void)
 	PG_TRY();
 	{
 		begin_transaction();
-		queued = OidIsValid(own_lock_extension()) && runs_are_waiting();
+		queued = OidIsValid(own_lock_extension()) && (runs_are_waiting() || sweeps_are_waiting());
 		commit_transaction();
 	}
 	PG_CATCH();
@@ -159,6 +162,33 @@ has_been_idle(int msec)
 	return TimestampDifferenceExceeds(busy, now, msec);
 }
 
+/* A worker that only sweeps makes room for the next one. */
+static void
+hand_on_sweeps(void)
+{
+	ErrorData *error;
+
+	if (worker.pass == 0)
+		return;
+	stop_being_a_sweeper(worker.role);
+	error = try_transaction(start_next_sweepers, NULL);
+	if (error)
+		ereport(LOG,
+				(errmsg("sendcampaign: could not start the next worker that asks what became of"
+						" messages: %s",
+						error_text(error))));
+}
+
+/* One that sends is not one of the few that only sweep. */
+static void
+notice_runs(void)
+{
+	if (worker.pass == 0 || worker.num_runs == 0)
+		return;
+	stop_being_a_sweeper(worker.role);
+	worker.pass = 0;
+}
+
 /*
  * Ends the worker if there is nothing to do, and nothing can be added.
  * Somebody who has kept us from that, and no longer does, may have left a run.
@@ -171,7 +201,8 @@ leave_if_idle(void)
 	bool		prepared;
 	bool		queued;
 
-	if (worker.num_runs > 0 || worker.foreign_runs_left || announcements_are_left())
+	if (worker.num_runs > 0 || worker.foreign_runs_left || announcements_are_left() ||
+		sweeps_are_under_way())
 		return;
 	if (!prepare_to_leave(worker.role))
 	{
@@ -183,6 +214,7 @@ leave_if_idle(void)
 	if (!queued && (!prepared || waited))
 	{
 		leave_for_good(worker.role);
+		hand_on_sweeps();
 		proc_exit(0);
 	}
 	stay_the_worker(worker.role);
@@ -344,6 +376,8 @@ run_forever(void)
 			work();
 			stop_where_extension_is_gone();
 		}
+		notice_runs();
+		sweep(now);
 		announce(now);
 		leave_if_idle();
 		follow_agenda();
@@ -404,8 +438,11 @@ sendcampaign_worker_main(Datum arg)
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
+	if (start.pass != 0 && !become_a_sweeper(start.database, start.role))
+		proc_exit(0); /* there are enough, and they start another one later */
 	if (!become_the_worker(start.database, start.role))
 		proc_exit(0); /* another one does the work */
+	worker.pass = start.pass;
 
 	/* somebody's lock on what connecting needs must not hold us up forever */
 	SetConfigOption("lock_timeout", CONNECT_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);

@@ -17,6 +17,7 @@
 #define MAX_NUMBERS 4
 
 double sendcampaign_segments_per_second = 0;
+char  *sendcampaign_api_url = "https://api.twilio.com";
 
 static const char *input;
 static size_t	   input_size;
@@ -66,9 +67,13 @@ tables_read_group(AppTables *tables, int64 campaign_id, int64 list_id, GroupRow 
 					  .group_id = number(5),
 					  .has_end = part(17) != NULL,
 					  .send_until = number(17)};
+	/* the end of sending is between the first ten keys and later ones */
 	for (int key = 0; key < NUM_GROUP_KEYS; key++)
-		row->values[key] = key == NUMBERS ? NULL : part(7 + key);
+		row->values[key] =
+			key == NUMBERS || key >= STOP_WORDS ? NULL : part((key < REGION ? 7 : 8) + key);
 	row->numbers = numbers(part(7 + NUMBERS), &row->num_numbers);
+	row->stop_words = numbers(part(8 + STOP_WORDS), &row->num_stop_words);
+	row->start_words = numbers(part(8 + START_WORDS), &row->num_start_words);
 }
 
 /* A server would look in the time zone database. */
@@ -110,6 +115,14 @@ check(const GroupConfig *group)
 	promise(group->quiet_hours.from >= 0 && group->quiet_hours.from < SECS_PER_DAY);
 	promise(group->quiet_hours.to >= 0 && group->quiet_hours.to < SECS_PER_DAY);
 	promise(group->time_zone != NULL);
+	promise(strncmp(group->account, group->account_sid, strlen(group->account_sid)) == 0);
+	if (group->api_host)
+		promise(strspn(group->api_host, "abcdefghijklmnopqrstuvwxyz0123456789-.") ==
+				strlen(group->api_host));
+	promise(group->status_callback == NULL || strncasecmp(group->status_callback, "https://", 8) == 0);
+	promise(group->inbound_url != NULL || group->status_callback == NULL);
+	for (int i = 0; i < group->stop_words.num_stop; i++)
+		promise(group->stop_words.stop[i][0] != '\0');
 }
 
 void

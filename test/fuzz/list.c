@@ -42,17 +42,17 @@ read_page(const char *body, int length, char **next_page, StringInfo items)
 
 /* Credentials go there: it must never name another host. */
 static void
-check_next_page(const char *next_page)
+check_next_page(const char *next_page, const char *regional, const char *expected)
 {
 	StringInfoData url;
 	CURLU		  *parts = curl_url();
 	char		  *host = NULL;
 
 	initStringInfo(&url);
-	if (append_next_page_url(&url, next_page) &&
+	if (append_next_page_url(&url, regional, next_page) &&
 		curl_url_set(parts, CURLUPART_URL, url.data, 0) == CURLUE_OK &&
 		curl_url_get(parts, CURLUPART_HOST, &host, 0) == CURLUE_OK)
-		promise(strcmp(host, "api.twilio.com") == 0);
+		promise(strcmp(host, expected) == 0);
 	curl_free(host);
 	curl_url_cleanup(parts);
 }
@@ -77,6 +77,7 @@ fuzz_one(const char *data, size_t size)
 	if (next_page)
 	{
 		promise(strcmp(next_page, next_of_pretty) == 0);
-		check_next_page(next_page);
+		check_next_page(next_page, NULL, "api.twilio.com");
+		check_next_page(next_page, "api.dublin.ie1.twilio.com", "api.dublin.ie1.twilio.com");
 	}
 }

@@ -42,6 +42,28 @@ check_safe(const char *url)
 	promise(known);
 }
 
+/* Whatever the names are, the host is Twilio's. */
+static void
+check_region(const char *name)
+{
+	char		  *host = regional_host(name, name);
+	StringInfoData url;
+	CURLU		  *parts;
+	char		  *found = NULL;
+
+	if (host == NULL)
+		return;
+	initStringInfo(&url);
+	append_messages_url(&url, host, "AC1");
+	parts = curl_url();
+	promise(curl_url_set(parts, CURLUPART_URL, url.data, 0) == CURLUE_OK);
+	promise(curl_url_get(parts, CURLUPART_HOST, &found, 0) == CURLUE_OK);
+	promise(strcmp(found, host) == 0 && strncmp(host, "api.", 4) == 0);
+	promise(strcmp(host + strlen(host) - 11, ".twilio.com") == 0);
+	curl_free(found);
+	curl_url_cleanup(parts);
+}
+
 void
 fuzz_one(const char *data, size_t size)
 {
@@ -50,11 +72,17 @@ fuzz_one(const char *data, size_t size)
 	promise(http_parse_date(data) >= 0);
 	check_safe(data);
 	check_escape(data);
+	check_region(data);
 	initStringInfo(&buf);
-	append_messages_url(&buf, data);
+	append_messages_url(&buf, NULL, data);
 	promise(strncmp(buf.data, "https://api.twilio.com/2010-04-01/Accounts/", 43) == 0);
 	promise(strcmp(buf.data + buf.len - 14, "/Messages.json") == 0);
 	initStringInfo(&buf);
-	append_create_form(&buf, data, "+15550000001", data);
+	append_create_form(&buf, &(MessageRequest){.sender = data,
+											   .phone = "+15550000001",
+											   .text = data,
+											   .media_urls = (char *[]){(char *) data},
+											   .num_media = 1,
+											   .validity = 60});
 	promise(strchr(buf.data, '\n') == NULL);
 }

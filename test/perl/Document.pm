@@ -72,7 +72,7 @@ my $tag = qr/
 	INSERT\ \d+\ \d+
 	| (?:UPDATE|DELETE)\ \d+
 	| (?:CREATE|ALTER|DROP)\ [A-Z ]+
-	| CALL | SET | BEGIN | COMMIT | GRANT | LISTEN | LOAD
+	| CALL | SET | BEGIN | COMMIT | ROLLBACK | GRANT | LISTEN | LOAD
 	| Expanded\ display\ is\ on\.
 /x;
 

@@ -22,6 +22,7 @@ use Time::HiRes qw(time);
 #   on_connect => sub { my ($client) = @_; ... }, before a byte has been read
 #   list => '404 Not Found', in place of the list of messages
 #   list_sid => in place of each SID in that list
+#   change_list => sub { my ($list, $request) = @_; ... }, before the list is written
 #   list_behind => seconds that the dates in that list are behind
 #   date => a value for the header Date of all answers, or 'now'
 sub start
@@ -337,6 +338,7 @@ sub list
 		  };
 	}
 	my %list = (messages => \@rows, page => 0, page_size => 1000, next_page_uri => undef);
+	$server->{change_list}->(\%list, $request) if $server->{change_list};
 	return $self->answer('200 OK', JSON::PP->new->ascii->encode(\%list));
 }
 

@@ -15,7 +15,8 @@ SELECT object FROM objects WHERE obj_description(objid, classid::regclass::name)
 SELECT obj_description(oid, 'pg_extension') FROM pg_extension WHERE extname = 'sendcampaign';
 SELECT c.oid::regclass AS "table", a.attname AS column_without_comment
 FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-WHERE c.oid IN ('sendcampaign.run'::regclass, 'sendcampaign.message'::regclass)
+WHERE c.oid IN ('sendcampaign.run'::regclass, 'sendcampaign.message'::regclass,
+    'sendcampaign.reply'::regclass, 'sendcampaign.conversation'::regclass)
   AND col_description(c.oid, a.attnum) IS NULL;
 
 -- columns that users rely on
@@ -39,6 +40,7 @@ GROUP BY table_name ORDER BY table_name COLLATE "C";
 SELECT c.oid::regclass AS not_dumped
 FROM pg_class c, pg_extension e
 WHERE c.relnamespace = 'sendcampaign'::regnamespace AND c.relkind = 'r'
+  AND c.relname <> 'error_code'    -- which the script fills
   AND e.extname = 'sendcampaign' AND c.oid <> ALL (e.extconfig);
 
 -- what PUBLIC may do

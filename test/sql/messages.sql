@@ -129,6 +129,27 @@ SELECT text FROM sendcampaign.preview(1);
 UPDATE ac_list_users SET data = data || '{"timeZone": "Mars/Base"}';
 SELECT text FROM sendcampaign.preview(1);
 ROLLBACK;
+BEGIN;
+UPDATE groups SET configuration = configuration || '{"twilioStatusCallback": "http://example.org"}';
+SELECT text FROM sendcampaign.preview(1);
+ROLLBACK;
+BEGIN;
+UPDATE groups SET configuration = configuration || '{"twilioInboundUrl": "https://user@example.org"}';
+SELECT text FROM sendcampaign.preview(1);
+ROLLBACK;
+BEGIN;
+UPDATE groups SET configuration = configuration || jsonb_build_object('stopWords', repeat('x', 101));
+SELECT text FROM sendcampaign.preview(1);
+ROLLBACK;
+BEGIN;
+UPDATE groups SET configuration = configuration || jsonb_build_object('startWords',
+    (SELECT jsonb_agg(i) FROM generate_series(1, 101) i));
+SELECT text FROM sendcampaign.preview(1);
+ROLLBACK;
+
+-- what is posted to a web server
+SELECT sendcampaign.receive('https://example.org/', 'x', 'AccountSid=AC1&MessageSid=SM1');
+SELECT sendcampaign.receive(NULL, NULL, NULL);
 
 -- why list users are skipped
 BEGIN;

@@ -27,7 +27,17 @@ is(job_row($node, $job, 'progress, error IS NULL, updated_at > created_at'),
 	'100|t|t', 'it ends at 100');
 is_deeply(
 	JSON::PP::decode_json(job_row($node, $job, 'data')),
-	{ state => 'completed', total => 4, sent => 4, failed => 0, skipped => 0, inDoubt => 0 },
+	{
+		state => 'completed',
+		total => 4,
+		sent => 4,
+		failed => 0,
+		skipped => 0,
+		inDoubt => 0,
+		delivered => 0,
+		undelivered => 0,
+		unconfirmed => 0
+	},
 	'with the counts');
 
 # progress in between never goes back
@@ -54,8 +64,16 @@ ok(@progress > 3, 'with steps in between');
 is((grep { $progress[$_] < $progress[ $_ - 1 ] } 1 .. $#progress), 0, 'and never back');
 
 # a job of the application: its own data stays, whatever it is
-my %counts =
-  (state => 'completed', total => 1, sent => 1, failed => 0, skipped => 0, inDoubt => 0);
+my %counts = (
+	state => 'completed',
+	total => 1,
+	sent => 1,
+	failed => 0,
+	skipped => 0,
+	inDoubt => 0,
+	delivered => 0,
+	undelivered => 0,
+	unconfirmed => 0);
 my %kept = (
 	'{"type": "sms", "sent": "no"}' => { %counts, type => 'sms' },
 	'null' => \%counts);

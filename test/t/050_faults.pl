@@ -60,6 +60,7 @@ push @faults,
 
 my $idle = LocalTwilio->start;
 my $node = new_cluster('faults', $idle, conf => <<~'CONF');
+	sendcampaign.receipts = off
 	max_worker_processes = 40
 	sendcampaign.request_timeout = '1500ms'
 	sendcampaign.lookup_delay = '300ms'

@@ -10,6 +10,7 @@ use Test::More;
 
 my $twilio = LocalTwilio->start;
 my $node = new_cluster('doubt', $twilio, conf => <<~'CONF');
+	sendcampaign.receipts = off
 	sendcampaign.request_timeout = '1s'
 	sendcampaign.lookup_delay = 0
 	CONF

@@ -19,6 +19,7 @@ my %error = (
 my @faults = sort keys %error;
 
 my $node = new_cluster('no_answer', LocalTwilio->start, conf => <<~'CONF');
+	sendcampaign.receipts = off
 	max_worker_processes = 20
 	sendcampaign.request_timeout = '1s'
 	sendcampaign.lookup_delay = 0

@@ -14,6 +14,7 @@ plan skip_all => 'the library is built without debug points' if !$ENV{SENDCAMPAI
 my $users = 60;
 my $twilio = LocalTwilio->start;
 my $node = new_cluster('points', $twilio, conf => <<~'CONF');
+	sendcampaign.receipts = off
 	restart_after_crash = on
 	sendcampaign.request_timeout = '1s'
 	sendcampaign.lookup_delay = '100ms'

@@ -14,6 +14,7 @@ use Time::HiRes ();
 
 my $twilio = LocalTwilio->start;
 my $node = new_cluster('pause', $twilio, conf => <<~CONF);
+    sendcampaign.receipts = off
     restart_after_crash = on
     sendcampaign.max_concurrency = 40
     sendcampaign.request_timeout = '60s'

@@ -1,7 +1,8 @@
 # Torture: campaigns of thousands against a Twilio with all its faults on at
 # once, the worker and the server killed at random moments, the network cut.
-# Its list of messages lags, and has another order in each round.  In the end
-# each recipient has the message once, and the tables say so.
+# Its list of messages lags, and has another order in each round.  In every other
+# round, what became of messages is asked all the time.  In the end each recipient
+# has the message once, the tables say so, and so does reconcile().
 #
 # SEED chooses what happens (within what timing lets be repeated), COUNT how
 # many kills and cuts there are; script/torture makes 1,000.
@@ -15,6 +16,7 @@ use Campaign;
 use LocalTwilio;
 use PostgreSQL::Test::Utils;
 use Session;
+use Sweeps;
 use Test::More;
 
 my $seed = $ENV{SEED} || time ^ $$ << 8;
@@ -71,6 +73,7 @@ my %attack = (
 	twilio_down => [ 2, \&twilio_down ],
 	lock_tables => [ 2, \&lock_tables ],
 	pause => [ 2, \&pause ],
+	sweep => [ 6, \&sweep ],
 	wake => [ 1, sub { sql($node, 'SELECT sendcampaign.wake()') } ]);
 my @attacks = map { ($_) x $attack{$_}[0] } sort keys %attack;
 my @plan = map { $attacks[ rand @attacks ] } 1 .. $count;
@@ -140,6 +143,40 @@ sub pause
 	sql($node, "SELECT sendcampaign.resume($job)");
 }
 
+# What became of messages is asked now; perhaps the worker is killed meanwhile.
+sub sweep
+{
+	sql($node, <<~'SQL');
+	    UPDATE sendcampaign.run_data SET sweep_at = now()
+	    WHERE id IN (
+	        SELECT id FROM sendcampaign.run_data
+	        WHERE sweep_at IS NOT NULL
+	        FOR NO KEY UPDATE SKIP LOCKED);
+	    SELECT sendcampaign.wake()
+	SQL
+	advance(0.5);
+	kill_worker($node) if rand() < 0.3;
+}
+
+# Each message has its receipt, nothing is counted twice, and Twilio's list has
+# what the tables have.
+sub compare_with_twilio
+{
+	my ($run, $name) = @_;
+	$twilio->set('sent-after' => 0, 'deliver-after' => 0, 'list-lag' => 0);
+	poll(
+		sub {
+			sweep_now($node, $run->{job});
+			my ($sent, @others) = split /\|/, counts_of($node, $run->{job});
+			return "@others" eq "$sent 0 0";
+		});
+	my ($sent) = split /\|/, counts_of($node, $run->{job});
+	is(counts_of($node, $run->{job}), "$sent|$sent|0|0", "$name: all is delivered, by the counts");
+	is(receipts_of($node, $run->{job}), "delivered $sent", "$name: and by the messages");
+	is(sql($node, "SELECT * FROM sendcampaign.reconcile($run->{job})"),
+		'', "$name: Twilio's list says the same");
+}
+
 # A personal text, and the recipients spread over several senders.
 sub make_personal
 {
@@ -165,7 +202,8 @@ sub choose_list
 		'list-nulls' => (qw(first last))[ rand 2 ],
 		'next-page' => (qw(path absolute))[ rand 2 ],
 		'list-lag' => (200, 200, 1500, 4000)[ rand 4 ],
-		'sent-after' => (0, 500)[ rand 2 ]);
+		'sent-after' => (0, 500)[ rand 2 ],
+		'deliver-after' => (-1, 0, 1000)[ rand 3 ]);
 	note(join ', ', map { "$_ $list{$_}" } sort keys %list);
 	$twilio->set(%list);
 }
@@ -178,7 +216,9 @@ for (my ($attacks, $round) = (0, 1); $attacks < $count; $round++)
 	choose_list();
 	# commits of outcomes wait for the disk in every other round
 	my $synchronous_commit = $round % 2 ? 'off' : 'on';
+	my $receipts = $round % 2 ? 'on' : 'off';
 	sql($node, "ALTER ROLE app SET synchronous_commit = $synchronous_commit");
+	sql($node, "ALTER ROLE app SET sendcampaign.receipts = $receipts");
 	my @runs = map { { campaign => create_campaign($node, users => 400 + int rand 600) } } 1, 2;
 	make_personal($runs[1]{campaign});
 	$_->{job} = start_campaign($node, $_->{campaign}) for @runs;
@@ -200,7 +240,9 @@ for (my ($attacks, $round) = (0, 1); $attacks < $count; $round++)
 	}
 	for my $run (@runs)
 	{
-		sent_once($node, $twilio, $run->{campaign}, $run->{job}, "round $round, job $run->{job}");
+		my $name = "round $round, job $run->{job}";
+		sent_once($node, $twilio, $run->{campaign}, $run->{job}, $name);
+		compare_with_twilio($run, $name) if $receipts eq 'on';
 	}
 	my $stats = $twilio->stats;
 	$hits{$_} += $stats->{faults}{$_} for keys %{ $stats->{faults} };

@@ -344,7 +344,7 @@ for my $hours ('{}', '{"From": "21:00", "To": "08:00"}')
 # What is claimed by day may have to wait until it is night.
 $twilio->set(reset => 1, 'retry-after' => 3, 'fault:429' => '#20');
 $campaign = create_campaign($node, users => 20);
-set_quiet_hours($campaign, hours('2 seconds', '2 hours'));
+set_quiet_hours($campaign, hours('7 seconds', '2 hours'));
 $job = start_campaign($node, $campaign);
 is(fall_asleep($job)->{sent}, 0, 'what Twilio wants again by night is put off');
 is($twilio->stats->{accepted}, 0, 'nobody was woken');

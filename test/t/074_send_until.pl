@@ -99,7 +99,7 @@ for my $column ('send_until timestamptz', '"sendUntil" text', 'send_until text')
 # to wait for longer.
 my $campaign = create_campaign($node, users => 1000);
 add_to_configuration($campaign, q('{"twilioSegmentsPerSecond": 5}'));
-set_until($campaign, q{clock_timestamp() + interval '3 s'});
+set_until($campaign, q{clock_timestamp() + interval '8 s'});
 my $job = start_campaign($node, $campaign);
 my $run = wait_for_run($node, $job);
 my $sum = $run->{sent} + $run->{skipped};
@@ -112,7 +112,7 @@ sent_once(
 
 $twilio->set(reset => 1, 'retry-after' => 3, 'fault:429' => '#20');
 $campaign = create_campaign($node, users => 20);
-set_until($campaign, q{clock_timestamp() + interval '2 s'});
+set_until($campaign, q{clock_timestamp() + interval '7 s'});
 $job = start_campaign($node, $campaign);
 sent_once(
 	$node, $twilio, $campaign, $job, 'Twilio asks to wait for too long',

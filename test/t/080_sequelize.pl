@@ -59,7 +59,10 @@ is_deeply(
 		sent => 50,
 		failed => 0,
 		skipped => 0,
-		inDoubt => 0
+		inDoubt => 0,
+		delivered => 0,
+		undelivered => 0,
+		unconfirmed => 0
 	},
 	'the job has the counts beside what the application keeps there');
 is_deeply($seen->{sentCounts}, [ (1) x 50 ], 'sentCount of each is 1');

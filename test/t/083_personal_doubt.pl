@@ -20,6 +20,7 @@ my $node = new_cluster(
 	'personal_doubt', $twilio,
 	init => { extra => [ '--encoding=UTF8', '--locale=C' ], allows_streaming => 1 },
 	conf => <<~CONF);
+    sendcampaign.receipts = off
     restart_after_crash = on
     sendcampaign.request_timeout = '1s'
     sendcampaign.lookup_delay = '100ms'

@@ -19,6 +19,7 @@ my $node = new_cluster(
 	'send_test', $twilio,
 	init => { allows_streaming => 1 },
 	conf => <<~CONF);
+    sendcampaign.receipts = off
     restart_after_crash = on
     sendcampaign.request_timeout = '1s'
     sendcampaign.lookup_delay = '100ms'

@@ -128,6 +128,25 @@ is(let_cron_call('weekly'), 'succeeded', 'weekly: it is called in another week')
 cmp_ok(last_job(), '>', $job, 'weekly: that week has a job of its own');
 is(wait_for_run($node, last_job(), alone => 1)->{sent}, 3, 'weekly: it is sent again');
 
+# A daily proof: of runs that ended yesterday; here, of those that have just ended.
+my ($proof) = grep { $_->{section} eq 'A daily proof' && $_->{text} =~ /cron/ } @blocks;
+run_block($node, 'postgres', $proof, 'app');
+sql($node, <<~'SQL');
+    UPDATE cron.job
+    SET command = replace(command, $$date_trunc('day', now())$$, $$(now() + interval '12 hours')$$)
+    WHERE jobname = 'reconcile'
+SQL
+is(let_cron_call('reconcile'), 'succeeded', 'proof: it is called');
+is(as_app('SELECT count(*) FROM sendcampaign_differences'), 0, 'proof: there is no difference');
+sql($node, "DELETE FROM sendcampaign.message_data WHERE run_id = ${\run_of($job)}");
+is(let_cron_call('reconcile'), 'succeeded', 'proof: it is called again');
+is(as_app(<<~"SQL"), "$job|unrecorded|3", 'proof: it finds what is not recorded');
+    SELECT job_id, difference, count(*)
+    FROM sendcampaign_differences
+    WHERE job_id = $job
+    GROUP BY 1, 2
+SQL
+
 # A run is under way while the server restarts for pg_cron.
 my $accepted = $twilio->stats->{accepted};
 $twilio->set('fault:never-after' => '#3');

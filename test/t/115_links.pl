@@ -11,6 +11,7 @@ use Test::More;
 
 my $twilio = LocalTwilio->start;
 my $node = new_cluster('links', $twilio, conf => <<~CONF);
+	sendcampaign.receipts = off
 	sendcampaign.request_timeout = '1s'
 	sendcampaign.lookup_delay = 0
 	CONF

@@ -12,6 +12,7 @@ use Test::More;
 my $users = $ENV{LIST_USERS} || 150_000;
 my $twilio = LocalTwilio->start(options => [ '--latency', 20 ]);
 my $node = new_cluster('long_list', $twilio, conf => <<~'CONF');
+	sendcampaign.receipts = off
 	sendcampaign.request_timeout = '2s'
 	sendcampaign.max_concurrency = 20
 	CONF

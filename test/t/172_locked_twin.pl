@@ -10,6 +10,7 @@ use Test::More;
 
 my $twilio = LocalTwilio->start;
 my $node = new_cluster('locked_twin', $twilio, conf => <<~'CONF');
+	sendcampaign.receipts = off
 	sendcampaign.request_timeout = '3s'
 	sendcampaign.lookup_delay = 0
 	CONF

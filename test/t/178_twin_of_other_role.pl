@@ -10,6 +10,7 @@ use Test::More;
 
 my $twilio = LocalTwilio->start;
 my $node = new_cluster('twin_of_other_role', $twilio, conf => <<~'CONF');
+	sendcampaign.receipts = off
 	sendcampaign.request_timeout = '2s'
 	sendcampaign.lookup_delay = 0
 	CONF

@@ -10,6 +10,7 @@ use Test::More;
 
 my $twilio = LocalTwilio->start;
 my $node = new_cluster('pairs', $twilio, conf => <<~'CONF');
+	sendcampaign.receipts = off
 	sendcampaign.request_timeout = '2s'
 	sendcampaign.lookup_delay = 0
 	sendcampaign.lookup_timeout = '20s'

@@ -209,7 +209,14 @@ sub lose_message
 {
 	$twilio->set('to-fault' => '+15550000001=drop-after', 'fault:list-403' => 100);
 }
-my %before = ("SELECT send_campaign(1);\nCALL sendcampaign.wait(4" => \&lose_message);
+
+sub lose_nothing
+{
+	$twilio->set('to-fault' => '+15550000001=none', 'fault:list-403' => 0);
+}
+my %before = (
+	"SELECT send_campaign(1);\nCALL sendcampaign.wait(4" => \&lose_message,
+	'SELECT * FROM sendcampaign.reconcile(' => \&lose_nothing);
 my $came = 0;
 
 # Runs an example, after what has to be done before it.
@@ -231,7 +238,6 @@ my @examples = grep { $_->{language} eq 'sql' } blocks_of($file);
 my @late = grep { $line_of{ $_->{section} } } @examples;
 follow($_) for grep { !$line_of{ $_->{section} } } @examples;
 is($came, scalar keys %before, 'what has to be done before an example is done');
-$twilio->set('to-fault' => '+15550000001=none', 'fault:list-403' => 0);
 my %has_example = map { $_->{section} => 1 } @examples;
 my @items = grep { /^(?:(?:View )?sendcampaign\.\w+|send_campaign)$/ } sort keys %headed;
 is(join(' ', grep { !$has_example{$_} } @items),
@@ -292,7 +298,7 @@ same(
 	[ rows("Keys of a group's configuration", 1) ],
 	[ keys %configured ],
 	'keys of a configuration');
-my $reader = qr/\b(?:check_value|value_expression|value_if_readable|column_for)\(/;
+my $reader = qr/\b(?:check_value|value_expression|json_expression|value_if_readable|column_for)\(/;
 my %keys = map { $_ => 1 } $sources =~ /$reader[^;"]*(?:"\w",\s*)?"(\w\w+)"/g;
 same(
 	[ rows('Keys of a campaign and a list user', 1) ],
@@ -320,6 +326,8 @@ same([ rows('Why a list user is skipped', 1) ], \@reasons, 'reasons for skipping
 my ($payload) = $listener->query('SELECT 1') =~ /with payload "(\{.*?\})" received/;
 my $heard = JSON::PP::decode_json($payload // '{}');
 my @members = map { "$_ " . ($heard->{$_} =~ /^-?\d+$/ ? 'integer' : 'text') } keys %$heard;
+push @members, 'group_id integer', 'reply text' if $sources =~ /'reply', coalesce/; # in 231_replies
+push @members, 'receipts text' if $sources =~ /'receipts', 'complete'/; # in 210_receipts
 same([ rows('Notifications', 2) ], \@members, 'keys of a notification');
 
 # SQLSTATEs: those of the source and of the script, by PostgreSQL's own list
@@ -356,7 +364,7 @@ my %then = (
 	FAILED => 'failed',
 	TEXT_FAILED => 'text');
 my @codes;
-push @codes, "$1 $then{$2} $3" while $sources =~ /\{(\d{5}), VERDICT_(\w+), "([^"]*)"\}/g;
+push @codes, "$1 $then{$2} $3" while $sources =~ /\{(\d{5,6}), VERDICT_(\w+), "([^"]*)"\}/g;
 same([ rows("Twilio's error codes", 3) ], \@codes, "Twilio's codes");
 
 # Examples of settings
@@ -375,13 +383,18 @@ same(\@mapped, [ @files, 'compat.h' ], 'the map of the source');
 
 # The local Twilio, and the rest of the tests
 my %tests = sections_of('test/README.md');
-my %twilio = map { $_ => slurp_file("$root/test/twilio/$_.c") } qw(main control faults);
+my %twilio = map { $_ => slurp_file("$root/test/twilio/$_.c") } qw(main control faults delivery);
 my ($names) = $twilio{faults} =~ /kind_names\[FAULT_KINDS\] = \{(.*?)\};/s;
 my @faults = grep { $_ ne 'none' } $names =~ /"(.*?)"/g;
 @faults = map { s/^code$/code:N/r } @faults;
 same([ rows_of(\%tests, 'Faults', 1) ], \@faults, 'faults');
+my ($deliveries) = $twilio{delivery} =~ /delivery_names\[DELIVERY_KINDS\] = \{(.*?)\};/s;
+my @deliveries = map { s/^(undelivered|failed)$/$1:CODE/r } $deliveries =~ /"(.*?)"/g;
+same([ rows_of(\%tests, 'Deliveries', 1) ], \@deliveries, 'deliveries');
+my @paths = map { s/\?.*//r } grep { m{^/} } rows_of(\%tests, 'The local Twilio', 1);
+same(\@paths, [ $twilio{control} =~ /strcmp\(url, "(.*?)"\)/g ], 'paths of the control port');
 my @settings = (
-	'fault:NAME',
+	'fault:NAME', 'delivery:NAME',
 	$twilio{main} =~ /\{"([\w-]+)",[^}]*OPTION_SETTING\}/g,
 	$twilio{control} =~ /text_is\(name, "(\w+)"\)/g);
 same([ rows_of(\%tests, 'Settings', 1) ], \@settings, 'settings of the local Twilio');

@@ -26,6 +26,8 @@ my %exempt = map { $_ => 1 } (
 	# a role, or the extension, is dropped between two lines of C
 	'role with OID %u does not exist',
 	'Create it with CREATE EXTENSION sendcampaign.',
+	# the queue cannot be read at that moment
+	'sendcampaign: could not start the next worker that asks what became of messages: %s',
 	# read in memory only, unless the run is cancelled in that moment
 	'another session has ended the run',
 	'the run has stopped',
@@ -47,7 +49,7 @@ my $reporting = qr/^(?:errmsg|errdetail|errhint|errcontext|GUC_check_err)/;
 my $plural = qr/^(?:\w+_plural|ngettext)$/;
 
 # What is SQL, or a header of HTTP, is no message unless it is in a report.
-my $sql = qr/\b(?:SELECT|INSERT|UPDATE|DELETE|FROM|WHERE|VALUES|OPERATOR|ORDER BY|JOIN|AND|NULL
+my $sql = qr/\b(?:SELECT|INSERT|UPDATE|DELETE|FROM|WHERE|VALUES|OPERATOR|ORDER\ BY|JOIN|AND|NULL
 	|pg_catalog|CASE|WHEN|THEN|END|SET|coalesce|json_build_object)\b
 	|^\s*\w+(?:,\s\w+)+\s*$|^[A-Z][\w-]*:\s|^read\scommitted$/x;
 

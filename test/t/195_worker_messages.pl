@@ -14,6 +14,7 @@ use Time::HiRes qw(sleep);
 
 my $twilio = LocalTwilio->start;
 my $node = new_cluster('worker_messages', $twilio, conf => <<~'END');
+	sendcampaign.receipts = off
 	sendcampaign.request_timeout = '1s'
 	sendcampaign.lookup_delay = '500ms'
 	sendcampaign.lookup_timeout = '5s'

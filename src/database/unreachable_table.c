@@ -1,0 +1,80 @@
+/*-------------------------------------------------------------------------
+ *
+ * unreachable_table.c
+ *	  Phone numbers that cannot be reached by SMS, and all SQL that writes them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "database/home.h"
+#include "database/own_tables.h"
+#include "database/unreachable_table.h"
+#include "miscadmin.h"
+
+/* SQL: the messages of these list users, and what became of them. */
+#define RECEIPTS                                                                                   \
+	" FROM unnest($2) u(id) JOIN sendcampaign.run_data r ON r.id = $1"                             \
+	" JOIN sendcampaign.message_data m ON m.run_id = $1 AND m.list_user_id = u.id"                 \
+	"  AND m.phone IS NOT NULL"                                                                    \
+	" JOIN sendcampaign.receipt_data d ON d.run_id = $1 AND d.list_user_id = u.id"                 \
+	"  AND d.sid = m.sid"
+
+static void
+mark(Datum *values)
+{
+	static OwnStatement statement = {
+		"INSERT INTO sendcampaign.unreachable_data AS o (phone, error_code, role, role_oid,"
+		" updated_at)"
+		" SELECT DISTINCT ON (m.phone) m.phone, d.error_code, r.role, r.role_oid, d.updated_at" RECEIPTS
+		" AND d.status IN ('undelivered', 'failed')"
+		" AND d.error_code IN " UNREACHABLE_CODES " ORDER BY m.phone, d.updated_at DESC"
+		" ON CONFLICT (phone, role_oid, system_identifier) DO UPDATE SET"
+		" error_code = excluded.error_code, role = excluded.role,"
+		" updated_at = excluded.updated_at WHERE o.updated_at < excluded.updated_at",
+		2,
+		{INT8OID, INT8ARRAYOID}};
+
+	(void) own_execute(&statement, values, NULL);
+}
+
+/* Rows are locked in the order in which mark() writes them. */
+static void
+unmark(Datum *values)
+{
+	static OwnStatement statement = {
+		"WITH found AS (SELECT x.phone, x.role_oid, x.system_identifier" RECEIPTS
+		"  AND d.status IN ('delivered', 'read')"
+		" JOIN sendcampaign.unreachable_data x ON x.phone = m.phone AND x.role_oid = r.role_oid"
+		"  AND x.updated_at <= d.updated_at ORDER BY x.phone FOR UPDATE OF x)"
+		" DELETE FROM sendcampaign.unreachable_data x USING found f WHERE x.phone = f.phone"
+		" AND x.role_oid = f.role_oid AND x.system_identifier = f.system_identifier",
+		2,
+		{INT8OID, INT8ARRAYOID}};
+
+	(void) own_execute(&statement, values, NULL);
+}
+
+void
+unreachable_follow(int64 run_id, Datum list_users)
+{
+	Datum values[] = {Int64GetDatum(run_id), list_users};
+
+	mark(values);
+	unmark(values);
+}
+
+void
+unreachable_forget(Datum phones)
+{
+	Oid	  types[] = {OIDOID, BOOLOID, TEXTARRAYOID, NUMERICOID};
+	Datum values[] = {ObjectIdGetDatum(GetUserId()), BoolGetDatum(superuser()), phones,
+					  system_identifier()};
+
+	(void) own_query("DELETE FROM sendcampaign.unreachable_data WHERE phone = ANY ($3) AND ($2"
+					 " OR pg_has_role($1, CASE WHEN system_identifier = $4 THEN role_oid ELSE"
+					 "  (SELECT named.oid FROM pg_roles named WHERE named.rolname = role) END,"
+					 "  'MEMBER'))",
+					 4, types, values, NULL);
+}
