@@ -111,6 +111,23 @@ sub user
 		SQL
 }
 
+subtest 'a message that was not delivered, and sent again' => sub {
+	$twilio->set('reset' => 1, 'to-delivery' => '+15550000002=undelivered:30003');
+	my $job = run_campaign($node, create_campaign($node, users => 3))->{job};
+	wait_for_no_worker($node);
+	sweep_now($node, $job);
+	$twilio->set('to-delivery' => '+15550000002=none');
+	is(sql($node, <<~"SQL", role => 'app'), 1, 'one is sent again');
+		SET sendcampaign.retry_undelivered_after = 0;
+		SELECT sendcampaign.retry_failed($job)
+		SQL
+	wait_for_run($node, $job);
+	is(scalar(grep { $_->{to} eq '+15550000002' } $twilio->ledger), 2, 'Twilio has both');
+	is(differences($job), '', 'which is no difference');
+	change($job, 2, "status = 'in_doubt', sid = NULL");
+	is(differences($job), 'unrecorded|0002|in_doubt|delivered', 'the first one is not the second');
+};
+
 # No sweep reads the list from here on.
 set_and_reload($node, 'sendcampaign.receipts', 'off');
 
