@@ -165,13 +165,19 @@ act_for_run(const AppTables *tables, Oid *role, bool at_home, ActingScope *scope
 }
 
 void
-check_writable(const char *function)
+check_primary(const char *function)
 {
 	if (RecoveryInProgress())
 		ereport(ERROR,
 				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
 				 errmsg("cannot execute %s during recovery", function),
 				 errhint("Call it on the primary server.")));
+}
+
+void
+check_writable(const char *function)
+{
+	check_primary(function);
 	if (XactReadOnly)
 		ereport(ERROR,
 				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),

@@ -12,9 +12,10 @@
 #include "database/app_tables.h"
 
 /*
- * Throws an error with a hint on a standby, and in a read-only transaction.
- * function is the name in the message.
+ * Throw an error with a hint on a standby, and the second one also in a
+ * read-only transaction.  function is the name in the message.
  */
+extern void check_primary(const char *function);
 extern void check_writable(const char *function);
 
 /* Throws the error that a run of the campaign for another job has not ended. */

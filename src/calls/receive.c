@@ -198,14 +198,6 @@ error_code(const Webhook *webhook)
 	return code > 0 && code <= MAX_CODE ? (int) code : 0;
 }
 
-/* Tells whether the message went through WhatsApp. */
-static bool
-is_through_whatsapp(const Webhook *webhook)
-{
-	return (webhook->from && is_whatsapp(webhook->from)) ||
-		   (webhook->to && is_whatsapp(webhook->to));
-}
-
 /* Stores what became of messages that are recorded; returns whether it is new. */
 static bool
 store_receipt(Webhook *webhook, const Receipt *receipt, List *messages)
@@ -252,7 +244,7 @@ take_receipt(Webhook *webhook, const char *status)
 	Receipt receipt = {.sid = webhook->sid,
 					   .status = status,
 					   .error_code = error_code(webhook),
-					   .whatsapp = is_through_whatsapp(webhook)};
+					   .whatsapp = is_through_whatsapp(webhook->from, webhook->to)};
 
 	if (messages == NIL)
 	{

@@ -339,11 +339,6 @@ check_snapshot(void)
 				 errdetail("Otherwise it would not see what is recorded while it reads Twilio's"
 						   " list."),
 				 errhint("Call it in a transaction that is READ COMMITTED.")));
-	if (RecoveryInProgress())
-		ereport(ERROR,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("cannot execute %s during recovery", "sendcampaign.reconcile()"),
-				 errhint("Call it on the primary server.")));
 }
 
 /* sendcampaign.reconcile(job_id bigint) returns table (...) */
@@ -354,6 +349,7 @@ sendcampaign_reconcile(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	check_snapshot();
+	check_primary("sendcampaign.reconcile()");
 	spi_connect();
 	reconcile(&r, (ReturnSetInfo *) fcinfo->resultinfo);
 	spi_finish();

@@ -99,6 +99,12 @@ is_whatsapp(const char *sender)
 	return strncmp(sender, WHATSAPP, strlen(WHATSAPP)) == 0;
 }
 
+bool
+is_through_whatsapp(const char *from, const char *to)
+{
+	return (from && is_whatsapp(from)) || (to && is_whatsapp(to));
+}
+
 const char *
 address_of(const char *sender, const char *phone)
 {

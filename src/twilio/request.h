@@ -78,6 +78,9 @@ extern bool sid_is_valid(const char *sid);
 /* Tells whether this sender is one of WhatsApp. */
 extern bool is_whatsapp(const char *sender);
 
+/* Tells whether a message went through WhatsApp: its addresses may be NULL. */
+extern bool is_through_whatsapp(const char *from, const char *to);
+
 /* Returns the number as the sender's channel addresses it: palloc'd, or the number itself. */
 extern const char *address_of(const char *sender, const char *phone);
 

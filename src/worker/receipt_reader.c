@@ -215,12 +215,6 @@ note_inbound(Chain *chain, const ListedMessage *listed)
 		.at = at ? at : GetCurrentTimestamp()};
 }
 
-static bool
-is_through_whatsapp(const ListedMessage *listed)
-{
-	return (listed->from && is_whatsapp(listed->from)) || (listed->to && is_whatsapp(listed->to));
-}
-
 /* What Twilio says of messages that were not sent from here is skipped where it is stored. */
 static void
 note_receipt(Chain *chain, const ListedMessage *listed)
@@ -239,7 +233,7 @@ note_receipt(Chain *chain, const ListedMessage *listed)
 		.price = receipt_price(listed->price),
 		.price_unit = receipt_price_unit(listed->price_unit),
 		.at = timestamp_of(listed->updated),
-		.whatsapp = is_through_whatsapp(listed)};
+		.whatsapp = is_through_whatsapp(listed->from, listed->to)};
 }
 
 static void

@@ -23,7 +23,8 @@ our @EXPORT = qw(new_cluster install_extension clone_database change_conf set_an
   send_companion sent_once sent_with sent_of lose_commits lose_all
   run_row run_of run_of_tenant list_of group_of
   wait_for_flight wait_for_no_worker worker_pids worker_is_gone worker_errors log_of
-  terminate_workers kill_worker wait_until_up);
+  terminate_workers kill_worker wait_until_up
+  outcome_of reasons_of reasons_of_doubt);
 
 # The local Twilio of a node, or of one of its databases; companions there.
 my (%twilio_of, %companion);
@@ -712,6 +713,26 @@ sub wrong_rows
 		push @wrong, "list user $id has no row, but a message";
 	}
 	return @wrong;
+}
+
+# How many messages of a job have each status: "1 in_doubt, 39 sent".
+sub outcome_of
+{
+	my ($node, $job) = @_;
+	return sql($node, <<~"SQL");
+		SELECT string_agg(n || ' ' || status, ', ' ORDER BY status)
+		FROM (SELECT status, count(*) n FROM sendcampaign.message WHERE job_id = $job GROUP BY 1) s
+		SQL
+}
+
+# Why messages of a job have failed, or are skipped or in doubt.
+sub reasons_of
+{
+	my ($node, $job) = @_;
+	return sql($node, <<~"SQL");
+		SELECT string_agg(DISTINCT error_message, E'\n') FROM sendcampaign.message
+		WHERE job_id = $job AND error_message IS NOT NULL
+		SQL
 }
 
 sub reasons_of_doubt

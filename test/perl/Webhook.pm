@@ -14,7 +14,7 @@ use POSIX qw(strftime);
 use Time::HiRes qw(time);
 
 our @EXPORT = qw($URL create_webhook_role form signed_form receive receive_error
-  inbound_form signed_json event_time receipt_event reply_event);
+  inbound_form signed_json event_time receipt_event reply_event delivery_of);
 
 # Where the groups of these tests want Twilio to post to.
 our $URL = 'https://example.org/twilio?source=sms';
@@ -193,6 +193,20 @@ sub receive_error
 {
 	my ($node, $request, %arg) = @_;
 	return sql_error($node, call_of($request), role => 'webhook', %arg);
+}
+
+# What is stored of what became of a job's messages, in the order of its list
+# users; "-": nothing.
+sub delivery_of
+{
+	my ($node, $job) = @_;
+	return sql($node, <<~"SQL");
+		SELECT string_agg(coalesce(d.status, '-') || coalesce(' ' || d.error_code, ''), ', '
+			ORDER BY m.list_user_id)
+		FROM sendcampaign.message m
+		LEFT JOIN sendcampaign.receipt_data d USING (run_id, list_user_id)
+		WHERE m.job_id = $job
+		SQL
 }
 
 1;

@@ -65,30 +65,12 @@ sub values_of
 	return map { $_->[1] } grep { $_->[0] eq $wanted } parameters($message);
 }
 
-sub outcome
-{
-	my $job = shift;
-	return sql($node, <<~"SQL");
-		SELECT string_agg(n || ' ' || status, ', ' ORDER BY status)
-		FROM (SELECT status, count(*) n FROM sendcampaign.message WHERE job_id = $job GROUP BY 1) s
-		SQL
-}
-
-sub reasons
-{
-	my $job = shift;
-	return sql($node, <<~"SQL");
-		SELECT string_agg(DISTINCT error_message, E'\n') FROM sendcampaign.message
-		WHERE job_id = $job AND error_message IS NOT NULL
-		SQL
-}
-
 # Tests that a run ends like this, and that nobody has got it twice.
 sub ends_with
 {
 	my ($job, $expected, $name) = @_;
 	wait_for_run($node, $job);
-	is(outcome($job), $expected, $name) or diag(reasons($job));
+	is(outcome_of($node, $job), $expected, $name) or diag(reasons_of($node, $job));
 	is($twilio->num_twice, 0, "$name: nobody has it twice");
 }
 
@@ -242,7 +224,7 @@ $twilio->set(reset => 1, redact => 1, 'to-fault' => '+15550000001=drop-after');
 $campaign = campaign_with({ mediaUrl => $picture }, users => 5, base_url => undef);
 $job = start_campaign($node, $campaign);
 ends_with($job, '1 in_doubt, 4 sent', 'media, hidden texts');
-like(reasons($job), qr/message redaction is on/, 'hidden texts: the reason');
+like(reasons_of($node, $job), qr/message redaction is on/, 'hidden texts: the reason');
 $twilio->set(redact => 0, 'to-fault' => '+15550000001=none');
 
 #
@@ -270,7 +252,7 @@ sql($node, encode_utf8(<<~"SQL"));
 	WHERE id = (SELECT min(id) FROM ac_list_users WHERE ac_list_id = $list)
 	SQL
 $job = run_campaign($node, $campaign)->{job};
-is(outcome($job), '3 sent', 'a template: all are sent') or diag(reasons($job));
+is(outcome_of($node, $job), '3 sent', 'a template: all are sent') or diag(reasons_of($node, $job));
 my @messages = sort { $a->{to} cmp $b->{to} } $twilio->ledger;
 
 for my $i (0 .. 2)
@@ -306,8 +288,8 @@ for my $variables (undef, {})
 }
 $campaign = content_campaign({ 1 => '{{nothing}}' }, users => 2);
 $job = run_campaign($node, $campaign)->{job};
-is(outcome($job), '2 skipped', 'no value for a variable: skipped');
-is(reasons($job), 'no value for "nothing"', 'with the reason');
+is(outcome_of($node, $job), '2 skipped', 'no value for a variable: skipped');
+is(reasons_of($node, $job), 'no value for "nothing"', 'with the reason');
 
 # What is wrong
 my $sid_hint = 'Write the SID of a content template, which is HX and 32 hexadecimal digits.';
@@ -370,7 +352,7 @@ $job = start_campaign($node, $campaign);
 ok(poll(sub { ($twilio->stats->{faults}{'drop-before'} // 0) > 0 }), 'a message is not taken');
 $twilio->set('to-fault' => '+15550000002=none');
 ends_with($job, '1 in_doubt, 39 sent', 'a template without a link in doubt');
-like(reasons($job),
+like(reasons_of($node, $job),
 	qr/Twilio's list has a message to its number, and does not show from which content template/,
 	'the reason');
 is($twilio->num_to($_), 1, "$_ has it once") for '+15550000001', '+15550000002';
@@ -415,7 +397,7 @@ for my $kind ('media', 'template')
 	  ? campaign_with({ mediaUrl => [ $picture, $film ] }, users => 2)
 	  : content_campaign(\%text_of, users => 2);
 	$job = run_campaign($node, $campaign)->{job};
-	is(outcome($job), '1 failed, 1 sent', "$kind: one fails");
+	is(outcome_of($node, $job), '1 failed, 1 sent', "$kind: one fails");
 	$twilio->set('to-fault' => '+15550000001=none');
 	is(sql($node, "SELECT sendcampaign.retry_failed($job)", role => 'app'), 1, "$kind: retried");
 	ends_with($job, '2 sent', "$kind: sent again");

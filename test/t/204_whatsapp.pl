@@ -32,29 +32,11 @@ sub whatsapp_campaign
 	return campaign_from(qq("$sender"), @_);
 }
 
-sub outcome
-{
-	my $job = shift;
-	return sql($node, <<~"SQL");
-		SELECT string_agg(n || ' ' || status, ', ' ORDER BY status)
-		FROM (SELECT status, count(*) n FROM sendcampaign.message WHERE job_id = $job GROUP BY 1) s
-		SQL
-}
-
-sub reasons
-{
-	my $job = shift;
-	return sql($node, <<~"SQL");
-		SELECT string_agg(DISTINCT error_message, E'\n') FROM sendcampaign.message
-		WHERE job_id = $job AND error_message IS NOT NULL
-		SQL
-}
-
 sub ends_with
 {
 	my ($job, $expected, $name) = @_;
 	wait_for_run($node, $job);
-	is(outcome($job), $expected, $name) or diag(reasons($job));
+	is(outcome_of($node, $job), $expected, $name) or diag(reasons_of($node, $job));
 	is($twilio->num_twice, 0, "$name: nobody has it twice");
 }
 
@@ -147,14 +129,14 @@ $twilio->set(reset => 1, redact => 1, 'to-fault' => 'whatsapp:+15550000001=drop-
 $campaign = whatsapp_campaign(users => 5);
 $job = start_campaign($node, $campaign);
 ends_with($job, '1 in_doubt, 4 sent', 'redacted');
-like(reasons($job), qr/message redaction is on/, 'redacted: the reason');
+like(reasons_of($node, $job), qr/message redaction is on/, 'redacted: the reason');
 $twilio->set(redact => 0, 'to-fault' => 'whatsapp:+15550000001=none');
 
 # Opt-outs and duplicates are by the number, whatever the channel.
 $twilio->set(reset => 1, 'to-fault' => 'whatsapp:+15550000001=code:21610');
 $campaign = whatsapp_campaign(users => 2);
 $job = run_campaign($node, $campaign)->{job};
-is(outcome($job), '1 failed, 1 sent', 'Twilio says that one has opted out');
+is(outcome_of($node, $job), '1 failed, 1 sent', 'Twilio says that one has opted out');
 $twilio->set('to-fault' => 'whatsapp:+15550000001=none');
 my $group = group_of($campaign);
 is(sql($node, "SELECT phone FROM sendcampaign.opt_outs($group)", role => 'app'),
@@ -163,10 +145,10 @@ configure($node, $campaign, <<~"SQL");
 	configuration || jsonb_build_object('twilioFromSmsNumber', '$LocalTwilio::SENDER')
 	SQL
 $job = run_campaign($node, $campaign)->{job};
-is(outcome($job), '1 sent, 1 skipped', 'by SMS, it is skipped');
+is(outcome_of($node, $job), '1 sent, 1 skipped', 'by SMS, it is skipped');
 $campaign = whatsapp_campaign(users => 3, phone => '+1 555 000 0077');
 $job = run_campaign($node, $campaign)->{job};
-is(outcome($job), '1 sent, 2 skipped', 'one message for one number');
+is(outcome_of($node, $job), '1 sent, 2 skipped', 'one message for one number');
 
 # The sender is changed while a message is in doubt: it is looked for where it went.
 $twilio->set(reset => 1, hold => 1, 'hold-after' => 1);

@@ -28,25 +28,6 @@ sub smart_campaign
 	return $campaign;
 }
 
-# How many messages of a job have each status, and why those in doubt are.
-sub outcome
-{
-	my $job = shift;
-	return sql($node, <<~"SQL");
-		SELECT string_agg(n || ' ' || status, ', ' ORDER BY status)
-		FROM (SELECT status, count(*) n FROM sendcampaign.message WHERE job_id = $job GROUP BY 1) s
-		SQL
-}
-
-sub reasons
-{
-	my $job = shift;
-	return sql($node, <<~"SQL");
-		SELECT string_agg(DISTINCT error_message, E'\n') FROM sendcampaign.message
-		WHERE job_id = $job AND status = 'in_doubt'
-		SQL
-}
-
 my $replaced =
   qr/Twilio's list has a text that is its own if Twilio has replaced characters in it/;
 
@@ -115,7 +96,8 @@ for my $text ('It’s “on” – now…', $quotes)
 	$campaign = smart_campaign($text, users => 40);
 	number_users($campaign);
 	my $run = run_campaign($node, $campaign);
-	is(outcome($run->{job}), '40 sent', "$text: all are sent") or diag(reasons($run->{job}));
+	is(outcome_of($node, $run->{job}), '40 sent', "$text: all are sent")
+	  or diag(reasons_of_doubt($node, $run->{job}));
 	is($twilio->num_twice, 0, "$text: nobody has it twice");
 	is(scalar(keys %{ $twilio->count_by_phone }), 40, "$text: everybody has it");
 }
@@ -129,8 +111,8 @@ my $job = start_campaign($node, $campaign);
 ok(poll(sub { ($twilio->stats->{faults}{'drop-before'} // 0) > 0 }), 'a message is not taken');
 $twilio->set('to-fault' => '+15550000002=none');
 wait_for_run($node, $job);
-is(outcome($job), '1 in_doubt, 39 sent', 'unknown replacements: it stays in doubt');
-like(reasons($job), $replaced, 'and says why');
+is(outcome_of($node, $job), '1 in_doubt, 39 sent', 'unknown replacements: it stays in doubt');
+like(reasons_of_doubt($node, $job), $replaced, 'and says why');
 is($twilio->num_to($_), 1, "$_ has it once") for '+15550000001', '+15550000002';
 $twilio->set('to-fault' => '+15550000001=none');
 
@@ -145,8 +127,8 @@ configure($node, $campaign, q(configuration - 'twilioSmartEncoded'));
 $twilio->set(hold => 0);
 wake($node);
 wait_for_run($node, $job);
-is(outcome($job), '10 sent', 'switched off after a crash: all are found')
-  or diag(reasons($job));
+is(outcome_of($node, $job), '10 sent', 'switched off after a crash: all are found')
+  or diag(reasons_of_doubt($node, $job));
 is($twilio->num_twice, 0, 'nobody has it twice');
 
 # A link with characters that are replaced, and what follows it
@@ -156,7 +138,8 @@ $campaign = smart_campaign(
 	users => 20,
 	base_url => encode_utf8('https://example.org/a–b'));
 my $run = run_campaign($node, $campaign);
-is(outcome($run->{job}), '20 sent', 'a link: all are sent') or diag(reasons($run->{job}));
+is(outcome_of($node, $run->{job}), '20 sent', 'a link: all are sent')
+  or diag(reasons_of_doubt($node, $run->{job}));
 is($twilio->num_twice, 0, 'nobody has it twice');
 my $after = encode_utf8("&yc=$campaign ½ “off”");
 is(scalar(grep { $_->{body} =~ /\Q$after\E$/ } $twilio->ledger),
@@ -170,7 +153,8 @@ for my $text ('Lost “text”', 'Lost “text” of {{n}}')
 	number_users($campaign);
 	my $lost = run_campaign($node, $campaign)->{job};
 	lose_commits($node, $lost, 8);
-	is(outcome($lost), '12 sent', "$text: all are known again") or diag(reasons($lost));
+	is(outcome_of($node, $lost), '12 sent', "$text: all are known again")
+	  or diag(reasons_of_doubt($node, $lost));
 	is($twilio->num_twice, 0, 'nobody has it twice');
 }
 
@@ -187,7 +171,7 @@ $twilio->set('to-fault' => '+15550000001=never-before');
 push @jobs, start_campaign($node, $campaigns[1]);
 wait_for_run($node, $_) for @jobs;
 is($twilio->num_to('+15550000001'), 1, 'twins: one was taken, and none is sent again');
-is(outcome($jobs[$_]), '1 in_doubt', 'twins: nobody can tell which one') for 0, 1;
+is(outcome_of($node, $jobs[$_]), '1 in_doubt', 'twins: nobody can tell which one') for 0, 1;
 $twilio->set('to-fault' => '+15550000001=none');
 
 $node->stop;

@@ -14,18 +14,6 @@ my $twilio = LocalTwilio->start;
 my $node = new_cluster('receive', $twilio);
 create_webhook_role($node, alone => 1);
 
-sub delivery
-{
-	my $job = shift;
-	return sql($node, <<~"SQL");
-		SELECT string_agg(coalesce(d.status, '-') || coalesce(' ' || d.error_code, ''), ', '
-			ORDER BY m.list_user_id)
-		FROM sendcampaign.message m
-		LEFT JOIN sendcampaign.receipt_data d USING (run_id, list_user_id)
-		WHERE m.job_id = $job
-		SQL
-}
-
 sub run_counts
 {
 	my $job = shift;
@@ -81,13 +69,15 @@ my @callbacks;
 poll(sub { @callbacks = $twilio->callbacks; @callbacks == 7 })
   or diag(scalar(@callbacks) . ' callbacks');
 is_deeply([ map { receive($node, $_) } @callbacks ], [ ('receipt') x 7 ], 'each is taken');
-is(delivery($job), 'delivered, undelivered 30007, sent, delivered', 'and says what it says');
+is( delivery_of($node, $job),
+	'delivered, undelivered 30007, sent, delivered',
+	'and says what it says');
 is(run_counts($job), '2|1', 'they are counted');
 is_deeply(
 	[ map { receive($node, $_) } reverse @callbacks, @callbacks ],
 	[ ('known') x 14 ],
 	'what comes again, or late, changes nothing');
-is(delivery($job), 'delivered, undelivered 30007, sent, delivered', 'indeed');
+is(delivery_of($node, $job), 'delivered, undelivered 30007, sent, delivered', 'indeed');
 is(run_counts($job), '2|1', 'nor is it counted');
 
 #
@@ -158,7 +148,9 @@ for my $body (sort keys %malformed)
 	is($error->{hint}, 'Pass the body of the request as the web server received it.', 'this hint');
 }
 is(receive_error($node, { %$good, body => undef })->{sqlstate}, '22023', 'null is no body');
-is(delivery($job), 'delivered, undelivered 30007, sent, delivered', 'nothing has changed');
+is( delivery_of($node, $job),
+	'delivered, undelivered 30007, sent, delivered',
+	'nothing has changed');
 
 #
 # What is Twilio's, though it may look otherwise
@@ -265,9 +257,9 @@ cmp_ok(scalar @callbacks, '>=', 4, 'Twilio reports messages before it has answer
 is(receive($node, $callbacks[-1]), 'receipt', 'which is kept');
 $twilio->set(hold => 0);
 is(wait_for_run($node, $early)->{sent}, 4, 'the answers come');
-like(delivery($early), qr/^((-|delivered|undelivered 30007|sent)(, |$)){4}/,
+like(delivery_of($node, $early), qr/^((-|delivered|undelivered 30007|sent)(, |$)){4}/,
 	'what is kept counts');
-isnt(delivery($early), '-, -, -, -', 'when the message has been recorded');
+isnt(delivery_of($node, $early), '-, -, -, -', 'when the message has been recorded');
 
 #
 # All receipts are there

@@ -25,26 +25,14 @@ for (split /\n/, sql($node, <<~"SQL"))
 	push @phones, $phone;
 }
 
-# The status of each message
-sub delivery
-{
-	return sql($node, <<~"SQL");
-		SELECT string_agg(coalesce(d.status, '-') || coalesce(' ' || d.error_code, ''), ', '
-			ORDER BY m.list_user_id)
-		FROM sendcampaign.message m
-		LEFT JOIN sendcampaign.receipt_data d USING (run_id, list_user_id)
-		WHERE m.job_id = $job
-		SQL
-}
-
 sub is_refused
 {
 	my ($request, $sqlstate, $detail, $name) = @_;
-	my $before = delivery();
+	my $before = delivery_of($node, $job);
 	my $error = receive_error($node, $request);
 	is($error->{sqlstate}, $sqlstate, "refused: $name");
 	is($error->{detail}, $detail, "$name: why") if $detail;
-	is(delivery(), $before, "$name: nothing has changed");
+	is(delivery_of($node, $job), $before, "$name: nothing has changed");
 }
 
 #
@@ -53,7 +41,7 @@ sub is_refused
 
 is(receive($node, signed_json([ receipt_event($sids[0], 'delivered') ])), 'receipt', 'a receipt');
 is(receive($node, signed_json(receipt_event($sids[1], 'sent'))), 'receipt', 'without an array');
-is(delivery(), 'delivered, sent, -, -, -, -', 'they count');
+is(delivery_of($node, $job), 'delivered, sent, -, -, -, -', 'they count');
 my $batch = signed_json([
 	receipt_event($sids[2], 'delivered'),
 	receipt_event($sids[1], 'undelivered', errorCode => 30007),
@@ -64,7 +52,7 @@ my $batch = signed_json([
 ]);
 is(receive($node, $batch), 'receipt', 'several, in any order');
 my $all = 'delivered, undelivered 30007, delivered, failed 30006, -, -';
-is(delivery(), $all, 'each counts');
+is(delivery_of($node, $job), $all, 'each counts');
 is(receive($node, $batch), 'known', 'and once');
 is( sql($node,
 		"SELECT delivered, undelivered FROM sendcampaign.run_data"
@@ -79,7 +67,7 @@ is(receive($node, signed_json([ receipt_event($sids[4], 'invented') ])),
 	'ignored', 'a status that is not known');
 is(receive($node, signed_json([ receipt_event('SMunknown', 'sent') ])),
 	'ignored', 'an unknown message');
-is(delivery(), $all =~ s/delivered/read/r, 'they change nothing');
+is(delivery_of($node, $job), $all =~ s/delivered/read/r, 'they change nothing');
 is( receive(
 		$node,
 		signed_json(
@@ -89,7 +77,7 @@ is( receive(
 			  . q("type":"com.twilio.messaging.message.delivered","time":null}]))),
 	'receipt',
 	'other members do not matter, nor does the order');
-is(delivery() =~ s/.*d 30006, //r, 'delivered, -', 'it counts');
+is(delivery_of($node, $job) =~ s/.*d 30006, //r, 'delivered, -', 'it counts');
 
 #
 # Replies
