@@ -53,6 +53,7 @@ CREATE TABLE sendcampaign.run_data (
     error text,
     list_id bigint,
     list_users oid,
+    list_users_owner oid,
     message text,
     base_url text,
     media_urls text[],
@@ -69,6 +70,7 @@ CREATE TABLE sendcampaign.run_data (
     paused_from text CHECK (paused_from IN ('queued', 'running')),
     account text,
     group_id bigint,
+    senders text[],
     delivered bigint NOT NULL DEFAULT 0,
     undelivered bigint NOT NULL DEFAULT 0,
     unconfirmed bigint NOT NULL DEFAULT 0,
@@ -81,7 +83,8 @@ CREATE TABLE sendcampaign.run_data (
 );
 COMMENT ON TABLE sendcampaign.run_data IS 'Runs, as the extension stores them; to read them, use sendcampaign.run';
 COMMENT ON COLUMN sendcampaign.run_data.role_oid IS 'OID of the role, which identifies it even if it is renamed; in another cluster, its name does';
-COMMENT ON COLUMN sendcampaign.run_data.list_users IS 'OID of the list users'' table when the run started; the run does not continue by itself with another table of the same name';
+COMMENT ON COLUMN sendcampaign.run_data.list_users IS 'OID of the list users'' table when the run was queued, and then when it started; the run does not continue by itself with another table of the same name';
+COMMENT ON COLUMN sendcampaign.run_data.list_users_owner IS 'Owner of that table then, whose tables the role has chosen to use';
 COMMENT ON COLUMN sendcampaign.run_data.system_identifier IS 'Cluster in which the run was queued; it does not continue by itself in another one';
 COMMENT ON COLUMN sendcampaign.run_data.database IS 'Database in which the run was queued; it does not continue by itself in another one';
 COMMENT ON COLUMN sendcampaign.run_data.timeline IS 'Timeline, and restored backup if any, under which the run was queued or last read back; under another one, what was sent is read back from Twilio first';
@@ -91,6 +94,7 @@ COMMENT ON COLUMN sendcampaign.run_data.may_overlap IS 'Whether recipients may b
 COMMENT ON COLUMN sendcampaign.run_data.paused_from IS 'State to which resume() returns a paused run; null if it was paused because messages may have been sent that are not known here, which resume() overrides';
 COMMENT ON COLUMN sendcampaign.run_data.account IS 'SID of the Twilio account to which its latest messages were sent';
 COMMENT ON COLUMN sendcampaign.run_data.group_id IS 'Group of its list when these were claimed, in the application''s table groups';
+COMMENT ON COLUMN sendcampaign.run_data.senders IS 'Senders that the group had when these were claimed, in case it has others when somebody answers; sorted';
 COMMENT ON COLUMN sendcampaign.run_data.accepted_delivered IS 'What the two columns before were when a person last let the run continue: messages since then count for sendcampaign.failure_threshold';
 COMMENT ON COLUMN sendcampaign.run_data.last_sent_at IS 'When the latest message that Twilio took was recorded; until the run has ended, this determines when receipts are asked for';
 COMMENT ON COLUMN sendcampaign.run_data.sweep_at IS 'When Twilio''s list of messages is read next, to learn what became of its messages; null if it is not read any more';

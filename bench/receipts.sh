@@ -1,9 +1,10 @@
-# What receipts cost: a sweep over a list of messages, against a server without
-# latency and one that takes 300 ms for a page; a second one that learns nothing
-# new; what a web server's call costs; what reconcile() costs; and how fast
-# messages are sent while the list is read all the time.
+# What receipts cost: a sweep over a list of messages from four senders, against a
+# server without latency and one that takes 300 ms for a page, in parts by sender
+# and in one; sweeps that learn nothing new; how late a receipt is; what a web
+# server's call costs; what reconcile() costs; and how fast messages are sent
+# while the list is read all the time.
 
-messages=$(scaled 100000)
+messages=$(scaled 1000000)
 rounds=3
 
 lists_of() { ask plain stats | grep -oE '"lists": ?[0-9]+' | grep -oE '[0-9]+$'; }
@@ -39,16 +40,32 @@ sweep() {
 sql 'CREATE TABLE sweeps (n serial, what text, lists_before bigint, lists bigint, cpu_before double precision,
     cpu double precision, lsn_before pg_lsn, lsn pg_lsn, size_before bigint, size bigint,
     began_at timestamptz, ended_at timestamptz, delivered bigint)'
+# set_senders NUMBER...: for what is sent and swept from now on
+set_senders() {
+    local array
+    array=$(printf '"%s",' "$@")
+    sql "UPDATE groups SET configuration = configuration || '{\"twilioFromSmsNumber\": [${array%,}]}';
+        UPDATE sendcampaign.run_data SET senders = NULL"
+}
+
 send_to plain 'sent-after=0&deliver-after=-1'
-send first "$(create_campaign "$messages")"
-sweep 'statuses "sent", no latency'
+campaign=$(create_campaign "$messages")
+set_senders +15005551011 +15005551012 +15005551013 +15005551014
+sql 'ALTER ROLE app SET sendcampaign.receipts = off'
+send first "$campaign"
+sql 'ALTER ROLE app RESET sendcampaign.receipts'
+sweep 'statuses "sent"'
 ask plain 'set?deliver-after=0&price-after=0' >/dev/null
 sweep 'then "delivered" and prices'
 ask plain 'set?latency=300' >/dev/null
-sweep 'nothing new, 300 ms a page'
 sql 'TRUNCATE sendcampaign.receipt_data;
     UPDATE sendcampaign.run_data SET delivered = 0, undelivered = 0, unconfirmed = 0'
-sweep 'new ones, 300 ms a page'
+sweep '"delivered", 300 ms a page'
+sql 'TRUNCATE sendcampaign.receipt_data;
+    UPDATE sendcampaign.run_data SET delivered = 0, undelivered = 0, unconfirmed = 0'
+set_senders +15005551011
+sweep '"delivered", 300 ms a page, one part'
+ask plain 'set?latency=0' >/dev/null
 
 show sweep "A sweep of a list of $messages messages" "
 SELECT what, lists - lists_before AS pages,
@@ -80,10 +97,10 @@ sql "CREATE FUNCTION cpu_s() RETURNS double precision LANGUAGE sql AS \$\$
         FROM regexp_match(pg_read_file('/proc/self/stat'), '\) (?:\S+ ){11}(\d+) (\d+)') f \$\$;
     CREATE TABLE receiving (n serial, what text, cpu double precision, seconds double precision, new bigint)"
 
-# receive WHAT STATUS
+# receive WHAT STATUS [SYNCHRONOUS_COMMIT]
 receive() {
     sql 'CHECKPOINT'
-    PGOPTIONS='-c synchronous_commit=off' long_sql "DO \$\$
+    PGOPTIONS="-c synchronous_commit=${3:-off}" long_sql "DO \$\$
     DECLARE
         r record;
         news bigint := 0;
@@ -103,12 +120,13 @@ receive() {
 receive 'first reports' sent
 receive 'later ones' delivered
 receive 'known ones' delivered
-show receive "$calls calls of receive(), each committed, without waiting for the disk" "
+sql 'TRUNCATE sendcampaign.receipt_data'
+receive 'first reports, on disk' delivered on
+show receive "$calls calls of receive(), each committed, without waiting for the disk, and waiting for it" "
 SELECT what, round((cpu / $calls * 1e6)::numeric, 1) AS cpu_us_per_call,
-       round($calls / seconds) AS calls_per_s, new
+       round((seconds / $calls * 1000)::numeric, 2) AS ms_per_call, new
 FROM receiving ORDER BY n"
 
-ask plain 'set?latency=0' >/dev/null
 sql "CREATE TABLE proof (cpu double precision, seconds double precision, differences bigint)"
 long_sql "DO \$\$
     DECLARE
@@ -123,6 +141,19 @@ show reconcile "reconcile() of $messages messages, no latency" "
 SELECT round(seconds::numeric, 2) AS seconds, round((cpu / $messages * 1e6)::numeric, 1) AS cpu_us_per_message,
        differences FROM proof"
 
+# How long after Twilio has delivered it a message is known to be delivered, if
+# only the list tells: Twilio's time has seconds.
+sql 'CREATE TABLE delay AS SELECT NULL::double precision AS seconds LIMIT 0'
+send_to plain 'sent-after=0&deliver-after=1000'
+sql 'UPDATE sendcampaign.run_data SET sweep_at = NULL'
+send delay "$(create_campaign 1000)"
+wait_while "SELECT delivered < sent AND sendcampaign.wake() >= 0 FROM sendcampaign.run_data ORDER BY id DESC LIMIT 1"
+show delay 'Seconds from "delivered" to our row, by sweeps' "
+SELECT round(min(s)::numeric, 1) AS min, round(median(s)::numeric, 1) AS median, round(max(s)::numeric, 1) AS max
+FROM (SELECT bench.seconds(pg_xact_commit_timestamp(d.xmin) - d.updated_at) AS s FROM sendcampaign.receipt_data d
+    WHERE run_id = (SELECT max(id) FROM sendcampaign.run_data)) d"
+
+messages=$(scaled 100000)
 # The list is read all the time while messages are sent.
 measure_sending() {
     local campaign job looks

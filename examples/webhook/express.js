@@ -6,7 +6,10 @@
 const express = require('express');
 const { Pool } = require('pg');
 
+const report = (error) => console.error(error.message || error.code);
+
 const pool = new Pool();
+pool.on('error', report); // of an idle connection; without this, the process would end
 const app = express();
 
 app.post('/twilio', express.text({ type: '*/*', limit: '128kb' }), async (request, response) => {
@@ -16,7 +19,9 @@ app.post('/twilio', express.text({ type: '*/*', limit: '128kb' }), async (reques
     await pool.query('SELECT sendcampaign.receive($1, $2, $3)', values);
     response.type('text/xml').send('<Response/>'); // no answer to a reply
   } catch (error) {
-    response.sendStatus(['28000', '22023'].includes(error.code) ? 403 : 500);
+    const isRefused = ['28000', '22023'].includes(error.code);
+    if (!isRefused) report(error);
+    response.sendStatus(isRefused ? 403 : 500);
   }
 });
 

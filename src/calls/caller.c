@@ -18,27 +18,13 @@
 #include "miscadmin.h"
 #include "settings.h"
 #include "utils/guc.h"
-#include "utils/syscache.h"
 #include "worker/start_worker.h"
-
-static Oid
-owner_of_list_users(const AppTables *tables)
-{
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(tables->list_users));
-	Oid		  owner;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", tables->list_users);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
 
 /* A superuser's call runs with the rights of the owner of ac_list_users. */
 static Oid
 role_to_send_as(const AppTables *tables)
 {
-	return superuser() ? owner_of_list_users(tables) : GetUserId();
+	return superuser() ? tables_owner(tables) : GetUserId();
 }
 
 static void
@@ -141,9 +127,10 @@ warn_not_updated(const AppTables *tables, Oid role, const ForeignCode *foreign)
 }
 
 bool
-act_for_run(const AppTables *tables, Oid *role, bool at_home, ActingScope *scope)
+act_for_run(const AppTables *tables, Oid *role, bool at_home, Oid list_users, ActingScope *scope)
 {
-	bool		chosen = at_home && OidIsValid(*role);
+	bool chosen = at_home && OidIsValid(*role) &&
+				  (!OidIsValid(list_users) || tables_are_chosen(tables, *role, list_users));
 	bool		is_foreign = false;
 	ForeignCode foreign;
 
@@ -151,7 +138,7 @@ act_for_run(const AppTables *tables, Oid *role, bool at_home, ActingScope *scope
 		tables_find_foreign_code(tables, *role, &foreign))
 		*role = InvalidOid;
 	if (!OidIsValid(*role))
-		*role = owner_of_list_users(tables);
+		*role = tables_owner(tables);
 	if (superuser_arg(*role) || (!chosen && *role != GetUserId()))
 		is_foreign = tables_find_foreign_code(tables, *role, &foreign);
 	if (!is_foreign)

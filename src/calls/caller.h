@@ -39,13 +39,15 @@ extern void act_as_caller(Oid role, const ActingScope *scope);
 
 /*
  * Like act_as(), for changes by somebody else to the tables of a run's role.
- * If the role no longer exists (invalid), or has not chosen these tables
- * itself, since the run was not queued here, *role becomes the owner of
- * ac_list_users.  Returns false, with a warning, if that would run other
- * people's code; then the tables must be left alone.  act_as_caller() must
+ * If the role no longer exists (invalid), *role becomes the owner of
+ * ac_list_users.  If the role has not chosen these tables itself, since the run
+ * was not queued here, or with another ac_list_users than "list_users" (0: not
+ * known), they must not have other people's code.  Returns false, with a
+ * warning, if they have; then they must be left alone.  act_as_caller() must
  * follow in any case.
  */
-extern bool act_for_run(const AppTables *tables, Oid *role, bool at_home, ActingScope *scope);
+extern bool act_for_run(const AppTables *tables, Oid *role, bool at_home, Oid list_users,
+						ActingScope *scope);
 
 /*
  * Opens the tables that the caller's sendcampaign.schema names, palloc'd, and

@@ -64,7 +64,8 @@ lock_run(int64 job_id, LockedRun *run)
 					  system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
 
 	if (own_query("SELECT state, schema::text, (" ROLE ")::int8, total IS NOT NULL,"
-				  " test_phone IS NOT NULL, id, " AT_HOME " FROM sendcampaign.run_data"
+				  " test_phone IS NOT NULL, id, " AT_HOME
+				  ", coalesce(list_users, 0)::int8 FROM sendcampaign.run_data"
 				  " WHERE job_id = $1 AND schema = $2::name FOR UPDATE",
 				  4, types, values, NULL) == 0)
 		fail_no_run(job_id);
@@ -75,7 +76,8 @@ lock_run(int64 job_id, LockedRun *run)
 					   .state = spi_string(0, 1),
 					   .schema = spi_string(0, 2),
 					   .begun = spi_bool(0, 4),
-					   .is_test = spi_bool(0, 5)};
+					   .is_test = spi_bool(0, 5),
+					   .list_users = (Oid) spi_int64(0, 8)};
 	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(run->role)))
 		run->role = InvalidOid;
 	if (!is_for_caller(run->role))
@@ -197,7 +199,7 @@ sendcampaign_settle(PG_FUNCTION_ARGS)
 	tables = tables_open(run.schema);
 	settle_message(&run, list_user_id, sent);
 	role = run.role;
-	told = act_for_run(tables, &role, run.at_home, &scope);
+	told = act_for_run(tables, &role, run.at_home, run.list_users, &scope);
 	if (told && sent && !run.is_test) /* a test is not counted */
 		count_settled(tables, &run, list_user_id);
 	write_summary(told ? tables : NULL, &run);
@@ -225,7 +227,7 @@ write_state_to_job(void *arg)
 	Oid				 role = run->role;
 	ActingScope		 scope;
 
-	if (act_for_run(tables, &role, run->at_home, &scope))
+	if (act_for_run(tables, &role, run->at_home, run->list_users, &scope))
 		tell_state(tables, run);
 	act_as_caller(role, &scope);
 	tables_close(tables);
@@ -364,7 +366,7 @@ cancel_in_queue(const LockedRun *run)
 	runs_cancel(run->id, false);
 	(void) runs_lock_counts(run->id, &counts);
 	error = why_cancelled(run->id, &counts, NULL, false);
-	told = act_for_run(tables, &role, run->at_home, &scope);
+	told = act_for_run(tables, &role, run->at_home, run->list_users, &scope);
 	if (told && !run->is_test)
 		job_tell_end(tables, run->job_id, &counts, "cancelled", error);
 	announce_at_commit(runs_end(run->id, "cancelled", error));

@@ -19,8 +19,9 @@ typedef struct LockedRun
 	bool  at_home; /* true if queued here; false if loaded from elsewhere */
 	char *state;
 	char *schema;
-	bool  begun;   /* true if its recipients are fixed */
-	bool  is_test; /* true if made by send_test() */
+	bool  begun;	  /* true if its recipients are fixed */
+	bool  is_test;	  /* true if made by send_test() */
+	Oid	  list_users; /* the table that the role has chosen; 0: not known */
 } LockedRun;
 
 /*

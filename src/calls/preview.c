@@ -356,6 +356,7 @@ queue_test(const Call *call)
 	NewRun run = {.campaign_id = call->campaign.id,
 				  .role = call->role,
 				  .schema = call->campaign.tables->schema,
+				  .list_users = call->campaign.tables->list_users,
 				  .test_phone = call->campaign.test_phone};
 
 	return runs_insert_test(&run);

@@ -211,10 +211,14 @@ take_listed(void *arg, const ListedMessage *listed)
 	MemoryContextSwitchTo(old);
 }
 
-/* Moves what has been read to the table. */
+/* Reads an answer, and moves what it says to the table.  Nothing else is left of it. */
 static void
-store_rows(Reconciliation *r)
+take_answer(Reconciliation *r, const HttpResponse *response)
 {
+	MemoryContext old = MemoryContextSwitchTo(r->context);
+
+	take_receipt_answer(response->tag, response);
+	MemoryContextSwitchTo(old);
 	for (int i = 0; i < r->num_rows; i++)
 		listed_add(r->table, &r->rows[i]);
 	r->rows = NULL;
@@ -240,10 +244,7 @@ read_answers(Reconciliation *r, ReceiptReader *reader)
 		(void) http_wait(WAIT_MS);
 		CHECK_FOR_INTERRUPTS();
 		while (http_next(&response))
-		{
-			take_receipt_answer(response.tag, &response);
-			store_rows(r);
-		}
+			take_answer(r, &response);
 	}
 }
 
@@ -326,6 +327,7 @@ reconcile(Reconciliation *r, const ReturnSetInfo *result)
 	missing = read_with_credentials(r);
 	warn_of_unseen(r);
 	return_rows(result, listed_compare(r->table, r->run_id, &missing));
+	listed_free(r->table);
 }
 
 /* What is recorded meanwhile must be seen. */

@@ -130,7 +130,7 @@ reopen_job(AppTables *tables, const LockedRun *run)
 
 	if (!runs_lock_counts(run->id, &counts))
 		return;
-	if (act_for_run(tables, &role, run->at_home, &scope))
+	if (act_for_run(tables, &role, run->at_home, run->list_users, &scope))
 		job_tell_reopened(tables, run->job_id, &counts);
 	act_as_caller(role, &scope);
 }
@@ -180,6 +180,8 @@ sendcampaign_retry_failed(PG_FUNCTION_ARGS)
 				(errmsg("background job %lld has no failed messages that can be retried",
 						(long long) job_id),
 				 errdetail("Messages that Twilio refused for good, or because of their recipient or"
-						   " text, are not retried.")));
+						   " text, are not retried. Those that did not reach the phone (30003) are"
+						   " retried, once, when \"sendcampaign.retry_undelivered_after\" has"
+						   " passed.")));
 	PG_RETURN_INT64(count);
 }

@@ -67,7 +67,7 @@ requeue_failed_run(const AppTables *tables, int64 campaign_id, int64 id, int64 j
 {
 	bool is_test;
 
-	if (!runs_requeue(id, role, &is_test))
+	if (!runs_requeue(id, role, tables->list_users, &is_test))
 		fail_campaign_is_sending(campaign_id);
 	if (!is_test)
 		tables_reopen_job(tables, job_id);
@@ -138,7 +138,7 @@ static bool
 queue_run(const AppTables *tables, int64 campaign_id, int64 job_id, bool job_is_new, Oid role,
 		  Oid caller)
 {
-	NewRun run = {campaign_id, job_id, role, tables->schema};
+	NewRun run = {campaign_id, job_id, role, tables->schema, tables->list_users};
 	Oid	   types[] = {INT8OID, TEXTOID};
 	Datum  values[] = {Int64GetDatum(job_id), CStringGetTextDatum(tables->schema)};
 

@@ -27,13 +27,32 @@ phone_of_number(const char *number)
 	return normalize_phone(number_of_address(number));
 }
 
+static bool
+is_to_sender(const Inbound *message, const char *sender)
+{
+	return strcmp(sender, message->to) == 0 ||
+		   (message->service && strcmp(sender, message->service) == 0);
+}
+
 bool
 is_to_group(const Inbound *message, const GroupConfig *group)
 {
 	for (int i = 0; i < group->num_senders; i++)
 	{
-		if (strcmp(group->senders[i], message->to) == 0 ||
-			(message->service && strcmp(group->senders[i], message->service) == 0))
+		if (is_to_sender(message, group->senders[i]))
+			return true;
+	}
+	return false;
+}
+
+static bool
+is_to_past_sender(const Inbound *message, List *past_senders)
+{
+	ListCell *cell;
+
+	foreach (cell, past_senders)
+	{
+		if (is_to_sender(message, lfirst(cell)))
 			return true;
 	}
 	return false;
@@ -43,7 +62,8 @@ is_to_group(const Inbound *message, const GroupConfig *group)
 static bool
 may_be_for(const ReplyGroup *to, const Inbound *message)
 {
-	return to->any_sender || is_to_group(message, to->group);
+	return to->any_sender || is_to_group(message, to->group) ||
+		   is_to_past_sender(message, to->past_senders);
 }
 
 /* Tells whether the group sends to the phone number from the sender that the message came to. */
@@ -51,10 +71,8 @@ static bool
 sends_from(const ReplyGroup *to, const char *phone, const Inbound *message)
 {
 	const GroupConfig *group = to->group;
-	const char		  *sender = group->num_senders > 0 ? sender_of_phone(group, phone) : "";
 
-	return strcmp(sender, message->to) == 0 ||
-		   (message->service && strcmp(sender, message->service) == 0);
+	return group->num_senders > 0 && is_to_sender(message, sender_of_phone(group, phone));
 }
 
 /* Messages to some of the groups of one role, which are taken together. */

@@ -28,7 +28,8 @@ typedef struct ReplyGroup
 {
 	ReceiptScope scope;
 	GroupConfig *group;
-	bool		 any_sender; /* also messages to senders that it does not have now */
+	bool		 any_sender;   /* also messages to senders that it does not have now, */
+	List		*past_senders; /* or to these (char *) */
 } ReplyGroup;
 
 /*
@@ -41,8 +42,8 @@ extern char *phone_of_number(const char *number);
 extern bool is_to_group(const Inbound *message, const GroupConfig *group);
 
 /*
- * Stores inbound messages to senders of these groups (ReplyGroup *), which have
- * one account, unless they are known already.  Of each role, a message is for
+ * Stores inbound messages to senders of these groups (ReplyGroup *), past ones
+ * included, which have one account, unless they are known already.  Of each role, a message is for
  * the group that has sent the latest message to that phone number before it,
  * from that sender; or if none has, for the one with that sender that has sent
  * something last.

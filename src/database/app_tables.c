@@ -16,10 +16,12 @@
 #include "postgres.h"
 
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "database/app_tables.h"
 #include "database/columns.h"
 #include "database/own_tables.h"
+#include "database/run_table.h"
 #include "database/trust.h"
 #include "miscadmin.h"
 #include "settings.h"
@@ -27,6 +29,7 @@
 #include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 
 static Oid
 find_table(const char *schema, Oid namespace, const char *name)
@@ -124,6 +127,26 @@ tables_find_foreign_code(const AppTables *tables, Oid role, ForeignCode *found)
 	return find_foreign_code(role, oids, NUM_TABLES, found);
 }
 
+Oid
+tables_owner(const AppTables *tables)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(tables->list_users));
+	Oid		  owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", tables->list_users);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+/* Returns the table that has the name now. */
+static Oid
+list_users_now(const AppTables *tables)
+{
+	return get_relname_relid("ac_list_users", get_namespace_oid(tables->schema, true));
+}
+
 /* Statements use names. */
 bool
 tables_are_current(const AppTables *tables)
@@ -143,6 +166,17 @@ tables_are_current(const AppTables *tables)
 }
 
 /*
+ * The role has chosen the tables, whatever code they have; but somebody else may
+ * have taken the schema's name since, as statements use names.
+ */
+static void
+check_name_is_not_taken(const AppTables *tables)
+{
+	if (list_users_now(tables) != tables->list_users)
+		tables_check_chosen(tables_open(tables->schema), tables->list_users);
+}
+
+/*
  * Must precede the planning and execution of every statement, as planning runs
  * code, too: a superuser runs only code that belongs to a superuser.
  */
@@ -152,7 +186,10 @@ check_code(const AppTables *tables)
 	Oid oids[NUM_TABLES];
 
 	if (!superuser())
+	{
+		check_name_is_not_taken(tables);
 		return;
+	}
 	list_tables(tables, oids);
 	check_code_once(oids, NUM_TABLES, tables->schema);
 	if (!tables_are_current(tables))
@@ -633,13 +670,6 @@ recipients_plan(AppTables *tables)
 	return tables->read_recipients;
 }
 
-/* Returns the table that has the name now. */
-static Oid
-list_users_now(const AppTables *tables)
-{
-	return get_relname_relid("ac_list_users", get_namespace_oid(tables->schema, true));
-}
-
 void
 tables_check_list_users(const AppTables *tables, Oid list_users)
 {
@@ -653,12 +683,19 @@ tables_check_list_users(const AppTables *tables, Oid list_users)
 						 " campaign and job.")));
 }
 
+bool
+tables_are_chosen(const AppTables *tables, Oid role, Oid list_users)
+{
+	return tables->list_users == list_users ||
+		   runs_chose_owner(role, list_users, tables_owner(tables));
+}
+
 void
 tables_check_chosen(const AppTables *tables, Oid list_users)
 {
 	ForeignCode foreign;
 
-	if (list_users_now(tables) == list_users ||
+	if (tables_are_chosen(tables, GetUserId(), list_users) ||
 		!tables_find_foreign_code(tables, GetUserId(), &foreign))
 		return;
 	ereport(ERROR,

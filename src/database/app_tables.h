@@ -206,10 +206,19 @@ extern void tables_check_not_replaced(const AppTables *tables);
  */
 extern void tables_check_list_users(const AppTables *tables, Oid list_users);
 
+/* Returns the owner of the table of list users. */
+extern Oid tables_owner(const AppTables *tables);
+
 /*
- * Throws if the table of list users is not list_users, with which the current
- * role has begun a run, and the tables lead to code that the role has no reason
- * to trust: somebody else may have taken the schema's name meanwhile.
+ * Tells whether the role has chosen these tables by a run that it queued with
+ * this table of list users: they have the same one, or another one of its owner.
+ */
+extern bool tables_are_chosen(const AppTables *tables, Oid role, Oid list_users);
+
+/*
+ * Throws if the current role has not chosen these tables by a run with this
+ * table of list users, and they lead to code that the role has no reason to
+ * trust: somebody else may have taken the schema's name meanwhile.
  */
 extern void tables_check_chosen(const AppTables *tables, Oid list_users);
 

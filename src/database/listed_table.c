@@ -74,6 +74,14 @@ listed_create(void)
 }
 
 void
+listed_free(ListedTable *table)
+{
+	spi_check(SPI_unregister_relation(TABLE_NAME), SPI_OK_REL_UNREGISTER,
+			  "SPI_unregister_relation");
+	tuplestore_end(table->rows);
+}
+
+void
 listed_add(ListedTable *table, const ListedRow *row)
 {
 	MemoryContext old = MemoryContextSwitchTo(table->row_context);

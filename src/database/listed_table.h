@@ -39,8 +39,11 @@ typedef struct ListedRow
 
 typedef struct ListedTable ListedTable;
 
-/* Makes an empty one, which ends with the connection to SPI; palloc'd. */
+/* Makes an empty one for this connection to SPI; palloc'd. */
 extern ListedTable *listed_create(void);
+
+/* Removes its file, if it has one; after an error, the end of the transaction does. */
+extern void listed_free(ListedTable *table);
 
 /* Adds a message, which is copied.  The same one may be added more than once. */
 extern void listed_add(ListedTable *table, const ListedRow *row);

@@ -53,14 +53,19 @@ extension_owner(void)
 	return owner;
 }
 
+static void
+switch_off(const char *method)
+{
+	(void) set_config_option(method, "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+							 false);
+}
+
 void
 plan_by_index(void)
 {
-	static const char *const methods[] = {"enable_seqscan", "enable_hashjoin", "enable_mergejoin"};
-
-	for (int i = 0; i < lengthof(methods); i++)
-		(void) set_config_option(methods[i], "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-								 true, 0, false);
+	switch_off("enable_seqscan");
+	switch_off("enable_hashjoin");
+	switch_off("enable_mergejoin");
 }
 
 /* After an error, the abort of the (sub)transaction restores the caller. */
@@ -82,6 +87,19 @@ become_caller(const OwnerScope *scope)
 	AtEOXact_GUC(true, scope->guc_level);
 }
 
+/*
+ * All of our tables have the indexes that are needed.  A part of one that is
+ * small now is not to be kept in memory, and gone through for each row; and a
+ * bitmap for each row costs more than the row.
+ */
+static void
+plan_own_tables(void)
+{
+	plan_by_index();
+	switch_off("enable_material");
+	switch_off("enable_bitmapscan");
+}
+
 uint64
 own_execute(OwnStatement *statement, Datum *values, const char *nulls)
 {
@@ -89,11 +107,10 @@ own_execute(OwnStatement *statement, Datum *values, const char *nulls)
 	uint64	   count;
 
 	become_owner(&scope);
+	if (statement->plan == NULL || !SPI_plan_is_valid(statement->plan))
+		plan_own_tables();
 	if (statement->plan == NULL)
-	{
-		plan_by_index();
 		statement->plan = spi_prepare(statement->sql, statement->nargs, statement->types);
-	}
 	count = spi_execute(statement->plan, values, nulls, 0);
 	become_caller(&scope);
 	return count;

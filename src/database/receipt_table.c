@@ -234,8 +234,9 @@ set_scope(const ReceiptScope *scope, Datum *values, char *nulls)
 
 /*
  * The rows are written in the order of DISTINCT ON.  A message is looked for by
- * its SID, and its run by its id, whatever the planner believes of the tables:
- * OFFSET keeps it from going through all messages of a run for each report.
+ * its SID, and its run and what is known of it by their ids, whatever the planner
+ * believes of the tables: OFFSET keeps it from going through all messages of a
+ * run, or all receipts, for each report.
  */
 static OwnStatement store = {
 	"WITH known AS (SELECT DISTINCT ON (m.run_id, m.list_user_id) m.run_id, m.list_user_id, u.*,"
@@ -245,8 +246,9 @@ static OwnStatement store = {
 	"   OFFSET 0) m"
 	"  CROSS JOIN LATERAL (SELECT FROM " RUNS_OF_SCOPE " scope WHERE scope.id = m.run_id"
 	"   OFFSET 0) r"
-	"  LEFT JOIN sendcampaign.receipt_data d ON d.run_id = m.run_id"
-	"   AND d.list_user_id = m.list_user_id"
+	"  LEFT JOIN LATERAL (SELECT b.sid, b.status, b.price, b.segments, b.error_code"
+	"   FROM sendcampaign.receipt_data b WHERE b.run_id = m.run_id"
+	"   AND b.list_user_id = m.list_user_id OFFSET 0) d ON true"
 	"  ORDER BY m.run_id, m.list_user_id, " FURTHEST "),"
 	" stored AS (INSERT INTO sendcampaign.receipt_data AS o (run_id, list_user_id, sid, status,"
 	"   error_code, segments, price, price_unit, updated_at)"
@@ -326,8 +328,9 @@ receipts_store_early(const ReceiptScope *scope, const Receipt *receipts, int cou
 		" SELECT DISTINCT ON (u.sid) $9, $11::name, $12, u.sid, $10, u.status, u.error_code,"
 		"  u.segments, u.price, u.price_unit, u.at, u.whatsapp FROM " REPORTS
 		" WHERE NOT EXISTS (SELECT FROM sendcampaign.message_data m WHERE m.sid = u.sid)"
-		"  AND EXISTS (SELECT FROM sendcampaign.claim c"
-		"   JOIN " RUNS_OF_SCOPE " r ON r.id = c.run_id AND split_part(c.account, '@', 1) = $10)"
+		"  AND EXISTS (SELECT FROM sendcampaign.claim c CROSS JOIN LATERAL"
+		"   (SELECT FROM " RUNS_OF_SCOPE " scope WHERE scope.id = c.run_id OFFSET 0) r"
+		"   WHERE split_part(c.account, '@', 1) = $10)"
 		" ORDER BY u.sid, " FURTHEST
 		" ON CONFLICT (role_oid, schema, group_id, sid) DO UPDATE SET status = excluded.status,"
 		"  error_code = excluded.error_code, segments = coalesce(excluded.segments, o.segments),"
@@ -520,6 +523,10 @@ receipts_take_undelivered(int64 run_id, int error_code, double seconds, int *cou
 	return PointerGetDatum(spi_array(0, 1));
 }
 
+/*
+ * What was reported of the message before, in place of which another was sent,
+ * would be taken for the other one's once neither has a SID.
+ */
 void
 receipts_forget_phones(Datum phones)
 {
@@ -527,15 +534,20 @@ receipts_forget_phones(Datum phones)
 	Datum values[] = {ObjectIdGetDatum(GetUserId()), BoolGetDatum(superuser()), phones,
 					  system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
 
-	(void) own_query("WITH found AS (SELECT d.run_id, d.list_user_id, m.sid"
+	(void) own_query("WITH found AS (SELECT d.run_id, d.list_user_id,"
+					 "   d.sid IS NOT DISTINCT FROM m.sid AS is_of_message"
 					 "  FROM " RUNS_OF_CALLER
 					 "  JOIN sendcampaign.message_data m ON m.run_id = r.id"
 					 "  JOIN sendcampaign.receipt_data d ON d.run_id = m.run_id"
 					 "   AND d.list_user_id = m.list_user_id"
 					 "  WHERE m.phone = ANY ($3)"
-					 "  ORDER BY d.run_id, d.list_user_id FOR UPDATE OF d)"
+					 "  ORDER BY d.run_id, d.list_user_id FOR UPDATE OF d),"
+					 " gone AS (DELETE FROM sendcampaign.receipt_data d USING found f"
+					 "  WHERE d.run_id = f.run_id AND d.list_user_id = f.list_user_id"
+					 "   AND NOT f.is_of_message)"
 					 " UPDATE sendcampaign.receipt_data d SET sid = NULL, first_sid = NULL"
-					 " FROM found f WHERE d.run_id = f.run_id AND d.list_user_id = f.list_user_id",
+					 " FROM found f WHERE d.run_id = f.run_id AND d.list_user_id = f.list_user_id"
+					 "  AND f.is_of_message",
 					 5, types, values, NULL);
 	(void) own_query("DELETE FROM sendcampaign.early_receipt e USING " RUNS_OF_CALLER
 					 " JOIN sendcampaign.message_data m ON m.run_id = r.id"

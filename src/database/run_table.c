@@ -65,61 +65,72 @@ counts_of_row(void)
 					   .unconfirmed = spi_int64(0, 10)};
 }
 
+/* SQL: the owner of a table. */
+#define OWNER_OF(table) "(SELECT c.relowner FROM pg_class c WHERE c.oid = " table ")"
+
 bool
 runs_insert(const NewRun *run)
 {
-	Oid	  types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID, OIDOID, OIDOID, TEXTOID};
+	Oid	  types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID, OIDOID, OIDOID, TEXTOID, OIDOID};
 	Datum values[] = {Int64GetDatum(run->job_id),
 					  Int64GetDatum(run->campaign_id),
 					  CStringGetTextDatum(GetUserNameFromId(run->role, false)),
 					  CStringGetTextDatum(run->schema),
 					  ObjectIdGetDatum(MyDatabaseId),
 					  ObjectIdGetDatum(run->role),
-					  CStringGetTextDatum(cluster_timeline())};
+					  CStringGetTextDatum(cluster_timeline()),
+					  ObjectIdGetDatum(run->list_users)};
 
 	return own_query("INSERT INTO sendcampaign.run_data"
-					 " (job_id, campaign_id, role, schema, database, role_oid, timeline)"
-					 " VALUES ($1, $2, $3::name, $4::name, $5, $6, $7) ON CONFLICT DO NOTHING",
-					 7, types, values, NULL) == 1;
+					 " (job_id, campaign_id, role, schema, database, role_oid, timeline,"
+					 "  list_users, list_users_owner)"
+					 " VALUES ($1, $2, $3::name, $4::name, $5, $6, $7, $8, " OWNER_OF(
+						 "$8") ")"
+							   " ON CONFLICT DO NOTHING",
+					 8, types, values, NULL) == 1;
 }
 
 int64
 runs_insert_test(const NewRun *run)
 {
-	Oid	  types[] = {INT8OID, TEXTOID, TEXTOID, OIDOID, TEXTOID, OIDOID, TEXTOID};
+	Oid	  types[] = {INT8OID, TEXTOID, TEXTOID, OIDOID, TEXTOID, OIDOID, TEXTOID, OIDOID};
 	Datum values[] = {Int64GetDatum(run->campaign_id),
 					  CStringGetTextDatum(GetUserNameFromId(run->role, false)),
 					  CStringGetTextDatum(run->schema),
 					  ObjectIdGetDatum(MyDatabaseId),
 					  CStringGetTextDatum(run->test_phone),
 					  ObjectIdGetDatum(run->role),
-					  CStringGetTextDatum(cluster_timeline())};
+					  CStringGetTextDatum(cluster_timeline()),
+					  ObjectIdGetDatum(run->list_users)};
 
 	(void) own_query(
 		"INSERT INTO sendcampaign.run_data"
-		" (job_id, campaign_id, role, schema, database, test_phone, role_oid, timeline)"
+		" (job_id, campaign_id, role, schema, database, test_phone, role_oid, timeline,"
+		"  list_users, list_users_owner)"
 		" VALUES (nextval('sendcampaign.test_job_id'), $1, $2::name, $3::name, $4, $5,"
-		"  $6, $7) RETURNING job_id",
-		7, types, values, NULL);
+		"  $6, $7, $8, " OWNER_OF("$8") ") RETURNING job_id",
+		8, types, values, NULL);
 	return spi_int64(0, 1);
 }
 
 bool
-runs_requeue(int64 id, Oid role, bool *is_test)
+runs_requeue(int64 id, Oid role, Oid list_users, bool *is_test)
 {
-	Oid	  types[] = {INT8OID, TEXTOID, OIDOID};
+	Oid	  types[] = {INT8OID, TEXTOID, OIDOID, OIDOID};
 	Datum values[] = {Int64GetDatum(id), CStringGetTextDatum(GetUserNameFromId(role, false)),
-					  ObjectIdGetDatum(role)};
+					  ObjectIdGetDatum(role), ObjectIdGetDatum(list_users)};
 
 	if (own_query(
 			"UPDATE sendcampaign.run_data SET state = 'queued', role = $2::name,"
-			" role_oid = $3, finished_at = NULL, error = NULL, next_at = NULL, " RECEIPTS_ACCEPTED
-			" WHERE id = $1 AND state = 'failed' AND (test_phone IS NOT NULL OR NOT EXISTS"
-			"  (SELECT FROM sendcampaign.run_data o WHERE o.campaign_id = run_data.campaign_id"
-			"   AND o.schema = run_data.schema AND o.test_phone IS NULL"
-			"   AND o.state IN ('queued', 'running', 'paused')))"
-			" RETURNING test_phone IS NOT NULL",
-			3, types, values, NULL) == 0)
+			" role_oid = $3, list_users = $4, list_users_owner = " OWNER_OF(
+				"$4") ","
+					  " finished_at = NULL, error = NULL, next_at = NULL, " RECEIPTS_ACCEPTED
+					  " WHERE id = $1 AND state = 'failed' AND (test_phone IS NOT NULL OR NOT EXISTS"
+					  "  (SELECT FROM sendcampaign.run_data o WHERE o.campaign_id = run_data.campaign_id"
+					  "   AND o.schema = run_data.schema AND o.test_phone IS NULL"
+					  "   AND o.state IN ('queued', 'running', 'paused')))"
+					  " RETURNING test_phone IS NOT NULL",
+			4, types, values, NULL) == 0)
 		return false;
 	*is_test = spi_bool(0, 1);
 	return true;
@@ -145,7 +156,9 @@ runs_begin(int64 id, const RunBeginning *beginning)
 	(void) own_query("UPDATE sendcampaign.run_data SET state = 'running', error = NULL,"
 					 " started_at = coalesce(started_at, clock_timestamp()),"
 					 " list_id = $2, message = $3, base_url = $4, total = coalesce(total, $5),"
-					 " list_users = $6, media_urls = $7, content_sid = $8 WHERE id = $1",
+					 " list_users = $6, list_users_owner = " OWNER_OF(
+						 "$6") ","
+							   " media_urls = $7, content_sid = $8 WHERE id = $1",
 					 8, types, values, nulls);
 }
 
@@ -343,19 +356,35 @@ runs_set_list_users(int64 id, Oid list_users)
 	Oid	  types[] = {INT8OID, OIDOID};
 	Datum values[] = {Int64GetDatum(id), ObjectIdGetDatum(list_users)};
 
-	(void) own_query("UPDATE sendcampaign.run_data SET list_users = $2 WHERE id = $1", 2, types,
-					 values, NULL);
+	(void) own_query("UPDATE sendcampaign.run_data SET list_users = $2,"
+					 " list_users_owner = " OWNER_OF("$2") " WHERE id = $1",
+					 2, types, values, NULL);
+}
+
+bool
+runs_chose_owner(Oid role, Oid list_users, Oid owner)
+{
+	Oid	  types[] = {OIDOID, OIDOID, OIDOID, NUMERICOID, OIDOID};
+	Datum values[] = {ObjectIdGetDatum(role), ObjectIdGetDatum(list_users), ObjectIdGetDatum(owner),
+					  system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
+
+	return own_query("SELECT FROM sendcampaign.run_data WHERE role_oid = $1 AND list_users = $2"
+					 " AND list_users_owner = $3 AND " IS_AT_HOME("$4", "$5") " LIMIT 1",
+					 5, types, values, NULL) > 0;
 }
 
 void
-runs_set_group(int64 id, const char *account, int64 group_id)
+runs_set_group(int64 id, const char *account, int64 group_id, char **senders, int num_senders)
 {
-	Oid	  types[] = {INT8OID, TEXTOID, INT8OID};
-	Datum values[] = {Int64GetDatum(id), CStringGetTextDatum(account), Int64GetDatum(group_id)};
+	Oid	  types[] = {INT8OID, TEXTOID, INT8OID, TEXTARRAYOID};
+	Datum values[] = {Int64GetDatum(id), CStringGetTextDatum(account), Int64GetDatum(group_id),
+					  make_text_array(senders, num_senders)};
 
-	(void) own_query("UPDATE sendcampaign.run_data SET account = $2, group_id = $3 WHERE id = $1"
-					 " AND (account IS DISTINCT FROM $2 OR group_id IS DISTINCT FROM $3)",
-					 3, types, values, NULL);
+	(void) own_query("UPDATE sendcampaign.run_data SET account = $2, group_id = $3,"
+					 "  senders = ARRAY(SELECT unnest(senders) UNION SELECT unnest($4) ORDER BY 1)"
+					 " WHERE id = $1 AND (account IS DISTINCT FROM $2"
+					 "  OR group_id IS DISTINCT FROM $3 OR NOT coalesce(senders @> $4, false))",
+					 4, types, values, NULL);
 }
 
 void

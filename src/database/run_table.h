@@ -51,6 +51,7 @@ typedef struct NewRun
 	int64		job_id;
 	Oid			role;
 	const char *schema;
+	Oid			list_users; /* the table that the role has chosen by the call */
 	const char *test_phone; /* of send_test(); else NULL */
 } NewRun;
 
@@ -67,10 +68,11 @@ extern bool runs_insert(const NewRun *run);
 extern int64 runs_insert_test(const NewRun *run);
 
 /*
- * Queues a failed run again, which belongs to this role from now on.  Returns
- * false if the campaign has another active run; tests may run beside that.
+ * Queues a failed run again, which belongs to this role from now on, and uses
+ * this table of list users.  Returns false if the campaign has another active
+ * run; tests may run beside that.
  */
-extern bool runs_requeue(int64 id, Oid role, bool *is_test);
+extern bool runs_requeue(int64 id, Oid role, Oid list_users, bool *is_test);
 
 /* What is recorded when a run begins, or when its campaign is read anew. */
 typedef struct RunBeginning
@@ -162,8 +164,18 @@ extern void runs_expect_overlaps(int64 id);
 /* Records the OID of the table of list users that the run uses. */
 extern void runs_set_list_users(int64 id, Oid list_users);
 
-/* Records with which account, of which group, the run's next messages are sent. */
-extern void runs_set_group(int64 id, const char *account, int64 group_id);
+/*
+ * Tells whether a run of the role has used that table of list users when this
+ * was its owner: then the role has chosen to use this owner's tables.
+ */
+extern bool runs_chose_owner(Oid role, Oid list_users, Oid owner);
+
+/*
+ * Records with which account, of which group, the run's next messages are sent,
+ * and adds that group's senders to those that the run has had.
+ */
+extern void runs_set_group(int64 id, const char *account, int64 group_id, char **senders,
+						   int num_senders);
 
 /* Notes that what was sent before commits were lost has been read back. */
 extern void runs_set_read_back(int64 id);

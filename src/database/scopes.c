@@ -35,6 +35,21 @@
 #define RUNS_OF_ACCOUNT                                                                            \
 	"(SELECT id, role_oid, schema, group_id, list_users FROM sendcampaign.run_data"                \
 	" WHERE account = $1 AND" IS_HERE ") r"
+
+/*
+ * SQL: messages (m) and their runs (r).  A message is looked for first, whatever
+ * the planner believes of the tables: OFFSET keeps it from going through all
+ * runs of the account.
+ */
+#define RUN_OF_MESSAGE                                                                             \
+	" CROSS JOIN LATERAL (SELECT * FROM " RUNS_OF_ACCOUNT " WHERE r.id = m.run_id OFFSET 0) r "
+#define MESSAGES_WITH_SID                                                                          \
+	" FROM (SELECT a.run_id, a.list_user_id FROM sendcampaign.message_data a"                      \
+	"  WHERE a.sid = $2 AND a.status = 'sent' OFFSET 0) m" RUN_OF_MESSAGE
+#define MESSAGES_WITH_PHONE                                                                        \
+	" FROM (SELECT a.run_id FROM sendcampaign.message_data a"                                      \
+	"  WHERE a.phone = $2 AND a.status IN ('sent', 'in_doubt') OFFSET 0) m" RUN_OF_MESSAGE
+
 #define LATEST_LIST_USERS(r)                                                                       \
 	"coalesce((array_agg(" r ".list_users ORDER BY " r ".id DESC))[1], 0)::int8"
 
@@ -81,9 +96,7 @@ messages_with_sid(const char *account, const char *sid)
 {
 	static OwnStatement statement = {
 		"SELECT r.role_oid::int8, r.schema, r.group_id, coalesce(r.list_users, 0)::int8, m.run_id,"
-		" m.list_user_id"
-		" FROM sendcampaign.message_data m JOIN " RUNS_OF_ACCOUNT " ON r.id = m.run_id"
-		" WHERE m.sid = $2 AND m.status = 'sent' LIMIT " MAX_SCOPES,
+		" m.list_user_id" MESSAGES_WITH_SID "LIMIT " MAX_SCOPES,
 		4,
 		{SCOPE_TYPES}};
 	uint64 count = execute(&statement, account, sid);
@@ -110,9 +123,7 @@ scopes_of_phone(const char *account, const char *phone)
 		" FROM (SELECT r.role_oid, r.schema, r.group_id, max(r.id) AS id,"
 		"   " LATEST_LIST_USERS(
 			"r") " AS list_users,"
-				 "   row_number() OVER (PARTITION BY r.role_oid ORDER BY max(r.id) DESC) AS n"
-				 "  FROM sendcampaign.message_data m JOIN " RUNS_OF_ACCOUNT " ON r.id = m.run_id"
-				 "  WHERE m.phone = $2 AND m.status IN ('sent', 'in_doubt')"
+				 "   row_number() OVER (PARTITION BY r.role_oid ORDER BY max(r.id) DESC) AS n" MESSAGES_WITH_PHONE
 				 "  GROUP BY r.role_oid, r.schema, r.group_id) g"
 				 " WHERE g.n <= " MAX_OF_PHONE " ORDER BY g.id DESC",
 		4,

@@ -21,6 +21,13 @@
 /* No code or count of Twilio's has more digits. */
 #define MAX_DIGITS 9
 
+/* A date as text, and its time. */
+typedef struct KnownDate
+{
+	char	  date[40];
+	pg_time_t time;
+} KnownDate;
+
 typedef struct Page
 {
 	ListedMessageFunction function;
@@ -31,7 +38,27 @@ typedef struct Page
 	bool				  has_sid; /* true if an item has a SID */
 	bool				  bad_sid; /* true if it has a SID that cannot be Twilio's */
 	char				 *next_page;
+	KnownDate			  updated; /* the last ones that were read */
+	KnownDate			  created;
+	KnownDate			  sent;
 } Page;
+
+/* Many messages in a row have the same date, and reading one takes time. */
+static pg_time_t
+parse_date(KnownDate *known, const char *value)
+{
+	pg_time_t time;
+
+	if (strcmp(known->date, value) == 0)
+		return known->time;
+	time = http_parse_date(value);
+	if (strlen(value) < sizeof(known->date))
+	{
+		strlcpy(known->date, value, sizeof(known->date));
+		known->time = time;
+	}
+	return time;
+}
 
 /* Returns 0 if it is no such number. */
 static int
@@ -44,8 +71,10 @@ parse_number(const char *value)
 
 /* Returns false if it is none of these. */
 static bool
-receipt_member(ListedMessage *item, const char *key, const char *value)
+receipt_member(Page *page, const char *key, const char *value)
 {
+	ListedMessage *item = &page->item;
+
 	if (strcmp(key, "status") == 0)
 		item->status = value;
 	else if (strcmp(key, "error_code") == 0)
@@ -55,16 +84,18 @@ receipt_member(ListedMessage *item, const char *key, const char *value)
 	else if (strcmp(key, "price_unit") == 0)
 		item->price_unit = value;
 	else if (strcmp(key, "date_updated") == 0)
-		item->updated = http_parse_date(value);
+		item->updated = parse_date(&page->updated, value);
 	else
 		return false;
 	return true;
 }
 
 static void
-item_member(ListedMessage *item, const char *key, const char *value)
+item_member(Page *page, const char *key, const char *value)
 {
-	if (receipt_member(item, key, value))
+	ListedMessage *item = &page->item;
+
+	if (receipt_member(page, key, value))
 		return;
 	if (strcmp(key, "sid") == 0)
 		item->sid = value;
@@ -77,13 +108,13 @@ item_member(ListedMessage *item, const char *key, const char *value)
 	else if (strcmp(key, "body") == 0)
 		item->body = value;
 	else if (strcmp(key, "date_created") == 0)
-		item->created = http_parse_date(value);
+		item->created = parse_date(&page->created, value);
 	else if (strcmp(key, "num_segments") == 0)
 		item->segments = parse_number(value);
 	else if (strcmp(key, "num_media") == 0)
 		item->media = parse_number(value);
 	else if (strcmp(key, "date_sent") == 0)
-		item->sent = http_parse_date(value);
+		item->sent = parse_date(&page->sent, value);
 	else if (strcmp(key, "direction") == 0)
 		item->inbound = strcmp(value, "inbound") == 0;
 }
@@ -95,7 +126,7 @@ page_member(void *arg, int depth, const char *key, const char *value)
 
 	if (depth == page->item_depth && value)
 	{
-		item_member(&page->item, key, value);
+		item_member(page, key, value);
 		if (strcmp(key, "sid") != 0)
 			return;
 		page->has_sid = true;

@@ -200,14 +200,21 @@ free_run(Run *run)
 	MemoryContextDelete(run->context);
 }
 
+/*
+ * If somebody else has taken the schema's name, the job there is not told, either:
+ * the run has no tables then.
+ */
 static void
 open_tables(Run *run, void *arg)
 {
 	MemoryContext old = MemoryContextSwitchTo(run->context);
+	AppTables	 *tables = tables_open(run->schema);
 
-	run->campaign.tables = tables_open(run->schema);
 	MemoryContextSwitchTo(old);
-	tables_check_rights(run->campaign.tables, worker.role, false);
+	if (OidIsValid(run->list_users))
+		tables_check_chosen(tables, run->list_users);
+	run->campaign.tables = tables;
+	tables_check_rights(tables, worker.role, false);
 }
 
 /* Reads what the run sends; from now on, its text is the same for all recipients. */
@@ -325,7 +332,6 @@ resume_run(Run *run, void *arg)
 static void
 reread_run(Run *run, void *arg)
 {
-	run->list_users = InvalidOid; /* calling again was a decision to use the present table */
 	resume_run(run, NULL);
 	/* messages in doubt, or sent before commits were lost, are identified by the old text */
 	if (run->open == 0 && !run->commits_lost)

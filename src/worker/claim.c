@@ -114,9 +114,23 @@ store_claim(Claim *claim)
 	(void) own_execute(&statement, values, personal ? NULL : "        n");
 }
 
+static bool
+have_same_senders(const GroupConfig *a, const GroupConfig *b)
+{
+	if (a->num_senders != b->num_senders)
+		return false;
+	for (int i = 0; i < a->num_senders; i++)
+	{
+		if (strcmp(a->senders[i], b->senders[i]) != 0)
+			return false;
+	}
+	return true;
+}
+
 /*
  * Reports of the run's messages are believed if they come with this group's
- * credentials.  That is recorded before the first message leaves.
+ * credentials, and what comes to its senders answers them.  That is recorded
+ * before the first message leaves.
  */
 static void
 store_group(Run *run, const GroupConfig *group)
@@ -124,9 +138,9 @@ store_group(Run *run, const GroupConfig *group)
 	const GroupConfig *before = run->campaign.group;
 
 	if (run->group_stored && before && before->id == group->id &&
-		strcmp(before->account_sid, group->account_sid) == 0)
+		strcmp(before->account_sid, group->account_sid) == 0 && have_same_senders(before, group))
 		return;
-	runs_set_group(run->id, group->account_sid, group->id);
+	runs_set_group(run->id, group->account_sid, group->id, group->senders, group->num_senders);
 	run->group_stored = true;
 }
 

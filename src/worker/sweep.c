@@ -299,6 +299,8 @@ add_group(Sweep *sweep, const Credentials *credentials)
 	group->scope.schema = pstrdup(due->schema);
 	group->scope.group_id = credentials->config->id;
 	group->group = credentials->config;
+	for (int i = 0; i < due->num_senders; i++)
+		group->past_senders = lappend(group->past_senders, pstrdup(due->senders[i]));
 	sweep->groups = lappend(sweep->groups, group);
 	for (int i = 0; i < due->num_runs; i++)
 	{
@@ -394,12 +396,17 @@ is_number(const char *sender)
 	return strspn(sender, "+0123456789") == strlen(sender) || strchr(sender, ':') != NULL;
 }
 
-/* Adds the name unless it is there; returns false if there are too many. */
+/*
+ * Adds the sender unless it is there; returns false if there are too many, or it
+ * is a Messaging Service: Twilio's list cannot be asked for its messages.
+ */
 static bool
 add_sender(List **senders, const char *name)
 {
 	ListCell *lc;
 
+	if (is_messaging_service(name))
+		return false;
 	foreach (lc, *senders)
 	{
 		if (strcmp(lfirst(lc), name) == 0)
@@ -409,10 +416,28 @@ add_sender(List **senders, const char *name)
 	return list_length(*senders) <= MAX_NUMBERS;
 }
 
+static bool
+add_senders_of(List **senders, const ReplyGroup *group)
+{
+	const GroupConfig *config = group->group;
+	ListCell		  *lc;
+
+	for (int i = 0; i < config->num_senders; i++)
+	{
+		if (!add_sender(senders, config->senders[i]))
+			return false;
+	}
+	foreach (lc, group->past_senders)
+	{
+		if (!add_sender(senders, lfirst(lc)))
+			return false;
+	}
+	return true;
+}
+
 /*
- * Returns the groups' senders (char *), each once, palloc'd.  NIL if there are
- * many, or one of them is a Messaging Service: Twilio's list cannot be asked for
- * its messages.
+ * Returns the groups' senders (char *), past ones included, each once, palloc'd;
+ * NIL if they cannot be asked for one by one.
  */
 static List *
 few_senders(const Sweep *sweep)
@@ -422,14 +447,8 @@ few_senders(const Sweep *sweep)
 
 	foreach (lc, sweep->groups)
 	{
-		const GroupConfig *config = ((const ReplyGroup *) lfirst(lc))->group;
-
-		for (int i = 0; i < config->num_senders; i++)
-		{
-			if (is_messaging_service(config->senders[i]) ||
-				!add_sender(&senders, config->senders[i]))
-				return NIL;
-		}
+		if (!add_senders_of(&senders, lfirst(lc)))
+			return NIL;
 	}
 	return senders;
 }

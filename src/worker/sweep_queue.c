@@ -53,6 +53,30 @@ replies_since(const DueGroup *group, bool have_ended, TimestampTz swept_at)
 	return have_ended ? Min(swept_at, began_at) : swept_at;
 }
 
+/* Adds the senders that the group had, whatever it has now. */
+static void
+add_senders(DueGroup *group)
+{
+	static OwnStatement statement = {
+		"SELECT array_agg(DISTINCT u.sender) FROM sendcampaign.run_data r, unnest(r.senders) u(sender)"
+		" WHERE r.id = ANY ($1)",
+		1,
+		{INT8ARRAYOID}};
+	Datum *ids = palloc(group->num_runs * sizeof(Datum));
+	Datum  value;
+
+	for (int i = 0; i < group->num_runs; i++)
+		ids[i] = Int64GetDatum(group->runs[i].id);
+	value = make_array(ids, NULL, group->num_runs, INT8OID);
+	(void) own_execute(&statement, &value, NULL);
+	if (!spi_isnull(0, 1))
+		group->senders = spi_strings(0, 1, &group->num_senders);
+}
+
+/*
+ * The time of the latest sweep is looked for once, not for each run that is due:
+ * a group may have as many runs as it has recipients.
+ */
 DueGroup *
 next_due_group(Oid role, Datum runs, Datum accounts)
 {
@@ -65,9 +89,9 @@ next_due_group(Oid role, Datum runs, Datum accounts)
 			"unconfirmed") ", 0),"
 						   "  coalesce(started_at, queued_at), coalesce(finished_at, last_sent_at), swept_at,"
 						   "  finished_at IS NOT NULL, coalesce(list_users, 0)::int8,"
-						   "  (SELECT max(o.swept_at) FROM sendcampaign.run_data o"
-						   "   WHERE o.account = of_account AND o.group_id = of_group AND o.role_oid = $1"
-						   "    AND o.schema = of_schema AND o.system_identifier = $2 AND o.database = $3"
+						   "  (SELECT max(o.swept_at) FROM sendcampaign.run_data o JOIN first f"
+						   "   ON o.account = f.of_account AND o.group_id = f.of_group AND o.schema = f.of_schema"
+						   "   WHERE o.role_oid = $1 AND o.system_identifier = $2 AND o.database = $3"
 						   "    AND o.written_in <> '0'::xid)"
 						   " FROM sendcampaign.run_data JOIN first ON schema = of_schema"
 						   "  AND account IS NOT DISTINCT FROM of_account AND group_id IS NOT DISTINCT FROM of_group"
@@ -99,6 +123,7 @@ next_due_group(Oid role, Datum runs, Datum accounts)
 		have_ended &= spi_bool(i, 12);
 	}
 	group->replies_since = replies_since(group, have_ended, spi_timestamptz(0, 14));
+	add_senders(group);
 	return group;
 }
 

@@ -36,6 +36,8 @@ typedef struct DueGroup
 	int64		campaign_id; /* of the newest of the runs, like its list */
 	int64		list_id;
 	Oid			list_users; /* table with which that run began; 0: not known */
+	char	  **senders;	/* that the group had when the runs sent */
+	int			num_senders;
 	TimestampTz now;
 	TimestampTz replies_since; /* replies from before this have been read, or are not wanted */
 	int			num_runs;

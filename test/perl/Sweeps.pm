@@ -7,7 +7,8 @@ use warnings;
 use Campaign;
 use Exporter 'import';
 
-our @EXPORT = qw(sweep_now let_time_pass receipts_of counts_of next_sweep wait_for_sweep);
+our @EXPORT = qw(sweep_now let_time_pass receipts_of counts_of next_sweep wait_for_sweep
+  wait_for_next_second);
 
 # So much time has passed since a job's run: '5 minutes'.  Its next sweep is not
 # due because of that.  Options: db.
@@ -90,6 +91,14 @@ sub next_sweep
 		FROM sendcampaign.run_data
 		WHERE job_id = $job
 		SQL
+}
+
+# Twilio's list has times in seconds: what comes after this is later there than
+# what was before.
+sub wait_for_next_second
+{
+	my $second = time;
+	return poll(sub { time > $second });
 }
 
 1;

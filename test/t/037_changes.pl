@@ -96,7 +96,7 @@ sql($node, 'ALTER TABLE ac_list_users RENAME TO renamed');
 $twilio->set(hold => 0);
 like(
 	wait_for_run($node, $job)->{error},
-	qr/relation "public.ac_list_users" does not exist/,
+	qr/table "public.ac_list_users" does not exist/,
 	'table renamed: the run fails');
 my (undef, $stderr) = sql_output($node, "SELECT send_campaign($campaign, $job)", role => 'app');
 like($stderr, qr/ERROR: .*ac_list_users.*HINT/s, 'the next call is refused with a hint');

@@ -53,9 +53,12 @@ cmp_ok($twilio->stats->{max_lists_in_flight}, '>', 1, 'several requests are in f
 is(receipts_of($node, $job), 'sent 6000', 'all receipts are there');
 is(sql($node, 'SELECT body FROM sendcampaign.reply'), 'STOP', 'and the reply');
 
-# A sender that the group no longer has
+# A sender that the group no longer has, which the run knows, or does not
 set_senders($campaign, @senders[ 0, 1 ]);
+($lists, $by_sender) = lists_of_sweep($job);
+is($by_sender, $pages, 'a sender is gone: it is asked for, as the run knows it');
 $twilio->set('deliver-after' => 0);
+sql($node, 'UPDATE sendcampaign.run_data SET senders = NULL');
 ($lists, $by_sender) = lists_of_sweep($job);
 cmp_ok($by_sender, '>', 0, 'a sender is gone: the list is asked for by sender');
 cmp_ok($lists - $by_sender, '>=', 6, 'and then the whole list, as many are not found');

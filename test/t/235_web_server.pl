@@ -96,9 +96,23 @@ is( post({ %{ $callbacks[0] }, body => "$callbacks[0]{body}&x=1" }),
 	'403 Forbidden',
 	'so is what they change');
 is(post({ signature => 'x', body => '' }), '403 Forbidden', 'and what is no form');
+$server->pump_nb;
+is($errors, '', 'it has no errors to log');
 is(post({ signature => 'x', body => 'x' x 200000 }) =~ s/ .*//sr, '413', 'or too long');
 is(sql($node, 'SELECT count(*) FROM sendcampaign.opt_out'), 0, 'nobody has opted out');
+
+# The pool keeps the connection of a request that was taken, and the connection
+# ends with the database.
+is(post($callbacks[0]), '200 <Response/>', 'a report that is repeated is taken');
+$node->stop;
+ok(poll(sub { $server->pump_nb; $errors =~ /^terminating connection/m }),
+	'when the database stops, it says so')
+  or diag($errors);
+like(post($callbacks[0]), qr/^500 /, 'what Twilio reports then is to be repeated');
+ok(poll(sub { $server->pump_nb; $errors =~ /ENOENT|ECONNREFUSED/ }), 'and it says why')
+  or diag($errors);
+$node->start;
+is(post($callbacks[0]), '200 <Response/>', 'and is taken when the database is back');
 $server->kill_kill(grace => 5);
-is($errors, '', 'it has no errors') or diag($errors);
 $node->stop;
 done_testing();
