@@ -468,12 +468,11 @@ count_what_was_sent(Recording *recording, bool careful)
 {
 	Run *run = recording->run;
 	int	 failures = run->recording.failures;
+	bool is_test = run->campaign.test_phone != NULL; /* it is counted nowhere */
 
-	if (run->campaign.test_phone)
-		return COUNTED; /* a test is counted nowhere */
-	if (!careful)
+	if (!is_test && !careful)
 		count_sent(recording);
-	else if (!attempt_for_run(count_sent_carefully, run, recording, &run->recording))
+	else if (!is_test && !attempt_for_run(count_sent_carefully, run, recording, &run->recording))
 		return run->recording.failures > failures ? COUNT_LATER : NOT_COUNTED;
 	end_back_off(&run->recording);
 	return COUNTED;
