@@ -43,10 +43,10 @@ extern bool is_to_group(const Inbound *message, const GroupConfig *group);
 
 /*
  * Stores inbound messages to senders of these groups (ReplyGroup *), past ones
- * included, which have one account, unless they are known already.  Of each role, a message is for
- * the group that has sent the latest message to that phone number before it,
- * from that sender; or if none has, for the one with that sender that has sent
- * something last.
+ * included, which have one account, unless they are known already.  Of each role,
+ * a message is for the group that has sent the latest message to that phone
+ * number before it, from that sender; or if none has, for the one with that
+ * sender that has sent something last.
  *
  * Stop and start words opt the phone number out of the messages of all of these
  * groups that have that sender, and in again: those of the group that the

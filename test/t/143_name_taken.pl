@@ -10,6 +10,7 @@ use LocalTwilio;
 use Test::More;
 
 my $twilio = LocalTwilio->start;
+$twilio->set('sent-after' => 0, 'deliver-after' => -1);
 my $node = new_cluster('name', $twilio, conf => "sendcampaign.enabled = off\n");
 sql($node, <<~'SQL');
 	CREATE ROLE mallory LOGIN;
@@ -136,6 +137,7 @@ for my $case (
 		$expected{$state} // $expected{$call} // $expected{other},
 		"$case: why");
 }
+
 # The owner of the tables replaces one of them: whoever has chosen its tables before
 # has chosen this one, too, and its code.
 sql($node, <<~'SQL');
@@ -157,19 +159,36 @@ sql($node, <<~'SQL', role => 'owner');
 	GRANT ALL ON ALL SEQUENCES IN SCHEMA owner TO sender
 	SQL
 sql($node, 'SET sendcampaign.schema = owner; SELECT send_campaign(1)', role => 'sender');
-sql($node, <<~'SQL', role => 'owner');
-	ALTER TABLE owner.ac_list_users RENAME TO old_list_users;
-	CREATE TABLE owner.ac_list_users (LIKE owner.old_list_users INCLUDING ALL);
-	INSERT INTO owner.ac_list_users SELECT * FROM owner.old_list_users;
-	GRANT ALL ON owner.ac_list_users TO sender;
-	CREATE TRIGGER fire BEFORE UPDATE ON owner.ac_list_users
-		FOR EACH ROW EXECUTE FUNCTION owner.fire()
-	SQL
+
+sub replace_list_users
+{
+	my $old = shift;
+	sql($node, <<~"SQL", role => 'owner');
+		ALTER TABLE owner.ac_list_users RENAME TO $old;
+		CREATE TABLE owner.ac_list_users (LIKE owner.$old INCLUDING ALL);
+		INSERT INTO owner.ac_list_users SELECT * FROM owner.$old;
+		GRANT ALL ON owner.ac_list_users TO sender;
+		CREATE TRIGGER fire BEFORE UPDATE ON owner.ac_list_users
+			FOR EACH ROW EXECUTE FUNCTION owner.fire()
+		SQL
+}
+replace_list_users('first_table');
 set_and_reload($node, 'sendcampaign.enabled', 'on');
 sql($node, 'SELECT sendcampaign.wake()');
 wait_until($node, "SELECT state = 'completed' FROM sendcampaign.run WHERE schema = 'owner'");
 like(log_of($node), qr/LOG:  code of the owner as sender/, 'a table that its owner has replaced');
 is(sql($node, 'SELECT progress FROM owner.ac_background_jobs'), 100, 'the job is told');
+wait_for_no_worker($node);
+replace_list_users('second_table');
+sql($node, <<~'SQL');
+	UPDATE sendcampaign.run_data SET sweep_at = now() WHERE schema = 'owner';
+	SELECT sendcampaign.wake()
+	SQL
+wait_until($node, "SELECT sweep_at > now() FROM sendcampaign.run_data WHERE schema = 'owner'");
+is( sql($node, "SELECT sid IS NOT NULL, delivery FROM sendcampaign.message WHERE schema = 'owner'"
+	),
+	't|sent',
+	'and what became of the message is asked after that');
 
 is(scalar(grep { $_->{to} eq '+15559999999' } $twilio->ledger), 0, 'nobody else has a message');
 $node->stop;
