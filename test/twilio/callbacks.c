@@ -154,10 +154,7 @@ form_inbound(buf *out, const message *m, const form *params)
 
 		if (text_is(p->name, CALLBACK_PARAM))
 			continue;
-		buf_char(out, '&');
-		buf_form(out, p->name);
-		buf_char(out, '=');
-		buf_form(out, p->value);
+		buf_param(out, p);
 	}
 }
 

@@ -108,6 +108,15 @@ form_parse(form *f, char *data, size_t len)
 	}
 }
 
+void
+buf_param(buf *b, const param *p)
+{
+	buf_char(b, '&');
+	buf_form(b, p->name);
+	buf_char(b, '=');
+	buf_form(b, p->value);
+}
+
 text
 form_get(const form *f, const char *name)
 {

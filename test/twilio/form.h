@@ -28,6 +28,9 @@ extern void form_free(form *f);
 extern void form_add(form *f, text name, text value);
 extern void form_parse(form *f, char *data, size_t len);
 
+/* Appends a parameter to a form's text, after what is there. */
+extern void buf_param(buf *b, const param *p);
+
 /* Returns the first value with this name; its data are NULL if there is none. */
 extern text form_get(const form *f, const char *name);
 

@@ -18,10 +18,7 @@ collect_callback(const form *params, buf *extra)
 
 		if (p->name.len == 0 || p->name.data[0] < 'A' || p->name.data[0] > 'Z')
 			continue;
-		buf_char(extra, '&');
-		buf_form(extra, p->name);
-		buf_char(extra, '=');
-		buf_form(extra, p->value);
+		buf_param(extra, p);
 	}
 }
 
