@@ -19,7 +19,9 @@ typedef enum DebugPoint
 	DEBUG_ANSWERED,	   /* answers have come, but nothing is recorded */
 	DEBUG_RECORDING,   /* within the transaction that records */
 	DEBUG_RECORDED,	   /* after its commit */
-	DEBUG_SWEPT		   /* receipts of a page of Twilio's list are committed */
+	DEBUG_SWEPT,	   /* receipts of a page of Twilio's list are committed */
+	DEBUG_LINGERED,	   /* a worker has lingered, and is about to look once more */
+	DEBUG_LEAVING	   /* it has seen no run, and is about to leave */
 } DebugPoint;
 
 #ifdef SENDCAMPAIGN_DEBUG_POINTS

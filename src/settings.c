@@ -24,6 +24,9 @@
 #define LOOKUP_DELAYS	   60
 #define MIN_LOOKUP_TIMEOUT 10.0
 
+/* The longest time that a worker may stay without work, in ms: an hour. */
+#define MAX_IDLE_TIMEOUT 3600000
+
 bool   sendcampaign_enabled;
 char  *sendcampaign_api_url;
 char  *sendcampaign_ca_file;
@@ -40,6 +43,7 @@ int	   sendcampaign_max_attempts;
 double sendcampaign_retry_undelivered_after;
 bool   sendcampaign_skip_unreachable;
 int	   sendcampaign_launcher_interval;
+int	   sendcampaign_worker_idle_timeout;
 int	   sendcampaign_failure_threshold;
 double sendcampaign_failure_scale_factor;
 
@@ -192,6 +196,17 @@ define_limits(void)
 		INT_MAX / 1000, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 }
 
+static void
+define_workers(void)
+{
+	DefineCustomIntVariable(
+		"sendcampaign.worker_idle_timeout",
+		"Time for which a worker stays after its last run, with its connections.",
+		"It leaves earlier if it is in the way.  0: it leaves at once.",
+		&sendcampaign_worker_idle_timeout, 5000, 0, MAX_IDLE_TIMEOUT, PGC_USERSET, GUC_UNIT_MS,
+		NULL, NULL, NULL);
+}
+
 void
 define_settings(void)
 {
@@ -201,6 +216,7 @@ define_settings(void)
 	define_receipts();
 	define_failures();
 	define_deliveries();
+	define_workers();
 	MarkGUCPrefixReserved("sendcampaign");
 }
 

@@ -44,6 +44,7 @@
 #include "storage/fd.h"
 #include "storage/latch.h"
 #include "twilio/answer_headers.h"
+#include "twilio/authorities.h"
 #include "twilio/http.h"
 #include "twilio/parking.h"
 #include "utils/memutils.h"
@@ -90,6 +91,7 @@ typedef struct Socket
 static Socket		*sockets = NULL; /* indexed by descriptor, malloc'd */
 static int			 num_sockets = 0;
 static CURLM		*multi = NULL;
+static CURLSH		*sessions = NULL; /* TLS sessions; NULL: none are resumed */
 static int			 epoll_fd = -1;
 static WaitEventSet *wait_set = NULL;
 static dlist_head	 idle_exchanges = DLIST_STATIC_INIT(idle_exchanges);
@@ -274,6 +276,11 @@ set_up_multi(void)
 	curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, on_socket);
 	curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, on_timer);
 	curl_multi_setopt(multi, CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX);
+
+	/* each request has a handle of its own, which would keep its TLS session to itself */
+	sessions = curl_share_init();
+	if (sessions)
+		curl_share_setopt(sessions, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
 }
 
 void
@@ -323,6 +330,7 @@ set_up_easy(Exchange *x)
 	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
 	curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
 	curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
+	curl_easy_setopt(easy, CURLOPT_SHARE, sessions);
 }
 
 /* Returns an idle or new exchange; NULL if descriptors or memory have run out. */
@@ -435,8 +443,7 @@ prepare(Exchange *x, const HttpRequest *request)
 	if (curl_easy_setopt(x->easy, CURLOPT_URL, request->url) != CURLE_OK ||
 		curl_easy_setopt(x->easy, CURLOPT_HTTPHEADER, x->headers) != CURLE_OK)
 		return false;
-	if (request->ca_file && request->ca_file[0] &&
-		curl_easy_setopt(x->easy, CURLOPT_CAINFO, request->ca_file) != CURLE_OK)
+	if (!set_authorities(x->easy, request->ca_file))
 		return false;
 	set_body(x, request);
 	park(&x->parked, x->easy, request->url, request->timeout);
@@ -613,6 +620,7 @@ http_next(HttpResponse *response)
 	read_answer(given, code, response);
 	response->server_time = date_of_headers(&given->answer_headers);
 	response->retry_after = retry_after_of_headers(&given->answer_headers);
+	notice_verification(code);
 	answer_came(&given->parked);
 	curl_multi_remove_handle(multi, given->easy);
 	dlist_delete(&given->node);
@@ -662,8 +670,11 @@ http_stop(void)
 	free_exchanges();
 	if (multi)
 		curl_multi_cleanup(multi); /* closes the connections */
+	if (sessions)
+		curl_share_cleanup(sessions);
 	restore_signals(&saved);
 	multi = NULL;
+	sessions = NULL;
 	timer_ms = -1;
 	if (wait_set)
 		FreeWaitEventSet(wait_set);

@@ -34,6 +34,11 @@
  * keep others from sending: they hold a fifth lock, and stay below a quarter.
  * When one of them leaves, it starts the next one (scan.c).
  *
+ * A worker that has nothing more to do lingers for a while (linger.c).  It has
+ * looked for runs as if it left, so whoever commits one finds it and wakes it.
+ * Meanwhile it holds a sixth lock, which makes it known as one that can go; and
+ * whoever finds no slot for a worker holds a seventh one, which makes it go.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -62,10 +67,17 @@
 #define RUN_LOCK	  3
 #define PREPARED_LOCK 4
 #define SWEEPER_LOCK  5
+#define LINGER_LOCK	  6
+#define SLOT_LOCK	  7 /* of no role or database */
 
-/* If all slots are taken: how often, and how long, to wait for one. */
-#define SLOT_RETRIES 10
-#define SLOT_WAIT_MS 10
+/*
+ * If all slots are taken: how often, and how long, to wait for one; how often
+ * as long as workers linger, and after one of them was seen last.
+ */
+#define SLOT_RETRIES	10
+#define LINGER_RETRIES	300
+#define LEAVING_RETRIES 60
+#define SLOT_WAIT_MS	10
 
 /* A worker that is leaving has left long before these are used up. */
 #define ENQUEUE_RETRIES 500
@@ -104,12 +116,23 @@ unlock_role(Oid role, int which, LOCKMODE mode, bool for_session)
 	LockRelease(&tag, mode, for_session);
 }
 
+/* Tells whether somebody holds, exclusively, this lock of a role in some database. */
+static bool
+is_held(const LockInstanceData *lock, int which)
+{
+	const LOCKTAG *tag = &lock->locktag;
+
+	return tag->locktag_type == LOCKTAG_OBJECT && tag->locktag_lockmethodid == USER_LOCKMETHOD &&
+		   tag->locktag_field2 == AuthIdRelationId && tag->locktag_field4 == which &&
+		   (lock->holdMask & LOCKBIT_ON(ExclusiveLock)) != 0;
+}
+
 /* What the locks reveal about a role's workers. */
 typedef struct RoleWorkers
 {
 	bool	exists;	   /* true if one is starting or running in this database */
 	PGPROC *running;   /* that one, once it is connected */
-	int		elsewhere; /* number of workers in other databases */
+	int		elsewhere; /* number of workers in other databases, but for those that linger */
 } RoleWorkers;
 
 static RoleWorkers
@@ -117,18 +140,19 @@ find_workers(Oid role)
 {
 	LockData   *locks = GetLockStatusData();
 	RoleWorkers workers = {0};
-	LOCKTAG		tag;
 
-	set_lock_tag(&tag, role, WORKER_LOCK);
 	for (int i = 0; i < locks->nelements; i++)
 	{
 		LockInstanceData *lock = &locks->locks[i];
-		LOCKTAG			  found = lock->locktag;
+		bool			  is_here = lock->locktag.locktag_field1 == MyDatabaseId;
 
-		found.locktag_field1 = MyDatabaseId;
-		if (memcmp(&found, &tag, sizeof(tag)) != 0 || !(lock->holdMask & LOCKBIT_ON(ExclusiveLock)))
+		if (lock->locktag.locktag_field3 != role)
 			continue;
-		if (lock->locktag.locktag_field1 != MyDatabaseId)
+		if (is_held(lock, LINGER_LOCK) && !is_here)
+			workers.elsewhere--;
+		if (!is_held(lock, WORKER_LOCK))
+			continue;
+		if (!is_here)
 		{
 			workers.elsewhere++;
 			continue;
@@ -162,13 +186,9 @@ num_sweepers(int pid)
 
 	for (int i = 0; i < locks->nelements; i++)
 	{
-		const LOCKTAG *tag = &locks->locks[i].locktag;
+		const LockInstanceData *lock = &locks->locks[i];
 
-		count += tag->locktag_type == LOCKTAG_OBJECT &&
-				 tag->locktag_lockmethodid == USER_LOCKMETHOD &&
-				 tag->locktag_field2 == AuthIdRelationId && tag->locktag_field4 == SWEEPER_LOCK &&
-				 (locks->locks[i].holdMask & LOCKBIT_ON(ExclusiveLock)) != 0 &&
-				 locks->locks[i].pid < pid;
+		count += is_held(lock, SWEEPER_LOCK) && lock->pid < pid;
 	}
 	return count;
 }
@@ -199,6 +219,94 @@ wait_for_others(void)
 }
 
 /*
+ * Makes all workers leave that linger, in all databases, as their slots are
+ * needed.  Returns false if there is none.
+ */
+static bool
+wake_lingering(void)
+{
+	LockData *locks = GetLockStatusData();
+	bool	  found = false;
+
+	for (int i = 0; i < locks->nelements; i++)
+	{
+		PGPROC *proc;
+
+		if (!is_held(&locks->locks[i], LINGER_LOCK))
+			continue;
+		found = true;
+		proc = BackendPidGetProc(locks->locks[i].pid);
+		if (proc != NULL)
+			SetLatch(&proc->procLatch);
+	}
+	return found;
+}
+
+static bool
+lock_slots(LOCKMODE mode, bool for_session, bool wait)
+{
+	LOCKTAG tag;
+
+	set_lock_tag(&tag, InvalidOid, SLOT_LOCK);
+	tag.locktag_field1 = InvalidOid;
+	return LockAcquire(&tag, mode, for_session, !wait) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+static void
+unlock_slots(LOCKMODE mode, bool for_session)
+{
+	LOCKTAG tag;
+
+	set_lock_tag(&tag, InvalidOid, SLOT_LOCK);
+	tag.locktag_field1 = InvalidOid;
+	LockRelease(&tag, mode, for_session);
+}
+
+bool
+slot_is_wanted(void)
+{
+	if (!lock_slots(ShareLock, true, false))
+		return true;
+	unlock_slots(ShareLock, true);
+	return false;
+}
+
+/*
+ * Tells whether a worker was started, or set in *running if it runs already.
+ */
+static bool
+try_to_start(Oid role, TransactionId xid, PGPROC **running)
+{
+	RoleWorkers workers = find_workers(role);
+
+	*running = workers.running;
+	return workers.exists || (workers.elsewhere < share_of_role() &&
+							  register_worker((WorkerStart){MyDatabaseId, role, xid, 0}));
+}
+
+/*
+ * The same if no slot is free at first.  Others that are starting may do our
+ * work, or end soon, as those do that linger.
+ */
+static bool
+wait_and_start(Oid role, TransactionId xid, PGPROC **running)
+{
+	int	 retries = SLOT_RETRIES;
+	bool started = false;
+
+	lock_slots(RowExclusiveLock, false, true);
+	for (int i = 0; i < retries && !started; i++)
+	{
+		if (i % SLOT_RETRIES == 0 && wake_lingering())
+			retries = Min(i + LEAVING_RETRIES, LINGER_RETRIES);
+		wait_for_others();
+		started = try_to_start(role, xid, running);
+	}
+	unlock_slots(RowExclusiveLock, false);
+	return started;
+}
+
+/*
  * Starts a worker if there is none, or sets *running to the one that runs.
  * The caller must hold the enqueue lock.  Returns false if no slot became
  * free.
@@ -206,19 +314,7 @@ wait_for_others(void)
 static bool
 start_or_find_worker(Oid role, TransactionId xid, PGPROC **running)
 {
-	for (int i = 0; i < SLOT_RETRIES; i++)
-	{
-		RoleWorkers workers = find_workers(role);
-
-		*running = workers.running;
-		if (workers.exists || (workers.elsewhere < share_of_role() &&
-							   register_worker((WorkerStart){MyDatabaseId, role, xid, 0})))
-			return true;
-
-		/* Others that are starting may do our work, or end soon. */
-		wait_for_others();
-	}
-	return false;
+	return try_to_start(role, xid, running) || wait_and_start(role, xid, running);
 }
 
 static void
@@ -342,6 +438,8 @@ before_prepare(void)
 		lock_role(role, ENQUEUE_LOCK, ShareLock, false, true);
 		if (!start_or_find_worker(role, InvalidTransactionId, &running))
 			warn_no_worker(role);
+		if (running != NULL)
+			SetLatch(&running->procLatch); /* one that lingers must wait for us instead */
 		unlock_role(role, ENQUEUE_LOCK, ShareLock, false);
 	}
 }
@@ -478,6 +576,72 @@ stop_being_a_sweeper(Oid role)
 	unlock_role(role, SWEEPER_LOCK, ExclusiveLock, true);
 }
 
+void
+begin_to_linger(Oid role)
+{
+	(void) lock_role(role, LINGER_LOCK, ExclusiveLock, true, false);
+}
+
+void
+end_lingering(Oid role)
+{
+	unlock_role(role, LINGER_LOCK, ExclusiveLock, true);
+}
+
+/*
+ * A process owns its latch as long as it has its PGPROC.  We read without a
+ * lock: it is a rule of thumb, and looked at again in a moment.
+ */
+bool
+slots_are_plenty(void)
+{
+	int taken = 0;
+
+	for (int i = 0; i < ProcGlobal->allProcCount; i++)
+	{
+		const PGPROC *proc = &ProcGlobal->allProcs[i];
+
+		taken += (void *) proc->procgloballist == (void *) &ProcGlobal->bgworkerFreeProcs &&
+				 proc->procLatch.owner_pid != 0;
+	}
+	return taken < share_of_role();
+}
+
+/* Tells whether this is the lock of a worker of that role here. */
+static bool
+is_of_worker(const LOCKTAG *tag, Oid role)
+{
+	static const int ours[] = {WORKER_LOCK, ENQUEUE_LOCK, LINGER_LOCK};
+
+	for (int i = 0; i < lengthof(ours); i++)
+	{
+		LOCKTAG lock;
+
+		set_lock_tag(&lock, role, ours[i]);
+		if (memcmp(tag, &lock, sizeof(LOCKTAG)) == 0)
+			return true;
+	}
+	return false;
+}
+
+bool
+holds_others_locks(Oid role)
+{
+	LockData *locks = GetLockStatusData();
+	bool	  found = false;
+
+	for (int i = 0; i < locks->nelements; i++)
+	{
+		const LockInstanceData *lock = &locks->locks[i];
+
+		found |= lock->pid == MyProcPid && !is_of_worker(&lock->locktag, role);
+	}
+	/* there is no transaction whose end would free it, and this happens after each run */
+	pfree(locks->locks);
+	pfree(locks);
+	return found;
+}
+
 bool
 still_the_worker(Oid role)
 {
@@ -558,4 +722,22 @@ hand_over(Oid role)
 	unlock_role(role, WORKER_LOCK, ExclusiveLock, true);
 	(void) register_worker((WorkerStart){MyDatabaseId, role, InvalidTransactionId, 0});
 	unlock_role(role, ENQUEUE_LOCK, ExclusiveLock, true);
+}
+
+/*
+ * Who found us before may not be awaited for ever, if there is always somebody:
+ * the new worker cannot leave before they have committed.
+ */
+bool
+try_hand_over(Oid role, bool prepared)
+{
+	bool registered;
+
+	unlock_role(role, WORKER_LOCK, ExclusiveLock, true);
+	registered = register_worker((WorkerStart){MyDatabaseId, role, InvalidTransactionId, 0});
+	if (!registered)
+		(void) lock_role(role, WORKER_LOCK, ExclusiveLock, true, false);
+	if (prepared)
+		unlock_role(role, ENQUEUE_LOCK, ExclusiveLock, true);
+	return registered;
 }

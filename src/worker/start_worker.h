@@ -38,6 +38,30 @@ extern void wake_worker_at_commit(Oid role);
 extern bool start_worker_now(Oid role);
 
 /*
+ * For the worker: tells others that it lingers, without work; to be ended only
+ * when it has work again, as it may be about to leave.  Whoever finds
+ * no slot for a worker makes those that linger leave, by setting their latch;
+ * they do not count as workers that their role has elsewhere.
+ */
+extern void begin_to_linger(Oid role);
+extern void end_lingering(Oid role);
+
+/*
+ * Tells whether so few slots for background workers are taken that nobody
+ * misses those of workers that linger: less than a role may have.
+ */
+extern bool slots_are_plenty(void);
+
+/* Tells whether somebody waits for one of them, to start one of our workers. */
+extern bool slot_is_wanted(void);
+
+/*
+ * Tells whether we hold a lock beyond the end of a transaction that is not
+ * ours: a trigger may have taken one for the session.
+ */
+extern bool holds_others_locks(Oid role);
+
+/*
  * Returns how many more workers may be started that only sweep.  There are few
  * of them in the cluster, so that they leave slots for those that send.
  */
@@ -89,6 +113,13 @@ extern void leave_for_good(Oid role);
 
 /* Leaves, too, but starts a new worker instead. */
 extern void hand_over(Oid role);
+
+/*
+ * The same for a worker that could go on, with or without having prevented
+ * others from committing runs.  Returns false if there is no slot; then it is
+ * the worker still, and must go on, if still_the_worker().
+ */
+extern bool try_hand_over(Oid role, bool prepared);
 
 /*
  * Takes a run into this worker, to the exclusion of all others.  Returns false

@@ -25,6 +25,7 @@
 #include "debug_point.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "settings.h"
@@ -37,6 +38,7 @@
 #include "utils/memutils.h"
 #include "worker/adopt.h"
 #include "worker/announce.h"
+#include "worker/linger.h"
 #include "worker/next.h"
 #include "worker/run_states.h"
 #include "worker/record.h"
@@ -59,6 +61,9 @@
 /* Attempts to leave in good order, at most 10 ms apart. */
 #define LEAVE_TRIES 30
 
+/* How long a worker that has to make way waits for a slot before it tries again. */
+#define MAKE_WAY_MS 100
+
 /* Transactions that record what is known then, at most. */
 #define LEAVE_TICKS 8
 
@@ -69,6 +74,18 @@
 #define PREPARED_WAIT_MS 60000
 
 PGDLLEXPORT void sendcampaign_worker_main(Datum arg);
+
+/* True while the worker stays without work, see linger.c. */
+static bool lingers = false;
+
+/* True from then on until it has a run: others know it as one that can go. */
+static bool is_known_to_linger = false;
+
+/* True if it has lingered, and has not the settings that a new one would have. */
+static bool is_outdated = false;
+
+/* When there was something to do. */
+static TimestampTz last_busy = 0;
 
 /* Tells whether there is something for tick() to do. */
 static bool
@@ -154,12 +171,11 @@ work_is_queued(void)
 static bool
 has_been_idle(int msec)
 {
-	static TimestampTz busy = 0;
-	TimestampTz		   now = GetCurrentTimestamp();
+	TimestampTz now = GetCurrentTimestamp();
 
-	if (busy == 0 || worker.num_runs > 0)
-		busy = now;
-	return TimestampDifferenceExceeds(busy, now, msec);
+	if (last_busy == 0 || worker.num_runs > 0)
+		last_busy = now;
+	return TimestampDifferenceExceeds(last_busy, now, msec);
 }
 
 /* A worker that only sweeps makes room for the next one. */
@@ -179,19 +195,41 @@ hand_on_sweeps(void)
 						error_text(error))));
 }
 
-/* One that sends is not one of the few that only sweep. */
+/* One that sends is not one of the few that only sweep, and may linger. */
 static void
-notice_runs(void)
+notice_runs(TimestampTz now)
 {
-	if (worker.pass == 0 || worker.num_runs == 0)
+	if (worker.num_runs == 0)
+		return;
+	linger_after(now);
+	if (is_known_to_linger)
+		end_lingering(worker.role);
+	is_known_to_linger = false;
+	if (worker.pass == 0)
 		return;
 	stop_being_a_sweeper(worker.role);
 	worker.pass = 0;
 }
 
+/* Stays, as it may, where it would leave; what a trigger has set is no longer set. */
+static void
+begin_lingering(void)
+{
+	ResetAllOptions();
+	settle_settings();
+	if (!is_known_to_linger)
+		begin_to_linger(worker.role);
+	is_known_to_linger = true;
+	stay_the_worker(worker.role);
+	pgstat_report_stat(true);
+	pgstat_report_activity(STATE_IDLE, "waiting for the next campaign");
+	lingers = true;
+}
+
 /*
- * Ends the worker if there is nothing to do, and nothing can be added.
- * Somebody who has kept us from that, and no longer does, may have left a run.
+ * Ends the worker if there is nothing to do, and nothing can be added; or lets
+ * it linger.  Somebody who has kept us from that, and no longer does, may have
+ * left a run.
  */
 static void
 leave_if_idle(void)
@@ -213,6 +251,13 @@ leave_if_idle(void)
 	queued = work_is_queued();
 	if (!queued && (!prepared || waited))
 	{
+		if (may_linger(GetCurrentTimestamp()) && can_begin_to_linger())
+		{
+			begin_lingering();
+			kept = false;
+			return;
+		}
+		debug_point(DEBUG_LEAVING);
 		leave_for_good(worker.role);
 		hand_on_sweeps();
 		proc_exit(0);
@@ -363,6 +408,54 @@ serve_requests(void)
 	send_ready();
 }
 
+/*
+ * A moment of a worker that lingers.  Once it is woken, or cannot leave because
+ * somebody is committing a run, it goes on, if its settings are those of today.
+ */
+static void
+linger(void)
+{
+	bool woken = http_wait(LINGER_POLL_MS);
+
+	(void) take_answers(); /* there are none, but connections may have been closed */
+	if (!woken && may_linger(GetCurrentTimestamp()))
+		return;
+	lingers = false;
+	if (!woken)
+	{
+		debug_point(DEBUG_LINGERED);
+		leave_if_idle();
+	}
+	if (lingers)
+		return;
+	is_outdated = connection_is_outdated();
+	last_look = 0;
+	last_busy = 0; /* it may have to wait for a prepared transaction */
+}
+
+/*
+ * Whoever has woken us may have a run, which is for a worker with the settings
+ * of today.  If there is no slot for it, this is tried again: ours becomes free
+ * only when we have gone.
+ */
+static void
+make_way(void)
+{
+	static int tries = 0;
+	bool	   prepared = prepare_to_leave(worker.role);
+
+	if (prepared && !work_is_queued() && !is_prepared_for(worker.role))
+	{
+		leave_for_good(worker.role);
+		proc_exit(0);
+	}
+	if ((prepared || ++tries > LEAVE_TRIES) &&
+		(try_hand_over(worker.role, prepared) || !still_the_worker(worker.role)))
+		proc_exit(0);
+	pgstat_report_activity(STATE_IDLE, "waiting for a worker with the settings of today");
+	(void) http_wait(prepared ? MAKE_WAY_MS : 10);
+}
+
 static void
 run_forever(void)
 {
@@ -371,12 +464,22 @@ run_forever(void)
 		TimestampTz now = GetCurrentTimestamp();
 
 		handle_interrupts();
+		if (lingers)
+		{
+			linger();
+			continue;
+		}
+		if (is_outdated)
+		{
+			make_way();
+			continue;
+		}
 		if (work_is_due(now))
 		{
 			work();
 			stop_where_extension_is_gone();
 		}
-		notice_runs();
+		notice_runs(now);
 		sweep(now);
 		announce(now);
 		leave_if_idle();
@@ -450,6 +553,7 @@ sendcampaign_worker_main(Datum arg)
 	settle_settings();
 	wait_for_caller(start.xid);
 	remember_role(start.role);
+	remember_connection();
 	http_init();
 	send_init();
 	worker.serve_network = serve_requests;

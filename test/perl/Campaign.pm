@@ -47,19 +47,22 @@ my (%twilio_of, %companion);
 
 # A running cluster that sends to this local Twilio.  Options: conf (lines for
 # postgresql.conf), init (arguments of PostgreSQL::Test::Cluster->init), db,
-# no_extension.
+# no_extension, linger (in ms, how long workers stay; 0 unless LINGER in the
+# environment says otherwise).
 sub new_cluster
 {
 	my ($name, $twilio, %arg) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($name);
 	my $url = $twilio->url;
 	my $ca_file = $twilio->{tls} ? $twilio->ca_file : '';
+	my $linger = $arg{linger} // $ENV{LINGER} // 0;
 
 	$node->init(%{ $arg{init} || {} });
 	$node->append_conf('postgresql.conf', <<~"CONF");
 		sendcampaign.api_url = '$url'
 		sendcampaign.ca_file = '$ca_file'
 		sendcampaign.lookup_timeout = '60s'
+		sendcampaign.worker_idle_timeout = $linger
 		fsync = on
 		CONF
 	$node->append_conf('postgresql.conf', $arg{conf}) if $arg{conf};

@@ -51,7 +51,8 @@ my $twilio = LocalTwilio->start(
 		'--seed', $seed, '--latency', 10, '--latency-spread', 10,
 		'--concurrency', 40, '--list-lag', 200, @faults
 	]);
-my $node = new_cluster('torture', $twilio, conf => <<~CONF);
+my $linger = $ENV{LINGER} // (0, 300, 5000)[ rand 3 ];
+my $node = new_cluster('torture', $twilio, linger => $linger, conf => <<~CONF);
     shared_preload_libraries = 'sendcampaign'
     sendcampaign.launcher_interval = 1
     sendcampaign.request_timeout = '1s'
@@ -164,12 +165,11 @@ sub compare_with_twilio
 {
 	my ($run, $name) = @_;
 	$twilio->set('sent-after' => 0, 'deliver-after' => 0, 'list-lag' => 0);
-	poll(
-		sub {
-			sweep_now($node, $run->{job});
-			my ($sent, @others) = split /\|/, counts_of($node, $run->{job});
-			return "@others" eq "$sent 0 0";
-		});
+	poll(sub {
+		sweep_now($node, $run->{job});
+		my ($sent, @others) = split /\|/, counts_of($node, $run->{job});
+		return "@others" eq "$sent 0 0";
+	});
 	my ($sent) = split /\|/, counts_of($node, $run->{job});
 	is(counts_of($node, $run->{job}), "$sent|$sent|0|0", "$name: all is delivered, by the counts");
 	is(receipts_of($node, $run->{job}), "delivered $sent", "$name: and by the messages");

@@ -45,7 +45,8 @@ my $twilio = LocalTwilio->start(
 		'--list-lag' => 100,
 		@faults
 	]);
-my $node = new_cluster('race', $twilio, conf => <<~'CONF');
+my $linger = $ENV{LINGER} // (0, 300, 5000)[ rand 3 ];
+my $node = new_cluster('race', $twilio, linger => $linger, conf => <<~'CONF');
 	sendcampaign.request_timeout = '1s'
 	sendcampaign.lookup_delay = '300ms'
 	sendcampaign.failure_threshold = -1
