@@ -20,9 +20,7 @@ create_opt_outs() {
 measure() {
     local campaign
     send_to plain
-    sql 'TRUNCATE groups, ac_lists, ac_campaigns, ac_list_users, ac_background_jobs,
-        sendcampaign.run_data, sendcampaign.message_data, sendcampaign.batch, sendcampaign.claim,
-        sendcampaign.opt_out_data'
+    empty_tables
     campaign=$(create_campaign "$messages")
     [ "$1" = without ] || create_opt_outs
     send "$1" "$campaign"

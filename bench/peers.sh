@@ -2,20 +2,13 @@
 # local Twilio: the programs in bench/peers, with packages from npm. Each program
 # measures itself, starting when it reads the list; jobs are queued before.
 
-peers=$work/sendcampaign/bench/peers
-
-install_peers() {
-    as_user env HOME="$work" npm_config_cache="$work/npm" \
-        npm ci --prefix "$peers" --no-audit --no-fund --loglevel=error
-}
-
 # by_node WAY MESSAGES LATENCY_MS PROGRAM CONCURRENCY
 by_node() {
     local campaign
     send_to plain "latency=$3"
     campaign=$(create_campaign "$2")
     run_job env NODE_ENV=production API_URL="${api_url[plain]}" ACCOUNT=$account TOKEN=$token \
-        SENDER=+15005550006 node "$peers/$4" "$campaign" "$5" >"$work/out"
+        SENDER=+15005550006 "$node" "$peers/$4" "$campaign" "$5" >"$work/out"
     check_counts "$campaign" "$2"
     remember "$1" "$3" $(cat "$work/out")
 }
@@ -41,7 +34,7 @@ check_counts() {
 # remember WAY LATENCY_MS MESSAGES SECONDS
 remember() { sql "INSERT INTO peers VALUES ('$1', $2, $3, $4)"; }
 
-quietly 'Installing what npm has' install_peers
+[ -x "$node" ] || quietly 'Installing what npm has' install_peers
 sql 'CREATE TABLE peers (way text, latency_ms integer, messages bigint, seconds double precision)'
 for latency in 0 100; do
     # with this latency, ten per second if sent one after the other

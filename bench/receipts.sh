@@ -159,9 +159,7 @@ measure_sending() {
     local campaign job looks
     send_to plain 'sent-after=0&deliver-after=0'
     sql "ALTER ROLE app SET sendcampaign.receipts = $1"
-    sql 'TRUNCATE groups, ac_lists, ac_campaigns, ac_list_users, ac_background_jobs,
-        sendcampaign.run_data, sendcampaign.message_data, sendcampaign.receipt_data,
-        sendcampaign.receipt_count, sendcampaign.batch, sendcampaign.claim'
+    empty_tables
     campaign=$(create_campaign "$messages")
     job=$(call "receipts $1 $2" "$campaign")
     while is_under_way "$job"; do

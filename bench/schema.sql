@@ -57,6 +57,11 @@ JOIN sendcampaign.run r USING (job_id)
 LEFT JOIN bench.worker w USING (job_id)
 JOIN sendcampaign.run_data d ON d.id = r.id;
 
+CREATE FUNCTION bench.phone(n integer)
+RETURNS text
+LANGUAGE sql
+AS $$ SELECT '+1555' || lpad(n::text, greatest(7, length(n::text)), '0') $$;
+
 /* floor_http.c has the same text. */
 CREATE FUNCTION bench.create_campaign(recipients integer)
 RETURNS bigint
@@ -71,13 +76,41 @@ AS $$
         INSERT INTO ac_lists (group_id) SELECT id FROM g RETURNING id),
     u AS (
         INSERT INTO ac_list_users (ac_list_id, data)
-        SELECT l.id, jsonb_build_object('sms', '+1555' || lpad(n::text, 7, '0'),
+        SELECT l.id, jsonb_build_object('sms', bench.phone(n),
             'sentCount', 0, 'openCount', 0, 'completeCount', 0)
         FROM l, generate_series(1, recipients) n)
     INSERT INTO ac_campaigns (ac_list_id, data)
     SELECT id, jsonb_build_object('message', 'How was the meeting? Three questions:',
         'baseUrl', 'https://example.org/survey') FROM l
     RETURNING id
+$$;
+
+/*
+ * Creates so many campaigns of one recipient each, all of one group, and returns
+ * the lowest id; the others follow it.  Recipients have different phone numbers.
+ */
+CREATE FUNCTION bench.create_small(campaigns integer)
+RETURNS bigint
+LANGUAGE sql
+AS $$
+    WITH g AS (
+        INSERT INTO groups (configuration) VALUES (jsonb_build_object(
+            'twilioAccountSid', current_setting('bench.account'),
+            'twilioAuthToken', current_setting('bench.token'),
+            'twilioFromSmsNumber', '+15005550006')) RETURNING id),
+    l AS (
+        INSERT INTO ac_lists (group_id) SELECT id FROM g, generate_series(1, campaigns) RETURNING id),
+    u AS (
+        INSERT INTO ac_list_users (ac_list_id, data)
+        SELECT id, jsonb_build_object('sms', bench.phone(row_number() OVER (ORDER BY id)::integer),
+            'sentCount', 0, 'openCount', 0, 'completeCount', 0)
+        FROM l),
+    c AS (
+        INSERT INTO ac_campaigns (ac_list_id, data)
+        SELECT id, jsonb_build_object('message', 'How was the meeting? Three questions:',
+            'baseUrl', 'https://example.org/survey') FROM l ORDER BY id
+        RETURNING id)
+    SELECT min(id) FROM c
 $$;
 
 /* Calls send_campaign() as the application does, and commits. */
@@ -159,7 +192,7 @@ DECLARE
     run sendcampaign.run;
 BEGIN
     SELECT * INTO STRICT run FROM sendcampaign.run WHERE job_id = job;
-    IF run.state IN ('queued', 'running') AND run.queued_at > clock_timestamp() - interval '20 min' THEN
+    IF run.state IN ('queued', 'running') AND run.queued_at > clock_timestamp() - interval '1 hour' THEN
         RETURN false;
     END IF;
     IF run.state <> 'completed' OR run.sent <> run.total THEN
@@ -180,6 +213,24 @@ BEGIN
         COMMIT;
         PERFORM pg_sleep(0.02);
     END LOOP;
+END
+$$;
+
+/* Waits until no run of this database is queued or running, and checks that all are completed. */
+CREATE PROCEDURE bench.wait_for_runs()
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    run sendcampaign.run_data;
+BEGIN
+    WHILE EXISTS (SELECT FROM sendcampaign.run_data WHERE state IN ('queued', 'running')) LOOP
+        COMMIT;
+        PERFORM pg_sleep(0.1);
+    END LOOP;
+    SELECT * INTO run FROM sendcampaign.run_data WHERE state <> 'completed' OR sent <> total LIMIT 1;
+    IF FOUND THEN
+        RAISE 'job % is % with % of % sent: %', run.job_id, run.state, run.sent, run.total, run.error;
+    END IF;
 END
 $$;
 
@@ -214,14 +265,17 @@ END
 $$;
 
 /*
- * Makes a call, and watches the worker at this interval (in seconds) until it has
- * ended.  There must be no worker before.
+ * Calls these campaigns at once, and watches the worker at this interval (in
+ * seconds) until it has ended.  There must be no worker before.  What is measured
+ * is that of the first job.
  */
-CREATE PROCEDURE bench.send(what text, campaign bigint, look_s double precision DEFAULT 0.05)
+CREATE PROCEDURE bench.send_all(what text, campaigns bigint[], look_s double precision DEFAULT 0.05)
 LANGUAGE plpgsql
 AS $$
 DECLARE
+    campaign bigint;
     job bigint;
+    jobs bigint[];
     cpu_before double precision;
     wal_before pg_lsn := pg_current_wal_insert_lsn();
     rss_anon_kb integer;
@@ -229,19 +283,80 @@ DECLARE
 BEGIN
     CALL bench.wait_for_no_worker();
     cpu_before := bench.cpu_of_ended_s();
-    CALL bench.call(what, campaign, job);
-    WHILE NOT bench.has_ended(job) LOOP
-        pid := coalesce(pid, bench.worker_pid());
-        rss_anon_kb := greatest(rss_anon_kb, bench.rss_anon_kb(pid));
-        COMMIT;
-        PERFORM pg_sleep(look_s);
+    FOREACH campaign IN ARRAY campaigns LOOP
+        CALL bench.call(what, campaign, job);
+        jobs := jobs || job;
+    END LOOP;
+    FOREACH job IN ARRAY jobs LOOP
+        WHILE NOT bench.has_ended(job) LOOP
+            pid := coalesce(pid, bench.worker_pid());
+            rss_anon_kb := greatest(rss_anon_kb, bench.rss_anon_kb(pid));
+            COMMIT;
+            PERFORM pg_sleep(look_s);
+        END LOOP;
     END LOOP;
     CALL bench.wait_for_no_worker(pid);
-    INSERT INTO bench.worker VALUES (job, bench.cpu_of_ended_s() - cpu_before, rss_anon_kb,
+    INSERT INTO bench.worker VALUES (jobs[1], bench.cpu_of_ended_s() - cpu_before, rss_anon_kb,
         pg_current_wal_insert_lsn() - wal_before);
     COMMIT;
 END
 $$;
+
+/* The same with one campaign. */
+CREATE PROCEDURE bench.send(what text, campaign bigint, look_s double precision DEFAULT 0.05)
+LANGUAGE plpgsql
+AS $$ BEGIN CALL bench.send_all(what, ARRAY[campaign], look_s); END $$;
+
+/* Calls campaigns one after the other, each when the one before has ended. */
+CREATE PROCEDURE bench.send_each(what text, campaigns bigint[], look_s double precision DEFAULT 0.002)
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    campaign bigint;
+    job bigint;
+BEGIN
+    FOREACH campaign IN ARRAY campaigns LOOP
+        CALL bench.call(what, campaign, job);
+        WHILE NOT bench.has_ended(job) LOOP
+            COMMIT;
+            PERFORM pg_sleep(look_s);
+        END LOOP;
+    END LOOP;
+END
+$$;
+
+/*
+ * The same, and measures the CPU time of all workers that there were, until the
+ * last one has ended.  It is kept with the last job.
+ */
+CREATE PROCEDURE bench.send_in_a_row(what text, campaigns bigint[], look_s double precision DEFAULT 0.002)
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    cpu_before double precision;
+    wal_before pg_lsn;
+BEGIN
+    CALL bench.wait_for_no_worker();
+    cpu_before := bench.cpu_of_ended_s();
+    wal_before := pg_current_wal_insert_lsn();
+    CALL bench.send_each(what, campaigns, look_s);
+    CALL bench.wait_for_no_worker(bench.worker_pid());
+    INSERT INTO bench.worker
+    SELECT max(job_id), bench.cpu_of_ended_s() - cpu_before, NULL, pg_current_wal_insert_lsn() - wal_before
+    FROM bench.call;
+    COMMIT;
+END
+$$;
+
+/* Transactions of pgbench, from its log; the time is the end of each. */
+CREATE TABLE bench.pgbench (
+    client integer, n integer, latency_us bigint, script integer, epoch bigint, us bigint
+);
+
+CREATE FUNCTION bench.ended_at(pgbench bench.pgbench)
+RETURNS timestamptz
+LANGUAGE sql
+AS $$ SELECT to_timestamp(0) + pgbench.epoch * interval '1 s' + pgbench.us * interval '1 us' $$;
 
 /* What the local Twilio has accepted; the columns are those of its ledger. */
 CREATE TABLE bench.ledger (

@@ -4,10 +4,9 @@
 
 calls=20
 
-empty_tables() {
-    sql 'TRUNCATE groups, ac_lists, ac_campaigns, ac_list_users, ac_background_jobs,
-        sendcampaign.run_data, sendcampaign.message_data, sendcampaign.batch, sendcampaign.claim'
-}
+# RECIPIENTS:TIMES:LOOK_S, unless big.sh wants others
+lists=${lists:-1:50:0.001 $(scaled 1000):50:0.005 $(scaled 10000):5:0.01
+    $(scaled 100000):1:0.05 $(scaled 1000000):1:0.05}
 
 # Records what the first run has left behind.
 remember_tables() {
@@ -32,14 +31,12 @@ measure_size() {
     sql "INSERT INTO sizes SELECT * FROM bench.run"
 }
 
-sql 'CREATE TABLE sizes AS SELECT * FROM bench.run;
+sql 'CREATE TABLE sizes AS SELECT * FROM bench.run WITH NO DATA;
     CREATE TABLE left_behind (recipients bigint, "table" text, dead_tuples bigint,
         table_bytes bigint, index_bytes bigint)'
-measure_size 1 50 0.001
-measure_size "$(scaled 1000)" 50 0.005
-measure_size "$(scaled 10000)" 5 0.01
-measure_size "$(scaled 100000)" 1 0.05
-measure_size "$(scaled 1000000)" 1 0.05
+for list in $lists; do
+    measure_size ${list//:/ }
+done
 
 show cost 'Lists of different lengths, no latency' "
 SELECT total AS recipients, count(*) AS runs, round(median(messages_per_s)) AS messages_per_s,

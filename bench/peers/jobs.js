@@ -42,13 +42,27 @@ function ended(events, jobs) {
 }
 
 async function main() {
+  const fail = (error) => { throw error; };
+  pool.on('error', fail).on('connect', (connection) => connection.on('error', fail));
   await runMigrations({ pgPool: pool, logger: silent });
   const { rowCount } = await pool.query(queue, [campaignId]);
   const events = new EventEmitter();
   const all = ended(events, rowCount);
   const begin = performance.now();
   const runner = await run({
-    pgPool: pool, concurrency, events, noHandleSignals: true, logger: silent, taskList: { send },
+    pgPool: pool,
+    events,
+    noHandleSignals: true,
+    taskList: { send },
+    preset: {
+      worker: {
+        concurrentJobs: concurrency,
+        localQueue: { size: concurrency + 1 },
+        completeJobBatchDelay: 0,
+        failJobBatchDelay: 0,
+        logger: silent,
+      },
+    },
   });
   await all;
   console.log(rowCount, (performance.now() - begin) / 1000);

@@ -38,6 +38,51 @@ is(sql($node, <<~'SQL'), 1, 'in a table like the one that the extension records 
 	WHERE indrelid = 'floor_message'::regclass AND indisprimary
 	SQL
 
+sql($node, <<~'SQL');
+	CALL bench.wait_for_runs();
+	CALL bench.send_all('at once', ARRAY[bench.create_campaign(20), bench.create_campaign(30)]);
+	SQL
+is(sql($node, <<~'SQL'), '2|50|1|t', 'several runs at once are measured as one');
+	SELECT count(*), sum(total), count(cpu_s), sum(cpu_s) >= 0
+	FROM bench.run WHERE what = 'at once'
+	SQL
+
+my $first = sql($node, 'SELECT bench.create_small(3)');
+sql($node, "CALL bench.send_in_a_row('in a row', ARRAY[$first, $first + 1, $first + 2])");
+is(sql($node, <<~'SQL'), '3|3|3|1|t', 'and runs of one recipient, each after the one before');
+	SELECT count(*), sum(total), count(DISTINCT phone), count(cpu_s),
+	    bool_and(started_at >= finished_before)
+	FROM (SELECT *, coalesce(lag(finished_at) OVER (ORDER BY job_id), queued_at) AS finished_before
+	      FROM bench.run WHERE what = 'in a row') r
+	JOIN sendcampaign.message USING (job_id)
+	SQL
+sql($node, 'CALL bench.wait_for_runs()');
+
+# As in bench/small.sh, where the log of pgbench tells when the first was queued.
+my $small = sql($node, 'SELECT bench.create_small(8)');
+my $tempdir = PostgreSQL::Test::Utils::tempdir;
+append_to_file("$tempdir/queue.sql", <<~'SQL');
+	\set n :n + 1
+	\set campaign :first + :client_id * 4 + :n - 1
+	SELECT send_campaign(:campaign);
+	SQL
+$node->command_ok(
+	[
+		qw(pgbench -n -U app -c 2 -t 4 -D n=0 -l),
+		"--log-prefix=$tempdir/log", '-D', "first=$small", '-f', "$tempdir/queue.sql", 'postgres'
+	],
+	'sessions queue campaigns');
+my ($log) = glob "$tempdir/log.*";
+my $lines = slurp_file($log);
+$lines =~ tr/ /\t/;
+sql($node, "COPY bench.pgbench FROM STDIN;\n$lines\\.\n");
+sql($node, 'CALL bench.wait_for_runs()');
+is(sql($node, <<~SQL), '8|8|t', 'each is sent, after its transaction');
+	SELECT (SELECT count(*) FROM bench.pgbench), count(*),
+	    min(finished_at) > (SELECT min(bench.ended_at(p)) FROM bench.pgbench p)
+	FROM sendcampaign.run WHERE campaign_id >= $small
+	SQL
+
 # A section that counts or empties a view counts and empties nothing.
 my %named;
 for my $section (glob "$bench/*.sh")
