@@ -107,8 +107,10 @@ CREATE UNIQUE INDEX run_campaign_unfinished ON sendcampaign.run_data (campaign_i
     WHERE state IN ('queued', 'running', 'paused') AND test_phone IS NULL;
 -- whose messages an account has: roles, and the latest runs of each
 CREATE INDEX run_account ON sendcampaign.run_data (account, role_oid, id) WHERE account IS NOT NULL;
-CREATE INDEX run_queue ON sendcampaign.run_data (role_oid)
+CREATE INDEX run_queue ON sendcampaign.run_data (role_oid, queued_at, id)
     WHERE finished_at IS NULL AND state <> 'paused';
+CREATE INDEX run_cancelled ON sendcampaign.run_data (campaign_id, schema)
+    WHERE finished_at IS NULL AND state = 'cancelled';
 CREATE INDEX run_sweep ON sendcampaign.run_data (sweep_at) WHERE sweep_at IS NOT NULL;
 
 CREATE TABLE sendcampaign.message_data (

@@ -161,7 +161,8 @@ count_settled(AppTables *tables, const LockedRun *run, int64 list_user_id)
 	began_with = (Oid) spi_int64(0, 2);
 	if (OidIsValid(began_with) && began_with != tables->list_users)
 		count_nowhere(run, list_user_id);
-	else if (mark_uncounted(run->id, tables_count_sent(tables, &id, 1, spi_int64(0, 1))))
+	else if (mark_uncounted(run->id,
+							tables_count_sent(tables, &id, 1, spi_int64(0, 1), InvalidOid)))
 		ereport(NOTICE,
 				(errmsg("could not increase sentCount of list user %lld", (long long) list_user_id),
 				 errdetail("A trigger, rule or policy suppressed the UPDATE.")));

@@ -133,7 +133,7 @@ show_batch(void *arg, Datum ids, Duplicates duplicates, int count)
 	recipients = read_recipients(preview->campaign, DatumGetArrayTypeP(ids), GetCurrentTimestamp(),
 								 &count);
 	skip_duplicates_in_memory(preview->chosen, recipients, count, duplicates);
-	find_unreachable(preview->campaign, recipients, count);
+	find_unreachable(&(RecipientList){preview->campaign, NULL, count, recipients}, 1);
 	for (int i = 0; i < count; i++)
 		show_recipient(preview, &recipients[i]);
 	preview->left -= count;

@@ -44,7 +44,6 @@ copy_text(Campaign *campaign, CampaignText text)
 void
 campaign_set_text(Campaign *campaign, const CampaignText *text)
 {
-	List	   *keys = NIL;
 	const char *base_url;
 
 	copy_text(campaign, *text);
@@ -53,10 +52,9 @@ campaign_set_text(Campaign *campaign, const CampaignText *text)
 	base_url = campaign->text.base_url ? to_utf8(campaign->text.base_url) : NULL;
 	campaign->link_form = link_form(base_url, campaign->id);
 	campaign->listed_form = link_form(base_url ? smart_text(base_url) : NULL, campaign->id);
+	campaign->keys = NIL;
 	for (int i = 0; i < template_num_keys(campaign->template); i++)
-		keys = lappend(keys, from_utf8(template_key(campaign->template, i)));
-	if (campaign->tables)
-		tables_want_keys(campaign->tables, keys);
+		campaign->keys = lappend(campaign->keys, from_utf8(template_key(campaign->template, i)));
 }
 
 bool

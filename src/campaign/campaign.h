@@ -36,6 +36,7 @@ typedef struct Campaign
 	LinkForm	*link_form;	  /* of its links, in UTF-8; or NULL */
 	LinkForm	*listed_form; /* the same, after smart_text(), as texts in Twilio's list may be */
 	Template *template;		  /* of the message, in UTF-8 */
+	List		*keys;		  /* char *, the keys in it, in the server's encoding */
 	AppTables	*tables;
 	GroupConfig *group;
 	char		*test_phone; /* receives everything; NULL: the list's users do */
@@ -45,10 +46,10 @@ typedef struct Campaign
 /* Reads the campaign's list and message, and checks them. */
 extern void campaign_read(Campaign *campaign);
 
-/*
- * Sets what it sends, which is copied, parses the placeholders, and makes the
- * tables read the keys in them.
- */
+/* Does the same with a row that has been read; the campaign copies what it keeps. */
+extern void campaign_take_row(Campaign *campaign, CampaignRow *row);
+
+/* Sets what it sends, which is copied, and parses the placeholders. */
 extern void campaign_set_text(Campaign *campaign, const CampaignText *text);
 
 /*

@@ -476,31 +476,64 @@ explain_send_until(void *campaign_id)
 				(long long) *(int64 *) campaign_id);
 }
 
+/* Returns the configuration in a row, palloc'd, which points into it. */
+static GroupConfig *
+group_of_row(const AppTables *tables, const GroupRow *row, int64 campaign_id, int64 list_id)
+{
+	GroupConfig *group = palloc0(sizeof(GroupConfig));
+
+	check_existence(tables, row, campaign_id, list_id);
+	group->id = row->group_id;
+	read_account(group, row, list_id);
+	read_region(group, row);
+	read_senders(group, row);
+	check_has_sender(group, list_id);
+	read_rate(group, row);
+	read_smart_encoded(group, row);
+	read_quiet_hours(group, row);
+	read_time_zone(group, row);
+	/* 0 means none, and any time in the past is equally over */
+	if (row->has_end)
+		group->send_until = Max(row->send_until, 1);
+	read_webhook(group, row);
+	return group;
+}
+
+void
+read_groups(AppTables *tables, WantedGroup *wanted, int count)
+{
+	int64				*campaign_ids = palloc(Max(count, 1) * sizeof(int64));
+	int64				*list_ids = palloc(Max(count, 1) * sizeof(int64));
+	MemoryContext		*contexts = palloc(Max(count, 1) * sizeof(MemoryContext));
+	GroupRow			*rows;
+	ErrorContextCallback explain = {error_context_stack, explain_send_until, campaign_ids};
+
+	for (int i = 0; i < count; i++)
+	{
+		campaign_ids[i] = wanted[i].campaign_id;
+		list_ids[i] = wanted[i].list_id;
+		contexts[i] = wanted[i].context;
+	}
+	error_context_stack = &explain;
+	rows = tables_read_groups(tables, array_of_ids(campaign_ids, count),
+							  array_of_ids(list_ids, count), contexts, count);
+	error_context_stack = explain.previous;
+	for (int i = 0; i < count; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(wanted[i].context);
+
+		wanted[i].group = group_of_row(tables, &rows[i], campaign_ids[i], list_ids[i]);
+		MemoryContextSwitchTo(old);
+	}
+}
+
 GroupConfig *
 read_group(AppTables *tables, int64 campaign_id, int64 list_id)
 {
-	GroupConfig			*group = palloc0(sizeof(GroupConfig));
-	GroupRow			 row;
-	ErrorContextCallback explain = {error_context_stack, explain_send_until, &campaign_id};
+	WantedGroup wanted = {campaign_id, list_id, CurrentMemoryContext};
 
-	error_context_stack = &explain;
-	tables_read_group(tables, campaign_id, list_id, &row);
-	error_context_stack = explain.previous;
-	check_existence(tables, &row, campaign_id, list_id);
-	group->id = row.group_id;
-	read_account(group, &row, list_id);
-	read_region(group, &row);
-	read_senders(group, &row);
-	check_has_sender(group, list_id);
-	read_rate(group, &row);
-	read_smart_encoded(group, &row);
-	read_quiet_hours(group, &row);
-	read_time_zone(group, &row);
-	/* 0 means none, and any time in the past is equally over */
-	if (row.has_end)
-		group->send_until = Max(row.send_until, 1);
-	read_webhook(group, &row);
-	return group;
+	read_groups(tables, &wanted, 1);
+	return wanted.group;
 }
 
 GroupConfig *

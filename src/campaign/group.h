@@ -48,10 +48,22 @@ typedef struct GroupConfig
 	StopWords	stop_words;
 } GroupConfig;
 
+/* A configuration to be read: that of a campaign's list. */
+typedef struct WantedGroup
+{
+	int64		  campaign_id;
+	int64		  list_id;
+	MemoryContext context; /* for the result */
+	GroupConfig	 *group;   /* the result */
+} WantedGroup;
+
 /*
- * Reads the configuration for a list; palloc'd in the current memory context.
- * SPI must be connected.  Throws if something is missing or invalid.
+ * Reads the configurations.  SPI must be connected.  Throws if something is
+ * missing or invalid.
  */
+extern void read_groups(AppTables *tables, WantedGroup *wanted, int count);
+
+/* Reads one of them; palloc'd in the current memory context. */
 extern GroupConfig *read_group(AppTables *tables, int64 campaign_id, int64 list_id);
 
 /*

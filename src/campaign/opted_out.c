@@ -19,49 +19,111 @@
 
 /* Returns the phone numbers (text[]) of those who would get a message. */
 static Datum
-phones_of(const Recipient *recipients, int count)
+phones_of(const RecipientList *lists, int count)
 {
-	char **phones = palloc(Max(count, 1) * sizeof(char *));
+	int	   most = 0;
 	int	   num_phones = 0;
+	char **phones;
 
 	for (int i = 0; i < count; i++)
+		most += lists[i].count;
+	phones = palloc(Max(most, 1) * sizeof(char *));
+	for (int i = 0; i < count; i++)
 	{
-		if (recipients[i].skip == NOT_SKIPPED)
-			phones[num_phones++] = recipients[i].phone;
+		for (int j = 0; j < lists[i].count; j++)
+		{
+			if (lists[i].recipients[j].skip == NOT_SKIPPED)
+				phones[num_phones++] = lists[i].recipients[j].phone;
+		}
 	}
 	return make_text_array(phones, num_phones);
 }
 
-static int
-compare_strings(const void *a, const void *b)
+static Datum
+groups_of(const RecipientList *lists, int count)
 {
-	return strcmp(*(char *const *) a, *(char *const *) b);
+	int64 *groups = palloc(Max(count, 1) * sizeof(int64));
+	int	   num_groups = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (i == 0 || lists[i].campaign->group->id != groups[num_groups - 1])
+			groups[num_groups++] = lists[i].campaign->group->id;
+	}
+	return array_of_ids(groups, num_groups);
+}
+
+/* An opt-out of the messages of one group, or of all. */
+typedef struct OptOut
+{
+	char *phone;
+	bool  from_all;
+	int64 group_id;
+} OptOut;
+
+static int
+compare_opt_outs(const void *a, const void *b)
+{
+	return strcmp(((const OptOut *) a)->phone, ((const OptOut *) b)->phone);
+}
+
+/* Returns the opt-outs of the lists' phone numbers, sorted by these; palloc'd. */
+static OptOut *
+find_opt_outs(const RecipientList *lists, int count, int *found)
+{
+	static OwnStatement statement = {
+		"SELECT phone, group_id FROM sendcampaign.opt_out_data WHERE phone = ANY ($1)"
+		" AND (group_id IS NULL OR (group_id = ANY ($2) AND schema = $3::name))",
+		3,
+		{TEXTARRAYOID, INT8ARRAYOID, TEXTOID}};
+	Datum	values[] = {phones_of(lists, count), groups_of(lists, count),
+						CStringGetTextDatum(lists[0].campaign->tables->schema)};
+	OptOut *opt_outs;
+
+	*found = (int) own_execute(&statement, values, NULL);
+	opt_outs = palloc(Max(*found, 1) * sizeof(OptOut));
+	for (int i = 0; i < *found; i++)
+		opt_outs[i] = (OptOut){spi_string(i, 1), spi_isnull(i, 2), spi_int64(i, 2)};
+	SPI_freetuptable(SPI_tuptable);
+	qsort(opt_outs, *found, sizeof(OptOut), compare_opt_outs);
+	return opt_outs;
+}
+
+static bool
+has_opted_out(const Recipient *recipient, int64 group_id, const OptOut *opt_outs, int count)
+{
+	OptOut		  key = {recipient->phone};
+	const OptOut *end = opt_outs + count;
+	const OptOut *at;
+
+	if (recipient->phone == NULL || count == 0)
+		return false;
+	at = bsearch(&key, opt_outs, count, sizeof(OptOut), compare_opt_outs);
+	while (at && at > opt_outs && compare_opt_outs(at - 1, &key) == 0)
+		at--;
+	for (; at && at < end && compare_opt_outs(at, &key) == 0; at++)
+	{
+		if (at->from_all || at->group_id == group_id)
+			return true;
+	}
+	return false;
 }
 
 void
-skip_opted_out(const Campaign *campaign, Recipient *recipients, int count)
+skip_opted_out(const RecipientList *lists, int count)
 {
-	static OwnStatement statement = {
-		"SELECT phone FROM sendcampaign.opt_out_data WHERE phone = ANY ($1)"
-		" AND (group_id IS NULL OR (group_id = $2 AND schema = $3::name))",
-		3,
-		{TEXTARRAYOID, INT8OID, TEXTOID}};
-	Datum  values[] = {phones_of(recipients, count), Int64GetDatum(campaign->group->id),
-					   CStringGetTextDatum(campaign->tables->schema)};
-	int	   found = (int) own_execute(&statement, values, NULL);
-	char **opted_out;
+	int		found;
+	OptOut *opt_outs = find_opt_outs(lists, count, &found);
 
-	opted_out = palloc(Max(found, 1) * sizeof(char *));
-	for (int i = 0; i < found; i++)
-		opted_out[i] = spi_string(i, 1);
-	qsort(opted_out, found, sizeof(char *), compare_strings);
 	for (int i = 0; found > 0 && i < count; i++)
 	{
-		if (recipients[i].phone &&
-			bsearch(&recipients[i].phone, opted_out, found, sizeof(char *), compare_strings))
-			recipient_skip(&recipients[i], SKIP_OPTED_OUT, "opted out");
+		for (int j = 0; j < lists[i].count; j++)
+		{
+			if (has_opted_out(&lists[i].recipients[j], lists[i].campaign->group->id, opt_outs,
+							  found))
+				recipient_skip(&lists[i].recipients[j], SKIP_OPTED_OUT, "opted out");
+		}
 	}
-	SPI_freetuptable(SPI_tuptable);
 }
 
 typedef struct OwnCall

@@ -13,10 +13,11 @@
 #include "database/reply_table.h"
 
 /*
- * Skips those who have opted out of the group's messages, or of all messages.
- * SPI must be connected; may throw.
+ * Skips those who have opted out of the messages of their campaign's group, or
+ * of all messages.  All campaigns must have the same tables.  SPI must be
+ * connected; may throw.
  */
-extern void skip_opted_out(const Campaign *campaign, Recipient *recipients, int count);
+extern void skip_opted_out(const RecipientList *lists, int count);
 
 /*
  * Records for the role, on Twilio's word, that these phone numbers (text[]) have opted out of the

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "campaign/campaign.h"
+#include "catalog/pg_type.h"
 #include "database/columns.h"
 #include "mb/pg_wchar.h"
 #include "twilio/request.h"
@@ -324,25 +325,33 @@ check_row(const Campaign *campaign, CampaignRow *row)
 }
 
 void
-campaign_read(Campaign *campaign)
+campaign_take_row(Campaign *campaign, CampaignRow *row)
 {
-	CampaignRow	 row;
 	CampaignText text;
 	const char	*key;
 
-	if (!tables_read_campaign(campaign->tables, campaign->id, &row))
+	if (!row->exists)
 		tables_fail_no_campaign(campaign->tables, campaign->id);
-	check_row(campaign, &row);
-	text = (CampaignText){.message = text_of_row(campaign, &row),
-						  .base_url = row.base_url,
-						  .media_urls = row.media_urls,
-						  .num_media = row.num_media,
-						  .content_sid = row.content_sid};
-	key = row.content_sid ? "contentVariables" : "message";
-	campaign->list_id = row.list_id;
+	check_row(campaign, row);
+	text = (CampaignText){.message = text_of_row(campaign, row),
+						  .base_url = row->base_url,
+						  .media_urls = row->media_urls,
+						  .num_media = row->num_media,
+						  .content_sid = row->content_sid};
+	key = row->content_sid ? "contentVariables" : "message";
+	campaign->list_id = row->list_id;
 	check_encoding(campaign, text.message, key);
 	check_length(campaign, key, text.message);
 	campaign_set_text(campaign, &text);
 	check_placeholders(campaign);
 	check_keys(campaign);
+}
+
+void
+campaign_read(Campaign *campaign)
+{
+	Datum id = Int64GetDatum(campaign->id);
+
+	campaign_take_row(
+		campaign, tables_read_campaigns(campaign->tables, make_array(&id, NULL, 1, INT8OID), 1));
 }

@@ -10,6 +10,7 @@
 #ifndef SENDCAMPAIGN_RECIPIENT_H
 #define SENDCAMPAIGN_RECIPIENT_H
 
+#include "campaign/campaign.h"
 #include "datatype/timestamp.h"
 
 /*
@@ -44,6 +45,15 @@ typedef struct Recipient
 	TimestampTz until;		 /* when Twilio must have passed it on; 0: no limit */
 	int			unreachable; /* Twilio's error code, see unreachable.h; 0: none, or not asked for */
 } Recipient;
+
+/* List users of a campaign, and what is to be done for each of them. */
+typedef struct RecipientList
+{
+	Campaign  *campaign;
+	Datum	  *ids; /* bigint */
+	int		   count;
+	Recipient *recipients; /* in the order of the ids; NULL: not read yet */
+} RecipientList;
 
 /* Tells whether it is too late to send what must have been passed on at that time (0: any). */
 extern bool is_too_late(TimestampTz until, TimestampTz now);

@@ -193,31 +193,56 @@ skip_expired(const Campaign *campaign, Recipient *recipients, int count, Timesta
 /* Recipients that are read together. */
 typedef struct Reading
 {
-	Campaign   *campaign;
-	Datum	   *ids;
-	Recipient  *recipients;
-	int			count;
-	TimestampTz now;
+	const RecipientList *lists;
+	int					 num_lists;
+	TimestampTz			 now;
 } Reading;
+
+static RecipientRow *
+read_rows(const Reading *reading)
+{
+	const Campaign *first = reading->lists[0].campaign;
+	RecipientIds	wanted = {.count = 0};
+	Datum		   *ids;
+	Datum		   *list_ids;
+	int				n = 0;
+
+	for (int i = 0; i < reading->num_lists; i++)
+		wanted.count += reading->lists[i].count;
+	ids = palloc(Max(wanted.count, 1) * sizeof(Datum));
+	list_ids = palloc(Max(wanted.count, 1) * sizeof(Datum));
+	for (int i = 0; i < reading->num_lists; i++)
+	{
+		for (int j = 0; j < reading->lists[i].count; j++)
+		{
+			ids[n] = reading->lists[i].ids[j];
+			list_ids[n++] = Int64GetDatum(reading->lists[i].campaign->list_id);
+		}
+	}
+	wanted.ids = make_array(ids, NULL, n, INT8OID);
+	wanted.list_ids = make_array(list_ids, NULL, n, INT8OID);
+	return tables_read_recipients(first->tables, first->keys, &wanted);
+}
 
 static void
 read_at_once(void *arg)
 {
 	Reading		 *reading = arg;
-	Campaign	 *campaign = reading->campaign;
-	RecipientRow *rows;
+	RecipientRow *row = read_rows(reading);
 
-	rows = tables_read_recipients(campaign->tables,
-								  make_array(reading->ids, NULL, reading->count, INT8OID),
-								  reading->count, campaign->list_id);
-	for (int i = 0; i < reading->count; i++)
+	for (int i = 0; i < reading->num_lists; i++)
 	{
-		Recipient *recipient = &reading->recipients[i];
+		const RecipientList *list = &reading->lists[i];
 
-		memset(recipient, 0, sizeof(Recipient));
-		fill_recipient(campaign, recipient, &rows[i]);
-		if (recipient->skip == NOT_SKIPPED && campaign->test_phone == NULL)
-			set_times(campaign, recipient, &rows[i], reading->now);
+		for (int j = 0; j < list->count; j++, row++)
+		{
+			Recipient *recipient = &list->recipients[j];
+
+			memset(recipient, 0, sizeof(Recipient));
+			fill_recipient(list->campaign, recipient, row);
+			if (recipient->skip == NOT_SKIPPED && list->campaign->test_phone == NULL)
+				set_times(list->campaign, recipient, row, reading->now);
+		}
 	}
 }
 
@@ -233,45 +258,62 @@ is_about_value(const ErrorData *error)
 
 /* Reads them one by one, and skips those whose values cannot be read. */
 static void
-read_one_by_one(const Reading *all)
+read_one_by_one(const RecipientList *list, TimestampTz now)
 {
-	for (int i = 0; i < all->count; i++)
+	for (int i = 0; i < list->count; i++)
 	{
-		Reading	   one = {all->campaign, all->ids + i, all->recipients + i, 1, all->now};
-		ErrorData *error = attempt(read_at_once, &one);
+		RecipientList one = {list->campaign, list->ids + i, 1, list->recipients + i};
+		Reading		  reading = {&one, 1, now};
+		ErrorData	 *error = attempt(read_at_once, &reading);
 
 		if (error == NULL)
 			continue;
 		if (!is_about_value(error))
 			ReThrowError(error);
-		*one.recipients = (Recipient){.list_user_id = DatumGetInt64(all->ids[i])};
+		*one.recipients = (Recipient){.list_user_id = DatumGetInt64(*one.ids)};
 		recipient_skip(one.recipients, SKIP_NO_VALUE,
 					   psprintf("the list user cannot be read: %s", error_text(error)));
 	}
 }
 
-Recipient *
-read_recipients(Campaign *campaign, ArrayType *ids, TimestampTz now, int *count)
+/* What depends on the campaign alone, after opt-outs. */
+static void
+skip_by_campaign(const RecipientList *list, TimestampTz now)
 {
-	Reading	   reading = {.campaign = campaign, .now = now};
-	Recipient *recipients;
+	if (list->campaign->test_phone)
+		return;
+	if (sendcampaign_skip_unreachable)
+		skip_unreachable(list->recipients, list->count);
+	skip_expired(list->campaign, list->recipients, list->count, now);
+}
+
+void
+read_recipient_lists(RecipientList *lists, int count, TimestampTz now)
+{
+	Reading	   reading = {lists, count, now};
 	ErrorData *error;
 
-	reading.ids = ids_of_array(ids, count);
-	reading.count = *count;
-	recipients = reading.recipients = palloc0(Max(*count, 1) * sizeof(Recipient));
+	for (int i = 0; i < count; i++)
+		lists[i].recipients = palloc0(Max(lists[i].count, 1) * sizeof(Recipient));
 	error = attempt(read_at_once, &reading);
 	if (error && !is_about_value(error))
 		ReThrowError(error);
-	if (error)
-		read_one_by_one(&reading);
-	skip_opted_out(campaign, recipients, *count);
-	if (sendcampaign_skip_unreachable && campaign->test_phone == NULL)
-	{
-		find_unreachable(campaign, recipients, *count);
-		skip_unreachable(recipients, *count);
-	}
-	if (campaign->test_phone == NULL)
-		skip_expired(campaign, recipients, *count, now);
-	return recipients;
+	for (int i = 0; error && i < count; i++)
+		read_one_by_one(&lists[i], now);
+	skip_opted_out(lists, count);
+	if (sendcampaign_skip_unreachable && lists[0].campaign->test_phone == NULL)
+		find_unreachable(lists, count);
+	for (int i = 0; i < count; i++)
+		skip_by_campaign(&lists[i], now);
+}
+
+Recipient *
+read_recipients(Campaign *campaign, ArrayType *ids, TimestampTz now, int *count)
+{
+	RecipientList list = {campaign};
+
+	list.ids = ids_of_array(ids, &list.count);
+	read_recipient_lists(&list, 1, now);
+	*count = list.count;
+	return list.recipients;
 }

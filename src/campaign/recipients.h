@@ -13,10 +13,14 @@
 #include "utils/array.h"
 
 /*
- * Reads these list users (bigint[]), and returns what is to be done for each
- * of them as of now, in their order, palloc'd.  Does not find duplicates; see
- * duplicates.h.  In a transaction with SPI connected; throws.
+ * Reads what is to be done for the lists' users as of now; palloc'd.  All campaigns
+ * must have the same tables, and their texts the same keys; none is a test,
+ * unless it is the only one.  Does not find duplicates; see duplicates.h.  In a
+ * transaction with SPI connected; throws.
  */
+extern void read_recipient_lists(RecipientList *lists, int count, TimestampTz now);
+
+/* Does the same for one campaign and an array of ids (bigint[]), and sets their number. */
 extern Recipient *read_recipients(Campaign *campaign, ArrayType *ids, TimestampTz now, int *count);
 
 #endif /* SENDCAMPAIGN_RECIPIENTS_H */

@@ -17,7 +17,7 @@
  * those who get the message through another channel.  SPI must be connected;
  * may throw.
  */
-extern void find_unreachable(const Campaign *campaign, Recipient *recipients, int count);
+extern void find_unreachable(const RecipientList *lists, int count);
 
 /* Skips recipients who have such a code. */
 extern void skip_unreachable(Recipient *recipients, int count);

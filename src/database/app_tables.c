@@ -15,8 +15,10 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "database/app_tables.h"
 #include "database/columns.h"
@@ -27,9 +29,18 @@
 #include "settings.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
+
+/* The most shared tables that are kept with their plans while nobody uses them. */
+#define MAX_UNUSED 16
+
+/* Tables that are shared, or may be (see tables_share()). */
+static List *shared_tables = NIL;
 
 static Oid
 find_table(const char *schema, Oid namespace, const char *name)
@@ -87,16 +98,57 @@ free_plan(SPIPlanPtr *plan)
 	*plan = NULL;
 }
 
-void
-tables_close(AppTables *tables)
+static void
+free_recipients_plan(RecipientsPlan *plan)
 {
-	free_plan(&tables->read_group);
+	free_plan(&plan->plan);
+	list_free_deep(plan->keys);
+	plan->keys = NIL;
+}
+
+static void
+free_plans(AppTables *tables)
+{
+	for (int i = 0; i < MAX_RECIPIENTS_PLANS; i++)
+		free_recipients_plan(&tables->read_recipients[i]);
+	free_plan(&tables->read_campaigns);
+	free_plan(&tables->read_lists);
+	free_plan(&tables->read_groups);
 	free_plan(&tables->read_group_by_id);
-	free_plan(&tables->read_recipients);
 	free_plan(&tables->count_sent);
 	free_plan(&tables->lock_recipients);
 	free_plan(&tables->report_progress);
 	free_plan(&tables->report_end);
+}
+
+/* Keeps tables that are used, and of the others the latest. */
+static void
+free_unused(void)
+{
+	int unused = 0;
+
+	for (int i = list_length(shared_tables) - 1; i >= 0; i--)
+	{
+		AppTables *tables = list_nth(shared_tables, i);
+
+		if (tables->shares > 0 || (!tables->stale && unused++ < MAX_UNUSED))
+			continue;
+		shared_tables = list_delete_nth_cell(shared_tables, i);
+		free_plans(tables);
+		MemoryContextDelete(tables->context);
+	}
+}
+
+void
+tables_close(AppTables *tables)
+{
+	if (tables->context == NULL)
+	{
+		free_plans(tables);
+		return;
+	}
+	tables->shares--;
+	free_unused();
 }
 
 static void
@@ -138,6 +190,128 @@ tables_owner(const AppTables *tables)
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
 	return owner;
+}
+
+/*
+ * What the statements say depends on the tables' columns and indexes, and on the
+ * role's rights on columns.
+ */
+static void
+make_stale(Datum arg, Oid relation)
+{
+	ListCell *lc;
+
+	foreach (lc, shared_tables)
+	{
+		AppTables *tables = lfirst(lc);
+
+		if (!OidIsValid(relation) || relation == tables->groups || relation == tables->lists ||
+			relation == tables->campaigns || relation == tables->list_users ||
+			relation == tables->jobs)
+			tables->stale = true;
+	}
+}
+
+static void
+make_all_stale(Datum arg, int cacheid, uint32 hashvalue)
+{
+	make_stale(arg, InvalidOid);
+}
+
+static void
+watch_tables(void)
+{
+	static bool watched = false;
+
+	if (watched)
+		return;
+	CacheRegisterRelcacheCallback(make_stale, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, make_all_stale, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHOID, make_all_stale, (Datum) 0);
+	watched = true;
+}
+
+static bool
+are_same(const AppTables *a, const AppTables *b)
+{
+	Oid x[NUM_TABLES];
+	Oid y[NUM_TABLES];
+
+	list_tables(a, x);
+	list_tables(b, y);
+	return strcmp(a->schema, b->schema) == 0 && memcmp(x, y, sizeof(x)) == 0;
+}
+
+static AppTables *
+find_shared(const AppTables *tables)
+{
+	ListCell *lc;
+
+	foreach (lc, shared_tables)
+	{
+		AppTables *shared = lfirst(lc);
+
+		if (!shared->stale && are_same(shared, tables))
+			return shared;
+	}
+	return NULL;
+}
+
+static AppTables *
+copy_to_share(const AppTables *tables)
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "sendcampaign tables",
+												  ALLOCSET_SMALL_SIZES);
+	AppTables	 *copy = MemoryContextAllocZero(context, sizeof(AppTables));
+	MemoryContext old;
+
+	copy->schema = MemoryContextStrdup(context, tables->schema);
+	copy->groups = tables->groups;
+	copy->lists = tables->lists;
+	copy->campaigns = tables->campaigns;
+	copy->list_users = tables->list_users;
+	copy->jobs = tables->jobs;
+	copy->context = context;
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	shared_tables = lappend(shared_tables, copy);
+	MemoryContextSwitchTo(old);
+	return copy;
+}
+
+AppTables *
+tables_share(const AppTables *tables)
+{
+	AppTables *shared;
+
+	watch_tables();
+	shared = find_shared(tables);
+	if (shared == NULL)
+		shared = copy_to_share(tables);
+	shared->shares++;
+	return shared;
+}
+
+/*
+ * Tells whether updating its rows runs no code of the application.  What a
+ * trigger does for one run must not affect another one.
+ */
+static bool
+is_plain(Oid table)
+{
+	Relation rel = relation_open(table, AccessShareLock);
+	bool	 plain = !rel->rd_rel->relhasrules;
+
+	for (int i = 0; plain && rel->trigdesc && i < rel->trigdesc->numtriggers; i++)
+		plain = rel->trigdesc->triggers[i].tgisinternal; /* of foreign keys */
+	relation_close(rel, NoLock);
+	return plain && id_is_unique(table) && !has_subclass(table);
+}
+
+/* Statements that were prepared before a table changed may not say what is known of it now. */
+bool
+tables_allow_sets(const AppTables *tables)
+{
+	return !tables->stale && is_plain(tables->list_users) && is_plain(tables->jobs);
 }
 
 /* Returns the table that has the name now. */
@@ -267,6 +441,13 @@ tables_check_group(const char *schema, int64 group_id)
 						 schema)));
 }
 
+/* Makes the plan if there is none yet, and locks what it uses, to the end of the transaction. */
+static void
+lock_for_plan(SPIPlanPtr plan)
+{
+	ReleaseCachedPlan(SPI_plan_get_cached_plan(plan), CurrentResourceOwner);
+}
+
 /*
  * Prepares a statement, and makes its generic plan at once, with sequential
  * scans off.
@@ -281,7 +462,7 @@ prepare(const AppTables *tables, const char *sql, int nargs, Oid *types)
 	level = NewGUCNestLevel();
 	plan_by_index();
 	plan = spi_prepare(sql, nargs, types);
-	ReleaseCachedPlan(SPI_plan_get_cached_plan(plan), CurrentResourceOwner);
+	lock_for_plan(plan);
 	AtEOXact_GUC(true, level);
 	return plan;
 }
@@ -293,13 +474,88 @@ execute(const AppTables *tables, SPIPlanPtr plan, Datum *values, const char *nul
 	return spi_execute(plan, values, nulls, limit);
 }
 
+/*
+ * In a result that numbers in its first column what was asked for, returns the
+ * first row, counted from 0, that comes in addition; -1 if there is none.
+ */
+static int
+find_twice(uint64 rows)
+{
+	for (uint64 i = 0; i < rows; i++)
+	{
+		if (spi_int64(i, 1) != i + 1)
+			return (int) i - 1;
+	}
+	return -1;
+}
+
+/* Throws unless there is one row for each of the ids (bigint[]). */
+static void
+check_ordinals(Oid table, Datum ids, uint64 rows)
+{
+	int	   count;
+	Datum *wanted = ids_of_array(DatumGetArrayTypeP(ids), &count);
+	int	   twice = find_twice(rows);
+
+	if (twice >= 0)
+		fail_id_is_not_unique(table, DatumGetInt64(wanted[twice]));
+	if (rows != count)
+		elog(ERROR, "%d rows were asked for and " UINT64_FORMAT " found", count, rows);
+}
+
+/* A statement of calls, with its plan. */
+typedef struct KeptPlan
+{
+	char	  *sql;
+	SPIPlanPtr plan;
+} KeptPlan;
+
+/* Plans are kept for the session, which mostly uses the same tables. */
+static KeptPlan kept_plans[16];
+
+/* Returns the plan of a statement with at most one parameter, a bigint; NULL if it is not kept. */
+static SPIPlanPtr
+kept_plan(const AppTables *tables, const char *sql, int nargs)
+{
+	Oid type = INT8OID;
+
+	for (int i = 0; i < lengthof(kept_plans); i++)
+	{
+		KeptPlan *kept = &kept_plans[i];
+
+		if (kept->plan == NULL)
+		{
+			kept->plan = prepare(tables, sql, nargs, &type);
+			kept->sql = MemoryContextStrdup(TopMemoryContext, sql);
+		}
+		if (strcmp(kept->sql, sql) == 0)
+			return kept->plan;
+	}
+	return NULL;
+}
+
+/* Runs such a statement, which each call of a session runs, for at most 2 rows. */
+static uint64
+query_of_calls(const AppTables *tables, const char *sql, int nargs, Datum value)
+{
+	Oid		   type = INT8OID;
+	SPIPlanPtr plan = kept_plan(tables, sql, nargs);
+
+	if (plan == NULL)
+		return query(tables, sql, nargs, &type, &value, 2);
+	return execute(tables, plan, &value, NULL, 2);
+}
+
 static bool
 has_row(const AppTables *tables, Oid table, int64 id)
 {
-	return query_by_id(
-		tables,
-		psprintf("SELECT FROM %s t WHERE t.id OPERATOR(pg_catalog.=) $1", table_name(table)), table,
-		id);
+	char  *sql = psprintf("SELECT FROM %s t WHERE t.id OPERATOR(pg_catalog.=) $1",
+						  table_name(table));
+	uint64 count = query_of_calls(tables, sql, 1, Int64GetDatum(id));
+
+	if (count > 1)
+		fail_id_is_not_unique(table, id);
+	return count > 0;
 }
 
 bool
@@ -338,11 +594,11 @@ tables_create_job(const AppTables *tables)
 		append_columns(&columns, &values, list_make1("data"), "'{}'");
 	append_columns(&columns, &values, time_columns(tables->jobs, true), "pg_catalog.now()");
 	append_columns(&columns, &values, time_columns(tables->jobs, false), "pg_catalog.now()");
-	if (query(tables,
-			  psprintf("INSERT INTO %s AS j (progress%s) VALUES (5%s)"
-					   " RETURNING j.id::pg_catalog.int8",
-					   table_name(tables->jobs), columns.data, values.data),
-			  0, NULL, NULL, 2) != 1 ||
+	if (query_of_calls(tables,
+					   psprintf("INSERT INTO %s AS j (progress%s) VALUES (5%s)"
+								" RETURNING j.id::pg_catalog.int8",
+								table_name(tables->jobs), columns.data, values.data),
+					   0, (Datum) 0) != 1 ||
 		spi_isnull(0, 1))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -382,44 +638,66 @@ tables_reopen_job(const AppTables *tables, int64 job_id)
 	" CASE WHEN pg_catalog.jsonb_typeof(v.variables) OPERATOR(pg_catalog.=) 'object'"               \
 	"  THEN v.variables::pg_catalog.text END"
 
+#define READ_CAMPAIGNS                                                                             \
+	"SELECT r.n, c.id IS NOT NULL, v.message, v.base_url, c.ac_list_id::pg_catalog.int8,"          \
+	" v.content_sid, " READ_MEDIA_AND_VARIABLES                                                    \
+	" FROM pg_catalog.unnest($1) WITH ORDINALITY r(id, n)"                                         \
+	" LEFT JOIN %s c ON c.id OPERATOR(pg_catalog.=) r.id"                                          \
+	" CROSS JOIN LATERAL (SELECT %s, %s, %s, %s, %s)"                                              \
+	"  v(message, base_url, content_sid, media, variables) ORDER BY r.n"
+
+static SPIPlanPtr
+campaigns_plan(AppTables *tables)
+{
+	Oid type = INT8ARRAYOID;
+
+	if (tables->read_campaigns == NULL)
+		tables->read_campaigns = prepare(
+			tables,
+			psprintf(READ_CAMPAIGNS, MAX_MEDIA + 1, table_name(tables->campaigns),
+					 value_expression(tables->campaigns, "c", "message"),
+					 value_expression(tables->campaigns, "c", "baseUrl"),
+					 value_expression(tables->campaigns, "c", "contentSid"),
+					 json_expression(tables->campaigns, "c", "mediaUrl"),
+					 json_expression(tables->campaigns, "c", "contentVariables")),
+			1, &type);
+	return tables->read_campaigns;
+}
+
+static CampaignRow
+campaign_row(uint64 row)
+{
+	CampaignRow campaign = {.exists = spi_bool(row, 2),
+							.message = spi_string(row, 3),
+							.base_url = spi_string(row, 4),
+							.has_list = !spi_isnull(row, 5),
+							.list_id = spi_int64(row, 5),
+							.content_sid = spi_string(row, 6),
+							.variables_are_texts = spi_bool(row, 8),
+							.content_variables = spi_string(row, 9)};
+
+	campaign.media_urls = spi_nullable_strings(row, 7, &campaign.num_media);
+	return campaign;
+}
+
 /*
  * Read-only for SPI, so that it uses the active snapshot, as the cursors over
  * the list do: all of them must see the same data.
  */
-bool
-tables_read_campaign(const AppTables *tables, int64 campaign_id, CampaignRow *row)
+CampaignRow *
+tables_read_campaigns(AppTables *tables, Datum ids, int count)
 {
-	Oid		type = INT8OID;
-	Datum	value = Int64GetDatum(campaign_id);
-	SpiCall call = {1, &type, &value, NULL, .read_only = true, .limit = 2};
-	uint64	rows;
-	char   *sql = psprintf("SELECT v.message, v.base_url, v.list_id, v.content_sid,"
-							 " " READ_MEDIA_AND_VARIABLES " FROM (SELECT %s AS message, %s AS base_url,"
-							 "  c.ac_list_id::pg_catalog.int8 AS list_id, %s AS content_sid,"
-							 "  %s AS media, %s AS variables"
-							 "  FROM %s c WHERE c.id OPERATOR(pg_catalog.=) $1) v",
-						   MAX_MEDIA + 1, value_expression(tables->campaigns, "c", "message"),
-						   value_expression(tables->campaigns, "c", "baseUrl"),
-						   value_expression(tables->campaigns, "c", "contentSid"),
-						   json_expression(tables->campaigns, "c", "mediaUrl"),
-						   json_expression(tables->campaigns, "c", "contentVariables"),
-						   table_name(tables->campaigns));
+	SPIPlanPtr	 plan = campaigns_plan(tables);
+	CampaignRow *campaigns = palloc(Max(count, 1) * sizeof(CampaignRow));
+	uint64		 rows;
 
 	check_code(tables);
-	rows = spi_query(sql, &call);
-	if (rows > 1)
-		fail_id_is_not_unique(tables->campaigns, campaign_id);
-	if (rows == 0)
-		return false;
-	*row = (CampaignRow){.message = spi_string(0, 1),
-						 .base_url = spi_string(0, 2),
-						 .has_list = !spi_isnull(0, 3),
-						 .list_id = spi_int64(0, 3),
-						 .content_sid = spi_string(0, 4),
-						 .variables_are_texts = spi_bool(0, 6),
-						 .content_variables = spi_string(0, 7)};
-	row->media_urls = spi_nullable_strings(0, 5, &row->num_media);
-	return true;
+	rows = spi_execute_read_only(plan, &ids, count + 1);
+	check_ordinals(tables->campaigns, ids, rows);
+	for (int i = 0; i < count; i++)
+		campaigns[i] = campaign_row(i);
+	SPI_freetuptable(SPI_tuptable);
+	return campaigns;
 }
 
 /* SQL: a text of the configuration g.c, and an array of texts, with the comma after it. */
@@ -449,38 +727,39 @@ tables_read_campaign(const AppTables *tables, int64 campaign_id, CampaignRow *ro
 				ARRAY_OF("stopWords", CppAsString2(MAX_WORDS) " OPERATOR(pg_catalog.+) 1")         \
 					ARRAY_OF("startWords", CppAsString2(MAX_WORDS) " OPERATOR(pg_catalog.+) 1")
 
-#define READ_GROUP                                                                                 \
-	"SELECT c.id IS NOT NULL, %s, l.id IS NOT NULL, %s, g.id, g.deleted," GROUP_COLUMNS            \
+#define READ_GROUPS                                                                                \
+	"SELECT r.n, c.id IS NOT NULL, %s, l.id IS NOT NULL, %s, g.id, g.deleted," GROUP_COLUMNS       \
 	" (%s)::pg_catalog.timestamptz"                                                                \
-	" FROM (SELECT) one"                                                                           \
-	" LEFT JOIN %s c ON c.id OPERATOR(pg_catalog.=) $1"                                            \
-	" LEFT JOIN %s l ON l.id OPERATOR(pg_catalog.=) $2"                                            \
+	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2))"                               \
+	"  WITH ORDINALITY r(campaign_id, list_id, n)"                                                 \
+	" LEFT JOIN %s c ON c.id OPERATOR(pg_catalog.=) ANY (ARRAY[r.campaign_id])"                    \
+	" LEFT JOIN %s l ON l.id OPERATOR(pg_catalog.=) ANY (ARRAY[r.list_id])"                        \
 	" LEFT JOIN (SELECT t.id::pg_catalog.int8 AS id, t.id AS own_id, %s AS deleted, %s AS c"       \
-	"  FROM %s t) g ON g.own_id OPERATOR(pg_catalog.=) l.group_id"
+	"  FROM %s t) g ON g.own_id OPERATOR(pg_catalog.=) ANY (ARRAY[l.group_id]) ORDER BY r.n"
 
 /* The same columns, without a campaign and its list. */
 #define READ_GROUP_BY_ID                                                                           \
-	"SELECT NULL, NULL, NULL, NULL, g.id, g.deleted," GROUP_COLUMNS                                \
+	"SELECT 1, NULL, NULL, NULL, NULL, g.id, g.deleted," GROUP_COLUMNS                             \
 	" NULL::pg_catalog.timestamptz"                                                                \
 	" FROM (SELECT t.id::pg_catalog.int8 AS id, %s AS deleted, %s AS c"                            \
 	"  FROM %s t WHERE t.id OPERATOR(pg_catalog.=) $1) g"
 
 static SPIPlanPtr
-group_plan(AppTables *tables)
+groups_plan(AppTables *tables)
 {
-	Oid types[] = {INT8OID, INT8OID};
+	Oid types[] = {INT8ARRAYOID, INT8ARRAYOID};
 
-	if (tables->read_group == NULL)
-		tables->read_group = prepare(
+	if (tables->read_groups == NULL)
+		tables->read_groups = prepare(
 			tables,
-			psprintf(READ_GROUP, deleted_expression(tables->campaigns, "c"),
+			psprintf(READ_GROUPS, deleted_expression(tables->campaigns, "c"),
 					 deleted_expression(tables->lists, "l"),
 					 value_expression(tables->campaigns, "c", "sendUntil"),
 					 table_name(tables->campaigns), table_name(tables->lists),
 					 deleted_expression(tables->groups, "t"),
 					 configuration_expression(tables->groups, "t"), table_name(tables->groups)),
 			2, types);
-	return tables->read_group;
+	return tables->read_groups;
 }
 
 static SPIPlanPtr
@@ -497,21 +776,11 @@ group_by_id_plan(AppTables *tables)
 	return tables->read_group_by_id;
 }
 
-/* Finds out which of the three tables has two rows instead of one, and throws. */
-static void
-fail_more_than_one(const AppTables *tables, int64 campaign_id, int64 list_id)
-{
-	int64 group_id = spi_int64(0, 5);
-
-	(void) has_row(tables, tables->campaigns, campaign_id);
-	(void) has_row(tables, tables->lists, list_id);
-	fail_id_is_not_unique(tables->groups, group_id);
-}
-
-/* Columns of READ_GROUP; those from GROUP_TEXTS on are in the order of GroupKey. */
+/* Columns of READ_GROUPS; those from GROUP_TEXTS on are in the order of GroupKey. */
 enum
 {
-	CAMPAIGN_EXISTS = 1,
+	GROUP_ORDINAL = 1,
+	CAMPAIGN_EXISTS,
 	CAMPAIGN_DELETED,
 	LIST_EXISTS,
 	LIST_DELETED,
@@ -521,37 +790,67 @@ enum
 	SEND_UNTIL = GROUP_TEXTS + NUM_GROUP_KEYS
 };
 
-/* Fills the row from SPI_tuptable. */
-static void
-fill_group_row(GroupRow *row)
+/* Returns a row of SPI_tuptable. */
+static GroupRow
+group_row(uint64 n)
 {
-	*row = (GroupRow){.campaign_exists = spi_bool(0, CAMPAIGN_EXISTS),
-					  .campaign_deleted = spi_bool(0, CAMPAIGN_DELETED),
-					  .list_exists = spi_bool(0, LIST_EXISTS),
-					  .list_deleted = spi_bool(0, LIST_DELETED),
-					  .group_exists = !spi_isnull(0, GROUP_ID),
-					  .group_deleted = spi_bool(0, GROUP_DELETED),
-					  .group_id = spi_int64(0, GROUP_ID),
-					  .has_end = !spi_isnull(0, SEND_UNTIL),
-					  .send_until = spi_timestamptz(0, SEND_UNTIL)};
-	row->numbers = spi_strings(0, GROUP_TEXTS + NUMBERS, &row->num_numbers);
-	row->stop_words = spi_strings(0, GROUP_TEXTS + STOP_WORDS, &row->num_stop_words);
-	row->start_words = spi_strings(0, GROUP_TEXTS + START_WORDS, &row->num_start_words);
+	GroupRow row = {.campaign_exists = spi_bool(n, CAMPAIGN_EXISTS),
+					.campaign_deleted = spi_bool(n, CAMPAIGN_DELETED),
+					.list_exists = spi_bool(n, LIST_EXISTS),
+					.list_deleted = spi_bool(n, LIST_DELETED),
+					.group_exists = !spi_isnull(n, GROUP_ID),
+					.group_deleted = spi_bool(n, GROUP_DELETED),
+					.group_id = spi_int64(n, GROUP_ID),
+					.has_end = !spi_isnull(n, SEND_UNTIL),
+					.send_until = spi_timestamptz(n, SEND_UNTIL)};
+
+	row.numbers = spi_strings(n, GROUP_TEXTS + NUMBERS, &row.num_numbers);
+	row.stop_words = spi_strings(n, GROUP_TEXTS + STOP_WORDS, &row.num_stop_words);
+	row.start_words = spi_strings(n, GROUP_TEXTS + START_WORDS, &row.num_start_words);
 	for (int key = 0; key < NUM_GROUP_KEYS; key++)
 	{
 		if (key != NUMBERS && key != STOP_WORDS && key != START_WORDS)
-			row->values[key] = spi_string(0, GROUP_TEXTS + key);
+			row.values[key] = spi_string(n, GROUP_TEXTS + key);
 	}
+	return row;
 }
 
-void
-tables_read_group(AppTables *tables, int64 campaign_id, int64 list_id, GroupRow *row)
+/* Finds out which of the three tables has two rows instead of one, and throws. */
+static void
+check_one_group_each(const AppTables *tables, Datum campaign_ids, Datum list_ids, uint64 rows)
 {
-	Datum values[] = {Int64GetDatum(campaign_id), Int64GetDatum(list_id)};
+	int	   count;
+	Datum *campaigns = ids_of_array(DatumGetArrayTypeP(campaign_ids), &count);
+	Datum *lists = ids_of_array(DatumGetArrayTypeP(list_ids), &count);
+	int	   twice = find_twice(rows);
+	int64  group_id;
 
-	if (execute(tables, group_plan(tables), values, NULL, 2) != 1)
-		fail_more_than_one(tables, campaign_id, list_id);
-	fill_group_row(row);
+	if (twice < 0)
+		return;
+	group_id = spi_int64(twice, GROUP_ID);
+	(void) has_row(tables, tables->campaigns, DatumGetInt64(campaigns[twice]));
+	(void) has_row(tables, tables->lists, DatumGetInt64(lists[twice]));
+	fail_id_is_not_unique(tables->groups, group_id);
+}
+
+GroupRow *
+tables_read_groups(AppTables *tables, Datum campaign_ids, Datum list_ids, MemoryContext *contexts,
+				   int count)
+{
+	Datum	  values[] = {campaign_ids, list_ids};
+	GroupRow *groups = palloc(Max(count, 1) * sizeof(GroupRow));
+	uint64	  rows = execute(tables, groups_plan(tables), values, NULL, count + 1);
+
+	check_one_group_each(tables, campaign_ids, list_ids, rows);
+	for (int i = 0; i < count; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(contexts[i]);
+
+		groups[i] = group_row(i);
+		MemoryContextSwitchTo(old);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return groups;
 }
 
 bool
@@ -564,7 +863,7 @@ tables_read_group_by_id(AppTables *tables, int64 group_id, GroupRow *row)
 		fail_id_is_not_unique(tables->groups, group_id);
 	if (count == 0)
 		return false;
-	fill_group_row(row);
+	*row = group_row(0);
 	return true;
 }
 
@@ -613,25 +912,54 @@ tables_fail_twice(const AppTables *tables, int64 list_user_id)
 	fail_id_is_not_unique(tables->list_users, list_user_id);
 }
 
-void
-tables_want_keys(AppTables *tables, List *keys)
+static SPIPlanPtr
+lists_plan(AppTables *tables)
 {
-	tables->keys = keys;
-	free_plan(&tables->read_recipients);
+	Oid type = INT8ARRAYOID;
+
+	if (tables->read_lists == NULL)
+		tables->read_lists = prepare(
+			tables,
+			psprintf("SELECT u.ac_list_id::pg_catalog.int8, u.id::pg_catalog.int8,"
+					 " CASE WHEN NOT %s THEN %s END"
+					 " FROM %s u WHERE u.ac_list_id OPERATOR(pg_catalog.=) ANY ($1)",
+					 deleted_expression(tables->list_users, "u"),
+					 value_or_too_long(value_if_readable(tables->list_users, "sms"), MAX_PHONE),
+					 table_name(tables->list_users)),
+			1, &type);
+	return tables->read_lists;
 }
 
-/* Returns ARRAY[...] with the values of the wanted keys. */
+ListUser *
+tables_read_lists(AppTables *tables, Datum list_ids, int most, int *count)
+{
+	SPIPlanPtr plan = lists_plan(tables);
+	ListUser  *users;
+
+	check_code(tables);
+	*count = (int) spi_execute_read_only(plan, &list_ids, most);
+	users = palloc(Max(*count, 1) * sizeof(ListUser));
+	for (int i = 0; i < *count; i++)
+		users[i] = (ListUser){.list_id = spi_int64(i, 1),
+							  .id = spi_int64(i, 2),
+							  .has_id = !spi_isnull(i, 2),
+							  .phone = spi_string(i, 3)};
+	SPI_freetuptable(SPI_tuptable);
+	return users;
+}
+
+/* Returns ARRAY[...] with the values of these keys. */
 static char *
-values_expression(const AppTables *tables)
+values_expression(const AppTables *tables, List *keys)
 {
 	StringInfoData values;
 	ListCell	  *cell;
 
 	initStringInfo(&values);
 	appendStringInfoString(&values, "ARRAY[");
-	foreach (cell, tables->keys)
+	foreach (cell, keys)
 		appendStringInfo(
-			&values, "%s%s", cell == list_head(tables->keys) ? "" : ", ",
+			&values, "%s%s", cell == list_head(keys) ? "" : ", ",
 			value_or_too_long(text_expression(tables->list_users, "u", lfirst(cell)), MAX_VALUE));
 	appendStringInfoString(&values, "]::pg_catalog.text[]");
 	return values.data;
@@ -647,27 +975,78 @@ count_check(Oid list_users)
 }
 
 static SPIPlanPtr
-recipients_plan(AppTables *tables)
+prepare_recipients(const AppTables *tables, List *keys)
 {
-	Oid	  types[] = {INT8ARRAYOID, INT8OID};
+	Oid	  types[] = {INT8ARRAYOID, INT8ARRAYOID};
 	char *name = table_name(tables->list_users);
 
-	if (tables->read_recipients == NULL)
-		tables->read_recipients = prepare(
-			tables,
-			psprintf(
-				"SELECT r.n, r.id, u.id IS NOT NULL,"
-				" CASE WHEN u.id IS NULL THEN EXISTS (SELECT FROM %s o"
-				"  WHERE o.id OPERATOR(pg_catalog.=) r.id) ELSE true END, %s, %s, %s, %s%s"
-				" FROM pg_catalog.unnest($1) WITH ORDINALITY r(id, n)"
-				" LEFT JOIN %s u ON u.id OPERATOR(pg_catalog.=) r.id AND %s ORDER BY r.n",
-				name, deleted_expression(tables->list_users, "u"),
-				value_or_too_long(value_expression(tables->list_users, "u", "sms"), MAX_PHONE),
-				value_or_too_long(value_if_readable(tables->list_users, "timeZone"), MAX_PHONE),
-				values_expression(tables), count_check(tables->list_users), name,
-				in_list_condition(tables->list_users, "u", 2)),
-			2, types);
-	return tables->read_recipients;
+	return prepare(
+		tables,
+		psprintf("SELECT r.n, r.id, u.id IS NOT NULL,"
+				 " CASE WHEN u.id IS NULL THEN EXISTS (SELECT FROM %s o"
+				 "  WHERE o.id OPERATOR(pg_catalog.=) r.id) ELSE true END, %s, %s, %s, %s%s"
+				 " FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2))"
+				 "  WITH ORDINALITY r(id, list_id, n)"
+				 " LEFT JOIN %s u ON u.id OPERATOR(pg_catalog.=) ANY (ARRAY[r.id]) AND %s"
+				 " ORDER BY r.n",
+				 name, deleted_expression(tables->list_users, "u"),
+				 value_or_too_long(value_expression(tables->list_users, "u", "sms"), MAX_PHONE),
+				 value_or_too_long(value_if_readable(tables->list_users, "timeZone"), MAX_PHONE),
+				 values_expression(tables, keys), count_check(tables->list_users), name,
+				 in_list_condition(tables->list_users, "u", "r.list_id")),
+		2, types);
+}
+
+bool
+tables_keys_are_equal(const List *a, const List *b)
+{
+	const ListCell *x;
+	const ListCell *y;
+
+	if (list_length(a) != list_length(b))
+		return false;
+	forboth(x, a, y, b)
+	{
+		if (strcmp(lfirst(x), lfirst(y)) != 0)
+			return false;
+	}
+	return true;
+}
+
+static List *
+copy_keys(const AppTables *tables, List *keys)
+{
+	MemoryContext old = MemoryContextSwitchTo(
+		GetMemoryChunkContext(unconstify(AppTables *, tables)));
+	List	 *copy = NIL;
+	ListCell *lc;
+
+	foreach (lc, keys)
+		copy = lappend(copy, pstrdup(lfirst(lc)));
+	MemoryContextSwitchTo(old);
+	return copy;
+}
+
+/* Campaigns of a schema mostly have the same few keys. */
+static SPIPlanPtr
+recipients_plan(AppTables *tables, List *keys)
+{
+	RecipientsPlan *oldest;
+	SPIPlanPtr		plan;
+
+	for (int i = 0; i < MAX_RECIPIENTS_PLANS; i++)
+	{
+		if (tables->read_recipients[i].plan &&
+			tables_keys_are_equal(tables->read_recipients[i].keys, keys))
+			return tables->read_recipients[i].plan;
+	}
+	plan = prepare_recipients(tables, keys);
+	oldest = &tables->read_recipients[tables->oldest_plan];
+	tables->oldest_plan = (tables->oldest_plan + 1) % MAX_RECIPIENTS_PLANS;
+	free_recipients_plan(oldest);
+	oldest->keys = copy_keys(tables, keys);
+	oldest->plan = plan;
+	return plan;
 }
 
 void
@@ -734,22 +1113,17 @@ recipient_row(uint64 row, bool has_values)
 }
 
 RecipientRow *
-tables_read_recipients(AppTables *tables, Datum ids, int count, int64 list_id)
+tables_read_recipients(AppTables *tables, List *keys, const RecipientIds *wanted)
 {
-	Datum		  values[] = {ids, Int64GetDatum(list_id)};
-	uint64		  rows = execute(tables, recipients_plan(tables), values, NULL, count + 1);
+	Datum		  values[] = {wanted->ids, wanted->list_ids};
+	int			  count = wanted->count;
+	uint64		  rows = execute(tables, recipients_plan(tables, keys), values, NULL, count + 1);
 	RecipientRow *recipients = palloc(Max(count, 1) * sizeof(RecipientRow));
 
 	tables_check_list_users(tables, tables->list_users); /* statements use names */
-	for (uint64 i = 0; i < rows; i++)
-	{
-		if (spi_int64(i, 1) != i + 1)
-			tables_fail_twice(tables, spi_int64(i, 2));
-	}
-	if (rows != count)
-		elog(ERROR, "%d list users were asked for and " UINT64_FORMAT " found", count, rows);
+	check_ordinals(tables->list_users, wanted->ids, rows);
 	for (int i = 0; i < count; i++)
-		recipients[i] = recipient_row(i, tables->keys != NIL);
+		recipients[i] = recipient_row(i, keys != NIL);
 	SPI_freetuptable(SPI_tuptable);
 	return recipients;
 }
@@ -766,7 +1140,7 @@ count_plan(AppTables *tables)
 					 " RETURNING u.id::pg_catalog.int8",
 					 table_name(tables->list_users), count_clause(tables->list_users),
 					 touch_clause(tables->list_users),
-					 same_user_condition(tables->list_users, "u", 2)),
+					 same_user_condition(tables->list_users, "u", "$2")),
 			2, types);
 	return tables->count_sent;
 }
@@ -803,7 +1177,7 @@ find_recipients(const AppTables *tables, Datum ids, int count, int64 list_id)
 				 psprintf("SELECT r.id FROM pg_catalog.unnest($1) r(id) WHERE EXISTS"
 						  " (SELECT FROM %s u WHERE u.id OPERATOR(pg_catalog.=) r.id AND %s)",
 						  table_name(tables->list_users),
-						  same_user_condition(tables->list_users, "u", 2)),
+						  same_user_condition(tables->list_users, "u", "$2")),
 				 2, types, values, count);
 	AtEOXact_GUC(true, level);
 	found = sorted_ids(tables, (int) rows);
@@ -811,7 +1185,7 @@ find_recipients(const AppTables *tables, Datum ids, int count, int64 list_id)
 }
 
 Datum
-tables_count_sent(AppTables *tables, Datum *ids, int count, int64 list_id)
+tables_count_sent(AppTables *tables, Datum *ids, int count, int64 list_id, Oid only_in)
 {
 	Datum  values[] = {make_array(ids, NULL, count, INT8OID), Int64GetDatum(list_id)};
 	int	   counted = (int) execute(tables, count_plan(tables), values, NULL, count + 1);
@@ -819,8 +1193,7 @@ tables_count_sent(AppTables *tables, Datum *ids, int count, int64 list_id)
 	Datum *left = palloc(count * sizeof(Datum));
 	int	   num_left = 0;
 
-	tables_check_list_users(tables,
-							OidIsValid(tables->only_in) ? tables->only_in : tables->list_users);
+	tables_check_list_users(tables, OidIsValid(only_in) ? only_in : tables->list_users);
 	for (int i = 0; i < count; i++)
 	{
 		if (bsearch(&ids[i], found, counted, sizeof(Datum), compare_ids) == NULL)
@@ -836,7 +1209,7 @@ lock_plan(AppTables *tables)
 {
 	Oid	  types[] = {INT8ARRAYOID, INT8OID};
 	char *name = table_name(tables->list_users);
-	char *condition = same_user_condition(tables->list_users, "u", 2);
+	char *condition = same_user_condition(tables->list_users, "u", "$2");
 
 	if (tables->lock_recipients == NULL)
 		tables->lock_recipients = prepare(
@@ -874,7 +1247,7 @@ tables_lock_all(const AppTables *tables, Datum ids, int64 list_id)
 				 psprintf("SELECT FROM %s u WHERE u.id OPERATOR(pg_catalog.=) ANY ($1) AND %s"
 						  " FOR NO KEY UPDATE NOWAIT",
 						  table_name(tables->list_users),
-						  same_user_condition(tables->list_users, "u", 2)),
+						  same_user_condition(tables->list_users, "u", "$2")),
 				 2, types, values, 0);
 }
 
@@ -895,42 +1268,79 @@ tables_report_trouble(const AppTables *tables, int64 job_id, Datum counts, const
 						"  ELSE j.error END%s%s WHERE j.id OPERATOR(pg_catalog.=)"
 						" (SELECT o.id FROM %s o WHERE o.id OPERATOR(pg_catalog.=) $1"
 						"  FOR NO KEY UPDATE SKIP LOCKED)",
-						name, data_clause(tables->jobs, 3), touch_clause(tables->jobs), name),
+						name, data_clause(tables->jobs, "$3"), touch_clause(tables->jobs), name),
 			   5, types, values, nulls, 2) > 0;
 }
 
-/* Throws if the UPDATE of the job has changed another row as well. */
-static uint64
-update_job(const AppTables *tables, SPIPlanPtr plan, Datum *values, const char *nulls)
+/* The columns of what is reported to jobs, as arrays. */
+typedef struct ReportArrays
 {
-	uint64 count = execute(tables, plan, values, nulls, 2);
+	Datum ids;
+	Datum progress;
+	Datum counts;
+	Datum errors;
+} ReportArrays;
 
-	if (count > 1)
-		fail_id_is_not_unique(tables->jobs, DatumGetInt64(values[0]));
-	return count;
+static ReportArrays
+arrays_of_reports(const JobReport *reports, int count)
+{
+	Datum *ids = palloc(Max(count, 1) * sizeof(Datum));
+	Datum *progress = palloc(Max(count, 1) * sizeof(Datum));
+	Datum *counts = palloc(Max(count, 1) * sizeof(Datum));
+	Datum *errors = palloc(Max(count, 1) * sizeof(Datum));
+	bool  *nulls = palloc(Max(count, 1) * sizeof(bool));
+
+	for (int i = 0; i < count; i++)
+	{
+		ids[i] = Int64GetDatum(reports[i].job_id);
+		progress[i] = Int32GetDatum(reports[i].progress);
+		counts[i] = reports[i].counts;
+		errors[i] = optional_text(reports[i].error);
+		nulls[i] = reports[i].error == NULL;
+	}
+	return (ReportArrays){.ids = make_array(ids, NULL, count, INT8OID),
+						  .progress = make_array(progress, NULL, count, INT4OID),
+						  .counts = make_array(counts, NULL, count, JSONBOID),
+						  .errors = make_array(errors, nulls, count, TEXTOID)};
+}
+
+/* Throws if the UPDATE of jobs has changed other rows as well. */
+static uint64
+update_jobs(const AppTables *tables, SPIPlanPtr plan, Datum *values, const JobReport *reports,
+			int count)
+{
+	uint64 updated = execute(tables, plan, values, NULL, count + 1);
+
+	if (updated > count)
+		fail_id_is_not_unique(tables->jobs, reports[0].job_id);
+	return updated;
 }
 
 static SPIPlanPtr
 progress_plan(AppTables *tables)
 {
-	Oid types[] = {INT8OID, INT4OID, JSONBOID};
+	Oid types[] = {INT8ARRAYOID, INT4ARRAYOID, JSONBARRAYOID};
 
 	if (tables->report_progress == NULL)
 		tables->report_progress = prepare(
 			tables,
-			psprintf("UPDATE %s j SET progress = $2%s%s WHERE j.id OPERATOR(pg_catalog.=) $1",
-					 table_name(tables->jobs), data_clause(tables->jobs, 3),
+			psprintf("UPDATE %s j SET progress = r.progress%s%s"
+					 " FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2),"
+					 "  pg_catalog.unnest($3)) r(id, progress, counts)"
+					 " WHERE j.id OPERATOR(pg_catalog.=) ANY (ARRAY[r.id])",
+					 table_name(tables->jobs), data_clause(tables->jobs, "r.counts"),
 					 touch_clause(tables->jobs)),
 			3, types);
 	return tables->report_progress;
 }
 
 void
-tables_report_progress(AppTables *tables, int64 job_id, int progress, Datum counts)
+tables_report_progress(AppTables *tables, const JobReport *reports, int count)
 {
-	Datum values[] = {Int64GetDatum(job_id), Int32GetDatum(progress), counts};
+	ReportArrays arrays = arrays_of_reports(reports, count);
+	Datum		 values[] = {arrays.ids, arrays.progress, arrays.counts};
 
-	(void) update_job(tables, progress_plan(tables), values, NULL);
+	(void) update_jobs(tables, progress_plan(tables), values, reports, count);
 }
 
 void
@@ -945,46 +1355,52 @@ tables_report_if_free(const AppTables *tables, int64 job_id, Datum counts)
 					 psprintf("UPDATE %s j SET %s%s WHERE j.id OPERATOR(pg_catalog.=)"
 							  " (SELECT o.id FROM %s o WHERE o.id OPERATOR(pg_catalog.=) $1"
 							  "  AND %s FOR NO KEY UPDATE SKIP LOCKED)",
-							  name, data_clause(tables->jobs, 3) + strlen(", "),
-							  touch_clause(tables->jobs), name, data_lack(tables->jobs, "o", 3)),
+							  name, data_clause(tables->jobs, "$3") + strlen(", "),
+							  touch_clause(tables->jobs), name, data_lack(tables->jobs, "o", "$3")),
 					 3, types, values, 2);
 }
 
 static SPIPlanPtr
 end_plan(AppTables *tables)
 {
-	Oid types[] = {INT8OID, INT4OID, JSONBOID, TEXTOID};
+	Oid types[] = {INT8ARRAYOID, INT4ARRAYOID, JSONBARRAYOID, TEXTARRAYOID};
 
 	if (tables->report_end == NULL)
 		tables->report_end = prepare(
 			tables,
-			psprintf("UPDATE %s j SET progress ="
-					 " CASE WHEN $2 OPERATOR(pg_catalog.<) 0 THEN j.progress ELSE $2 END,"
-					 " error = $4%s%s WHERE j.id OPERATOR(pg_catalog.=) $1",
-					 table_name(tables->jobs), data_clause(tables->jobs, 3),
-					 touch_clause(tables->jobs)),
+			psprintf(
+				"UPDATE %s j SET progress = CASE WHEN r.progress OPERATOR(pg_catalog.<) 0"
+				"  THEN j.progress ELSE r.progress END, error = r.error%s%s"
+				" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2),"
+				"  pg_catalog.unnest($3), pg_catalog.unnest($4)) r(id, progress, counts, error)"
+				" WHERE j.id OPERATOR(pg_catalog.=) ANY (ARRAY[r.id])",
+				table_name(tables->jobs), data_clause(tables->jobs, "r.counts"),
+				touch_clause(tables->jobs)),
 			4, types);
 	return tables->report_end;
 }
 
 uint64
-tables_report_end(AppTables *tables, int64 job_id, int progress, Datum counts, const char *error)
+tables_report_end(AppTables *tables, const JobReport *reports, int count)
 {
-	Datum values[] = {Int64GetDatum(job_id), Int32GetDatum(progress), counts,
-					  error ? CStringGetTextDatum(error) : (Datum) 0};
+	ReportArrays arrays = arrays_of_reports(reports, count);
+	Datum		 values[] = {arrays.ids, arrays.progress, arrays.counts, arrays.errors};
 
-	return update_job(tables, end_plan(tables), values, error ? "    " : "   n");
+	return update_jobs(tables, end_plan(tables), values, reports, count);
 }
 
 void
-tables_plan(AppTables *tables)
+tables_plan(AppTables *tables, List *keys)
 {
-	(void) group_plan(tables);
-	(void) recipients_plan(tables);
-	(void) count_plan(tables);
-	(void) lock_plan(tables);
-	(void) progress_plan(tables);
-	(void) end_plan(tables);
+	check_code(tables); /* a plan that is kept may have to be made again */
+	lock_for_plan(campaigns_plan(tables));
+	lock_for_plan(lists_plan(tables));
+	lock_for_plan(groups_plan(tables));
+	lock_for_plan(recipients_plan(tables, keys));
+	lock_for_plan(count_plan(tables));
+	lock_for_plan(lock_plan(tables));
+	lock_for_plan(progress_plan(tables));
+	lock_for_plan(end_plan(tables));
 }
 
 void

@@ -24,6 +24,16 @@
 #define MAX_VALUE 1600
 #define MAX_TEXT  16000
 
+/* The plan that reads recipients with the values of these keys. */
+typedef struct RecipientsPlan
+{
+	List	  *keys; /* char *, of personal texts */
+	SPIPlanPtr plan; /* NULL: there is none */
+} RecipientsPlan;
+
+/* The most such plans that are kept; the oldest makes room. */
+#define MAX_RECIPIENTS_PLANS 8
+
 /*
  * The tables of one schema with their plans, each prepared at first use.
  * Lives in the memory context in which it was opened; the plans live until
@@ -31,21 +41,25 @@
  */
 typedef struct AppTables
 {
-	const char *schema;
-	Oid			groups;
-	Oid			lists;
-	Oid			campaigns;
-	Oid			list_users;
-	Oid			jobs;
-	Oid			only_in; /* the only table in which sentCount is incremented; 0: list_users */
-	List	   *keys;	 /* char *, of personal texts */
-	SPIPlanPtr	read_group;
-	SPIPlanPtr	read_group_by_id;
-	SPIPlanPtr	read_recipients;
-	SPIPlanPtr	count_sent;
-	SPIPlanPtr	lock_recipients;
-	SPIPlanPtr	report_progress;
-	SPIPlanPtr	report_end;
+	const char	  *schema;
+	Oid			   groups;
+	Oid			   lists;
+	Oid			   campaigns;
+	Oid			   list_users;
+	Oid			   jobs;
+	MemoryContext  context; /* its own, if it may be shared; or NULL */
+	int			   shares;	/* number of those who share it */
+	bool		   stale;	/* true if it is shared with nobody else, as a table has changed */
+	RecipientsPlan read_recipients[MAX_RECIPIENTS_PLANS];
+	int			   oldest_plan; /* of these: the one that the next one replaces */
+	SPIPlanPtr	   read_campaigns;
+	SPIPlanPtr	   read_lists;
+	SPIPlanPtr	   read_groups;
+	SPIPlanPtr	   read_group_by_id;
+	SPIPlanPtr	   count_sent;
+	SPIPlanPtr	   lock_recipients;
+	SPIPlanPtr	   report_progress;
+	SPIPlanPtr	   report_end;
 } AppTables;
 
 /*
@@ -54,8 +68,23 @@ typedef struct AppTables
  */
 extern AppTables *tables_open(const char *schema);
 
-/* Frees the plans. */
+/*
+ * Returns these tables for somebody who shares them, and their plans, with
+ * others, as long as nothing about the tables changes.  Everybody closes what
+ * he has been given; the plans are kept for the next one, in a context of their
+ * own.
+ */
+extern AppTables *tables_share(const AppTables *tables);
+
+/* Frees the plans, unless they are kept for others. */
 extern void tables_close(AppTables *tables);
+
+/*
+ * Tells whether rows of several runs may be updated in one statement: ids are
+ * unique, so that each row belongs to one of them, and no trigger or rule
+ * intervenes.
+ */
+extern bool tables_allow_sets(const AppTables *tables);
 
 /* Throws if one of the tables leads to code that the role has no reason to trust. */
 extern void tables_check_trust(const AppTables *tables, Oid role);
@@ -87,6 +116,7 @@ extern void tables_reopen_job(const AppTables *tables, int64 job_id);
 /* The contents of a campaign's row; strings are palloc'd, or NULL. */
 typedef struct CampaignRow
 {
+	bool   exists;
 	char  *message;
 	char  *base_url;
 	char **media_urls; /* at most MAX_MEDIA and one more; may be NULL */
@@ -101,8 +131,11 @@ typedef struct CampaignRow
 /* Twilio's limit on the media of a message. */
 #define MAX_MEDIA 10
 
-/* Reads a campaign.  Returns false if it does not exist. */
-extern bool tables_read_campaign(const AppTables *tables, int64 campaign_id, CampaignRow *row);
+/*
+ * Reads campaigns with the active snapshot, in the order of the ids (bigint[]
+ * with count elements); the result is palloc'd.  Throws if an id is not unique.
+ */
+extern CampaignRow *tables_read_campaigns(AppTables *tables, Datum ids, int count);
 
 /* Texts that a group's configuration may have. */
 typedef enum GroupKey
@@ -151,8 +184,13 @@ typedef struct GroupRow
 	TimestampTz send_until;
 } GroupRow;
 
-/* Reads them.  Throws if one of the ids is not unique. */
-extern void tables_read_group(AppTables *tables, int64 campaign_id, int64 list_id, GroupRow *row);
+/*
+ * Reads them for campaigns and their lists, in the order of these (two bigint[]
+ * with count elements); the result is palloc'd, and each row's contents in its
+ * context.  Throws if one of the ids is not unique.
+ */
+extern GroupRow *tables_read_groups(AppTables *tables, Datum campaign_ids, Datum list_ids,
+									MemoryContext *contexts, int count);
 
 /*
  * Reads a group by its id, without a campaign or list.  Returns false if it
@@ -166,6 +204,21 @@ extern bool tables_read_group_by_id(AppTables *tables, int64 group_id, GroupRow 
  */
 #define MAX_SENDERS 1000
 #define MAX_WORDS	100
+
+/* A user of one of several lists. */
+typedef struct ListUser
+{
+	int64 list_id;
+	int64 id;
+	bool  has_id;
+	char *phone; /* as stored, palloc'd; NULL if there is none, or the user is deleted */
+} ListUser;
+
+/*
+ * Reads the users of these lists (bigint[]) with the active snapshot, in any
+ * order, at most this many; sets *count.  The result is palloc'd.
+ */
+extern ListUser *tables_read_lists(AppTables *tables, Datum list_ids, int most, int *count);
 
 /*
  * Opens a portal over the ids (bigint) of a list's users, in ascending order.
@@ -182,17 +235,15 @@ extern Portal tables_open_phones(const AppTables *tables, int64 list_id);
 /* Throws the error that the table has two list users with this id. */
 pg_noreturn extern void tables_fail_twice(const AppTables *tables, int64 list_user_id);
 
-/*
- * Sets the keys (char *) whose values tables_read_recipients() reads from now
- * on.  The list remains the caller's, and must live as long as the tables.
- */
-extern void tables_want_keys(AppTables *tables, List *keys);
+/* Tells whether two lists of keys (char *) are the same. */
+extern bool tables_keys_are_equal(const List *a, const List *b);
 
 /*
- * Prepares all statements that a run uses, so that an error in the tables is
- * found before anything is sent.
+ * Prepares all statements that a run uses whose texts have these keys (char *),
+ * so that an error in the tables is found before anything is sent; and locks
+ * what they use against changes, to the end of the transaction.
  */
-extern void tables_plan(AppTables *tables);
+extern void tables_plan(AppTables *tables, List *keys);
 
 /*
  * Throws, if another table has taken the name of the list users' table since
@@ -240,19 +291,31 @@ typedef struct RecipientRow
 	char **values; /* of the wanted keys, in their order; or NULL */
 } RecipientRow;
 
+/* List users to be read: each with the list in which it is expected (bigint[] both). */
+typedef struct RecipientIds
+{
+	Datum ids;
+	Datum list_ids;
+	int	  count;
+} RecipientIds;
+
 /*
- * Reads the rows of these ids (bigint[] with count elements), in their order;
- * the result is palloc'd.  Throws if the list has one of them twice.
+ * Reads their rows, in their order, with the values of these keys (char *); the
+ * result is palloc'd.  Throws if a list has one of them twice.
  */
-extern RecipientRow *tables_read_recipients(AppTables *tables, Datum ids, int count, int64 list_id);
+extern RecipientRow *tables_read_recipients(AppTables *tables, List *keys,
+											const RecipientIds *wanted);
 
 /*
  * Adds one to the sentCount of each of these users, if they belong to the list
  * or belonged to it when they were read.  Returns the ids (bigint[]) of those
  * whose row exists but was not updated, because of a trigger, a rule or a
- * policy; 0 if there are none.  Throws if the list has one of them twice.
+ * policy; 0 if there are none.  Throws if the list has one of them twice, or if
+ * another table than "only_in" (0: the one that was opened) has the name.  If
+ * tables_allow_sets(), they may be of several lists.
  */
-extern Datum tables_count_sent(AppTables *tables, Datum *ids, int count, int64 list_id);
+extern Datum tables_count_sent(AppTables *tables, Datum *ids, int count, int64 list_id,
+							   Oid only_in);
 
 /*
  * Locks the rows of those of these users (bigint[] with count elements) that
@@ -264,15 +327,26 @@ extern Datum *tables_lock_recipients(AppTables *tables, Datum ids, int count, in
 /* Locks the rows of all of them that may be updated; throws if one is already locked. */
 extern void tables_lock_all(const AppTables *tables, Datum ids, int64 list_id);
 
-/* Merges counts (a jsonb object) into the job's data, and sets its progress. */
-extern void tables_report_progress(AppTables *tables, int64 job_id, int progress, Datum counts);
+/* What is reported to a job. */
+typedef struct JobReport
+{
+	int64		job_id;
+	int			progress;
+	Datum		counts; /* a jsonb object, which is merged into the job's data */
+	const char *error;	/* or NULL; only if the run ends */
+} JobReport;
 
 /*
- * Does the same, and sets the job's error, or clears it if error is NULL.  A
+ * Writes counts and progress to jobs: several of them only if
+ * tables_allow_sets().
+ */
+extern void tables_report_progress(AppTables *tables, const JobReport *reports, int count);
+
+/*
+ * Does the same, and sets each job's error, or clears it if it is NULL.  A
  * progress of -1 is not written.  Returns the number of rows updated.
  */
-extern uint64 tables_report_end(AppTables *tables, int64 job_id, int progress, Datum counts,
-								const char *error);
+extern uint64 tables_report_end(AppTables *tables, const JobReport *reports, int count);
 
 /* Merges counts into the job's data, unless they are there, or somebody has locked its row. */
 extern void tables_report_if_free(const AppTables *tables, int64 job_id, Datum counts);

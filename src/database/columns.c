@@ -314,21 +314,27 @@ is_table(Oid relation)
  * planner may choose.
  */
 char *
-in_list_condition(Oid list_users, const char *alias, int parameter)
+in_list_condition(Oid list_users, const char *alias, const char *list)
 {
 	bool free = is_table(list_users) && index_on_id(list_users) == NO_INDEX;
 
-	return psprintf(free ? "%s.ac_list_id OPERATOR(pg_catalog.=) $%d"
-						 : "coalesce(%s.ac_list_id OPERATOR(pg_catalog.=) $%d, false)",
-					alias, parameter);
+	return psprintf(free ? "%s.ac_list_id OPERATOR(pg_catalog.=) %s"
+						 : "coalesce(%s.ac_list_id OPERATOR(pg_catalog.=) %s, false)",
+					alias, list);
+}
+
+bool
+id_is_unique(Oid table)
+{
+	return is_table(table) && index_on_id(table) == UNIQUE;
 }
 
 char *
-same_user_condition(Oid list_users, const char *alias, int parameter)
+same_user_condition(Oid list_users, const char *alias, const char *list)
 {
-	if (is_table(list_users) && index_on_id(list_users) == UNIQUE)
+	if (id_is_unique(list_users))
 		return pstrdup("true");
-	return in_list_condition(list_users, alias, parameter);
+	return in_list_condition(list_users, alias, list);
 }
 
 /*
@@ -366,7 +372,7 @@ count_clause(Oid list_users)
  * there.  Data that cannot be read are not changed.
  */
 char *
-data_clause(Oid jobs, int parameter)
+data_clause(Oid jobs, const char *counts)
 {
 	char *merged;
 
@@ -375,8 +381,8 @@ data_clause(Oid jobs, int parameter)
 	merged = psprintf("(CASE WHEN pg_catalog.jsonb_typeof(j.data::pg_catalog.jsonb)"
 					  " OPERATOR(pg_catalog.=) 'object' THEN"
 					  " j.data::pg_catalog.jsonb OPERATOR(pg_catalog.-) 'nextAt'::pg_catalog.text"
-					  " ELSE '{}'::pg_catalog.jsonb END OPERATOR(pg_catalog.||) $%d)",
-					  parameter);
+					  " ELSE '{}'::pg_catalog.jsonb END OPERATOR(pg_catalog.||) %s)",
+					  counts);
 	if (column_type(jobs, "data") != JSONOID)
 		return psprintf(", data = %s", merged);
 	return psprintf(", data = CASE WHEN %s THEN %s::pg_catalog.json ELSE j.data END",
@@ -384,14 +390,14 @@ data_clause(Oid jobs, int parameter)
 }
 
 char *
-data_lack(Oid jobs, const char *alias, int parameter)
+data_lack(Oid jobs, const char *alias, const char *counts)
 {
 	if (column_type(jobs, "data") == JSONOID)
 		return pstrdup("true");
-	return psprintf("(NOT COALESCE(%s.data::pg_catalog.jsonb OPERATOR(pg_catalog.@>) $%d, false)"
+	return psprintf("(NOT COALESCE(%s.data::pg_catalog.jsonb OPERATOR(pg_catalog.@>) %s, false)"
 					" OR COALESCE(%s.data::pg_catalog.jsonb OPERATOR(pg_catalog.?)"
 					"  'nextAt'::pg_catalog.text, false))",
-					alias, parameter, alias);
+					alias, counts, alias);
 }
 
 static bool

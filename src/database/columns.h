@@ -78,27 +78,30 @@ extern char *configuration_expression(Oid groups, const char *alias);
 /* Tells whether the current role has this privilege on the table or the column. */
 extern bool may_use_column(Oid table, const char *column, AclMode mode);
 
-/* Tells whether the row is a list user of the list that the parameter names. */
-extern char *in_list_condition(Oid list_users, const char *alias, int parameter);
+/* Tells whether the row is a list user of this list (an SQL expression). */
+extern char *in_list_condition(Oid list_users, const char *alias, const char *list);
 
 /*
  * Tells whether the row is the user that the list had under this id.  A user
  * who has moved to another list qualifies only if the id is known to be
  * unique.
  */
-extern char *same_user_condition(Oid list_users, const char *alias, int parameter);
+extern char *same_user_condition(Oid list_users, const char *alias, const char *list);
+
+/* Tells whether at most one row of this table, which is no view, has a given id. */
+extern bool id_is_unique(Oid table);
 
 /* Returns the part of SET that counts one more message; the row's alias is u. */
 extern char *count_clause(Oid list_users);
 
-/* Returns ", data = ..." with the counts of a parameter merged in; the row's alias is j. */
-extern char *data_clause(Oid jobs, int parameter);
+/* Returns ", data = ..." with counts (an SQL expression) merged in; the row's alias is j. */
+extern char *data_clause(Oid jobs, const char *counts);
 
 /*
  * Returns an SQL condition: the row's data do not say all that the clause above
  * would write.  Of data of type json, that is not known.
  */
-extern char *data_lack(Oid jobs, const char *alias, int parameter);
+extern char *data_lack(Oid jobs, const char *alias, const char *counts);
 
 /* Returns ", updated_at = now()" if the column exists and may be written. */
 extern char *touch_clause(Oid table);

@@ -13,6 +13,7 @@
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
+#include "compat.h"
 #include "database/own_tables.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -28,7 +29,7 @@ typedef struct OwnerScope
 } OwnerScope;
 
 static Oid
-extension_owner(void)
+find_extension_owner(void)
 {
 	Oid			extension = get_extension_oid("sendcampaign", false);
 	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
@@ -50,6 +51,25 @@ extension_owner(void)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("extension \"sendcampaign\" does not exist"),
 				 errhint("Create it with CREATE EXTENSION sendcampaign.")));
+	return owner;
+}
+
+/*
+ * A worker, whose transactions change nothing about extensions, looks once per
+ * transaction.
+ */
+static Oid
+extension_owner(void)
+{
+	static Oid				  owner = InvalidOid;
+	static LocalTransactionId found_in = InvalidLocalTransactionId;
+	LocalTransactionId		  now = compat_local_transaction();
+
+	if (!compat_is_background_worker())
+		return find_extension_owner();
+	if (found_in != now)
+		owner = find_extension_owner();
+	found_in = now;
 	return owner;
 }
 
@@ -97,6 +117,7 @@ plan_own_tables(void)
 {
 	plan_by_index();
 	switch_off("enable_material");
+	switch_off("enable_memoize");
 	switch_off("enable_bitmapscan");
 }
 

@@ -15,6 +15,13 @@
 
 #define OWN_MAX_ARGS 14
 
+/*
+ * SQL: a join of a table with what is looked up in it, by an index on the column.
+ * With "=", a plan that was made while the table was empty may go through the
+ * whole table and look for each row among what is looked up.
+ */
+#define IS_ROW_OF(column, value) column " = ANY (ARRAY[" value "])"
+
 /* A statement and its plan, which is made at first use and kept. */
 typedef struct OwnStatement
 {

@@ -51,18 +51,18 @@
 #define LAST_MESSAGE "coalesce(finished_at, last_sent_at, started_at, queued_at)"
 
 static RunCounts
-counts_of_row(void)
+counts_of_row(uint64 row)
 {
-	return (RunCounts){.total = spi_int64(0, 1),
-					   .sent = spi_int64(0, 2),
-					   .failed = spi_int64(0, 3),
-					   .skipped = spi_int64(0, 4),
-					   .in_doubt = spi_int64(0, 5),
-					   .state = spi_string(0, 6),
-					   .error = spi_string(0, 7),
-					   .delivered = spi_int64(0, 8),
-					   .undelivered = spi_int64(0, 9),
-					   .unconfirmed = spi_int64(0, 10)};
+	return (RunCounts){.total = spi_int64(row, 1),
+					   .sent = spi_int64(row, 2),
+					   .failed = spi_int64(row, 3),
+					   .skipped = spi_int64(row, 4),
+					   .in_doubt = spi_int64(row, 5),
+					   .state = spi_string(row, 6),
+					   .error = spi_string(row, 7),
+					   .delivered = spi_int64(row, 8),
+					   .undelivered = spi_int64(row, 9),
+					   .unconfirmed = spi_int64(row, 10)};
 }
 
 /* SQL: the owner of a table. */
@@ -71,7 +71,15 @@ counts_of_row(void)
 bool
 runs_insert(const NewRun *run)
 {
-	Oid	  types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID, OIDOID, OIDOID, TEXTOID, OIDOID};
+	static OwnStatement statement = {
+		"INSERT INTO sendcampaign.run_data"
+		" (job_id, campaign_id, role, schema, database, role_oid, timeline,"
+		"  list_users, list_users_owner)"
+		" VALUES ($1, $2, $3::name, $4::name, $5, $6, $7, $8, " OWNER_OF(
+			"$8") ")"
+				  " ON CONFLICT DO NOTHING",
+		8,
+		{INT8OID, INT8OID, TEXTOID, TEXTOID, OIDOID, OIDOID, TEXTOID, OIDOID}};
 	Datum values[] = {Int64GetDatum(run->job_id),
 					  Int64GetDatum(run->campaign_id),
 					  CStringGetTextDatum(GetUserNameFromId(run->role, false)),
@@ -81,13 +89,7 @@ runs_insert(const NewRun *run)
 					  CStringGetTextDatum(cluster_timeline()),
 					  ObjectIdGetDatum(run->list_users)};
 
-	return own_query("INSERT INTO sendcampaign.run_data"
-					 " (job_id, campaign_id, role, schema, database, role_oid, timeline,"
-					 "  list_users, list_users_owner)"
-					 " VALUES ($1, $2, $3::name, $4::name, $5, $6, $7, $8, " OWNER_OF(
-						 "$8") ")"
-							   " ON CONFLICT DO NOTHING",
-					 8, types, values, NULL) == 1;
+	return own_execute(&statement, values, NULL) == 1;
 }
 
 int64
@@ -162,6 +164,155 @@ runs_begin(int64 id, const RunBeginning *beginning)
 					 8, types, values, nulls);
 }
 
+/* Texts of several rows, one after the other, and where those of each row are. */
+typedef struct TextRanges
+{
+	char **texts;
+	int	   num_texts;
+	Datum *first; /* int4, counted from 1 */
+	Datum *last;
+} TextRanges;
+
+static int
+compare_texts(const void *a, const void *b)
+{
+	return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+static bool
+have_same_senders(const SmallBeginning *a, const SmallBeginning *b)
+{
+	if (a->num_senders != b->num_senders)
+		return false;
+	for (int i = 0; i < a->num_senders; i++)
+	{
+		if (strcmp(a->senders[i], b->senders[i]) != 0)
+			return false;
+	}
+	return true;
+}
+
+/* Runs that follow each other mostly have the same senders. */
+static TextRanges
+ranges_of_senders(const SmallBeginning *beginnings, int count)
+{
+	TextRanges ranges = {.first = palloc(count * sizeof(Datum)),
+						 .last = palloc(count * sizeof(Datum))};
+	int		   most = 0;
+
+	for (int i = 0; i < count; i++)
+		most += beginnings[i].num_senders;
+	ranges.texts = palloc(Max(most, 1) * sizeof(char *));
+	for (int i = 0; i < count; i++)
+	{
+		const SmallBeginning *b = &beginnings[i];
+		bool				  same = i > 0 && have_same_senders(b, b - 1);
+
+		ranges.first[i] = same ? ranges.first[i - 1] : Int32GetDatum(ranges.num_texts + 1);
+		for (int j = 0; !same && j < b->num_senders; j++)
+			ranges.texts[ranges.num_texts++] = b->senders[j];
+		ranges.last[i] = Int32GetDatum(DatumGetInt32(ranges.first[i]) + b->num_senders - 1);
+		if (!same)
+			qsort(ranges.texts + DatumGetInt32(ranges.first[i]) - 1, b->num_senders, sizeof(char *),
+				  compare_texts);
+	}
+	return ranges;
+}
+
+static Datum
+texts_of(const char *const *texts, int count)
+{
+	Datum *values = palloc(count * sizeof(Datum));
+	bool  *nulls = palloc(count * sizeof(bool));
+
+	for (int i = 0; i < count; i++)
+	{
+		nulls[i] = texts[i] == NULL;
+		values[i] = optional_text(texts[i]);
+	}
+	return make_array(values, nulls, count, TEXTOID);
+}
+
+/* The texts of SmallBeginning, in the order of the statement's parameters. */
+static void
+texts_of_beginnings(const SmallBeginning *beginnings, int count, Datum *values)
+{
+	const char **texts = palloc(count * sizeof(char *));
+
+	for (int i = 0; i < count; i++)
+		texts[i] = beginnings[i].message;
+	values[0] = texts_of(texts, count);
+	for (int i = 0; i < count; i++)
+		texts[i] = beginnings[i].base_url;
+	values[1] = texts_of(texts, count);
+	for (int i = 0; i < count; i++)
+		texts[i] = beginnings[i].content_sid;
+	values[2] = texts_of(texts, count);
+	for (int i = 0; i < count; i++)
+		texts[i] = beginnings[i].account;
+	values[3] = texts_of(texts, count);
+}
+
+/* Its numbers, in that order. */
+static void
+numbers_of_beginnings(const SmallBeginning *beginnings, int count, Datum *values)
+{
+	int64 *numbers = palloc(count * sizeof(int64));
+
+	for (int i = 0; i < count; i++)
+		numbers[i] = beginnings[i].run_id;
+	values[0] = array_of_ids(numbers, count);
+	for (int i = 0; i < count; i++)
+		numbers[i] = beginnings[i].list_id;
+	values[1] = array_of_ids(numbers, count);
+	for (int i = 0; i < count; i++)
+		numbers[i] = beginnings[i].total;
+	values[2] = array_of_ids(numbers, count);
+	for (int i = 0; i < count; i++)
+		numbers[i] = beginnings[i].skipped;
+	values[3] = array_of_ids(numbers, count);
+	for (int i = 0; i < count; i++)
+		numbers[i] = beginnings[i].group_id;
+	values[4] = array_of_ids(numbers, count);
+}
+
+#define BEGIN_SMALL                                                                                   \
+	"UPDATE sendcampaign.run_data SET state = 'running', error = NULL,"                               \
+	" started_at = coalesce(started_at, clock_timestamp()), list_id = u.list_id,"                     \
+	" message = u.message, base_url = u.base_url, content_sid = u.content_sid,"                       \
+	" total = u.total, skipped = skipped + u.more_skipped, account = u.account,"                      \
+	" group_id = u.group_id, senders = ($12)[u.first_sender:u.last_sender], list_users = $13,"        \
+	" list_users_owner = " OWNER_OF(                                                                  \
+		"$13") " FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) u(run_id, list_id, total," \
+			   "  more_skipped, group_id, message, base_url, content_sid, account, first_sender,"     \
+			   "  last_sender)"                                                                       \
+			   " WHERE " IS_ROW_OF("id", "u.run_id") " AND run_data.total IS NULL"                    \
+													 " AND run_data.senders IS NULL"
+
+void
+runs_begin_small(const SmallBeginning *beginnings, int count, Oid list_users)
+{
+	static OwnStatement statement = {BEGIN_SMALL,
+									 13,
+									 {INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
+									  INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+									  TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID,
+									  OIDOID}};
+	TextRanges			senders = ranges_of_senders(beginnings, count);
+	Datum				values[13];
+	uint64				begun;
+
+	numbers_of_beginnings(beginnings, count, values);
+	texts_of_beginnings(beginnings, count, values + 5);
+	values[9] = make_array(senders.first, NULL, count, INT4OID);
+	values[10] = make_array(senders.last, NULL, count, INT4OID);
+	values[11] = make_text_array(senders.texts, senders.num_texts);
+	values[12] = ObjectIdGetDatum(list_users);
+	begun = own_execute(&statement, values, NULL);
+	if (begun != count)
+		elog(ERROR, "of %d runs, " UINT64_FORMAT " could begin", count, begun);
+}
+
 bool
 runs_lock_counts(int64 id, RunCounts *counts)
 {
@@ -173,7 +324,7 @@ runs_lock_counts(int64 id, RunCounts *counts)
 
 	if (own_execute(&statement, &value, NULL) == 0)
 		return false;
-	*counts = counts_of_row();
+	*counts = counts_of_row(0);
 	return true;
 }
 
@@ -186,32 +337,98 @@ runs_read_counts(int64 id, RunCounts *counts)
 
 	if (own_execute(&statement, &value, NULL) == 0)
 		return false;
-	*counts = counts_of_row();
+	*counts = counts_of_row(0);
 	return true;
 }
 
-RunCounts
-runs_add_outcomes(int64 id, const RunCounts *more)
+/* SQL condition on a run, with what is added to it: it completes, with nothing to be said. */
+#define COMPLETES                                                                                  \
+	"(u.is_last AND state IN ('queued', 'running') AND failed + u.more_failed = 0"                 \
+	" AND in_doubt + u.more_in_doubt = 0 AND skipped + u.more_skipped < total"                     \
+	" AND total = sent + u.more_sent + skipped + u.more_skipped)"
+
+#define ADD_OUTCOMES                                                                               \
+	"UPDATE sendcampaign.run_data SET sent = sent + u.more_sent, failed = failed + u.more_failed," \
+	" skipped = skipped + u.more_skipped, in_doubt = in_doubt + u.more_in_doubt,"                  \
+	" last_sent_at = CASE WHEN u.more_sent > 0 THEN clock_timestamp() ELSE last_sent_at END,"      \
+	" sweep_at = CASE WHEN u.more_sent > 0 AND $7"                                                 \
+	"  THEN least(sweep_at, clock_timestamp() + " FIRST_SWEEP ") ELSE sweep_at END,"               \
+	" state = CASE WHEN " COMPLETES " THEN 'completed' ELSE state END,"                            \
+	" error = CASE WHEN NOT " COMPLETES " THEN error END,"                                         \
+	" finished_at = CASE WHEN " COMPLETES " THEN clock_timestamp() ELSE finished_at END"           \
+	" FROM unnest($1, $2, $3, $4, $5, $6) WITH ORDINALITY"                                         \
+	"  u(run_id, more_sent, more_failed, more_skipped, more_in_doubt, is_last, n)"                 \
+	" WHERE " IS_ROW_OF("id", "u.run_id") " RETURNING" COUNTS                                      \
+										  ", u.n, u.is_last AND state = 'completed',"              \
+										  " " ANNOUNCEMENT
+
+/* Adds what is noted for these runs (bigint[]). */
+static void
+add_noted(Datum ids)
 {
 	static OwnStatement statement = {
-		"UPDATE sendcampaign.run_data SET sent = sent + $2, failed = failed + $3,"
-		" skipped = skipped + $4, in_doubt = in_doubt + $5,"
-		" last_sent_at = CASE WHEN $2 > 0 THEN clock_timestamp() ELSE last_sent_at END,"
-		" sweep_at = CASE WHEN $2 > 0 AND $6 THEN least(sweep_at, clock_timestamp() + " FIRST_SWEEP
-		") ELSE sweep_at END WHERE id = $1 RETURNING" COUNTS,
-		6,
-		{INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, BOOLOID}};
-	Datum values[] = {Int64GetDatum(id),
-					  Int64GetDatum(more->sent),
-					  Int64GetDatum(more->failed),
-					  Int64GetDatum(more->skipped),
-					  Int64GetDatum(more->in_doubt),
-					  BoolGetDatum(sendcampaign_receipts)};
+		"SELECT DISTINCT run_id FROM sendcampaign.receipt_count WHERE run_id = ANY ($1)",
+		1,
+		{INT8ARRAYOID}};
+	int	   count = (int) own_execute(&statement, &ids, NULL);
+	int64 *noted = palloc(Max(count, 1) * sizeof(int64));
 
-	(void) runs_add_noted_receipts(id);
-	if (own_execute(&statement, values, NULL) != 1)
-		elog(ERROR, "run %lld is gone", (long long) id);
-	return counts_of_row();
+	for (int i = 0; i < count; i++)
+		noted[i] = spi_int64(i, 1);
+	for (int i = 0; i < count; i++)
+		(void) runs_add_noted_receipts(noted[i]);
+}
+
+static void
+take_new_counts(RunOutcomes *outcomes, uint64 row)
+{
+	RunOutcomes *of = &outcomes[spi_int64(row, 11) - 1];
+
+	of->counts = counts_of_row(row);
+	of->completed = spi_bool(row, 12);
+	of->announcement = of->completed ? spi_string(row, 13) : NULL;
+}
+
+/* The numbers of RunOutcomes, in the order of the statement's parameters. */
+static void
+columns_of_outcomes(const RunOutcomes *outcomes, int count, Datum *values)
+{
+	static const Oid types[] = {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, BOOLOID};
+	Datum			*columns[lengthof(types)];
+
+	for (int i = 0; i < lengthof(types); i++)
+		columns[i] = palloc(count * sizeof(Datum));
+	for (int i = 0; i < count; i++)
+	{
+		columns[0][i] = Int64GetDatum(outcomes[i].run_id);
+		columns[1][i] = Int64GetDatum(outcomes[i].more.sent);
+		columns[2][i] = Int64GetDatum(outcomes[i].more.failed);
+		columns[3][i] = Int64GetDatum(outcomes[i].more.skipped);
+		columns[4][i] = Int64GetDatum(outcomes[i].more.in_doubt);
+		columns[5][i] = BoolGetDatum(outcomes[i].is_last);
+	}
+	for (int i = 0; i < lengthof(types); i++)
+		values[i] = make_array(columns[i], NULL, count, types[i]);
+}
+
+void
+runs_add_outcomes(RunOutcomes *outcomes, int count)
+{
+	static OwnStatement statement = {ADD_OUTCOMES,
+									 7,
+									 {INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
+									  INT8ARRAYOID, BOOLARRAYOID, BOOLOID}};
+	Datum				values[7];
+	uint64				rows;
+
+	columns_of_outcomes(outcomes, count, values);
+	values[6] = BoolGetDatum(sendcampaign_receipts);
+	add_noted(values[0]);
+	rows = own_execute(&statement, values, NULL);
+	if (rows != count)
+		elog(ERROR, "of %d runs, " UINT64_FORMAT " are left", count, rows);
+	for (uint64 i = 0; i < rows; i++)
+		take_new_counts(outcomes, i);
 }
 
 /* A run that is gone has no counts. */
@@ -410,7 +627,7 @@ runs_sleep(int64 id, TimestampTz next_at, RunCounts *counts)
 
 	if (own_execute(&statement, values, NULL) == 0)
 		return false;
-	*counts = counts_of_row();
+	*counts = counts_of_row(0);
 	return true;
 }
 
@@ -472,7 +689,7 @@ runs_pause_itself(int64 id, const char *reason, const char *paused_from, RunCoun
 				  " WHERE id = $1 AND state IN ('queued', 'running') RETURNING" COUNTS,
 				  3, types, values, paused_from ? NULL : "  n") == 0)
 		return false;
-	*counts = counts_of_row();
+	*counts = counts_of_row(0);
 	return true;
 }
 

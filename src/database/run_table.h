@@ -96,11 +96,43 @@ extern bool runs_lock_counts(int64 id, RunCounts *counts);
 /* Does the same without locking it. */
 extern bool runs_read_counts(int64 id, RunCounts *counts);
 
+/* Outcomes of a run's messages. */
+typedef struct RunOutcomes
+{
+	int64	  run_id;
+	RunCounts more;			/* only the outcomes of sending */
+	bool	  is_last;		/* true if all of its recipients have an outcome now */
+	RunCounts counts;		/* set by the function below, as of then */
+	bool	  completed;	/* set to true if it has completed by that */
+	char	 *announcement; /* set to what is to be announced then, palloc'd; or NULL */
+} RunOutcomes;
+
 /*
- * Adds outcomes to the run's counts, and returns the new counts.  If messages
- * were sent, and sendcampaign.receipts is on, the run is swept soon.
+ * Adds outcomes to the counts of runs.  If messages were sent, and
+ * sendcampaign.receipts is on, they are swept soon.  Runs with the last of their
+ * outcomes complete at once if there is nothing to be said about them: nothing
+ * has failed or is in doubt, and not all were skipped.
  */
-extern RunCounts runs_add_outcomes(int64 id, const RunCounts *more);
+extern void runs_add_outcomes(RunOutcomes *outcomes, int count);
+
+/* A small run that begins with all of its recipients claimed. */
+typedef struct SmallBeginning
+{
+	int64		run_id;
+	int64		list_id;
+	const char *message;
+	const char *base_url;	 /* or NULL */
+	const char *content_sid; /* or NULL */
+	int64		total;
+	int64		skipped;
+	const char *account;
+	int64		group_id;
+	char	  **senders;
+	int			num_senders;
+} SmallBeginning;
+
+/* Sets the state of these runs to "running", and records the above. */
+extern void runs_begin_small(const SmallBeginning *beginnings, int count, Oid list_users);
 
 /* What became of messages: how many more of each kind. */
 typedef struct ReceiptCounts

@@ -44,6 +44,16 @@ spi_execute(SPIPlanPtr plan, Datum *values, const char *nulls, long limit)
 }
 
 uint64
+spi_execute_read_only(SPIPlanPtr plan, Datum *values, long limit)
+{
+	MemoryContext context = CurrentMemoryContext;
+	int			  result = SPI_execute_plan(plan, values, NULL, true, limit);
+
+	MemoryContextSwitchTo(context);
+	return check_result(result);
+}
+
+uint64
 spi_fetch(Portal portal, int most)
 {
 	MemoryContext context = CurrentMemoryContext;
@@ -213,6 +223,16 @@ make_text_array(char *const *values, int count)
 	for (int i = 0; i < count; i++)
 		texts[i] = CStringGetTextDatum(values[i]);
 	return make_array(texts, NULL, count, TEXTOID);
+}
+
+Datum
+array_of_ids(const int64 *ids, int count)
+{
+	Datum *values = palloc(Max(count, 1) * sizeof(Datum));
+
+	for (int i = 0; i < count; i++)
+		values[i] = Int64GetDatum(ids[i]);
+	return make_array(values, NULL, count, INT8OID);
 }
 
 Datum *

@@ -34,6 +34,8 @@ typedef struct SpiCall
  */
 extern uint64 spi_query(const char *sql, const SpiCall *call);
 extern uint64 spi_execute(SPIPlanPtr plan, Datum *values, const char *nulls, long limit);
+extern uint64 spi_execute_read_only(SPIPlanPtr plan, Datum *values,
+									long limit); /* uses the active snapshot */
 extern uint64 spi_fetch(Portal portal, int most);
 
 /* Prepares a statement, and keeps its plan, which is the same for all values.  Throws. */
@@ -69,6 +71,9 @@ extern char		**spi_nullable_strings(uint64 row, int column, int *count); /* null
 /* Make a one-dimensional array of int4, int8, bool, oid or text, palloc'd; nulls may be NULL. */
 extern Datum make_array(Datum *values, bool *nulls, int count, Oid type);
 extern Datum make_text_array(char *const *values, int count);
+
+/* Returns a bigint[], palloc'd. */
+extern Datum array_of_ids(const int64 *ids, int count);
 
 /* Returns the elements of a bigint[] without nulls, palloc'd. */
 extern Datum *ids_of_array(ArrayType *array, int *count);

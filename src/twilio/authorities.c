@@ -60,9 +60,14 @@ set_authorities(CURL *easy, const char *ca_file)
 	if (ca_file && ca_file[0])
 		return curl_easy_setopt(easy, CURLOPT_CAINFO, ca_file) == CURLE_OK &&
 			   curl_easy_setopt(easy, CURLOPT_CAPATH, NULL) == CURLE_OK;
-	if (!directory_failed && has_directory())
-		return curl_easy_setopt(easy, CURLOPT_CAINFO, NULL) == CURLE_OK;
-	return true;
+	if (!has_directory())
+		return true;
+	/* the handle may have been used before, with other certificates */
+	return curl_easy_setopt(easy, CURLOPT_CAPATH, curl_version_info(CURLVERSION_NOW)->capath) ==
+			   CURLE_OK &&
+		   curl_easy_setopt(easy, CURLOPT_CAINFO,
+							directory_failed ? curl_version_info(CURLVERSION_NOW)->cainfo : NULL) ==
+			   CURLE_OK;
 }
 
 void

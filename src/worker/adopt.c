@@ -24,6 +24,7 @@
 #include "utils/snapmgr.h"
 #include "worker/adopt.h"
 #include "worker/batch.h"
+#include "worker/begin.h"
 #include "worker/claim.h"
 #include "worker/failure_limit.h"
 #include "worker/finish.h"
@@ -36,10 +37,14 @@
 #include "worker/trouble.h"
 
 /* The most runs in memory; others wait in the queue. */
-#define MAX_RUNS 64
+#define MAX_RUNS 512
 
 /* The most runs adopted at once, so that the first of many does not wait for the others. */
-#define MAX_ADOPTED 8
+#define MAX_ADOPTED 128
+
+/* Of those that are taken up one by one: as many, or as many as this takes. */
+#define MAX_SINGLE	  8
+#define MAX_SINGLE_MS 20
 
 /* What the queue says about a run. */
 typedef struct QueuedRun
@@ -87,7 +92,8 @@ read_queue(int limit)
 	static OwnStatement statement = {
 		RUN_COLUMNS("message", "base_url", "media_urls", "content_sid",
 					"error") " WHERE role_oid = $2 AND " IS_AT_HOME("$3", "$4") IS_WAITING
-		" AND id <> ALL ($5)" NOT_CONFUSED " ORDER BY queued_at, id LIMIT $6"
+		" AND id NOT IN (SELECT held.id FROM unnest($5) held(id))" NOT_CONFUSED
+		" ORDER BY queued_at, id LIMIT $6"
 		" FOR NO KEY UPDATE SKIP LOCKED",
 		6,
 		{TEXTOID, OIDOID, NUMERICOID, OIDOID, INT8ARRAYOID, INT8OID}};
@@ -124,7 +130,8 @@ runs_are_waiting(void)
 {
 	static OwnStatement statement = {"SELECT FROM sendcampaign.run_data"
 									 " WHERE role_oid = $1 AND " IS_AT_HOME("$2", "$3") IS_WAITING
-									 " AND id <> ALL ($4) LIMIT 1",
+									 " AND id NOT IN (SELECT held.id FROM unnest($4) held(id))"
+									 " LIMIT 1",
 									 4,
 									 {OIDOID, NUMERICOID, OIDOID, INT8ARRAYOID}};
 	Datum				values[] = {ObjectIdGetDatum(worker.role), system_identifier(),
@@ -207,14 +214,12 @@ free_run(Run *run)
 static void
 open_tables(Run *run, void *arg)
 {
-	MemoryContext old = MemoryContextSwitchTo(run->context);
-	AppTables	 *tables = tables_open(run->schema);
+	AppTables *tables = tables_open(run->schema);
 
-	MemoryContextSwitchTo(old);
 	if (OidIsValid(run->list_users))
 		tables_check_chosen(tables, run->list_users);
-	run->campaign.tables = tables;
-	tables_check_rights(tables, worker.role, false);
+	run->campaign.tables = tables_share(tables);
+	tables_check_rights(run->campaign.tables, worker.role, false);
 }
 
 /* Reads what the run sends; from now on, its text is the same for all recipients. */
@@ -262,7 +267,7 @@ store_recipients_as_locked(Run *run)
 {
 	int64 total;
 
-	tables_plan(run->campaign.tables);
+	tables_plan(run->campaign.tables, run->campaign.keys);
 	tables_check_not_replaced(run->campaign.tables);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	total = store_recipients_in_little_memory(run);
@@ -318,7 +323,7 @@ resume_run(Run *run, void *arg)
 	open_tables(run, NULL);
 	use_list_users(run);
 	recall_text(run);
-	tables_plan(run->campaign.tables);
+	tables_plan(run->campaign.tables, run->campaign.keys);
 	runs_wake(run->id); /* otherwise its remaining recipients would wait even if they are due */
 	recover_claims(run);
 	count_uncounted(run);
@@ -353,7 +358,7 @@ open_cancelled(Run *run, void *arg)
 	if (run->commits_lost)
 		begin_reading_back(run);
 	else
-		run->campaign.tables->only_in = run->list_users;
+		run->counted_in = run->list_users;
 	count_uncounted(run);
 }
 
@@ -383,18 +388,12 @@ add_to_worker(Run *run)
 	worker.num_runs++;
 }
 
+/* Takes up a run by itself.  It leaves the worker if that fails, but may be tried again. */
 static void
 adopt(Run *run, const QueuedRun *queued)
 {
 	RunFunction function = !queued->begun ? begin_run : queued->requeued ? reread_run : resume_run;
 
-	/* another role's worker may still have it, and wait for an answer */
-	if (!take_run(run->id))
-	{
-		MemoryContextDelete(run->context);
-		return;
-	}
-	add_to_worker(run);
 	if (queued->cancelled)
 		adopt_cancelled(run);
 	else if (attempt_for_run(function, run, NULL, &run->claiming))
@@ -409,24 +408,125 @@ adopt(Run *run, const QueuedRun *queued)
 	}
 }
 
+/* A run that was in the queue, and now is in the worker. */
+typedef struct Adopted
+{
+	Run		 *run;
+	QueuedRun queued;
+} Adopted;
+
+/* Tells whether nothing is unusual about the run so far, so that it may begin with others. */
+static bool
+may_begin_with_others(const Adopted *adopted)
+{
+	const Run *run = adopted->run;
+
+	return !adopted->queued.begun && !adopted->queued.cancelled && !adopted->queued.loaded &&
+		   !run->commits_lost && !run->was_read_back && !run->may_overlap &&
+		   run->campaign.test_phone == NULL;
+}
+
+/* By schema, and then as in the queue. */
+static int
+compare_schemas(const void *a, const void *b)
+{
+	const Run *x = *(Run *const *) a;
+	const Run *y = *(Run *const *) b;
+	int		   order = strcmp(x->schema, y->schema);
+
+	if (order != 0)
+		return order;
+	return x->id < y->id ? -1 : x->id > y->id;
+}
+
+/* Begins what can begin together, schema by schema. */
+static void
+begin_together(const Adopted *adopted, int count)
+{
+	Run **runs = palloc(Max(count, 1) * sizeof(Run *));
+	int	  num_runs = 0;
+	int	  end;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (may_begin_with_others(&adopted[i]))
+			runs[num_runs++] = adopted[i].run;
+	}
+	qsort(runs, num_runs, sizeof(Run *), compare_schemas);
+	for (int begin = 0; begin < num_runs; begin = end)
+	{
+		int begun;
+
+		for (end = begin + 1; end < num_runs; end++)
+		{
+			if (strcmp(runs[begin]->schema, runs[end]->schema) != 0)
+				break;
+		}
+		begun = begin_small_runs(runs + begin, end - begin);
+		for (int i = 0; i < begun; i++)
+			runs[begin + i]->taken_up = true;
+	}
+}
+
+/* Takes up those that have not begun; leaves some to a later transaction. */
+static void
+adopt_one_by_one(Adopted *adopted, int count)
+{
+	TimestampTz began = GetCurrentTimestamp();
+
+	for (int i = 0, n = 0; i < count; i++)
+	{
+		if (adopted[i].run->taken_up)
+			continue;
+		if (!adopted[i].run->waits_for_room &&
+			(n++ < MAX_SINGLE ||
+			 !TimestampDifferenceExceeds(began, GetCurrentTimestamp(), MAX_SINGLE_MS)))
+			adopt(adopted[i].run, &adopted[i].queued);
+		else
+			free_run(adopted[i].run);
+	}
+}
+
+/* Takes runs from SPI_tuptable into the worker; returns their number. */
+static int
+take_from_queue(Adopted *adopted, int count)
+{
+	int taken = 0;
+
+	for (int i = 0; i < count; i++)
+		adopted[i].run = create_run(i, &adopted[i].queued);
+	for (int i = 0; i < count; i++)
+	{
+		/* another role's worker may still have it, and wait for an answer */
+		if (!take_run(adopted[i].run->id))
+		{
+			MemoryContextDelete(adopted[i].run->context);
+			continue;
+		}
+		add_to_worker(adopted[i].run);
+		adopted[taken++] = adopted[i];
+	}
+	return taken;
+}
+
 int
 adopt_runs(void)
 {
-	int		   before = worker.num_runs;
-	uint64	   count = read_queue(Max(0, Min(MAX_ADOPTED, MAX_RUNS - before)));
-	Run		 **runs = palloc(Max(count, 1) * sizeof(Run *));
-	QueuedRun *queued = palloc(Max(count, 1) * sizeof(QueuedRun));
+	int before = worker.num_runs;
+	/* a few even if there is no room for small runs: there are others, and other accounts */
+	int most = Min(Min(MAX_ADOPTED, MAX_RUNS - before), Max(MAX_SINGLE, room_for_small_runs()));
+	int count = most > 0 ? (int) read_queue(most) : 0;
+	Adopted *adopted = palloc(Max(count, 1) * sizeof(Adopted));
 
-	for (uint64 i = 0; i < count; i++)
-		runs[i] = create_run(i, &queued[i]);
+	count = take_from_queue(adopted, count);
 
 	/*
 	 * Campaign, list and recipients are read with one snapshot, which sees
 	 * everything that the transaction which queued the run has done.
 	 */
 	PushActiveSnapshot(GetTransactionSnapshot());
-	for (uint64 i = 0; i < count; i++)
-		adopt(runs[i], &queued[i]);
+	begin_together(adopted, count);
+	adopt_one_by_one(adopted, count);
 	PopActiveSnapshot();
 	return worker.num_runs - before;
 }

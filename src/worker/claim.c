@@ -200,9 +200,8 @@ skip_ready(Claim *claim)
 	}
 }
 
-/* Makes a claim of the recipients who are to get a message, or be skipped, now. */
-static void
-make_claim(Run *run, int batch, const Recipient *recipients, int count)
+Claim *
+prepare_claim(Run *run, int batch, const Recipient *recipients, int count)
 {
 	Claim *claim = create_claim(run, count);
 
@@ -212,12 +211,134 @@ make_claim(Run *run, int batch, const Recipient *recipients, int count)
 		claim->twilio_time = timestamptz_to_time_t(claim->claimed_at) + worker.twilio_offset;
 	for (int i = 0; i < count; i++)
 		fill_message(&claim->messages[i], &recipients[i]);
+	return claim;
+}
+
+/* Makes a claim of the recipients who are to get a message, or be skipped, now. */
+static void
+make_claim(Run *run, int batch, const Recipient *recipients, int count)
+{
+	Claim *claim = prepare_claim(run, batch, recipients, count);
+
 	recognize_sent(claim);
 	if (run_is_cancelled(run))
 		skip_ready(claim);
 	store_claim(claim);
 	record_skipped(claim);
 	claim->stored = true;
+}
+
+/* The columns of the rows of several claims, and their arrays, one after the other. */
+typedef struct ClaimColumns
+{
+	int	   count;
+	int	   num_messages;
+	int	   num_senders;
+	Datum *columns[9]; /* run_id, number, first, last, first_sender, last_sender, account,
+						* twilio_time, personal */
+	Datum *ids;
+	Datum *phones;
+	Datum *texts;
+	char **senders;
+} ClaimColumns;
+
+static const Oid claim_types[] = {INT8OID, INT4OID, INT4OID, INT4OID, INT4OID,
+								  INT4OID, TEXTOID, INT8OID, BOOLOID};
+
+static void
+allocate_columns(ClaimColumns *c, Claim *const *claims, int count)
+{
+	int num_messages = 0;
+	int num_senders = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		num_messages += claims[i]->num_messages;
+		num_senders += claims[i]->run->campaign.group->num_senders;
+	}
+	for (int i = 0; i < lengthof(claim_types); i++)
+		c->columns[i] = palloc(count * sizeof(Datum));
+	c->ids = palloc(Max(num_messages, 1) * sizeof(Datum));
+	c->phones = palloc(Max(num_messages, 1) * sizeof(Datum));
+	c->texts = palloc(Max(num_messages, 1) * sizeof(Datum));
+	c->senders = palloc(Max(num_senders, 1) * sizeof(char *));
+}
+
+/* Adds the claim's senders, unless the claim before has the same; sets where they are. */
+static void
+add_senders(ClaimColumns *c, const GroupConfig *group, const GroupConfig *before)
+{
+	int n = c->count;
+
+	if (before && have_same_senders(group, before))
+	{
+		c->columns[4][n] = c->columns[4][n - 1];
+		c->columns[5][n] = c->columns[5][n - 1];
+		return;
+	}
+	c->columns[4][n] = Int32GetDatum(c->num_senders + 1);
+	for (int i = 0; i < group->num_senders; i++)
+		c->senders[c->num_senders++] = group->senders[i];
+	c->columns[5][n] = Int32GetDatum(c->num_senders);
+}
+
+/* Adds a claim, unless nobody in it gets a message. */
+static void
+add_claim(ClaimColumns *c, const Claim *claim, const GroupConfig **before)
+{
+	ClaimArrays arrays;
+	int			n = c->count;
+
+	collect_ready(claim, &arrays);
+	if (arrays.count == 0)
+		return;
+	c->columns[0][n] = Int64GetDatum(claim->run->id);
+	c->columns[1][n] = Int32GetDatum(claim->number);
+	c->columns[2][n] = Int32GetDatum(c->num_messages + 1);
+	c->columns[3][n] = Int32GetDatum(c->num_messages + arrays.count);
+	add_senders(c, claim->run->campaign.group, *before);
+	c->columns[6][n] = CStringGetTextDatum(claim->account);
+	c->columns[7][n] = Int64GetDatum(claim->twilio_time);
+	c->columns[8][n] = BoolGetDatum(template_is_personal(claim->run->campaign.template));
+	memcpy(c->ids + c->num_messages, arrays.ids, arrays.count * sizeof(Datum));
+	memcpy(c->phones + c->num_messages, arrays.phones, arrays.count * sizeof(Datum));
+	memcpy(c->texts + c->num_messages, arrays.texts, arrays.count * sizeof(Datum));
+	c->num_messages += arrays.count;
+	c->count++;
+	*before = claim->run->campaign.group;
+}
+
+void
+store_claims(Claim **claims, int count)
+{
+	static OwnStatement statement = {
+		"INSERT INTO sendcampaign.claim (run_id, number, list_user_ids, phones, account, senders,"
+		" claimed_at, twilio_time, texts) SELECT u.run_id, u.number, ($10)[u.first:u.last],"
+		" ($11)[u.first:u.last], u.account, ($13)[u.first_sender:u.last_sender], $14,"
+		" u.twilio_time, CASE WHEN u.personal THEN ($12)[u.first:u.last] END"
+		" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) u(run_id, number, first, last,"
+		"  first_sender, last_sender, account, twilio_time, personal)",
+		14,
+		{INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID,
+		 TEXTARRAYOID, INT8ARRAYOID, BOOLARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+		 TEXTARRAYOID, TIMESTAMPTZOID}};
+	ClaimColumns	   columns = {0};
+	const GroupConfig *before = NULL;
+	Datum			   values[14];
+
+	allocate_columns(&columns, claims, count);
+	for (int i = 0; i < count; i++)
+		add_claim(&columns, claims[i], &before);
+	if (columns.count == 0)
+		return;
+	for (int i = 0; i < lengthof(claim_types); i++)
+		values[i] = make_array(columns.columns[i], NULL, columns.count, claim_types[i]);
+	values[9] = make_array(columns.ids, NULL, columns.num_messages, INT8OID);
+	values[10] = make_array(columns.phones, NULL, columns.num_messages, TEXTOID);
+	values[11] = make_array(columns.texts, NULL, columns.num_messages, TEXTOID);
+	values[12] = make_text_array(columns.senders, columns.num_senders);
+	values[13] = TimestampTzGetDatum(claims[0]->claimed_at);
+	(void) own_execute(&statement, values, NULL);
 }
 
 /*

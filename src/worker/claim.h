@@ -8,6 +8,7 @@
 #ifndef SENDCAMPAIGN_CLAIM_H
 #define SENDCAMPAIGN_CLAIM_H
 
+#include "campaign/recipient.h"
 #include "worker/run.h"
 
 /*
@@ -18,6 +19,15 @@
  * connected; throws.
  */
 extern void claim_batch(Run *run);
+
+/*
+ * Makes a claim in memory; batch is the number of the batch, or 0 if these
+ * recipients were in none.  Nothing is written yet.
+ */
+extern Claim *prepare_claim(Run *run, int batch, const Recipient *recipients, int count);
+
+/* Writes such claims, of runs that were not read back.  In a transaction; throws. */
+extern void store_claims(Claim **claims, int count);
 
 /* Makes the run use the current configuration of its group.  Throws. */
 extern void refresh_group(Run *run);

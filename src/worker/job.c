@@ -51,29 +51,63 @@ progress_of(const RunCounts *counts)
 	return counts->total > 0 ? (int) Min(99, 5 + run_num_known(counts) * 95 / counts->total) : 5;
 }
 
+JobReport
+job_progress(int64 job_id, const RunCounts *counts)
+{
+	return (JobReport){job_id, progress_of(counts), job_data(counts, counts->state, 0)};
+}
+
+JobReport
+job_end(int64 job_id, const RunCounts *counts)
+{
+	return (JobReport){job_id, 100, job_data(counts, counts->state, 0)};
+}
+
 void
 job_tell_progress(AppTables *tables, int64 job_id, const RunCounts *counts)
 {
-	tables_report_progress(tables, job_id, progress_of(counts), job_data(counts, counts->state, 0));
+	JobReport report = job_progress(job_id, counts);
+
+	tables_report_progress(tables, &report, 1);
 }
 
 void
 job_tell_sleep(AppTables *tables, int64 job_id, const RunCounts *counts, TimestampTz next_at)
 {
-	tables_report_progress(tables, job_id, progress_of(counts),
-						   job_data(counts, counts->state, next_at));
+	JobReport report = {job_id, progress_of(counts), job_data(counts, counts->state, next_at)};
+
+	tables_report_progress(tables, &report, 1);
+}
+
+static int
+count_existing(const AppTables *tables, const JobReport *reports, int count)
+{
+	int existing = 0;
+
+	for (int i = 0; i < count; i++)
+		existing += tables_has_job(tables, reports[i].job_id);
+	return existing;
+}
+
+void
+job_tell_ends(AppTables *tables, const JobReport *reports, int count)
+{
+	uint64 updated = tables_report_end(tables, reports, count);
+
+	if (updated < count && updated < count_existing(tables, reports, count))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("could not update background job %lld", (long long) reports[0].job_id),
+				 errdetail("A trigger, rule or policy suppressed the UPDATE."),
+				 errhint("Change it so that it lets the UPDATE pass.")));
 }
 
 static void
 write_end(AppTables *tables, int64 job_id, int progress, Datum data, const char *error)
 {
-	if (tables_report_end(tables, job_id, progress, data, error) == 0 &&
-		tables_has_job(tables, job_id))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("could not update background job %lld", (long long) job_id),
-				 errdetail("A trigger, rule or policy suppressed the UPDATE."),
-				 errhint("Change it so that it lets the UPDATE pass.")));
+	JobReport report = {job_id, progress, data, error};
+
+	job_tell_ends(tables, &report, 1);
 }
 
 void

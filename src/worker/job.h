@@ -14,6 +14,10 @@
 #include "database/app_tables.h"
 #include "database/run_table.h"
 
+/* What is written of a run that goes on, or that has completed; palloc'd. */
+extern JobReport job_progress(int64 job_id, const RunCounts *counts);
+extern JobReport job_end(int64 job_id, const RunCounts *counts);
+
 /* Writes the run's progress. */
 extern void job_tell_progress(AppTables *tables, int64 job_id, const RunCounts *counts);
 
@@ -27,6 +31,9 @@ extern void job_tell_sleep(AppTables *tables, int64 job_id, const RunCounts *cou
  */
 extern void job_tell_end(AppTables *tables, int64 job_id, const RunCounts *counts,
 						 const char *state, const char *error);
+
+/* Writes that several runs have ended, if tables_allow_sets(). */
+extern void job_tell_ends(AppTables *tables, const JobReport *reports, int count);
 
 /* Writes an error that a person should know, or with NULL, clears it; the progress stays. */
 extern void job_tell_error(AppTables *tables, int64 job_id, const RunCounts *counts,

@@ -18,11 +18,13 @@
 #include "database/receipt_table.h"
 #include "debug_point.h"
 #include "utils/builtins.h"
+#include "utils/hsearch.h"
 #include "worker/batch.h"
 #include "worker/finish.h"
 #include "worker/run_attempt.h"
 #include "worker/job.h"
 #include "worker/message.h"
+#include "worker/next.h"
 #include "worker/record.h"
 #include "worker/transaction.h"
 
@@ -38,7 +40,10 @@
 /* How long early receipts wait if somebody has locked one of their messages' rows. */
 #define EARLY_DELAY_MS 5000
 
-/* Messages of a run whose outcomes are recorded in one statement of each kind. */
+/*
+ * Messages of a run.  The outcomes of several recordings are written in one
+ * statement of each kind.
+ */
 typedef struct Recording
 {
 	Run		 *run;
@@ -46,6 +51,16 @@ typedef struct Recording
 	Datum	  uncounted; /* bigint[], list users whose sentCount could not be incremented; or 0 */
 	Message **messages;
 } Recording;
+
+static int
+count_messages(const Recording *recordings, int count)
+{
+	int total = 0;
+
+	for (int i = 0; i < count; i++)
+		total += recordings[i].count;
+	return total;
+}
 
 static const char *
 outcome_name(Outcome outcome)
@@ -88,17 +103,26 @@ collect(Run *run)
 
 /* Returns the ids of the list users with this outcome, palloc'd. */
 static Datum *
-ids_with_outcome(const Recording *recording, Outcome outcome, int *count)
+all_ids_with_outcome(const Recording *recordings, int num_recordings, Outcome outcome, int *count)
 {
-	Datum *ids = palloc(Max(recording->count, 1) * sizeof(Datum));
+	Datum *ids = palloc(Max(count_messages(recordings, num_recordings), 1) * sizeof(Datum));
 
 	*count = 0;
-	for (int i = 0; i < recording->count; i++)
+	for (int i = 0; i < num_recordings; i++)
 	{
-		if (recording->messages[i]->outcome == outcome)
-			ids[(*count)++] = Int64GetDatum(recording->messages[i]->list_user_id);
+		for (int j = 0; j < recordings[i].count; j++)
+		{
+			if (recordings[i].messages[j]->outcome == outcome)
+				ids[(*count)++] = Int64GetDatum(recordings[i].messages[j]->list_user_id);
+		}
 	}
 	return ids;
+}
+
+static Datum *
+ids_with_outcome(const Recording *recording, Outcome outcome, int *count)
+{
+	return all_ids_with_outcome(recording, 1, outcome, count);
 }
 
 static Datum
@@ -109,17 +133,20 @@ array_with_outcome(const Recording *recording, Outcome outcome, int *count)
 	return make_array(ids, NULL, *count, INT8OID);
 }
 
+/* Several recordings must have the same tables, which allow that. */
 static void
-count_sent(Recording *recording)
+count_sent(Recording *recordings, int num_recordings)
 {
-	Run	  *run = recording->run;
+	Run	  *run = recordings[0].run;
 	int	   count;
-	Datum *ids = ids_with_outcome(recording, OUTCOME_SENT, &count);
+	Datum *ids = all_ids_with_outcome(recordings, num_recordings, OUTCOME_SENT, &count);
+	Datum  uncounted = (Datum) 0;
 
-	recording->uncounted = (Datum) 0;
 	if (count > 0)
-		recording->uncounted = tables_count_sent(run->campaign.tables, ids, count,
-												 run->campaign.list_id);
+		uncounted = tables_count_sent(run->campaign.tables, ids, count, run->campaign.list_id,
+									  run->counted_in);
+	for (int i = 0; i < num_recordings; i++)
+		recordings[i].uncounted = uncounted;
 }
 
 bool
@@ -223,7 +250,7 @@ static void
 count_sent_carefully(Run *run, void *recording)
 {
 	leave_out_locked(recording);
-	count_sent(recording);
+	count_sent(recording, 1);
 	fire_deferred_triggers();
 }
 
@@ -231,8 +258,8 @@ count_sent_carefully(Run *run, void *recording)
 typedef struct Columns
 {
 	int	   count;
-	Datum *values[9];
-	bool  *nulls[9];
+	Datum *values[10];
+	bool  *nulls[10];
 } Columns;
 
 static void
@@ -247,50 +274,58 @@ add_row(Columns *columns, const Message *message)
 {
 	bool in_doubt = message->outcome == OUTCOME_IN_DOUBT;
 
-	set_column(columns, 0, Int64GetDatum(message->list_user_id), false);
-	set_column(columns, 1, optional_text(message->phone), message->phone == NULL);
-	set_column(columns, 2, CStringGetTextDatum(outcome_name(message->outcome)), false);
-	set_column(columns, 3, optional_text(message->sid), message->sid == NULL);
-	set_column(columns, 4, Int32GetDatum(message->error_code), message->error_code == 0);
-	set_column(columns, 5, optional_text(message->error_message), message->error_message == NULL);
-	set_column(columns, 6, Int32GetDatum(message->segments), message->segments == 0);
-	set_column(columns, 7, Int32GetDatum(message->attempts), false);
-	set_column(columns, 8, optional_text(in_doubt ? message->claim->account : NULL), !in_doubt);
+	set_column(columns, 0, Int64GetDatum(message->claim->run->id), false);
+	set_column(columns, 1, Int64GetDatum(message->list_user_id), false);
+	set_column(columns, 2, optional_text(message->phone), message->phone == NULL);
+	set_column(columns, 3, CStringGetTextDatum(outcome_name(message->outcome)), false);
+	set_column(columns, 4, optional_text(message->sid), message->sid == NULL);
+	set_column(columns, 5, Int32GetDatum(message->error_code), message->error_code == 0);
+	set_column(columns, 6, optional_text(message->error_message), message->error_message == NULL);
+	set_column(columns, 7, Int32GetDatum(message->segments), message->segments == 0);
+	set_column(columns, 8, Int32GetDatum(message->attempts), false);
+	set_column(columns, 9, optional_text(in_doubt ? message->claim->account : NULL), !in_doubt);
 	columns->count++;
 }
 
 static void
-insert_messages(const Recording *recording, bool counted)
+add_rows(Columns *columns, const Recording *recording)
+{
+	for (int i = 0; i < recording->count; i++)
+	{
+		if (recording->messages[i]->outcome != OUTCOME_RELEASED)
+			add_row(columns, recording->messages[i]);
+	}
+}
+
+static void
+insert_messages(const Recording *recordings, int num_recordings, bool counted)
 {
 	static OwnStatement statement = {
 		"INSERT INTO sendcampaign.message_data (run_id, list_user_id, phone, status, sid,"
 		" error_code, error_message, segments, attempts, account, counted)"
-		" SELECT $1, u.*, $11 OR u.status <> 'sent'"
-		" FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, $10)"
-		"  u(id, phone, status, sid, code, message, segments, attempts, account)",
+		" SELECT u.*, $11 OR u.status <> 'sent'"
+		" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+		"  u(run_id, id, phone, status, sid, code, message, segments, attempts, account)",
 		11,
-		{INT8OID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID,
+		{INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID,
 		 TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, BOOLOID}};
-	static const Oid types[] = {INT8OID, TEXTOID, TEXTOID, TEXTOID, INT4OID,
-								TEXTOID, INT4OID, INT4OID, TEXTOID};
+	static const Oid types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID, TEXTOID,
+								INT4OID, TEXTOID, INT4OID, INT4OID, TEXTOID};
+	int				 most = Max(count_messages(recordings, num_recordings), 1);
 	Columns			 columns = {0};
 	Datum			 values[11];
 
 	for (int i = 0; i < lengthof(types); i++)
 	{
-		columns.values[i] = palloc(Max(recording->count, 1) * sizeof(Datum));
-		columns.nulls[i] = palloc(Max(recording->count, 1) * sizeof(bool));
+		columns.values[i] = palloc(most * sizeof(Datum));
+		columns.nulls[i] = palloc(most * sizeof(bool));
 	}
-	for (int i = 0; i < recording->count; i++)
-	{
-		if (recording->messages[i]->outcome != OUTCOME_RELEASED)
-			add_row(&columns, recording->messages[i]);
-	}
+	for (int i = 0; i < num_recordings; i++)
+		add_rows(&columns, &recordings[i]);
 	if (columns.count == 0)
 		return;
-	values[0] = Int64GetDatum(recording->run->id);
 	for (int i = 0; i < lengthof(types); i++)
-		values[i + 1] = make_array(columns.values[i], columns.nulls[i], columns.count, types[i]);
+		values[i] = make_array(columns.values[i], columns.nulls[i], columns.count, types[i]);
 	values[10] = BoolGetDatum(counted);
 	(void) own_execute(&statement, values, NULL);
 }
@@ -374,32 +409,50 @@ add_recorded_skips(Run *run, int change)
 		dlist_container(Message, node, iter.cur)->claim->open += change;
 }
 
-/* Deletes the claims whose outcomes are all recorded once these are. */
-static void
-delete_claims(const Recording *recording)
+/*
+ * Adds the claims whose outcomes are all recorded once these are; returns their
+ * number.
+ */
+static int
+add_finished_claims(const Recording *recording, Datum *run_ids, Datum *numbers)
 {
-	static OwnStatement statement = {
-		"DELETE FROM sendcampaign.claim WHERE run_id = $1 AND number = ANY ($2)",
-		2,
-		{INT8OID, INT4ARRAYOID}};
-	Datum *numbers = palloc(recording->count * sizeof(Datum));
-	int	   count = 0;
-	Datum  values[2];
+	int count = 0;
 
 	add_recorded_skips(recording->run, -1);
 	for (int i = 0; i < recording->count; i++)
 	{
 		Claim *claim = recording->messages[i]->claim;
 
-		if (--claim->open == 0)
-			numbers[count++] = Int32GetDatum(claim->number);
+		if (--claim->open > 0)
+			continue;
+		run_ids[count] = Int64GetDatum(claim->run->id);
+		numbers[count++] = Int32GetDatum(claim->number);
 	}
 	for (int i = 0; i < recording->count; i++)
 		recording->messages[i]->claim->open++; /* until the outcome is durable */
 	add_recorded_skips(recording->run, 1);
+	return count;
+}
+
+static void
+delete_claims(const Recording *recordings, int num_recordings)
+{
+	static OwnStatement statement = {
+		"DELETE FROM sendcampaign.claim USING unnest($1, $2) u(run_id, number)"
+		" WHERE " IS_ROW_OF("claim.run_id", "u.run_id") " AND claim.number = u.number",
+		2,
+		{INT8ARRAYOID, INT4ARRAYOID}};
+	int	   most = Max(count_messages(recordings, num_recordings), 1);
+	Datum *run_ids = palloc(most * sizeof(Datum));
+	Datum *numbers = palloc(most * sizeof(Datum));
+	int	   count = 0;
+	Datum  values[2];
+
+	for (int i = 0; i < num_recordings; i++)
+		count += add_finished_claims(&recordings[i], run_ids + count, numbers + count);
 	if (count == 0)
 		return;
-	values[0] = Int64GetDatum(recording->run->id);
+	values[0] = make_array(run_ids, NULL, count, INT8OID);
 	values[1] = make_array(numbers, NULL, count, INT4OID);
 	(void) own_execute(&statement, values, NULL);
 }
@@ -418,41 +471,68 @@ take_early_receipts(void *arg)
 		run_announce(run, lfirst(lc));
 }
 
+static bool
+have_same_group(const Run *a, const Run *b)
+{
+	const GroupConfig *x = a->campaign.group;
+	const GroupConfig *y = b->campaign.group;
+
+	return x && y && x->id == y->id && strcmp(x->account_sid, y->account_sid) == 0 &&
+		   strcmp(a->schema, b->schema) == 0;
+}
+
 /*
  * Twilio's report may be faster than we are.  Somebody who is just storing
  * another report of the same message, and takes long to commit, must not keep
  * us from recording it: then the report is taken over later.
  */
 static void
-follow_early_receipts(Run *run)
+follow_early_receipts(const Recording *recordings, int num_recordings)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	ErrorData  *error;
 
-	if (run->campaign.group == NULL || worker.early_until > now || !receipts_are_early(worker.role))
+	if (worker.early_until > now || !receipts_are_early(worker.role))
 		return;
-	error = attempt(take_early_receipts, run);
-	if (error == NULL)
+	for (int i = 0; i < num_recordings; i++)
+	{
+		ErrorData *error;
+
+		if (recordings[i].run->campaign.group == NULL ||
+			(i > 0 && have_same_group(recordings[i].run, recordings[i - 1].run)))
+			continue;
+		error = attempt(take_early_receipts, recordings[i].run);
+		if (error == NULL)
+			continue;
+		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
+			error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED)
+			ReThrowError(error);
+		worker.early_until = TimestampTzPlusMilliseconds(now, EARLY_DELAY_MS);
 		return;
-	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
-		error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED)
-		ReThrowError(error);
-	worker.early_until = TimestampTzPlusMilliseconds(now, EARLY_DELAY_MS);
+	}
+}
+
+static RunOutcomes
+outcomes_of(const Recording *recording)
+{
+	int64		counts[OUTCOME_RELEASED + 1] = {0};
+	RunOutcomes outcomes = {.run_id = recording->run->id};
+
+	for (int i = 0; i < recording->count; i++)
+		counts[recording->messages[i]->outcome]++;
+	outcomes.more.sent = counts[OUTCOME_SENT];
+	outcomes.more.failed = counts[OUTCOME_FAILED];
+	outcomes.more.skipped = counts[OUTCOME_SKIPPED];
+	outcomes.more.in_doubt = counts[OUTCOME_IN_DOUBT];
+	return outcomes;
 }
 
 static RunCounts
 add_counts(const Recording *recording)
 {
-	int64	  counts[OUTCOME_RELEASED + 1] = {0};
-	RunCounts more = {0};
+	RunOutcomes outcomes = outcomes_of(recording);
 
-	for (int i = 0; i < recording->count; i++)
-		counts[recording->messages[i]->outcome]++;
-	more.sent = counts[OUTCOME_SENT];
-	more.failed = counts[OUTCOME_FAILED];
-	more.skipped = counts[OUTCOME_SKIPPED];
-	more.in_doubt = counts[OUTCOME_IN_DOUBT];
-	return runs_add_outcomes(recording->run->id, &more);
+	runs_add_outcomes(&outcomes, 1);
+	return outcomes.counts;
 }
 
 /* Whether sentCount was incremented. */
@@ -471,7 +551,7 @@ count_what_was_sent(Recording *recording, bool careful)
 	bool is_test = run->campaign.test_phone != NULL; /* it is counted nowhere */
 
 	if (!is_test && !careful)
-		count_sent(recording);
+		count_sent(recording, 1);
 	else if (!is_test && !attempt_for_run(count_sent_carefully, run, recording, &run->recording))
 		return run->recording.failures > failures ? COUNT_LATER : NOT_COUNTED;
 	end_back_off(&run->recording);
@@ -503,6 +583,52 @@ move_to(const Recording *recording, dlist_head *list)
 	}
 }
 
+/*
+ * Returns which of the recording's own list users could not be counted
+ * (bigint[]), or 0: its run may have a message to others from before.
+ */
+static Datum
+uncounted_of(const Recording *recording)
+{
+	int	   num_all;
+	int	   num_own = 0;
+	int	   count;
+	Datum *all;
+	Datum *own;
+
+	if (recording->uncounted == (Datum) 0)
+		return (Datum) 0;
+	all = ids_of_array(DatumGetArrayTypeP(recording->uncounted), &num_all);
+	qsort(all, num_all, sizeof(Datum), compare_ids);
+	own = ids_with_outcome(recording, OUTCOME_SENT, &count);
+	for (int i = 0; i < count; i++)
+	{
+		if (bsearch(&own[i], all, num_all, sizeof(Datum), compare_ids))
+			own[num_own++] = own[i];
+	}
+	return num_own > 0 ? make_array(own, NULL, num_own, INT8OID) : (Datum) 0;
+}
+
+/* Writes what has become of the messages, except for counts. */
+static void
+write_outcomes(const Recording *recordings, int num_recordings, bool counted)
+{
+	insert_messages(recordings, num_recordings, counted);
+	for (int i = 0; i < num_recordings; i++)
+	{
+		const Recording *recording = &recordings[i];
+
+		if (counted && mark_uncounted(recording->run->id, uncounted_of(recording)))
+			recording->run->uncounted = true;
+		record_opt_outs(recording);
+		put_back_released(recording);
+	}
+	delete_claims(recordings, num_recordings);
+	for (int i = 0; i < num_recordings; i++)
+		take_released_out_of_claims(&recordings[i]);
+	follow_early_receipts(recordings, num_recordings);
+}
+
 void
 record_outcomes(Run *run, bool careful)
 {
@@ -516,22 +642,119 @@ record_outcomes(Run *run, bool careful)
 	if (counting == COUNT_LATER || recording.count == 0)
 		return;
 	debug_point(DEBUG_RECORDING);
-	insert_messages(&recording, counting == COUNTED);
-	if (counting == COUNTED && mark_uncounted(run->id, recording.uncounted))
-		run->uncounted = true;
-	record_opt_outs(&recording);
-	put_back_released(&recording);
-	delete_claims(&recording);
-	take_released_out_of_claims(&recording);
-	follow_early_receipts(run);
+	write_outcomes(&recording, 1, counting == COUNTED);
 	counts = add_counts(&recording);
 	if (!run_is_cancelled(run))
 		report_progress(run, &counts, careful);
 	move_to(&recording, &run->recorded);
 }
 
-void
-record_skipped(Claim *claim)
+/* Tells jobs what was added to the counts of their runs. */
+static void
+tell_jobs(AppTables *tables, Run **runs, const RunOutcomes *outcomes, int count)
+{
+	JobReport *ends = palloc(count * sizeof(JobReport));
+	JobReport *going = palloc(count * sizeof(JobReport));
+	int		   num_ends = 0;
+	int		   num_going = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (outcomes[i].completed)
+			ends[num_ends++] = job_end(runs[i]->job_id, &outcomes[i].counts);
+		else
+			going[num_going++] = job_progress(runs[i]->job_id, &outcomes[i].counts);
+	}
+	if (num_going > 0)
+		tables_report_progress(tables, going, num_going);
+	if (num_ends > 0)
+		job_tell_ends(tables, ends, num_ends);
+}
+
+/* Adds to the counts of runs; those that complete by that have ended. */
+static void
+add_all_counts(const Recording *recordings, Run **runs, int count)
+{
+	RunOutcomes *outcomes = palloc(count * sizeof(RunOutcomes));
+
+	for (int i = 0; i < count; i++)
+	{
+		outcomes[i] = outcomes_of(&recordings[i]);
+		outcomes[i].is_last = !runs[i]->uncounted && run_ending(runs[i]) == RUN_COMPLETES;
+	}
+	runs_add_outcomes(outcomes, count);
+	tell_jobs(runs[0]->campaign.tables, runs, outcomes, count);
+	for (int i = 0; i < count; i++)
+	{
+		if (!outcomes[i].completed)
+			continue;
+		if (outcomes[i].announcement)
+			run_announce(runs[i], outcomes[i].announcement);
+		run_wrote(runs[i], RUN_ENDED);
+	}
+}
+
+bool
+may_record_together(Run *run)
+{
+	dlist_iter iter;
+
+	if (run->num_done == 0 || run->num_done > RECORD_SIZE / 4 || run->campaign.test_phone ||
+		run->phase != RUN_SENDING || run->written != RUN_NO_PHASE || run->stop_reason ||
+		run->read_back || run->num_doubtful > 0 || run->recording.failures > 0 ||
+		run->reporting.failures > 0 || OidIsValid(run->counted_in))
+		return false;
+	dlist_foreach (iter, &run->done)
+	{
+		if (dlist_container(Message, node, iter.cur)->locked_since != 0)
+			return false;
+	}
+	return true;
+}
+
+/* Adds the ids of the messages' list users; returns false if one is there already. */
+static bool
+add_list_users(HTAB *ids, const Recording *recording)
+{
+	bool found = false;
+
+	for (int i = 0; i < recording->count && !found; i++)
+		(void) hash_search(ids, &recording->messages[i]->list_user_id, HASH_ENTER, &found);
+	return !found;
+}
+
+int
+record_together(Run **runs, int count)
+{
+	HASHCTL	   control = {.keysize = sizeof(int64), .entrysize = sizeof(int64)};
+	HTAB	  *ids = hash_create("sendcampaign list users", RECORD_SIZE, &control,
+								 HASH_ELEM | HASH_BLOBS);
+	Recording *recordings = palloc(count * sizeof(Recording));
+	int		   total = 0;
+	int		   n = 0;
+
+	for (; n < count; n++)
+	{
+		recordings[n] = collect(runs[n]);
+		total += recordings[n].count;
+		if (n > 0 && (total > RECORD_SIZE || !add_list_users(ids, &recordings[n])))
+			break;
+		if (n == 0)
+			(void) add_list_users(ids, &recordings[n]);
+	}
+	hash_destroy(ids);
+	count_sent(recordings, n);
+	debug_point(DEBUG_RECORDING);
+	write_outcomes(recordings, n, true);
+	for (int i = 0; i < n; i++)
+		move_to(&recordings[i], &runs[i]->recorded);
+	add_all_counts(recordings, runs, n);
+	return n;
+}
+
+/* Collects the messages of a claim that were skipped when it was made. */
+static Recording
+collect_skipped(Claim *claim)
 {
 	Recording recording = {claim->run};
 
@@ -542,11 +765,34 @@ record_skipped(Claim *claim)
 			claim->messages[i].outcome == OUTCOME_SKIPPED)
 			recording.messages[recording.count++] = &claim->messages[i];
 	}
+	return recording;
+}
+
+void
+record_skipped(Claim *claim)
+{
+	Recording recording = collect_skipped(claim);
+
 	if (recording.count == 0)
 		return;
-	insert_messages(&recording, true);
+	insert_messages(&recording, 1, true);
 	(void) add_counts(&recording);
 	move_to(&recording, &claim->run->recorded_skips);
+}
+
+void
+record_skipped_uncounted(Claim **claims, int count, int64 *skipped)
+{
+	Recording *recordings = palloc(Max(count, 1) * sizeof(Recording));
+
+	for (int i = 0; i < count; i++)
+		recordings[i] = collect_skipped(claims[i]);
+	insert_messages(recordings, count, true);
+	for (int i = 0; i < count; i++)
+	{
+		skipped[i] = recordings[i].count;
+		move_to(&recordings[i], &claims[i]->run->recorded_skips);
+	}
 }
 
 void
@@ -585,8 +831,9 @@ count_uncounted(Run *run)
 	ids = palloc(count * sizeof(Datum));
 	for (uint64 i = 0; i < count; i++)
 		ids[i] = Int64GetDatum(spi_int64(i, 1));
-	run->uncounted = mark_uncounted(
-		run->id, tables_count_sent(run->campaign.tables, ids, (int) count, run->campaign.list_id));
+	run->uncounted = mark_uncounted(run->id,
+									tables_count_sent(run->campaign.tables, ids, (int) count,
+													  run->campaign.list_id, run->counted_in));
 }
 
 static void

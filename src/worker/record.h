@@ -23,6 +23,20 @@
  */
 extern void record_outcomes(Run *run, bool careful);
 
+/*
+ * Tells whether the run's outcomes may be recorded together with those of other
+ * runs: nothing about it is unusual.
+ */
+extern bool may_record_together(Run *run);
+
+/*
+ * Records what is in run->done for several such runs, whose tables are the same
+ * and tables_allow_sets(), as record_outcomes() does; errors are thrown.  Those
+ * that complete by that have ended.  Returns how many of them, from the first
+ * one on, fit into one set.
+ */
+extern int record_together(Run **runs, int count);
+
 /* Increments sentCount where that is still missing, in a run that had failed.  Throws. */
 extern void count_uncounted(Run *run);
 
@@ -55,5 +69,11 @@ extern void record_without_extension(Run *run);
  */
 extern void record_skipped(Claim *claim);
 extern void unrecord_skipped(Claim *claim);
+
+/*
+ * Does the same for claims of several runs, but leaves their counts to the
+ * caller: sets how many were skipped of each claim.
+ */
+extern void record_skipped_uncounted(Claim **claims, int count, int64 *skipped);
 
 #endif /* SENDCAMPAIGN_RECORD_H */

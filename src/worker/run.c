@@ -45,7 +45,8 @@ run_use_group(Run *run, GroupConfig *group, MemoryContext context)
 	run->group_context = context;
 	run->campaign.group = group;
 	run->account = account_get(group);
-	for (int i = 0; i < group->num_senders; i++)
+	/* without a rate, queues are created for the senders that are used */
+	for (int i = 0; group->rate > 0 && i < group->num_senders; i++)
 	{
 		Sender *sender = run_queue(run, group->account, group->senders[i])->sender;
 
@@ -86,6 +87,9 @@ run_queue(Run *run, const char *account, const char *name)
 	queue->sender = sender;
 	dlist_init(&queue->ready);
 	dlist_push_tail(&run->queues, &queue->node);
+	/* whoever has set a rate may have gone */
+	if (sender->rate > 0)
+		sender_set_rate(sender, lowest_rate(sender));
 	return queue;
 }
 

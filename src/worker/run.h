@@ -74,6 +74,7 @@ typedef struct Run
 	int64			 job_id; /* unique only in its schema */
 	char			*schema;
 	Oid				 list_users;	/* the table used since the start; or 0 if not known */
+	Oid				 counted_in;	/* the only table in which sentCount is incremented; 0: any */
 	Campaign		 campaign;		/* with its group as of the last claim */
 	MemoryContext	 group_context; /* for the group */
 	bool			 group_is_new;	/* true if read in this transaction */
@@ -85,19 +86,20 @@ typedef struct Run
 	TimestampTz		 next_at;		/* when the next batch is due, if none is now; or 0 */
 	TimestampTz		 queued_at;
 	TimestampTz		 started_at;
-	bool			 commits_lost;	/* true if commits may have been lost since it was written */
-	struct ReadBack *read_back;		/* in progress (see read_back.c); or NULL */
-	bool			 was_read_back; /* true if its messages may be in read_back_message */
-	bool			 may_overlap;	/* true if recipients may be in several batches or claims */
-	bool			 tentative;		/* true if adopted in the open transaction */
-	bool			 taken_up;		/* true if its adoption has read it into memory */
-	dlist_head		 claims;		/* of Claim, with outcomes that are not durable */
-	dlist_head		 queues;		/* of SendQueue */
-	int				 num_ready;		/* messages in its queues */
-	dlist_head		 lookups;		/* of Message, to be looked up */
-	bool			 lookup_turn;	/* true if a lookup was tried first the last time */
-	int				 num_agenda;	/* messages in the agenda or in lookups */
-	dlist_head		 done;			/* of Message, with an outcome to be recorded */
+	bool			 commits_lost;	 /* true if commits may have been lost since it was written */
+	struct ReadBack *read_back;		 /* in progress (see read_back.c); or NULL */
+	bool			 was_read_back;	 /* true if its messages may be in read_back_message */
+	bool			 may_overlap;	 /* true if recipients may be in several batches or claims */
+	bool			 tentative;		 /* true if adopted in the open transaction */
+	bool			 taken_up;		 /* true if its adoption has read it into memory */
+	bool			 waits_for_room; /* true if it is to leave again, see begin.h */
+	dlist_head		 claims;		 /* of Claim, with outcomes that are not durable */
+	dlist_head		 queues;		 /* of SendQueue */
+	int				 num_ready;		 /* messages in its queues */
+	dlist_head		 lookups;		 /* of Message, to be looked up */
+	bool			 lookup_turn;	 /* true if a lookup was tried first the last time */
+	int				 num_agenda;	 /* messages in the agenda or in lookups */
+	dlist_head		 done;			 /* of Message, with an outcome to be recorded */
 	int				 num_done;
 	dlist_head		 recorded;		 /* of Message, recorded but not yet committed */
 	dlist_head		 recorded_skips; /* the same, of those skipped when they were claimed */
@@ -214,6 +216,7 @@ typedef struct Worker
 	pairingheap *agenda;			/* of Message, by due */
 	int			 num_doubtful;		/* total of all runs */
 	bool		 has_ticked;		/* true if the last tick was committed */
+	bool		 recording_waits;	/* true if it has recorded nothing, because of new runs */
 	bool		 foreign_runs_left; /* true if pause_foreign_runs() may have more to do */
 	void (*serve_network)(void);	/* called by the function below; or NULL */
 	TimestampTz early_until;		/* no early receipts are taken over before this */

@@ -32,22 +32,12 @@
 /* The most batches that are skipped in one statement. */
 #define SKIPPED_BATCHES 2
 
-/*
- * Returns the run's state from SPI_tuptable, which has this many rows of all
- * runs, and reads what became of its messages.
- */
-static RunState
-state_of(Run *run, uint64 count)
+/* What the table says of a run. */
+typedef struct RunRow
 {
-	for (uint64 i = 0; i < count; i++)
-	{
-		if (spi_int64(i, 1) != run->id)
-			continue;
-		run->deliveries = (Deliveries){spi_int64(i, 3), spi_int64(i, 4)};
-		return run_state(spi_string(i, 2));
-	}
-	return RUN_STATE_GONE;
-}
+	RunState   state;
+	Deliveries deliveries;
+} RunRow;
 
 static void
 follow_state(Run *run, RunState state)
@@ -70,32 +60,77 @@ follow_state(Run *run, RunState state)
 		run_stop(run, "another session has ended the run");
 }
 
-void
-read_run_states(void)
+/* SQL: one of these counts, with what is noted, less what a person has accepted. */
+#define SINCE_ACCEPTED(column)                                                                     \
+	column " - accepted_" column " + CASE WHEN (SELECT EXISTS"                                     \
+		   " (SELECT FROM sendcampaign.receipt_count)) THEN coalesce((SELECT sum(noted." column    \
+		   ")::int8 FROM sendcampaign.receipt_count noted WHERE noted.run_id = run_data.id), 0)"   \
+		   " ELSE 0 END"
+
+/* Returns what the table says of these runs, in their order; palloc'd. */
+static RunRow *
+read_rows(Run *const *runs, int count)
 {
 	static OwnStatement statement = {
-		"SELECT id, state, " WITH_NOTED(
-			"delivered") " - accepted_delivered,"
-						 " " WITH_NOTED(
-							 "undelivered") " - accepted_undelivered"
-											" FROM sendcampaign.run_data WHERE id = ANY ($1)",
+		"SELECT u.n, state, " SINCE_ACCEPTED("delivered") ", " SINCE_ACCEPTED(
+			"undelivered") " FROM unnest($1) WITH ORDINALITY u(run_id, n)"
+						   " JOIN sendcampaign.run_data ON " IS_ROW_OF("id", "u.run_id"),
 		1,
 		{INT8ARRAYOID}};
-	Datum	   ids;
-	uint64	   count;
+	RunRow *rows = palloc0(count * sizeof(RunRow));
+	int64  *ids = palloc(count * sizeof(int64));
+	Datum	value;
+	uint64	found;
+
+	for (int i = 0; i < count; i++)
+		ids[i] = runs[i]->id;
+	value = array_of_ids(ids, count);
+	found = own_execute(&statement, &value, NULL);
+	for (uint64 i = 0; i < found; i++)
+		rows[spi_int64(i, 1) - 1] = (RunRow){run_state(spi_string(i, 2)),
+											 {spi_int64(i, 3), spi_int64(i, 4)}};
+	SPI_freetuptable(SPI_tuptable);
+	return rows;
+}
+
+/* Reads the states of all runs, or of those only that may send without an answer to come. */
+static void
+read_states(bool all)
+{
+	Run		 **runs = palloc(Max(worker.num_runs, 1) * sizeof(Run *));
+	int		   count = 0;
+	RunRow	  *rows;
 	dlist_iter iter;
 
-	if (worker.num_runs == 0)
-		return;
-	ids = ids_of_runs();
-	count = own_execute(&statement, &ids, NULL);
 	dlist_foreach (iter, &worker.runs)
 	{
 		Run *run = dlist_container(Run, node, iter.cur);
 
-		follow_state(run, state_of(run, count));
-		check_deliveries(run);
+		if (all || run->num_ready > 0 || run->num_agenda > 0 || !run->exhausted)
+			runs[count++] = run;
 	}
+	if (count == 0)
+		return;
+	rows = read_rows(runs, count);
+	for (int i = 0; i < count; i++)
+	{
+		if (rows[i].state != RUN_STATE_GONE)
+			runs[i]->deliveries = rows[i].deliveries;
+		follow_state(runs[i], rows[i].state);
+		check_deliveries(runs[i]);
+	}
+}
+
+void
+read_run_states(void)
+{
+	read_states(true);
+}
+
+void
+read_states_again(void)
+{
+	read_states(false);
 }
 
 void

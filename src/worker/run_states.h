@@ -17,6 +17,13 @@
 extern void read_run_states(void);
 
 /*
+ * Does the same, later in the transaction, for runs that may send something
+ * after its commit: a lock that was waited for may have taken the wake-up of
+ * somebody who has paused one.
+ */
+extern void read_states_again(void);
+
+/*
  * Skips some batches of a cancelled run; sets run->exhausted if no batch is
  * left.  In a transaction with SPI connected; throws.
  */

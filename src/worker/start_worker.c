@@ -163,6 +163,60 @@ find_workers(Oid role)
 	return workers;
 }
 
+/* The worker that this process has found last; it may have ended since. */
+static struct
+{
+	Oid		role;
+	int		pid;
+	PGPROC *proc;
+} last_found;
+
+/* Tells whether somebody holds the role's worker lock. */
+static bool
+has_worker(Oid role)
+{
+	if (!lock_role(role, WORKER_LOCK, ShareLock, false, false))
+		return true;
+	unlock_role(role, WORKER_LOCK, ShareLock, false);
+	return false;
+}
+
+/*
+ * Returns the role's worker if that is still the one that was found last: looking
+ * at all locks of the server for each message that is queued would take longer
+ * than to queue it.  NULL: find_workers() tells.
+ */
+static PGPROC *
+last_worker(Oid role)
+{
+	PGPROC *proc = last_found.proc;
+
+	if (proc == NULL || last_found.role != role || !has_worker(role))
+		return NULL;
+	return BackendPidGetProc(last_found.pid) == proc && proc->roleId == role &&
+				   proc->databaseId == MyDatabaseId
+			   ? proc
+			   : NULL;
+}
+
+static RoleWorkers
+find_workers_for_commit(Oid role)
+{
+	PGPROC	   *proc = last_worker(role);
+	RoleWorkers workers = {.exists = true, .running = proc};
+
+	if (proc)
+		return workers;
+	workers = find_workers(role);
+	if (workers.running)
+	{
+		last_found.role = role;
+		last_found.proc = workers.running;
+		last_found.pid = workers.running->pid;
+	}
+	return workers;
+}
+
 /* Returns how many workers a role may have. */
 static int
 share_of_role(void)
@@ -277,7 +331,7 @@ slot_is_wanted(void)
 static bool
 try_to_start(Oid role, TransactionId xid, PGPROC **running)
 {
-	RoleWorkers workers = find_workers(role);
+	RoleWorkers workers = find_workers_for_commit(role);
 
 	*running = workers.running;
 	return workers.exists || (workers.elsewhere < share_of_role() &&
@@ -539,6 +593,34 @@ await_enqueue_lock(LOCKTAG *tag)
 	return false;
 }
 
+/* Tells whether a worker holds this lock. */
+static bool
+is_workers(const LOCKTAG *tag)
+{
+	LockData *locks = GetLockStatusData();
+
+	for (int i = 0; i < locks->nelements; i++)
+	{
+		if (memcmp(&locks->locks[i].locktag, tag, sizeof(*tag)) == 0 &&
+			(locks->locks[i].holdMask & LOCKBIT_ON(ExclusiveLock)) != 0)
+			return true;
+	}
+	return false;
+}
+
+/* Those who only look, with has_worker(), hold the lock for a moment. */
+static bool
+take_worker_lock(const LOCKTAG *tag)
+{
+	while (LockAcquire(tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
+	{
+		if (is_workers(tag))
+			return false;
+		pg_usleep(100);
+	}
+	return true;
+}
+
 bool
 become_the_worker(Oid database, Oid role)
 {
@@ -552,7 +634,7 @@ become_the_worker(Oid database, Oid role)
 	worker.locktag_field1 = enqueue.locktag_field1 = database;
 	if (!await_enqueue_lock(&enqueue))
 		return false;
-	became = LockAcquire(&worker, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+	became = take_worker_lock(&worker);
 	LockRelease(&enqueue, ShareLock, true);
 	return became;
 }
@@ -731,12 +813,14 @@ hand_over(Oid role)
 bool
 try_hand_over(Oid role, bool prepared)
 {
-	bool registered;
+	LOCKTAG worker;
+	bool	registered;
 
 	unlock_role(role, WORKER_LOCK, ExclusiveLock, true);
 	registered = register_worker((WorkerStart){MyDatabaseId, role, InvalidTransactionId, 0});
+	set_lock_tag(&worker, role, WORKER_LOCK);
 	if (!registered)
-		(void) lock_role(role, WORKER_LOCK, ExclusiveLock, true, false);
+		(void) take_worker_lock(&worker);
 	if (prepared)
 		unlock_role(role, ENQUEUE_LOCK, ExclusiveLock, true);
 	return registered;

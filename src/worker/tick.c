@@ -113,6 +113,24 @@ claim_all(const Run *only, bool careful)
 	return claimed;
 }
 
+/* Tells whether a claim was made in this transaction: before its commit is on disk, nothing leaves. */
+static bool
+has_new_claims(void)
+{
+	dlist_iter r;
+	dlist_iter c;
+
+	dlist_foreach (r, &worker.runs)
+	{
+		dlist_foreach (c, &dlist_container(Run, node, r.cur)->claims)
+		{
+			if (dlist_container(Claim, node, c.cur)->tentative)
+				return true;
+		}
+	}
+	return false;
+}
+
 /* Undoes in memory what was done for the run and has now been rolled back. */
 static void
 forget_attempt(Run *run)
@@ -221,6 +239,53 @@ record_one(Run *run, bool careful)
 		end_back_off(&run->recording);
 }
 
+static bool
+may_record(Run *run, TimestampTz now)
+{
+	return (run->recording.until <= now || worker.leaving) && run_rules(run)->records;
+}
+
+static int
+compare_tables(const void *a, const void *b)
+{
+	uintptr_t x = (uintptr_t) (*(Run *const *) a)->campaign.tables;
+	uintptr_t y = (uintptr_t) (*(Run *const *) b)->campaign.tables;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Records together the outcomes of runs with the same tables, if nothing is unusual about them. */
+static void
+record_sets(TimestampTz now)
+{
+	Run		 **runs = palloc(Max(worker.num_runs, 1) * sizeof(Run *));
+	int		   count = 0;
+	int		   end;
+	dlist_iter iter;
+
+	dlist_foreach (iter, &worker.runs)
+	{
+		Run *run = dlist_container(Run, node, iter.cur);
+
+		if (may_record(run, now) && may_record_together(run) && sendcampaign_enabled)
+			runs[count++] = run;
+	}
+	qsort(runs, count, sizeof(Run *), compare_tables);
+	for (int begin = 0; begin < count; begin = end)
+	{
+		for (end = begin + 1; end < count; end++)
+		{
+			if (compare_tables(&runs[begin], &runs[end]) != 0)
+				break;
+		}
+		while (begin < end && tables_allow_sets(runs[begin]->campaign.tables))
+		{
+			settle_after_triggers();
+			begin += record_together(runs + begin, end - begin);
+		}
+	}
+}
+
 /* Records the outcomes of all runs, or of one run only.  Returns true if a run has ended. */
 static bool
 record_all(const Run *only, bool careful)
@@ -229,12 +294,13 @@ record_all(const Run *only, bool careful)
 	dlist_iter	iter;
 	bool		ended = false;
 
+	if (!careful)
+		record_sets(now);
 	dlist_foreach (iter, &worker.runs)
 	{
 		Run *run = dlist_container(Run, node, iter.cur);
 
-		if ((run->recording.until > now && !worker.leaving) || !run_rules(run)->records ||
-			(only && run != only))
+		if (!may_record(run, now) || (only && run != only))
 			continue;
 		settle_after_triggers();
 		record_one(run, careful);
@@ -295,6 +361,7 @@ tick(Run *only, bool careful)
 {
 	TimestampTz next_look = last_look;
 	bool		claimed;
+	bool		recorded;
 	bool		ended = false;
 
 	if (!still_the_worker(worker.role))
@@ -319,15 +386,17 @@ tick(Run *only, bool careful)
 	if (only == NULL && !worker.leaving && sendcampaign_enabled && adopt_runs() > 0)
 		next_look = 0; /* look again at once: there may be more runs, and outcomes to be recorded */
 	read_run_states();
-	claimed = claim_all(only, careful);
-	/* a new run's first message does not wait for the outcomes of others */
-	if (next_look != 0)
+	claimed = claim_all(only, careful) || has_new_claims();
+	/* a new run's first message does not wait for the outcomes of others, but these not for ever */
+	recorded = next_look != 0 || worker.recording_waits || worker.leaving;
+	if (recorded)
 		ended = record_all(only, careful);
-	read_run_states(); /* they may have changed while we waited for locks */
+	read_states_again();
 	tell_all(only);
 	last_look = worker.foreign_runs_left ? 0 : next_look;
 	choose_durability(claimed, ended);
 	commit_transaction();
+	worker.recording_waits = !recorded;
 }
 
 static void

@@ -483,6 +483,8 @@ run_forever(void)
 		sweep(now);
 		announce(now);
 		leave_if_idle();
+		if (lingers)
+			continue; /* what wakes us from here on must be noticed by linger() */
 		follow_agenda();
 		if (!MyLatch->is_set) /* somebody may have told us to send no more */
 			send_ready();

@@ -55,9 +55,19 @@ numbers(char *text, int *count)
 	return strings;
 }
 
-void
-tables_read_group(AppTables *tables, int64 campaign_id, int64 list_id, GroupRow *row)
+Datum
+array_of_ids(const int64 *ids, int count)
 {
+	return (Datum) 0;
+}
+
+GroupRow *
+tables_read_groups(AppTables *tables, Datum campaign_ids, Datum list_ids, MemoryContext *contexts,
+				   int count)
+{
+	GroupRow *row = palloc(sizeof(GroupRow));
+
+	promise(count == 1);
 	*row = (GroupRow){.campaign_exists = part(1) != NULL,
 					  .campaign_deleted = part(2) != NULL,
 					  .list_exists = part(3) != NULL,
@@ -74,6 +84,7 @@ tables_read_group(AppTables *tables, int64 campaign_id, int64 list_id, GroupRow 
 	row->numbers = numbers(part(7 + NUMBERS), &row->num_numbers);
 	row->stop_words = numbers(part(8 + STOP_WORDS), &row->num_stop_words);
 	row->start_words = numbers(part(8 + START_WORDS), &row->num_start_words);
+	return row;
 }
 
 /* A server would look in the time zone database. */

@@ -216,9 +216,9 @@ my $special_syntax = join '|', @special_syntax;
 my @no_functions = (
 	# key words that stand before a parenthesis
 	qw(INSERT SELECT coalesce ANY ALL ARRAY EXISTS OVER AS BY FROM AND OR NOT THEN),
-	qw(WHERE VALUES JOIN WHEN ON MATERIALIZED),
+	qw(WHERE VALUES JOIN WHEN ON MATERIALIZED LATERAL),
 	# names of tables and expressions with a list of columns
-	qw(r e jobs p o ac_\w+));
+	qw(r e v jobs p o ac_\w+));
 my $no_functions = join '|', @no_functions;
 
 sub unqualified
@@ -253,10 +253,12 @@ my @seen = (
 	qr/^INSERT INTO/,
 	qr/^SELECT r\.n/,
 	qr/^SELECT u\.id/,
-	qr/^SELECT c\.id IS NOT NULL/,
+	qr/^SELECT r\.n, c\.id IS NOT NULL, v\.message/,
+	qr/^SELECT r\.n, c\.id IS NOT NULL, \(false/,
+	qr/^SELECT u\.ac_list_id/,
 	qr/^UPDATE \S+ac_list_users u SET data =/,
 	qr/^UPDATE \S+ac_list_users u SET "sentCount" =/,
-	qr/^UPDATE \S+ac_background_jobs j SET progress = \$2/,
+	qr/^UPDATE \S+ac_background_jobs j SET progress = r\.progress/,
 	qr/^UPDATE \S+ac_background_jobs j SET progress = CASE/,
 	qr/FOR NO KEY UPDATE SKIP LOCKED/);
 for my $what (@seen)
