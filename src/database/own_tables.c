@@ -86,6 +86,8 @@ plan_by_index(void)
 	switch_off("enable_seqscan");
 	switch_off("enable_hashjoin");
 	switch_off("enable_mergejoin");
+	/* what is switched off only costs very much, which is no reason to compile the plan */
+	switch_off("jit");
 }
 
 /* After an error, the abort of the (sub)transaction restores the caller. */
