@@ -36,6 +36,13 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+/*
+ * SQL: the rest of a condition that joins a table with what is looked up in it.
+ * As IS_ROW_OF() does, it keeps to the index, even in a plan that was made while
+ * the table was empty.
+ */
+#define IS_AMONG(value) " OPERATOR(pg_catalog.=) ANY (ARRAY[" value "])"
+
 /* The most shared tables that are kept with their plans while nobody uses them. */
 #define MAX_UNUSED 16
 
@@ -642,9 +649,9 @@ tables_reopen_job(const AppTables *tables, int64 job_id)
 	"SELECT r.n, c.id IS NOT NULL, v.message, v.base_url, c.ac_list_id::pg_catalog.int8,"          \
 	" v.content_sid, " READ_MEDIA_AND_VARIABLES                                                    \
 	" FROM pg_catalog.unnest($1) WITH ORDINALITY r(id, n)"                                         \
-	" LEFT JOIN %s c ON c.id OPERATOR(pg_catalog.=) r.id"                                          \
-	" CROSS JOIN LATERAL (SELECT %s, %s, %s, %s, %s)"                                              \
-	"  v(message, base_url, content_sid, media, variables) ORDER BY r.n"
+	" LEFT JOIN %s c ON c.id" IS_AMONG(                                                            \
+		"r.id") " CROSS JOIN LATERAL (SELECT %s, %s, %s, %s, %s)"                                  \
+				"  v(message, base_url, content_sid, media, variables) ORDER BY r.n"
 
 static SPIPlanPtr
 campaigns_plan(AppTables *tables)
@@ -727,15 +734,14 @@ tables_read_campaigns(AppTables *tables, Datum ids, int count)
 				ARRAY_OF("stopWords", CppAsString2(MAX_WORDS) " OPERATOR(pg_catalog.+) 1")         \
 					ARRAY_OF("startWords", CppAsString2(MAX_WORDS) " OPERATOR(pg_catalog.+) 1")
 
-#define READ_GROUPS                                                                                \
-	"SELECT r.n, c.id IS NOT NULL, %s, l.id IS NOT NULL, %s, g.id, g.deleted," GROUP_COLUMNS       \
-	" (%s)::pg_catalog.timestamptz"                                                                \
-	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2))"                               \
-	"  WITH ORDINALITY r(campaign_id, list_id, n)"                                                 \
-	" LEFT JOIN %s c ON c.id OPERATOR(pg_catalog.=) ANY (ARRAY[r.campaign_id])"                    \
-	" LEFT JOIN %s l ON l.id OPERATOR(pg_catalog.=) ANY (ARRAY[r.list_id])"                        \
-	" LEFT JOIN (SELECT t.id::pg_catalog.int8 AS id, t.id AS own_id, %s AS deleted, %s AS c"       \
-	"  FROM %s t) g ON g.own_id OPERATOR(pg_catalog.=) ANY (ARRAY[l.group_id]) ORDER BY r.n"
+#define READ_GROUPS                                                                                           \
+	"SELECT r.n, c.id IS NOT NULL, %s, l.id IS NOT NULL, %s, g.id, g.deleted," GROUP_COLUMNS                  \
+	" (%s)::pg_catalog.timestamptz"                                                                           \
+	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2))"                                          \
+	"  WITH ORDINALITY r(campaign_id, list_id, n)"                                                            \
+	" LEFT JOIN %s c ON c.id" IS_AMONG("r.campaign_id") " LEFT JOIN %s l ON l.id" IS_AMONG(                   \
+		"r.list_id") " LEFT JOIN (SELECT t.id::pg_catalog.int8 AS id, t.id AS own_id, %s AS deleted, %s AS c" \
+					 "  FROM %s t) g ON g.own_id" IS_AMONG("l.group_id") " ORDER BY r.n"
 
 /* The same columns, without a campaign and its list. */
 #define READ_GROUP_BY_ID                                                                           \
@@ -987,8 +993,8 @@ prepare_recipients(const AppTables *tables, List *keys)
 				 "  WHERE o.id OPERATOR(pg_catalog.=) r.id) ELSE true END, %s, %s, %s, %s%s"
 				 " FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2))"
 				 "  WITH ORDINALITY r(id, list_id, n)"
-				 " LEFT JOIN %s u ON u.id OPERATOR(pg_catalog.=) ANY (ARRAY[r.id]) AND %s"
-				 " ORDER BY r.n",
+				 " LEFT JOIN %s u ON u.id" IS_AMONG("r.id") " AND %s"
+															" ORDER BY r.n",
 				 name, deleted_expression(tables->list_users, "u"),
 				 value_or_too_long(value_expression(tables->list_users, "u", "sms"), MAX_PHONE),
 				 value_or_too_long(value_if_readable(tables->list_users, "timeZone"), MAX_PHONE),
@@ -997,20 +1003,22 @@ prepare_recipients(const AppTables *tables, List *keys)
 		2, types);
 }
 
-bool
-tables_keys_are_equal(const List *a, const List *b)
+int
+tables_compare_keys(const List *a, const List *b)
 {
 	const ListCell *x;
 	const ListCell *y;
 
 	if (list_length(a) != list_length(b))
-		return false;
+		return list_length(a) < list_length(b) ? -1 : 1;
 	forboth(x, a, y, b)
 	{
-		if (strcmp(lfirst(x), lfirst(y)) != 0)
-			return false;
+		int order = strcmp(lfirst(x), lfirst(y));
+
+		if (order != 0)
+			return order;
 	}
-	return true;
+	return 0;
 }
 
 static List *
@@ -1037,7 +1045,7 @@ recipients_plan(AppTables *tables, List *keys)
 	for (int i = 0; i < MAX_RECIPIENTS_PLANS; i++)
 	{
 		if (tables->read_recipients[i].plan &&
-			tables_keys_are_equal(tables->read_recipients[i].keys, keys))
+			tables_compare_keys(tables->read_recipients[i].keys, keys) == 0)
 			return tables->read_recipients[i].plan;
 	}
 	plan = prepare_recipients(tables, keys);
@@ -1327,7 +1335,7 @@ progress_plan(AppTables *tables)
 			psprintf("UPDATE %s j SET progress = r.progress%s%s"
 					 " FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2),"
 					 "  pg_catalog.unnest($3)) r(id, progress, counts)"
-					 " WHERE j.id OPERATOR(pg_catalog.=) ANY (ARRAY[r.id])",
+					 " WHERE j.id" IS_AMONG("r.id"),
 					 table_name(tables->jobs), data_clause(tables->jobs, "r.counts"),
 					 touch_clause(tables->jobs)),
 			3, types);
@@ -1373,7 +1381,7 @@ end_plan(AppTables *tables)
 				"  THEN j.progress ELSE r.progress END, error = r.error%s%s"
 				" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2),"
 				"  pg_catalog.unnest($3), pg_catalog.unnest($4)) r(id, progress, counts, error)"
-				" WHERE j.id OPERATOR(pg_catalog.=) ANY (ARRAY[r.id])",
+				" WHERE j.id" IS_AMONG("r.id"),
 				table_name(tables->jobs), data_clause(tables->jobs, "r.counts"),
 				touch_clause(tables->jobs)),
 			4, types);

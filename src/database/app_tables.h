@@ -235,8 +235,8 @@ extern Portal tables_open_phones(const AppTables *tables, int64 list_id);
 /* Throws the error that the table has two list users with this id. */
 pg_noreturn extern void tables_fail_twice(const AppTables *tables, int64 list_user_id);
 
-/* Tells whether two lists of keys (char *) are the same. */
-extern bool tables_keys_are_equal(const List *a, const List *b);
+/* Compares two lists of keys (char *), for qsort(); 0 if they are the same. */
+extern int tables_compare_keys(const List *a, const List *b);
 
 /*
  * Prepares all statements that a run uses whose texts have these keys (char *),

@@ -382,21 +382,8 @@ keep_within_room(Beginning *beginning)
 static int
 compare_keys(const void *a, const void *b)
 {
-	const List	   *x = ((const Candidate *) a)->run->campaign.keys;
-	const List	   *y = ((const Candidate *) b)->run->campaign.keys;
-	const ListCell *p;
-	const ListCell *q;
-
-	if (list_length(x) != list_length(y))
-		return list_length(x) < list_length(y) ? -1 : 1;
-	forboth(p, x, q, y)
-	{
-		int order = strcmp(lfirst(p), lfirst(q));
-
-		if (order != 0)
-			return order;
-	}
-	return 0;
+	return tables_compare_keys(((const Candidate *) a)->run->campaign.keys,
+							   ((const Candidate *) b)->run->campaign.keys);
 }
 
 /* Reads together those whose texts have the same keys. */
