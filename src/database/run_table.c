@@ -12,6 +12,7 @@
 #include "database/own_tables.h"
 #include "database/run_table.h"
 #include "database/sweep_times.h"
+#include "database/text_ranges.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "settings.h"
@@ -164,116 +165,48 @@ runs_begin(int64 id, const RunBeginning *beginning)
 					 8, types, values, nulls);
 }
 
-/* Texts of several rows, one after the other, and where those of each row are. */
-typedef struct TextRanges
-{
-	char **texts;
-	int	   num_texts;
-	Datum *first; /* int4, counted from 1 */
-	Datum *last;
-} TextRanges;
+/* The columns of SmallBeginning, in the order of the statement's parameters. */
+static const Oid beginning_types[] = {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID,
+									  TEXTOID, TEXTOID, TEXTOID, TEXTOID};
 
-static int
-compare_texts(const void *a, const void *b)
-{
-	return strcmp(*(char *const *) a, *(char *const *) b);
-}
-
-static bool
-have_same_senders(const SmallBeginning *a, const SmallBeginning *b)
-{
-	if (a->num_senders != b->num_senders)
-		return false;
-	for (int i = 0; i < a->num_senders; i++)
-	{
-		if (strcmp(a->senders[i], b->senders[i]) != 0)
-			return false;
-	}
-	return true;
-}
-
-/* Runs that follow each other mostly have the same senders. */
-static TextRanges
-ranges_of_senders(const SmallBeginning *beginnings, int count)
-{
-	TextRanges ranges = {.first = palloc(count * sizeof(Datum)),
-						 .last = palloc(count * sizeof(Datum))};
-	int		   most = 0;
-
-	for (int i = 0; i < count; i++)
-		most += beginnings[i].num_senders;
-	ranges.texts = palloc(Max(most, 1) * sizeof(char *));
-	for (int i = 0; i < count; i++)
-	{
-		const SmallBeginning *b = &beginnings[i];
-		bool				  same = i > 0 && have_same_senders(b, b - 1);
-
-		ranges.first[i] = same ? ranges.first[i - 1] : Int32GetDatum(ranges.num_texts + 1);
-		for (int j = 0; !same && j < b->num_senders; j++)
-			ranges.texts[ranges.num_texts++] = b->senders[j];
-		ranges.last[i] = Int32GetDatum(DatumGetInt32(ranges.first[i]) + b->num_senders - 1);
-		if (!same)
-			qsort(ranges.texts + DatumGetInt32(ranges.first[i]) - 1, b->num_senders, sizeof(char *),
-				  compare_texts);
-	}
-	return ranges;
-}
-
-static Datum
-texts_of(const char *const *texts, int count)
-{
-	Datum *values = palloc(count * sizeof(Datum));
-	bool  *nulls = palloc(count * sizeof(bool));
-
-	for (int i = 0; i < count; i++)
-	{
-		nulls[i] = texts[i] == NULL;
-		values[i] = optional_text(texts[i]);
-	}
-	return make_array(values, nulls, count, TEXTOID);
-}
-
-/* The texts of SmallBeginning, in the order of the statement's parameters. */
 static void
-texts_of_beginnings(const SmallBeginning *beginnings, int count, Datum *values)
+fill_beginning(const SmallBeginning *b, Datum *values)
 {
-	const char **texts = palloc(count * sizeof(char *));
-
-	for (int i = 0; i < count; i++)
-		texts[i] = beginnings[i].message;
-	values[0] = texts_of(texts, count);
-	for (int i = 0; i < count; i++)
-		texts[i] = beginnings[i].base_url;
-	values[1] = texts_of(texts, count);
-	for (int i = 0; i < count; i++)
-		texts[i] = beginnings[i].content_sid;
-	values[2] = texts_of(texts, count);
-	for (int i = 0; i < count; i++)
-		texts[i] = beginnings[i].account;
-	values[3] = texts_of(texts, count);
+	values[0] = Int64GetDatum(b->run_id);
+	values[1] = Int64GetDatum(b->list_id);
+	values[2] = Int64GetDatum(b->total);
+	values[3] = Int64GetDatum(b->skipped);
+	values[4] = Int64GetDatum(b->group_id);
+	values[5] = CStringGetTextDatum(b->message);
+	values[6] = optional_text(b->base_url);
+	values[7] = optional_text(b->content_sid);
+	values[8] = CStringGetTextDatum(b->account);
 }
 
-/* Its numbers, in that order. */
+/* Sets the arrays of these columns. */
 static void
-numbers_of_beginnings(const SmallBeginning *beginnings, int count, Datum *values)
+columns_of_beginnings(const SmallBeginning *beginnings, int count, Datum *arrays)
 {
-	int64 *numbers = palloc(count * sizeof(int64));
+	Datum  values[lengthof(beginning_types)];
+	Datum *columns[lengthof(beginning_types)];
+	bool  *nulls[lengthof(beginning_types)];
 
-	for (int i = 0; i < count; i++)
-		numbers[i] = beginnings[i].run_id;
-	values[0] = array_of_ids(numbers, count);
-	for (int i = 0; i < count; i++)
-		numbers[i] = beginnings[i].list_id;
-	values[1] = array_of_ids(numbers, count);
-	for (int i = 0; i < count; i++)
-		numbers[i] = beginnings[i].total;
-	values[2] = array_of_ids(numbers, count);
-	for (int i = 0; i < count; i++)
-		numbers[i] = beginnings[i].skipped;
-	values[3] = array_of_ids(numbers, count);
-	for (int i = 0; i < count; i++)
-		numbers[i] = beginnings[i].group_id;
-	values[4] = array_of_ids(numbers, count);
+	for (int i = 0; i < lengthof(beginning_types); i++)
+	{
+		columns[i] = palloc(count * sizeof(Datum));
+		nulls[i] = palloc(count * sizeof(bool));
+	}
+	for (int row = 0; row < count; row++)
+	{
+		fill_beginning(&beginnings[row], values);
+		for (int i = 0; i < lengthof(beginning_types); i++)
+		{
+			columns[i][row] = values[i];
+			nulls[i][row] = beginning_types[i] == TEXTOID && values[i] == (Datum) 0;
+		}
+	}
+	for (int i = 0; i < lengthof(beginning_types); i++)
+		arrays[i] = make_array(columns[i], nulls[i], count, beginning_types[i]);
 }
 
 #define BEGIN_SMALL                                                                                   \
@@ -298,15 +231,16 @@ runs_begin_small(const SmallBeginning *beginnings, int count, Oid list_users)
 									  INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
 									  TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID,
 									  OIDOID}};
-	TextRanges			senders = ranges_of_senders(beginnings, count);
+	TextRanges			senders = text_ranges(count);
 	Datum				values[13];
 	uint64				begun;
 
-	numbers_of_beginnings(beginnings, count, values);
-	texts_of_beginnings(beginnings, count, values + 5);
+	for (int i = 0; i < count; i++)
+		text_ranges_add(&senders, beginnings[i].senders, beginnings[i].num_senders, true);
+	columns_of_beginnings(beginnings, count, values);
 	values[9] = make_array(senders.first, NULL, count, INT4OID);
 	values[10] = make_array(senders.last, NULL, count, INT4OID);
-	values[11] = make_text_array(senders.texts, senders.num_texts);
+	values[11] = text_ranges_array(&senders);
 	values[12] = ObjectIdGetDatum(list_users);
 	begun = own_execute(&statement, values, NULL);
 	if (begun != count)

@@ -17,6 +17,7 @@
 #include "catalog/pg_type.h"
 #include "database/own_tables.h"
 #include "database/run_table.h"
+#include "database/text_ranges.h"
 #include "mb/pg_wchar.h"
 #include "settings.h"
 #include "utils/builtins.h"
@@ -114,19 +115,6 @@ store_claim(Claim *claim)
 	(void) own_execute(&statement, values, personal ? NULL : "        n");
 }
 
-static bool
-have_same_senders(const GroupConfig *a, const GroupConfig *b)
-{
-	if (a->num_senders != b->num_senders)
-		return false;
-	for (int i = 0; i < a->num_senders; i++)
-	{
-		if (strcmp(a->senders[i], b->senders[i]) != 0)
-			return false;
-	}
-	return true;
-}
-
 /*
  * Reports of the run's messages are believed if they come with this group's
  * credentials, and what comes to its senders answers them.  That is recorded
@@ -138,7 +126,8 @@ store_group(Run *run, const GroupConfig *group)
 	const GroupConfig *before = run->campaign.group;
 
 	if (run->group_stored && before && before->id == group->id &&
-		strcmp(before->account_sid, group->account_sid) == 0 && have_same_senders(before, group))
+		strcmp(before->account_sid, group->account_sid) == 0 &&
+		texts_are_same(before->senders, before->num_senders, group->senders, group->num_senders))
 		return;
 	runs_set_group(run->id, group->account_sid, group->id, group->senders, group->num_senders);
 	run->group_stored = true;
@@ -231,63 +220,39 @@ make_claim(Run *run, int batch, const Recipient *recipients, int count)
 /* The columns of the rows of several claims, and their arrays, one after the other. */
 typedef struct ClaimColumns
 {
-	int	   count;
-	int	   num_messages;
-	int	   num_senders;
-	Datum *columns[9]; /* run_id, number, first, last, first_sender, last_sender, account,
-						* twilio_time, personal */
-	Datum *ids;
-	Datum *phones;
-	Datum *texts;
-	char **senders;
+	int		   count;
+	int		   num_messages;
+	Datum	  *columns[7]; /* run_id, number, first, last, account, twilio_time, personal */
+	Datum	  *ids;
+	Datum	  *phones;
+	Datum	  *texts;
+	TextRanges senders;
 } ClaimColumns;
 
-static const Oid claim_types[] = {INT8OID, INT4OID, INT4OID, INT4OID, INT4OID,
-								  INT4OID, TEXTOID, INT8OID, BOOLOID};
+static const Oid claim_types[] = {INT8OID, INT4OID, INT4OID, INT4OID, TEXTOID, INT8OID, BOOLOID};
 
 static void
 allocate_columns(ClaimColumns *c, Claim *const *claims, int count)
 {
 	int num_messages = 0;
-	int num_senders = 0;
 
 	for (int i = 0; i < count; i++)
-	{
 		num_messages += claims[i]->num_messages;
-		num_senders += claims[i]->run->campaign.group->num_senders;
-	}
 	for (int i = 0; i < lengthof(claim_types); i++)
 		c->columns[i] = palloc(count * sizeof(Datum));
 	c->ids = palloc(Max(num_messages, 1) * sizeof(Datum));
 	c->phones = palloc(Max(num_messages, 1) * sizeof(Datum));
 	c->texts = palloc(Max(num_messages, 1) * sizeof(Datum));
-	c->senders = palloc(Max(num_senders, 1) * sizeof(char *));
-}
-
-/* Adds the claim's senders, unless the claim before has the same; sets where they are. */
-static void
-add_senders(ClaimColumns *c, const GroupConfig *group, const GroupConfig *before)
-{
-	int n = c->count;
-
-	if (before && have_same_senders(group, before))
-	{
-		c->columns[4][n] = c->columns[4][n - 1];
-		c->columns[5][n] = c->columns[5][n - 1];
-		return;
-	}
-	c->columns[4][n] = Int32GetDatum(c->num_senders + 1);
-	for (int i = 0; i < group->num_senders; i++)
-		c->senders[c->num_senders++] = group->senders[i];
-	c->columns[5][n] = Int32GetDatum(c->num_senders);
+	c->senders = text_ranges(count);
 }
 
 /* Adds a claim, unless nobody in it gets a message. */
 static void
-add_claim(ClaimColumns *c, const Claim *claim, const GroupConfig **before)
+add_claim(ClaimColumns *c, const Claim *claim)
 {
-	ClaimArrays arrays;
-	int			n = c->count;
+	const GroupConfig *group = claim->run->campaign.group;
+	ClaimArrays		   arrays;
+	int				   n = c->count;
 
 	collect_ready(claim, &arrays);
 	if (arrays.count == 0)
@@ -296,16 +261,15 @@ add_claim(ClaimColumns *c, const Claim *claim, const GroupConfig **before)
 	c->columns[1][n] = Int32GetDatum(claim->number);
 	c->columns[2][n] = Int32GetDatum(c->num_messages + 1);
 	c->columns[3][n] = Int32GetDatum(c->num_messages + arrays.count);
-	add_senders(c, claim->run->campaign.group, *before);
-	c->columns[6][n] = CStringGetTextDatum(claim->account);
-	c->columns[7][n] = Int64GetDatum(claim->twilio_time);
-	c->columns[8][n] = BoolGetDatum(template_is_personal(claim->run->campaign.template));
+	c->columns[4][n] = CStringGetTextDatum(claim->account);
+	c->columns[5][n] = Int64GetDatum(claim->twilio_time);
+	c->columns[6][n] = BoolGetDatum(template_is_personal(claim->run->campaign.template));
+	text_ranges_add(&c->senders, group->senders, group->num_senders, false);
 	memcpy(c->ids + c->num_messages, arrays.ids, arrays.count * sizeof(Datum));
 	memcpy(c->phones + c->num_messages, arrays.phones, arrays.count * sizeof(Datum));
 	memcpy(c->texts + c->num_messages, arrays.texts, arrays.count * sizeof(Datum));
 	c->num_messages += arrays.count;
 	c->count++;
-	*before = claim->run->campaign.group;
 }
 
 void
@@ -317,26 +281,27 @@ store_claims(Claim **claims, int count)
 		" ($11)[u.first:u.last], u.account, ($13)[u.first_sender:u.last_sender], $14,"
 		" u.twilio_time, CASE WHEN u.personal THEN ($12)[u.first:u.last] END"
 		" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) u(run_id, number, first, last,"
-		"  first_sender, last_sender, account, twilio_time, personal)",
+		"  account, twilio_time, personal, first_sender, last_sender)",
 		14,
-		{INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID,
-		 TEXTARRAYOID, INT8ARRAYOID, BOOLARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+		{INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, INT8ARRAYOID,
+		 BOOLARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
 		 TEXTARRAYOID, TIMESTAMPTZOID}};
-	ClaimColumns	   columns = {0};
-	const GroupConfig *before = NULL;
-	Datum			   values[14];
+	ClaimColumns columns = {0};
+	Datum		 values[14];
 
 	allocate_columns(&columns, claims, count);
 	for (int i = 0; i < count; i++)
-		add_claim(&columns, claims[i], &before);
+		add_claim(&columns, claims[i]);
 	if (columns.count == 0)
 		return;
 	for (int i = 0; i < lengthof(claim_types); i++)
 		values[i] = make_array(columns.columns[i], NULL, columns.count, claim_types[i]);
+	values[7] = make_array(columns.senders.first, NULL, columns.count, INT4OID);
+	values[8] = make_array(columns.senders.last, NULL, columns.count, INT4OID);
 	values[9] = make_array(columns.ids, NULL, columns.num_messages, INT8OID);
 	values[10] = make_array(columns.phones, NULL, columns.num_messages, TEXTOID);
 	values[11] = make_array(columns.texts, NULL, columns.num_messages, TEXTOID);
-	values[12] = make_text_array(columns.senders, columns.num_senders);
+	values[12] = text_ranges_array(&columns.senders);
 	values[13] = TimestampTzGetDatum(claims[0]->claimed_at);
 	(void) own_execute(&statement, values, NULL);
 }
