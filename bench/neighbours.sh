@@ -82,15 +82,7 @@ sql 'CREATE TABLE latencies (place text, round int, campaign boolean, transactio
     average_ms double precision, p95_ms double precision, p99_ms double precision);
     CREATE TABLE loads (round int, campaign boolean, lsn pg_lsn, wal_bytes numeric, messages bigint,
     dead_rows bigint, autovacuum numeric[])'
-for ((round = 1; round <= rounds; round++)); do
-    if ((round % 2)); then
-        measure without $round
-        measure with $round
-    else
-        measure with $round
-        measure without $round
-    fi
-done
+alternate $rounds
 sql 'ALTER SYSTEM RESET ALL'
 sql 'SELECT pg_reload_conf()' >/dev/null
 

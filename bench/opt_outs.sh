@@ -28,15 +28,7 @@ measure() {
 }
 
 sql 'CREATE TABLE opt_outs (opt_outs text, round int, seconds double precision, cpu_s double precision)'
-for ((round = 1; round <= rounds; round++)); do
-    if ((round % 2)); then
-        measure without $round
-        measure with $round
-    else
-        measure with $round
-        measure without $round
-    fi
-done
+alternate $rounds
 
 show speed "Messages a second, no latency, $messages messages, with as many opt-outs and without any; medians of $rounds rounds" "
 SELECT round(median($messages / o.seconds)) AS without_per_s,

@@ -62,18 +62,24 @@ RETURNS text
 LANGUAGE sql
 AS $$ SELECT '+1555' || lpad(n::text, greatest(7, length(n::text)), '0') $$;
 
+/* Creates a group that sends to the local Twilio; returns its id. */
+CREATE FUNCTION bench.create_group()
+RETURNS bigint
+LANGUAGE sql
+AS $$
+    INSERT INTO groups (configuration) VALUES (jsonb_build_object(
+        'twilioAccountSid', current_setting('bench.account'),
+        'twilioAuthToken', current_setting('bench.token'),
+        'twilioFromSmsNumber', '+15005550006')) RETURNING id
+$$;
+
 /* floor_http.c has the same text. */
 CREATE FUNCTION bench.create_campaign(recipients integer)
 RETURNS bigint
 LANGUAGE sql
 AS $$
-    WITH g AS (
-        INSERT INTO groups (configuration) VALUES (jsonb_build_object(
-            'twilioAccountSid', current_setting('bench.account'),
-            'twilioAuthToken', current_setting('bench.token'),
-            'twilioFromSmsNumber', '+15005550006')) RETURNING id),
-    l AS (
-        INSERT INTO ac_lists (group_id) SELECT id FROM g RETURNING id),
+    WITH l AS (
+        INSERT INTO ac_lists (group_id) SELECT bench.create_group() RETURNING id),
     u AS (
         INSERT INTO ac_list_users (ac_list_id, data)
         SELECT l.id, jsonb_build_object('sms', bench.phone(n),
@@ -93,11 +99,8 @@ CREATE FUNCTION bench.create_small(campaigns integer)
 RETURNS bigint
 LANGUAGE sql
 AS $$
-    WITH g AS (
-        INSERT INTO groups (configuration) VALUES (jsonb_build_object(
-            'twilioAccountSid', current_setting('bench.account'),
-            'twilioAuthToken', current_setting('bench.token'),
-            'twilioFromSmsNumber', '+15005550006')) RETURNING id),
+    WITH g AS MATERIALIZED (
+        SELECT bench.create_group() AS id),
     l AS (
         INSERT INTO ac_lists (group_id) SELECT id FROM g, generate_series(1, campaigns) RETURNING id),
     u AS (

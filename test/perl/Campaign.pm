@@ -23,7 +23,7 @@ our @EXPORT = qw(new_cluster install_extension clone_database change_conf set_an
   send_companion sent_once sent_with sent_of lose_commits lose_all
   run_row run_of run_of_tenant list_of group_of
   wait_for_flight wait_for_no_worker worker_pids worker_is_gone worker_errors log_of
-  terminate_workers kill_worker wait_until_up
+  terminate_workers kill_worker wait_until_up waits_at
   outcome_of reasons_of reasons_of_doubt);
 
 # The local Twilio of a node, or of one of its databases; companions there.
@@ -591,6 +591,16 @@ sub worker_errors
 	return join "\n",
 	  grep { /^\S+ \S+ \S+ \[\d+\] (WARNING|ERROR|PANIC)|TRAP|terminated by signal/ }
 	  split /\n/, log_of($node);
+}
+
+# Waits until a worker has stopped at a debug point (see debug_point.h).
+sub waits_at
+{
+	my ($node, $point) = @_;
+	return wait_until($node, <<~"SQL");
+		SELECT count(*) > 0 FROM pg_locks
+		WHERE locktype = 'advisory' AND classid = 5005 AND objid = $point AND NOT granted
+		SQL
 }
 
 # Tells each worker to end, as an administrator would.

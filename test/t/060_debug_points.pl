@@ -20,16 +20,6 @@ my $node = new_cluster('points', $twilio, conf => <<~'CONF');
 	sendcampaign.lookup_delay = '100ms'
 	CONF
 
-# Waits until the worker has stopped at a debug point.
-sub waits_at
-{
-	my $point = shift;
-	return wait_until($node, <<~"SQL");
-		SELECT count(*) > 0 FROM pg_locks
-		WHERE locktype = 'advisory' AND classid = 5005 AND objid = $point AND NOT granted
-		SQL
-}
-
 # Wakes the worker that was killed, and tests that all recipients have their
 # message.  Options: accepted (before the kill), lookups (after it).
 sub finish
@@ -76,7 +66,7 @@ for my $case (@points)
 	my $session = Session->open($node);
 	$session->query("SELECT pg_advisory_lock(5005, $point)");
 	my $job = start_campaign($node, $campaign);
-	ok(waits_at($point), "$what: the worker waits there");
+	ok(waits_at($node, $point), "$what: the worker waits there");
 	ok(kill_worker($node), "$what: it is killed");
 	eval { $session->close };
 	finish($job, $what, accepted => $accepted, lookups => $lookups);

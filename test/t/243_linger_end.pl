@@ -24,15 +24,6 @@ my $node = new_cluster(
 my $campaign = create_campaign($node, users => 1);
 my $sent = 0;
 
-sub waits_at
-{
-	my $point = shift;
-	return wait_until($node, <<~"SQL");
-		SELECT count(*) > 0 FROM pg_locks
-		WHERE locktype = 'advisory' AND classid = 5005 AND objid = $point AND NOT granted
-		SQL
-}
-
 # Has the worker linger, and stop at that point afterwards; returns the session
 # that holds it, and the worker.
 sub stop_at
@@ -42,7 +33,7 @@ sub stop_at
 	$holder->query("SELECT pg_advisory_lock(5005, $point)");
 	run_campaign($node, $campaign);
 	$sent++;
-	ok(waits_at($point), "$name: the worker has lingered, and stops");
+	ok(waits_at($node, $point), "$name: the worker has lingered, and stops");
 	return ($holder, worker_pids($node));
 }
 
