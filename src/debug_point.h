@@ -21,7 +21,8 @@ typedef enum DebugPoint
 	DEBUG_RECORDED,	   /* after its commit */
 	DEBUG_SWEPT,	   /* receipts of a page of Twilio's list are committed */
 	DEBUG_LINGERED,	   /* a worker has lingered, and is about to look once more */
-	DEBUG_LEAVING	   /* it has seen no run, and is about to leave */
+	DEBUG_LEAVING,	   /* it has seen no run, and is about to leave */
+	DEBUG_STORING	   /* a list worker has read its run, and is about to store the list */
 } DebugPoint;
 
 #ifdef SENDCAMPAIGN_DEBUG_POINTS

@@ -154,7 +154,8 @@ sendcampaign_preview(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	begin_call(&call, PG_GETARG_INT64(0));
 	if (preview.left > 0)
-		each_batch(call.campaign.tables, call.campaign.list_id, show_batch, &preview);
+		(void) each_batch(call.campaign.tables, call.campaign.list_id, PG_INT64_MAX, show_batch,
+						  &preview);
 	end_call(&call);
 	PG_RETURN_NULL();
 }
@@ -300,7 +301,8 @@ sendcampaign_estimate(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	initStringInfo(&estimate.characters);
 	begin_call(&call, PG_GETARG_INT64(0));
-	each_batch(call.campaign.tables, call.campaign.list_id, add_batch, &estimate);
+	(void) each_batch(call.campaign.tables, call.campaign.list_id, PG_INT64_MAX, add_batch,
+					  &estimate);
 	MemoryContextSwitchTo(context); /* SPI's memory context is freed at its end */
 	row = estimate_row(&estimate, descriptor, PG_ARGISNULL(1) ? (Datum) 0 : PG_GETARG_DATUM(1),
 					   !PG_ARGISNULL(1));
@@ -341,7 +343,7 @@ check_test(Campaign *campaign)
 {
 	Test test = {campaign};
 
-	each_batch(campaign->tables, campaign->list_id, check_first, &test);
+	(void) each_batch(campaign->tables, campaign->list_id, PG_INT64_MAX, check_first, &test);
 	if (!test.has_recipient)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -873,19 +873,6 @@ tables_read_group_by_id(AppTables *tables, int64 group_id, GroupRow *row)
 	return true;
 }
 
-Portal
-tables_open_list(const AppTables *tables, int64 list_id)
-{
-	Oid	  type = INT8OID;
-	Datum value = Int64GetDatum(list_id);
-
-	check_code(tables);
-	return spi_open(psprintf("SELECT u.id::pg_catalog.int8 FROM %s u"
-							 " WHERE u.ac_list_id OPERATOR(pg_catalog.=) $1 ORDER BY u.id",
-							 table_name(tables->list_users)),
-					1, &type, &value);
-}
-
 /* Like value_expression(), but null if it is in data that cannot be read. */
 static char *
 value_if_readable(Oid list_users, const char *key)
@@ -897,19 +884,25 @@ value_if_readable(Oid list_users, const char *key)
 	return psprintf("CASE WHEN %s THEN %s END", readable_json("u.data"), value);
 }
 
+/* Returns the columns that tell who of list users "u" shares a phone number with others. */
+static char *
+id_and_phone(Oid list_users)
+{
+	return psprintf("u.id::pg_catalog.int8, CASE WHEN NOT %s THEN %s END",
+					deleted_expression(list_users, "u"),
+					value_or_too_long(value_if_readable(list_users, "sms"), MAX_PHONE));
+}
+
 Portal
-tables_open_phones(const AppTables *tables, int64 list_id)
+tables_open_list(const AppTables *tables, int64 list_id)
 {
 	Oid	  type = INT8OID;
 	Datum value = Int64GetDatum(list_id);
 
 	check_code(tables);
-	return spi_open(
-		psprintf("SELECT u.id::pg_catalog.int8, %s FROM %s u"
-				 " WHERE u.ac_list_id OPERATOR(pg_catalog.=) $1 AND NOT %s",
-				 value_or_too_long(value_if_readable(tables->list_users, "sms"), MAX_PHONE),
-				 table_name(tables->list_users), deleted_expression(tables->list_users, "u")),
-		1, &type, &value);
+	return spi_open(psprintf("SELECT %s FROM %s u WHERE u.ac_list_id OPERATOR(pg_catalog.=) $1",
+							 id_and_phone(tables->list_users), table_name(tables->list_users)),
+					1, &type, &value);
 }
 
 void
@@ -926,12 +919,9 @@ lists_plan(AppTables *tables)
 	if (tables->read_lists == NULL)
 		tables->read_lists = prepare(
 			tables,
-			psprintf("SELECT u.ac_list_id::pg_catalog.int8, u.id::pg_catalog.int8,"
-					 " CASE WHEN NOT %s THEN %s END"
+			psprintf("SELECT u.ac_list_id::pg_catalog.int8, %s"
 					 " FROM %s u WHERE u.ac_list_id OPERATOR(pg_catalog.=) ANY ($1)",
-					 deleted_expression(tables->list_users, "u"),
-					 value_or_too_long(value_if_readable(tables->list_users, "sms"), MAX_PHONE),
-					 table_name(tables->list_users)),
+					 id_and_phone(tables->list_users), table_name(tables->list_users)),
 			1, &type);
 	return tables->read_lists;
 }

@@ -221,16 +221,11 @@ typedef struct ListUser
 extern ListUser *tables_read_lists(AppTables *tables, Datum list_ids, int most, int *count);
 
 /*
- * Opens a portal over the ids (bigint) of a list's users, in ascending order.
- * An id may occur twice, or be null.
+ * Opens a portal over the ids (bigint) of a list's users, and their phone
+ * numbers (text, as stored; null if there is none, or the user is deleted), in
+ * any order.  An id may occur twice, or be null.
  */
 extern Portal tables_open_list(const AppTables *tables, int64 list_id);
-
-/*
- * Opens a portal over their ids and phone numbers (text, as stored), in any
- * order.  Deleted list users are left out.
- */
-extern Portal tables_open_phones(const AppTables *tables, int64 list_id);
 
 /* Throws the error that the table has two list users with this id. */
 pg_noreturn extern void tables_fail_twice(const AppTables *tables, int64 list_user_id);

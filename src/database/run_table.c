@@ -139,7 +139,7 @@ runs_requeue(int64 id, Oid role, Oid list_users, bool *is_test)
 	return true;
 }
 
-void
+bool
 runs_begin(int64 id, const RunBeginning *beginning)
 {
 	Oid	  types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID, INT8OID, OIDOID, TEXTARRAYOID, TEXTOID};
@@ -156,13 +156,14 @@ runs_begin(int64 id, const RunBeginning *beginning)
 	nulls[3] = beginning->base_url ? ' ' : 'n';
 	nulls[6] = beginning->num_media > 0 ? ' ' : 'n';
 	nulls[7] = beginning->content_sid ? ' ' : 'n';
-	(void) own_query("UPDATE sendcampaign.run_data SET state = 'running', error = NULL,"
+	return own_query("UPDATE sendcampaign.run_data SET state = 'running', error = NULL,"
 					 " started_at = coalesce(started_at, clock_timestamp()),"
 					 " list_id = $2, message = $3, base_url = $4, total = coalesce(total, $5),"
 					 " list_users = $6, list_users_owner = " OWNER_OF(
 						 "$6") ","
-							   " media_urls = $7, content_sid = $8 WHERE id = $1",
-					 8, types, values, nulls);
+							   " media_urls = $7, content_sid = $8 WHERE id = $1"
+							   " AND finished_at IS NULL AND state IN ('queued', 'running')",
+					 8, types, values, nulls) > 0;
 }
 
 /* The columns of SmallBeginning, in the order of the statement's parameters. */

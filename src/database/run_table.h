@@ -87,8 +87,11 @@ typedef struct RunBeginning
 	Oid			list_users;
 } RunBeginning;
 
-/* Sets the run's state to "running", and records the above. */
-extern void runs_begin(int64 id, const RunBeginning *beginning);
+/*
+ * Sets the run's state to "running", and records the above.  Returns false if
+ * it has been paused or cancelled, or has ended.
+ */
+extern bool runs_begin(int64 id, const RunBeginning *beginning);
 
 /* Locks the run's row, and reads its counts and state.  Returns false if the run is gone. */
 extern bool runs_lock_counts(int64 id, RunCounts *counts);

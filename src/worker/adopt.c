@@ -17,6 +17,7 @@
 #include "database/home.h"
 #include "database/own_tables.h"
 #include "database/run_table.h"
+#include "debug_point.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -28,6 +29,7 @@
 #include "worker/claim.h"
 #include "worker/failure_limit.h"
 #include "worker/finish.h"
+#include "worker/long_lists.h"
 #include "worker/run_attempt.h"
 #include "worker/message.h"
 #include "worker/read_back.h"
@@ -81,6 +83,18 @@ typedef struct QueuedRun
 	" CASE WHEN state IN ('queued', 'running') THEN " error " END, list_users::int8, " media_urls      \
 	", " content_sid " FROM sendcampaign.run_data r"
 
+/* SQL for those that are waiting; $2 is the role, $3 and $4 the cluster and the database. */
+#define WAITING_RUNS                                                                               \
+	RUN_COLUMNS("message", "base_url", "media_urls", "content_sid", "error")                       \
+	" WHERE role_oid = $2 AND " IS_AT_HOME("$3", "$4") IS_WAITING NOT_CONFUSED
+
+/* The ids of runs that the worker, or its list worker, has already. */
+static Datum
+ids_of_held(void)
+{
+	return ids_of_runs_and(runs_with_long_lists(), num_long_lists());
+}
+
 /*
  * Fills SPI_tuptable with runs that are waiting, and returns their number.  A
  * run that somebody has locked may be about to be paused: it is left for the
@@ -89,20 +103,33 @@ typedef struct QueuedRun
 static uint64
 read_queue(int limit)
 {
+	static OwnStatement statement = {WAITING_RUNS
+									 " AND id NOT IN (SELECT held.id FROM unnest($5) held(id))"
+									 " ORDER BY queued_at, id LIMIT $6"
+									 " FOR NO KEY UPDATE SKIP LOCKED",
+									 6,
+									 {TEXTOID, OIDOID, NUMERICOID, OIDOID, INT8ARRAYOID, INT8OID}};
+	Datum				values[] = {CStringGetTextDatum(cluster_timeline()),
+									ObjectIdGetDatum(worker.role),
+									system_identifier(),
+									ObjectIdGetDatum(MyDatabaseId),
+									ids_of_held(),
+									Int64GetDatum(limit)};
+
+	return own_execute(&statement, values, NULL);
+}
+
+/*
+ * Does the same for one of them, but does not lock it: people may want to pause
+ * it while its list is stored.
+ */
+static uint64
+read_queued(int64 id)
+{
 	static OwnStatement statement = {
-		RUN_COLUMNS("message", "base_url", "media_urls", "content_sid",
-					"error") " WHERE role_oid = $2 AND " IS_AT_HOME("$3", "$4") IS_WAITING
-		" AND id NOT IN (SELECT held.id FROM unnest($5) held(id))" NOT_CONFUSED
-		" ORDER BY queued_at, id LIMIT $6"
-		" FOR NO KEY UPDATE SKIP LOCKED",
-		6,
-		{TEXTOID, OIDOID, NUMERICOID, OIDOID, INT8ARRAYOID, INT8OID}};
-	Datum values[] = {CStringGetTextDatum(cluster_timeline()),
-					  ObjectIdGetDatum(worker.role),
-					  system_identifier(),
-					  ObjectIdGetDatum(MyDatabaseId),
-					  ids_of_runs(),
-					  Int64GetDatum(limit)};
+		WAITING_RUNS " AND id = $5", 5, {TEXTOID, OIDOID, NUMERICOID, OIDOID, INT8OID}};
+	Datum values[] = {CStringGetTextDatum(cluster_timeline()), ObjectIdGetDatum(worker.role),
+					  system_identifier(), ObjectIdGetDatum(MyDatabaseId), Int64GetDatum(id)};
 
 	return own_execute(&statement, values, NULL);
 }
@@ -135,7 +162,7 @@ runs_are_waiting(void)
 									 4,
 									 {OIDOID, NUMERICOID, OIDOID, INT8ARRAYOID}};
 	Datum				values[] = {ObjectIdGetDatum(worker.role), system_identifier(),
-									ObjectIdGetDatum(MyDatabaseId), ids_of_runs()};
+									ObjectIdGetDatum(MyDatabaseId), ids_of_runs_and(NULL, 0)};
 
 	return own_execute(&statement, values, NULL) > 0;
 }
@@ -240,21 +267,31 @@ store_beginning(Run *run, int64 total)
 			   run->campaign.list_id, text->message,	 text->base_url, text->media_urls,
 			   text->num_media,		  text->content_sid, total,			 run->campaign.tables->list_users};
 
-	runs_begin(run->id, &beginning);
+	if (!runs_begin(run->id, &beginning))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("job %lld was paused or cancelled before it could begin",
+						(long long) run->job_id)));
 }
 
-/* Sorting a million ids must not take more memory than sorting a thousand. */
-static int64
-store_recipients_in_little_memory(Run *run)
+/*
+ * Sorting a million ids must not take more memory than sorting a thousand.
+ * Returns false, having stored nothing, if there are more than "most".
+ */
+static bool
+store_recipients_in_little_memory(Run *run, int64 most, int64 *total)
 {
-	int	  level = NewGUCNestLevel();
-	int64 total;
+	int	 level = NewGUCNestLevel();
+	bool stored = true;
 
 	(void) set_config_option("work_mem", "1MB", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
 							 0, false);
-	total = run->campaign.test_phone ? store_first_recipient(run) : store_recipients(run);
+	if (run->campaign.test_phone)
+		*total = store_first_recipient(run);
+	else
+		stored = store_recipients(run, most, total);
 	AtEOXact_GUC(true, level);
-	return total;
+	return stored;
 }
 
 /*
@@ -262,17 +299,17 @@ store_recipients_in_little_memory(Run *run)
  * can leave it empty for older snapshots.  So it is read with a snapshot that
  * is newer than our locks.
  */
-static int64
-store_recipients_as_locked(Run *run)
+static bool
+store_recipients_as_locked(Run *run, int64 most, int64 *total)
 {
-	int64 total;
+	bool stored;
 
 	tables_plan(run->campaign.tables, run->campaign.keys);
 	tables_check_not_replaced(run->campaign.tables);
 	PushActiveSnapshot(GetTransactionSnapshot());
-	total = store_recipients_in_little_memory(run);
+	stored = store_recipients_in_little_memory(run, most, total);
 	PopActiveSnapshot();
-	return total;
+	return stored;
 }
 
 /*
@@ -280,11 +317,16 @@ store_recipients_as_locked(Run *run)
  * They are read back, as for a run that continues.
  */
 static void
-begin_run(Run *run, void *arg)
+begin_run(Run *run, void *most)
 {
+	int64 total;
+
 	open_tables(run, NULL);
 	read_campaign(run);
-	store_beginning(run, store_recipients_as_locked(run));
+	run->has_long_list = !store_recipients_as_locked(run, *(int64 *) most, &total);
+	if (run->has_long_list)
+		return;
+	store_beginning(run, total);
 	if (!run->commits_lost)
 		return;
 	expect_overlaps(run);
@@ -388,24 +430,66 @@ add_to_worker(Run *run)
 	worker.num_runs++;
 }
 
-/* Takes up a run by itself.  It leaves the worker if that fails, but may be tried again. */
-static void
+/* Tells whether nothing is unusual about the run so far, so that it may begin with others, or elsewhere. */
+static bool
+is_usual(const Run *run, const QueuedRun *queued)
+{
+	return !queued->begun && !queued->cancelled && !queued->loaded && !run->commits_lost &&
+		   !run->was_read_back && !run->may_overlap && run->campaign.test_phone == NULL;
+}
+
+/*
+ * Takes up a run by itself.  It leaves the worker if that fails, but may be tried
+ * again.  Returns false if it leaves because its list is long.
+ */
+static bool
 adopt(Run *run, const QueuedRun *queued)
 {
 	RunFunction function = !queued->begun ? begin_run : queued->requeued ? reread_run : resume_run;
+	int64		most = is_usual(run, queued) ? most_recipients_here(run->id) : PG_INT64_MAX;
 
 	if (queued->cancelled)
 		adopt_cancelled(run);
-	else if (attempt_for_run(function, run, NULL, &run->claiming))
+	else if (!attempt_for_run(function, run, &most, &run->claiming))
+	{
+		if (run->stop_reason == NULL)
+		{
+			tell_trouble(run);
+			free_run(run); /* it is still in the queue */
+		}
+	}
+	else if (run->has_long_list)
+	{
+		leave_to_list_worker(run->id);
+		free_run(run);
+		return false;
+	}
+	else
 	{
 		run->taken_up = true;
 		end_back_off(&run->claiming);
 	}
-	else if (run->stop_reason == NULL)
-	{
-		tell_trouble(run);
-		free_run(run); /* it is still in the queue */
-	}
+	return true;
+}
+
+/* Its lock comes first: whoever has begun it meanwhile has committed that. */
+bool
+begin_queued_run(int64 id)
+{
+	QueuedRun queued;
+	Run		 *run;
+	int64	  most = PG_INT64_MAX;
+
+	if (!take_run(id) || read_queued(id) == 0)
+		return false;
+	run = create_run(0, &queued);
+	if (!is_usual(run, &queued))
+		return false;
+	debug_point(DEBUG_STORING);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	begin_run(run, &most);
+	PopActiveSnapshot();
+	return true;
 }
 
 /* A run that was in the queue, and now is in the worker. */
@@ -414,17 +498,6 @@ typedef struct Adopted
 	Run		 *run;
 	QueuedRun queued;
 } Adopted;
-
-/* Tells whether nothing is unusual about the run so far, so that it may begin with others. */
-static bool
-may_begin_with_others(const Adopted *adopted)
-{
-	const Run *run = adopted->run;
-
-	return !adopted->queued.begun && !adopted->queued.cancelled && !adopted->queued.loaded &&
-		   !run->commits_lost && !run->was_read_back && !run->may_overlap &&
-		   run->campaign.test_phone == NULL;
-}
 
 /* By schema, and then as in the queue. */
 static int
@@ -449,7 +522,7 @@ begin_together(const Adopted *adopted, int count)
 
 	for (int i = 0; i < count; i++)
 	{
-		if (may_begin_with_others(&adopted[i]))
+		if (is_usual(adopted[i].run, &adopted[i].queued))
 			runs[num_runs++] = adopted[i].run;
 	}
 	qsort(runs, num_runs, sizeof(Run *), compare_schemas);
@@ -473,17 +546,21 @@ static void
 adopt_one_by_one(Adopted *adopted, int count)
 {
 	TimestampTz began = GetCurrentTimestamp();
+	int			tried = 0;
+	bool		long_list = false;
 
-	for (int i = 0, n = 0; i < count; i++)
+	for (int i = 0; i < count; i++)
 	{
-		if (adopted[i].run->taken_up)
+		Run *run = adopted[i].run;
+
+		if (run->taken_up)
 			continue;
-		if (!adopted[i].run->waits_for_room &&
-			(n++ < MAX_SINGLE ||
+		if (!run->waits_for_room && !long_list &&
+			(tried++ < MAX_SINGLE ||
 			 !TimestampDifferenceExceeds(began, GetCurrentTimestamp(), MAX_SINGLE_MS)))
-			adopt(adopted[i].run, &adopted[i].queued);
+			long_list = !adopt(run, &adopted[i].queued);
 		else
-			free_run(adopted[i].run);
+			free_run(run);
 	}
 }
 
@@ -512,10 +589,11 @@ take_from_queue(Adopted *adopted, int count)
 int
 adopt_runs(void)
 {
-	int before = worker.num_runs;
+	int before = worker.num_runs + num_long_lists();
+	int room = MAX_RUNS - before;
 	/* a few even if there is no room for small runs: there are others, and other accounts */
-	int most = Min(Min(MAX_ADOPTED, MAX_RUNS - before), Max(MAX_SINGLE, room_for_small_runs()));
-	int count = most > 0 ? (int) read_queue(most) : 0;
+	int		 most = Min(Min(MAX_ADOPTED, room), Max(MAX_SINGLE, room_for_small_runs()));
+	int		 count = most > 0 ? (int) read_queue(most) : 0;
 	Adopted *adopted = palloc(Max(count, 1) * sizeof(Adopted));
 
 	count = take_from_queue(adopted, count);
@@ -528,7 +606,7 @@ adopt_runs(void)
 	begin_together(adopted, count);
 	adopt_one_by_one(adopted, count);
 	PopActiveSnapshot();
-	return worker.num_runs - before;
+	return worker.num_runs + num_long_lists() - before;
 }
 
 bool

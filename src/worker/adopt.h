@@ -12,10 +12,18 @@
 
 /*
  * Adopts unfinished runs of the role that the worker does not have yet, as many
- * as it can hold: begins new ones and continues others.  Returns their number.
+ * as it can hold: begins new ones, or leaves them to list workers, and continues
+ * others.  Returns their number.
  * In a transaction with SPI connected; throws.
  */
 extern int adopt_runs(void);
+
+/*
+ * For a list worker: begins a run that is in the queue, with all of its
+ * recipients.  Returns false if it cannot begin now, as it is not in the queue any longer
+ * or somebody else has it.  In a transaction with SPI connected; throws.
+ */
+extern bool begin_queued_run(int64 id);
 
 /*
  * Pauses runs of the role whose home is not this cluster and database, since

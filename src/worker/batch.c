@@ -6,92 +6,124 @@
  * When a run starts, the ids of its recipients are stored, many per row, so
  * that the application's table is read once per run, and the set is fixed.
  * Recipients who share a phone number are found then as well, by one sort of
- * the list, rather than an index that each message would have to pay for.
+ * the list, rather than an index that each message would have to pay for.  Both
+ * come from one pass over the table, which has rows of any width.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "catalog/pg_operator_d.h"
 #include "catalog/pg_type.h"
+#include "compat.h"
 #include "database/home.h"
 #include "database/own_tables.h"
 #include "database/run_table.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
+#include "utils/tuplesort.h"
 #include "worker/batch.h"
 
-#define FETCH_SIZE (BATCH_SIZE * 16)
+/* Rows fetched at once. */
+#define FETCH_SIZE 4096
 
-/* Reads the ids from a portal, in ascending order. */
-typedef struct IdStream
+/* A list's users: their ids, sorted, and which of them share a phone number. */
+typedef struct ListUsers
 {
 	const AppTables *tables;
-	Portal			 portal;
-	Datum			*ids; /* FETCH_SIZE of them */
-	int				 count;
-	int				 next;
-	int64			 last; /* the last id read */
+	Tuplesortstate	*ids;
+	DuplicateStream *duplicates;
+	int64			 count;
+	int64			 last; /* the last id taken, if any has been */
 	bool			 begun;
-} IdStream;
+} ListUsers;
 
 static void
-open_stream(IdStream *stream, const AppTables *tables, Portal portal)
+open_users(ListUsers *users, const AppTables *tables)
 {
-	stream->tables = tables;
-	stream->portal = portal;
-	stream->begun = false;
-	stream->last = 0;
-	stream->ids = palloc(FETCH_SIZE * sizeof(Datum));
-	stream->count = stream->next = 0;
+	*users = (ListUsers){.tables = tables, .duplicates = open_duplicates()};
+	users->ids = tuplesort_begin_datum(INT8OID, Int8LessOperator, InvalidOid, false, work_mem, NULL,
+									   TUPLESORT_NONE);
 }
 
 static void
-close_stream(IdStream *stream)
+close_users(ListUsers *users)
 {
-	SPI_cursor_close(stream->portal);
+	tuplesort_end(users->ids);
+	close_duplicates(users->duplicates);
 }
 
-/* Adds an id.  A user who occurs twice would get two messages.  Nulls come last. */
 static void
-add_id(IdStream *stream, int row)
+put_user(ListUsers *users, uint64 row)
 {
 	int64 id = spi_int64(row, 1);
+	char *phone = spi_string(row, 2);
 
 	if (spi_isnull(row, 1))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("a list user has no id"),
 				 errhint("Make \"id\" the primary key of \"ac_list_users\".")));
-	if (stream->begun && id <= stream->last)
-		tables_fail_twice(stream->tables, id);
-	stream->begun = true;
-	stream->last = id;
-	stream->ids[row] = Int64GetDatum(id);
+	tuplesort_putdatum(users->ids, Int64GetDatum(id), false);
+	if (phone)
+		put_phone(users->duplicates, id, phone);
+	users->count++;
 }
 
-/* Returns false at the end; otherwise ids[next] is the next one. */
+/* Puts in what the portal has, in memory that is freed page by page. */
+static void
+put_users(ListUsers *users, Portal portal, int64 most)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "sendcampaign list users",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	uint64		  count;
+
+	do
+	{
+		count = spi_fetch(portal, FETCH_SIZE);
+		for (uint64 i = 0; i < count; i++)
+			put_user(users, i);
+		SPI_freetuptable(SPI_tuptable);
+		MemoryContextReset(context);
+		serve_network();
+		CHECK_FOR_INTERRUPTS();
+	} while (count > 0 && users->count <= most);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+}
+
+/* Reads them in one pass.  Returns false if the list has more than "most" users. */
 static bool
-fill_stream(IdStream *stream)
+read_users(ListUsers *users, int64 list_id, int64 most)
 {
-	if (stream->next < stream->count)
-		return true;
-	stream->count = (int) spi_fetch(stream->portal, FETCH_SIZE);
-	stream->next = 0;
-	for (int i = 0; i < stream->count; i++)
-		add_id(stream, i);
-	SPI_freetuptable(SPI_tuptable);
-	CHECK_FOR_INTERRUPTS();
-	return stream->count > 0;
+	Portal portal = tables_open_list(users->tables, list_id);
+
+	put_users(users, portal, most);
+	SPI_cursor_close(portal);
+	if (users->count > most)
+		return false;
+	tuplesort_performsort(users->ids);
+	find_duplicates(users->duplicates);
+	return true;
 }
 
-/* Takes at most this many ids up to "last"; returns their number. */
+/* Takes the next ids; returns their number.  A user who occurs twice would get two messages. */
 static int
-take_from_stream(IdStream *stream, Datum *ids, int most, int64 last)
+take_ids(ListUsers *users, Datum *ids, int most)
 {
-	int count = 0;
+	bool isnull;
+	int	 count = 0;
 
-	while (count < most && fill_stream(stream) && DatumGetInt64(stream->ids[stream->next]) <= last)
-		ids[count++] = stream->ids[stream->next++];
+	while (count < most && compat_get_datum(users->ids, &ids[count], &isnull))
+	{
+		int64 id = DatumGetInt64(ids[count++]);
+
+		if (users->begun && id == users->last)
+			tables_fail_twice(users->tables, id);
+		users->begun = true;
+		users->last = id;
+	}
 	return count;
 }
 
@@ -119,32 +151,39 @@ store_batch(Run *run, int number, Datum ids, Duplicates duplicates)
 	(void) own_execute(&statement, values, duplicates.ids ? NULL : "   nn");
 }
 
-void
-each_batch(const AppTables *tables, int64 list_id, BatchFunction function, void *arg)
+static void
+pass_on_batches(ListUsers *users, BatchFunction function, void *arg)
 {
-	Datum			 ids[BATCH_SIZE];
-	IdStream		 list;
-	DuplicateStream *duplicates;
-	int				 count;
-	MemoryContext	 old = CurrentMemoryContext;
-	MemoryContext	 context = AllocSetContextCreate(old, "sendcampaign batch",
-													 ALLOCSET_DEFAULT_SIZES);
-	bool			 more = true;
+	Datum		  ids[BATCH_SIZE];
+	int			  count;
+	MemoryContext old = CurrentMemoryContext;
+	MemoryContext context = AllocSetContextCreate(old, "sendcampaign batch",
+												  ALLOCSET_DEFAULT_SIZES);
+	bool		  more = true;
 
-	open_stream(&list, tables, tables_open_list(tables, list_id));
-	duplicates = open_duplicates(tables, list_id);
-	while (more && (count = take_from_stream(&list, ids, BATCH_SIZE, PG_INT64_MAX)) > 0)
+	while (more && (count = take_ids(users, ids, BATCH_SIZE)) > 0)
 	{
 		MemoryContextSwitchTo(context);
 		more = function(arg, make_array(ids, NULL, count, INT8OID),
-						take_duplicates(duplicates, BATCH_SIZE, DatumGetInt64(ids[count - 1])),
-						count);
+						take_duplicates(users->duplicates, BATCH_SIZE, users->last), count);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(context);
 	}
-	close_stream(&list);
-	close_duplicates(duplicates);
 	MemoryContextDelete(context);
+}
+
+bool
+each_batch(const AppTables *tables, int64 list_id, int64 most, BatchFunction function, void *arg)
+{
+	ListUsers users;
+	bool	  fits;
+
+	open_users(&users, tables);
+	fits = read_users(&users, list_id, most);
+	if (fits)
+		pass_on_batches(&users, function, arg);
+	close_users(&users);
+	return fits;
 }
 
 /* The recipients that have been stored when a run starts. */
@@ -166,13 +205,14 @@ store_next(void *arg, Datum ids, Duplicates duplicates, int count)
 	return true;
 }
 
-int64
-store_recipients(Run *run)
+bool
+store_recipients(Run *run, int64 most, int64 *total)
 {
 	Stored stored = {run};
+	bool fits = each_batch(run->campaign.tables, run->campaign.list_id, most, store_next, &stored);
 
-	each_batch(run->campaign.tables, run->campaign.list_id, store_next, &stored);
-	return stored.total;
+	*total = stored.total;
+	return fits;
 }
 
 static bool
@@ -190,7 +230,8 @@ store_first_recipient(Run *run)
 {
 	Stored stored = {run};
 
-	each_batch(run->campaign.tables, run->campaign.list_id, store_first, &stored);
+	(void) each_batch(run->campaign.tables, run->campaign.list_id, PG_INT64_MAX, store_first,
+					  &stored);
 	return stored.total;
 }
 

@@ -35,18 +35,23 @@ typedef struct Batch
  */
 typedef bool (*BatchFunction)(void *arg, Datum ids, Duplicates duplicates, int count);
 
-extern void each_batch(const AppTables *tables, int64 list_id, BatchFunction function, void *arg);
+/*
+ * Reads the list with the active snapshot, and calls that function.  Returns
+ * false, without having called it, if the list has more than "most" users.
+ */
+extern bool each_batch(const AppTables *tables, int64 list_id, int64 most, BatchFunction function,
+					   void *arg);
 
 /* Returns at most this many of the ids (bigint[]), from the given one on, counted from 0. */
 extern Datum part_of_ids(Datum ids, int first, int most);
 
 /*
- * Store the list's users in batches, or only the first one, who gets a test.
- * Return their number.
+ * Stores the list's users in batches, and sets *total to their number.  Returns
+ * false, without having stored anything, if there are more than "most".
  */
-extern int64 store_recipients(Run *run);
+extern bool store_recipients(Run *run, int64 most, int64 *total);
 
-/* Only the first one, whose message a test is. */
+/* Stores only the first one, who gets a test; returns 0 if there is none. */
 extern int64 store_first_recipient(Run *run);
 
 /*

@@ -30,9 +30,6 @@
 #include "worker/duplicates.h"
 #include "worker/run.h"
 
-/* Rows fetched at once. */
-#define FETCH_SIZE 4096
-
 /* Sorts pairs of int8, by both. */
 typedef struct PairSort
 {
@@ -43,7 +40,8 @@ typedef struct PairSort
 
 struct DuplicateStream
 {
-	PairSort sort; /* id, first */
+	PairSort by_phone; /* phone, id */
+	PairSort by_id;	   /* id, first */
 	bool	 has_next;
 	int64	 next[2];
 };
@@ -91,60 +89,44 @@ get_pair(PairSort *sort, int64 *pair)
 static void
 end_sort(PairSort *sort)
 {
+	if (sort->state == NULL)
+		return;
 	ExecDropSingleTupleTableSlot(sort->in);
 	ExecDropSingleTupleTableSlot(sort->out);
 	tuplesort_end(sort->state);
+	sort->state = NULL;
 }
 
-/* Puts fetched rows (id and phone) into the sort. */
-static void
-put_phones(PairSort *sort, uint64 count)
+DuplicateStream *
+open_duplicates(void)
 {
-	for (uint64 i = 0; i < count; i++)
-	{
-		char *phone = spi_string(i, 2);
-		char *e164 = phone ? normalize_phone(phone) : NULL;
+	DuplicateStream *stream = palloc0(sizeof(DuplicateStream));
 
-		if (e164)
-			put_pair(sort, phone_number(e164), spi_int64(i, 1));
-	}
+	begin_sort(&stream->by_phone);
+	begin_sort(&stream->by_id);
+	return stream;
 }
 
-/* Sorts the list's users by phone number. */
-static void
-sort_by_phone(PairSort *sort, const AppTables *tables, int64 list_id)
+void
+put_phone(DuplicateStream *stream, int64 list_user_id, const char *phone)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "sendcampaign phones",
-												  ALLOCSET_DEFAULT_SIZES);
-	Portal		  portal = tables_open_phones(tables, list_id);
-	MemoryContext old = MemoryContextSwitchTo(context);
-	uint64		  count;
+	char *e164 = normalize_phone(phone);
 
-	do
-	{
-		count = spi_fetch(portal, FETCH_SIZE);
-		put_phones(sort, count);
-		SPI_freetuptable(SPI_tuptable);
-		MemoryContextReset(context);
-		serve_network();
-		CHECK_FOR_INTERRUPTS();
-	} while (count > 0);
-	SPI_cursor_close(portal);
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(context);
-	tuplesort_performsort(sort->state);
+	if (e164)
+		put_pair(&stream->by_phone, phone_number(e164), list_user_id);
 }
 
 /* Puts those who share a number into the second sort, with the first of them. */
-static void
-find_duplicates(PairSort *by_phone, PairSort *by_id)
+void
+find_duplicates(DuplicateStream *stream)
 {
 	int64 phone = 0;
 	int64 first = 0;
 	int64 pair[2];
 	bool  alone = true;
 
-	while (get_pair(by_phone, pair))
+	tuplesort_performsort(stream->by_phone.state);
+	while (get_pair(&stream->by_phone, pair))
 	{
 		if (pair[0] != phone)
 		{
@@ -154,26 +136,13 @@ find_duplicates(PairSort *by_phone, PairSort *by_id)
 			continue;
 		}
 		if (alone)
-			put_pair(by_id, first, first);
+			put_pair(&stream->by_id, first, first);
 		alone = false;
-		put_pair(by_id, pair[1], first);
+		put_pair(&stream->by_id, pair[1], first);
 	}
-	tuplesort_performsort(by_id->state);
-}
-
-DuplicateStream *
-open_duplicates(const AppTables *tables, int64 list_id)
-{
-	DuplicateStream *stream = palloc0(sizeof(DuplicateStream));
-	PairSort		 by_phone;
-
-	begin_sort(&by_phone);
-	begin_sort(&stream->sort);
-	sort_by_phone(&by_phone, tables, list_id);
-	find_duplicates(&by_phone, &stream->sort);
-	end_sort(&by_phone);
-	stream->has_next = get_pair(&stream->sort, stream->next);
-	return stream;
+	end_sort(&stream->by_phone);
+	tuplesort_performsort(stream->by_id.state);
+	stream->has_next = get_pair(&stream->by_id, stream->next);
 }
 
 Duplicates
@@ -187,7 +156,7 @@ take_duplicates(DuplicateStream *stream, int most, int64 last)
 	{
 		ids[count] = Int64GetDatum(stream->next[0]);
 		firsts[count++] = Int64GetDatum(stream->next[1]);
-		stream->has_next = get_pair(&stream->sort, stream->next);
+		stream->has_next = get_pair(&stream->by_id, stream->next);
 	}
 	if (count == 0)
 		return (Duplicates){NULL, NULL};
@@ -198,7 +167,8 @@ take_duplicates(DuplicateStream *stream, int most, int64 last)
 void
 close_duplicates(DuplicateStream *stream)
 {
-	end_sort(&stream->sort);
+	end_sort(&stream->by_phone);
+	end_sort(&stream->by_id);
 	pfree(stream);
 }
 

@@ -14,7 +14,7 @@
 #define SENDCAMPAIGN_DUPLICATES_H
 
 #include "campaign/recipient.h"
-#include "database/app_tables.h"
+#include "utils/array.h"
 
 /* List users who share their phone number with others of the list: bigint[]. */
 typedef struct Duplicates
@@ -25,8 +25,14 @@ typedef struct Duplicates
 
 typedef struct DuplicateStream DuplicateStream;
 
-/* Finds the duplicates in the whole list.  Palloc'd.  SPI must be connected; throws. */
-extern DuplicateStream *open_duplicates(const AppTables *tables, int64 list_id);
+/*
+ * Finds the duplicates of a list: its users' phone numbers (as stored) are put
+ * in, in any order, and when all have been, they can be taken out.  Palloc'd;
+ * these functions may throw.
+ */
+extern DuplicateStream *open_duplicates(void);
+extern void				put_phone(DuplicateStream *stream, int64 list_user_id, const char *phone);
+extern void				find_duplicates(DuplicateStream *stream);
 
 /* Returns the next duplicates, at most this many, with ids up to "last".  Palloc'd. */
 extern Duplicates take_duplicates(DuplicateStream *stream, int most, int64 last);

@@ -38,6 +38,7 @@
 #include "utils/snapmgr.h"
 #include "worker/run_attempt.h"
 #include "worker/launcher.h"
+#include "worker/process.h"
 
 /* How long the launcher waits for a scanner, and then for its exit, in ms. */
 #define SCAN_TIME 10000
@@ -45,24 +46,12 @@
 
 PGDLLEXPORT void sendcampaign_launcher_main(Datum arg);
 
-static void
-fill_worker(BackgroundWorker *worker, const char *function, const char *type)
-{
-	memset(worker, 0, sizeof(*worker));
-	worker->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker->bgw_start_time = BgWorkerStart_RecoveryFinished;
-	strlcpy(worker->bgw_library_name, "sendcampaign", sizeof(worker->bgw_library_name));
-	strlcpy(worker->bgw_function_name, function, sizeof(worker->bgw_function_name));
-	strlcpy(worker->bgw_name, type, BGW_MAXLEN);
-	strlcpy(worker->bgw_type, type, BGW_MAXLEN);
-}
-
 void
 register_launcher(void)
 {
 	BackgroundWorker worker;
 
-	fill_worker(&worker, "sendcampaign_launcher_main", "sendcampaign launcher");
+	describe_process(&worker, "sendcampaign_launcher_main", "sendcampaign launcher");
 	worker.bgw_restart_time = 10;
 	RegisterBackgroundWorker(&worker);
 }
@@ -128,8 +117,7 @@ scan_database(Oid database)
 	BackgroundWorker		scanner;
 	BackgroundWorkerHandle *handle;
 
-	fill_worker(&scanner, "sendcampaign_scanner_main", "sendcampaign scanner");
-	scanner.bgw_restart_time = BGW_NEVER_RESTART;
+	describe_process(&scanner, "sendcampaign_scanner_main", "sendcampaign scanner");
 	scanner.bgw_main_arg = ObjectIdGetDatum(database);
 	scanner.bgw_notify_pid = MyProcPid;
 	if (!RegisterDynamicBackgroundWorker(&scanner, &handle))

@@ -50,7 +50,6 @@
 #include "compat.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
-#include "postmaster/bgworker.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lock.h"
@@ -60,6 +59,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
+#include "worker/process.h"
 #include "worker/start_worker.h"
 
 #define WORKER_LOCK	  1
@@ -250,15 +250,10 @@ num_sweepers(int pid)
 static bool
 register_worker(WorkerStart start)
 {
-	BackgroundWorker worker = {0};
+	BackgroundWorker worker;
 
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	strlcpy(worker.bgw_library_name, "sendcampaign", sizeof(worker.bgw_library_name));
-	strlcpy(worker.bgw_function_name, "sendcampaign_worker_main", sizeof(worker.bgw_function_name));
+	describe_process(&worker, "sendcampaign_worker_main", "sendcampaign worker");
 	snprintf(worker.bgw_name, BGW_MAXLEN, "sendcampaign worker for role %u", start.role);
-	strlcpy(worker.bgw_type, "sendcampaign worker", BGW_MAXLEN);
 	memcpy(worker.bgw_extra, &start, sizeof(start));
 	return RegisterDynamicBackgroundWorker(&worker, NULL);
 }

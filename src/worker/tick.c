@@ -336,7 +336,7 @@ follow_name(void)
 
 	if (name == NULL || (worker.has_ticked && strcmp(name, worker.role_name) == 0))
 		return;
-	runs_rename_role(worker.role, name, ids_of_runs());
+	runs_rename_role(worker.role, name, ids_of_runs_and(NULL, 0));
 	worker.role_name = MemoryContextStrdup(TopMemoryContext, name);
 }
 

@@ -39,7 +39,9 @@
 #include "worker/adopt.h"
 #include "worker/announce.h"
 #include "worker/linger.h"
+#include "worker/long_lists.h"
 #include "worker/next.h"
+#include "worker/process.h"
 #include "worker/run_states.h"
 #include "worker/record.h"
 #include "worker/scan.h"
@@ -66,9 +68,6 @@
 
 /* Transactions that record what is known then, at most. */
 #define LEAVE_TICKS 8
-
-/* For each lock that is needed to connect. */
-#define CONNECT_TIMEOUT "5s"
 
 /* How long a worker that has nothing to do waits for prepared transactions. */
 #define PREPARED_WAIT_MS 60000
@@ -480,6 +479,7 @@ run_forever(void)
 			stop_where_extension_is_gone();
 		}
 		notice_runs(now);
+		store_long_lists();
 		sweep(now);
 		announce(now);
 		leave_if_idle();
@@ -522,18 +522,6 @@ wait_for_caller(TransactionId xid)
 	MemoryContextSwitchTo(context);
 }
 
-static void
-remember_role(Oid role)
-{
-	char *name;
-
-	StartTransactionCommand();
-	name = GetUserNameFromId(role, false);
-	worker.role = role;
-	worker.role_name = MemoryContextStrdup(TopMemoryContext, name);
-	CommitTransactionCommand();
-}
-
 void
 sendcampaign_worker_main(Datum arg)
 {
@@ -548,13 +536,8 @@ sendcampaign_worker_main(Datum arg)
 	if (!become_the_worker(start.database, start.role))
 		proc_exit(0); /* another one does the work */
 	worker.pass = start.pass;
-
-	/* somebody's lock on what connecting needs must not hold us up forever */
-	SetConfigOption("lock_timeout", CONNECT_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
-	BackgroundWorkerInitializeConnectionByOid(start.database, start.role, COMPAT_CONNECT_FLAGS);
-	settle_settings();
+	connect_as(start.database, start.role);
 	wait_for_caller(start.xid);
-	remember_role(start.role);
 	remember_connection();
 	http_init();
 	send_init();

@@ -603,14 +603,22 @@ sub waits_at
 		SQL
 }
 
-# Tells each worker to end, as an administrator would.
+# The same with those that store a long list.
+sub sending_pids
+{
+	my $node = shift;
+	return split /\n/, sql($node, <<~'SQL');
+		SELECT pid FROM pg_stat_activity
+		WHERE backend_type IN ('sendcampaign worker', 'sendcampaign list worker')
+		ORDER BY pid
+		SQL
+}
+
+# Tells each of them to end, as an administrator would.
 sub terminate_workers
 {
 	my $node = shift;
-	sql($node, <<~'SQL');
-		SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-		WHERE backend_type = 'sendcampaign worker'
-		SQL
+	sql($node, "SELECT pg_terminate_backend($_)") for sending_pids($node);
 }
 
 # SIGKILL for one of the workers: the server restarts by itself.  Once the
@@ -619,7 +627,7 @@ sub terminate_workers
 sub kill_worker
 {
 	my $node = shift;
-	my @pids = worker_pids($node) or return 0;
+	my @pids = sending_pids($node) or return 0;
 	my $pid = $pids[ rand @pids ];
 	kill('KILL', $pid) or return 0;
 	poll(sub { !kill 0, $pid }) or die 'the worker does not die';

@@ -1,0 +1,68 @@
+/*-------------------------------------------------------------------------
+ *
+ * list_worker.c
+ *	  The process that begins a run with a long list (see long_lists.c).
+ *
+ * It connects as the run's role, stores the recipients in one transaction, and
+ * ends.  Sending is for the role's worker, which it wakes, or starts if there is
+ * none, as somebody does who queues a run.  The lock of the run keeps all
+ * workers from it meanwhile; its row is not locked, so that people can pause or
+ * cancel it, which makes us give up.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "database/attempt.h"
+#include "database/own_tables.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "storage/ipc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "worker/adopt.h"
+#include "worker/long_lists.h"
+#include "worker/process.h"
+#include "worker/run.h"
+#include "worker/start_worker.h"
+#include "worker/transaction.h"
+
+PGDLLEXPORT void sendcampaign_list_worker_main(Datum arg);
+
+/*
+ * Whatever a lock is needed for, nobody waits for us meanwhile, as others wait
+ * for the worker; so we can wait longer.
+ */
+#define LIST_LOCK_TIMEOUT "5s"
+
+static void
+begin_the_run(void *arg)
+{
+	const ListWorkerStart *start = arg;
+
+	SetConfigOption("lock_timeout", LIST_LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION);
+	if (OidIsValid(own_lock_extension()) && begin_queued_run(start->run_id))
+		start_worker_at_commit(worker.role);
+}
+
+/* What goes wrong here is found again by the worker, which can tell people. */
+void
+sendcampaign_list_worker_main(Datum arg)
+{
+	ListWorkerStart start;
+	ErrorData	   *error;
+
+	memcpy(&start, MyBgworkerEntry->bgw_extra, sizeof(start));
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	connect_as(start.database, start.role);
+	pgstat_report_activity(STATE_RUNNING, "storing the recipients of a long list");
+	error = try_transaction(begin_the_run, &start);
+	if (error)
+		ereport(LOG,
+				(errmsg("sendcampaign: could not store a long list, leaving it to the worker: %s",
+						error_text(error))));
+	proc_exit(0);
+}

@@ -1,0 +1,47 @@
+/*-------------------------------------------------------------------------
+ *
+ * long_lists.h
+ *	  Which runs begin in a process of their own, because their list is long.
+ *
+ * None of these functions throws.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SENDCAMPAIGN_LONG_LISTS_H
+#define SENDCAMPAIGN_LONG_LISTS_H
+
+/* The most runs that wait for such a process. */
+#define MAX_LONG_LISTS 512
+
+/* What a list worker is passed, in bgw_extra. */
+typedef struct ListWorkerStart
+{
+	Oid	  database;
+	Oid	  role;
+	int64 run_id;
+} ListWorkerStart;
+
+/*
+ * Returns how many recipients the run may have if this process begins it: if it
+ * has more, leave_to_list_worker() is to be called instead.
+ */
+extern int64 most_recipients_here(int64 run_id);
+
+/*
+ * Makes a list worker begin the run, when its turn comes; until it has ended,
+ * the run is not to be taken from the queue.  Nothing bad happens if the
+ * open transaction is rolled back.
+ */
+extern void leave_to_list_worker(int64 run_id);
+
+/* Return these runs, in memory that is not the caller's, and their number. */
+extern const int64 *runs_with_long_lists(void);
+extern int			num_long_lists(void);
+
+/*
+ * Starts the next list worker if there is none; to be called between
+ * transactions.  Our latch is set when one ends.
+ */
+extern void store_long_lists(void);
+
+#endif /* SENDCAMPAIGN_LONG_LISTS_H */
