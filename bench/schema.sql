@@ -164,13 +164,19 @@ AS $$
     WHERE backend_type = 'sendcampaign worker' AND datname = current_database()
 $$;
 
-/* Private memory of a process, in kB; null if it has ended. */
-CREATE FUNCTION bench.rss_anon_kb(pid integer)
+/*
+ * Private memory of the process that has most of it, in kB: of the worker, or of
+ * the one that stores a long list.  Null if there is none.
+ */
+CREATE FUNCTION bench.rss_anon_kb()
 RETURNS integer
 LANGUAGE sql
 AS $$
-    SELECT substring(pg_read_file(format('/proc/%s/status', pid), 0, 10000, true)
-        FROM 'RssAnon:\s+(\d+)')::integer
+    SELECT max(substring(pg_read_file(format('/proc/%s/status', pid), 0, 10000, true)
+        FROM 'RssAnon:\s+(\d+)')::integer)
+    FROM pg_stat_activity
+    WHERE backend_type IN ('sendcampaign worker', 'sendcampaign list worker')
+        AND datname = current_database()
 $$;
 
 /*
@@ -293,7 +299,7 @@ BEGIN
     FOREACH job IN ARRAY jobs LOOP
         WHILE NOT bench.has_ended(job) LOOP
             pid := coalesce(pid, bench.worker_pid());
-            rss_anon_kb := greatest(rss_anon_kb, bench.rss_anon_kb(pid));
+            rss_anon_kb := greatest(rss_anon_kb, bench.rss_anon_kb());
             COMMIT;
             PERFORM pg_sleep(look_s);
         END LOOP;

@@ -86,7 +86,7 @@ put_users(ListUsers *users, Portal portal, int64 most)
 			put_user(users, i);
 		SPI_freetuptable(SPI_tuptable);
 		MemoryContextReset(context);
-		serve_network();
+		give_way();
 		CHECK_FOR_INTERRUPTS();
 	} while (count > 0 && users->count <= most);
 	MemoryContextSwitchTo(old);
@@ -201,7 +201,7 @@ store_next(void *arg, Datum ids, Duplicates duplicates, int count)
 
 	store_batch(stored->run, ++stored->number, ids, duplicates);
 	stored->total += count;
-	serve_network();
+	give_way();
 	return true;
 }
 

@@ -20,8 +20,11 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "storage/ipc.h"
+#include "storage/latch.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
 #include "worker/adopt.h"
 #include "worker/long_lists.h"
 #include "worker/process.h"
@@ -36,6 +39,32 @@ PGDLLEXPORT void sendcampaign_list_worker_main(Datum arg);
  * for the worker; so we can wait longer.
  */
 #define LIST_LOCK_TIMEOUT "5s"
+
+/* It works for this long before it rests, if others are being sent. */
+#define WORK_MS 10
+
+/*
+ * Rests for as long as it has worked.  With all processors busy, it would
+ * otherwise take a good part of those that send.
+ */
+static void
+rest(void)
+{
+	static TimestampTz rested = 0;
+	TimestampTz		   now = GetCurrentTimestamp();
+	long			   worked = TimestampDifferenceMilliseconds(rested, now);
+
+	if (rested == 0)
+		rested = now;
+	else if (worked >= WORK_MS)
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, worked,
+						 WAIT_EVENT_PG_SLEEP);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		rested = GetCurrentTimestamp();
+	}
+}
 
 static void
 begin_the_run(void *arg)
@@ -58,6 +87,8 @@ sendcampaign_list_worker_main(Datum arg)
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	connect_as(start.database, start.role);
+	if (start.beside_others)
+		worker.give_way = rest;
 	pgstat_report_activity(STATE_RUNNING, "storing the recipients of a long list");
 	error = try_transaction(begin_the_run, &start);
 	if (error)

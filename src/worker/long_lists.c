@@ -29,9 +29,9 @@
  * for tests, each second run has a process for fewer, so that both are tested.
  */
 #ifdef SENDCAMPAIGN_DEBUG_POINTS
-#define MAX_RECIPIENTS_HERE(run_id) ((run_id) % 2 == 0 ? 20000 : 240)
+#define MAX_RECIPIENTS_HERE(run_id) ((run_id) % 2 == 0 ? 10000 : 240)
 #else
-#define MAX_RECIPIENTS_HERE(run_id) 20000
+#define MAX_RECIPIENTS_HERE(run_id) 10000
 #endif
 
 /* Runs that wait for a list worker, in their order; the first one may have it. */
@@ -75,7 +75,7 @@ static bool
 start_list_worker(int64 run_id)
 {
 	BackgroundWorker process;
-	ListWorkerStart	 start = {MyDatabaseId, worker.role, run_id};
+	ListWorkerStart	 start = {MyDatabaseId, worker.role, run_id, worker.num_runs > 0};
 
 	describe_process(&process, "sendcampaign_list_worker_main", "sendcampaign list worker");
 	memcpy(process.bgw_extra, &start, sizeof(start));

@@ -19,6 +19,7 @@ typedef struct ListWorkerStart
 	Oid	  database;
 	Oid	  role;
 	int64 run_id;
+	bool  beside_others; /* true if other runs are being sent, which must not become slow */
 } ListWorkerStart;
 
 /*

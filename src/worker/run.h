@@ -219,7 +219,7 @@ typedef struct Worker
 	bool		 has_ticked;		/* true if the last tick was committed */
 	bool		 recording_waits;	/* true if it has recorded nothing, because of new runs */
 	bool		 foreign_runs_left; /* true if pause_foreign_runs() may have more to do */
-	void (*serve_network)(void);	/* called by the function below; or NULL */
+	void (*give_way)(void);			/* called by the function below; or NULL */
 	TimestampTz early_until;		/* no early receipts are taken over before this */
 	TimestampTz pass;				/* of a worker that only sweeps, see WorkerStart; or 0 */
 	bool		leaving;			/* true if it sends nothing more, records, and ends */
@@ -230,16 +230,16 @@ typedef struct Worker
 extern Worker worker;
 
 /*
- * Takes answers, and sends what is claimed already.  To be called during work
- * in the database that takes long: the start of a run with a million
+ * To be called during work in the database that takes long.  A worker takes
+ * answers, and sends what is claimed already: the start of a run with many
  * recipients must neither hold up other runs nor make their answers time out.
- * Does nothing outside of a worker, such as in a caller's process.
+ * A list worker may take a rest.  Does nothing in a caller's process.
  */
 static inline void
-serve_network(void)
+give_way(void)
 {
-	if (worker.serve_network)
-		worker.serve_network();
+	if (worker.give_way)
+		worker.give_way();
 }
 
 /*

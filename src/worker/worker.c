@@ -541,7 +541,7 @@ sendcampaign_worker_main(Datum arg)
 	remember_connection();
 	http_init();
 	send_init();
-	worker.serve_network = serve_requests;
+	worker.give_way = serve_requests;
 	last_look = 0;
 	run_forever();
 }
