@@ -271,7 +271,8 @@ store_beginning(Run *run, int64 total)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("job %lld was paused or cancelled before it could begin",
-						(long long) run->job_id)));
+						(long long) run->job_id),
+				 errhint("To continue a paused run, call sendcampaign.resume().")));
 }
 
 /*

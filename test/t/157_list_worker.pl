@@ -129,9 +129,11 @@ $other = start_campaign($node, $small);
 wait_for_run($node, $other);
 is(state_of($job), 'paused|', 'paused: the run has not begun');
 is(sent_with($twilio, 'paused'), 0, 'paused: nothing is sent');
+my $reason = "job $job was paused or cancelled before it could begin."
+  . ' To continue a paused run, call sendcampaign.resume().';
 like(
 	log_of($node),
-	qr/could not store a long list, leaving it to the worker: job $job was paused or cancelled/,
+	qr/sendcampaign: could not store a long list, leaving it to the worker: \Q$reason\E/,
 	'paused: the log says why');
 is(sql($node, 'SELECT count(*) FROM sendcampaign.batch'), 0, 'paused: no recipients are stored');
 sql($node, "SELECT sendcampaign.resume($job)");

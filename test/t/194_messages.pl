@@ -43,7 +43,7 @@ my %exempt = map { $_ => 1 } (
 # Calls whose texts nobody sees, or that have their own test (the descriptions
 # of settings): names of memory contexts and processes, and elog(), which is for
 # what cannot happen.
-my $internal = qr/^(?:elog|AllocSetContextCreate|pgstat_report_\w+|DefineCustom\w+|fill_worker
+my $internal = qr/^(?:elog|AllocSetContextCreate|pgstat_report_\w+|DefineCustom\w+|describe_process
 	|hash_create|strcmp|snprintf)$/x;
 my $reporting = qr/^(?:errmsg|errdetail|errhint|errcontext|GUC_check_err)/;
 my $plural = qr/^(?:\w+_plural|ngettext)$/;
