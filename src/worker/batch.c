@@ -25,7 +25,7 @@
 #include "worker/batch.h"
 
 /* Rows fetched at once. */
-#define FETCH_SIZE 4096
+#define FETCH_SIZE 1000
 
 /* A list's users: their ids, sorted, and which of them share a phone number. */
 typedef struct ListUsers
