@@ -10,7 +10,6 @@
 
 #include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
-#include "common/jsonapi.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
@@ -136,25 +135,6 @@ compat_get_datum(Tuplesortstate *sort, Datum *value, bool *isnull)
 #else
 #define COMPAT_CONNECT_FLAGS 0
 #endif
-
-/* JSON callbacks return void in 15, and an error code from 16 on. */
-#if PG_VERSION_NUM >= 160000
-typedef JsonParseErrorType CompatJsonResult;
-#define COMPAT_JSON_RETURN return JSON_SUCCESS
-#else
-typedef void CompatJsonResult;
-#define COMPAT_JSON_RETURN return
-#endif
-
-static inline JsonLexContext *
-compat_json_lexer(const char *json, int length, int encoding)
-{
-#if PG_VERSION_NUM >= 170000
-	return makeJsonLexContextCstringLen(NULL, json, length, encoding, true);
-#else
-	return makeJsonLexContextCstringLen((char *) json, length, encoding, true);
-#endif
-}
 
 /* Tells whether this process is a background worker rather than a session. */
 static inline bool

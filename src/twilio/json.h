@@ -13,7 +13,9 @@
  * (that very pointer) for one that is an array, before its elements.  depth is
  * the number of objects and arrays around the member (1: the outermost
  * object).  value is NULL for a JSON null, else the text of the string, number
- * or boolean, palloc'd in the current memory context.  Strings are in UTF-8.
+ * or boolean.  Keys and values live in the current memory context, all in one
+ * piece of it, so none can be freed by itself.  Strings are in UTF-8; what cannot
+ * be stored, half a surrogate pair or a NUL, is replaced by U+FFFD.
  */
 extern const char json_array[];
 
@@ -23,8 +25,9 @@ typedef void (*JsonMember)(void *arg, int depth, const char *key, const char *va
 typedef void (*JsonObjectEnd)(void *arg, int depth);
 
 /*
- * Scans the text.  Returns false if it is not valid JSON (or not UTF-8, or
- * nested too deeply); callbacks may have been called before that is found.
+ * Scans the text.  Returns false if it is not valid JSON (or not UTF-8, nested
+ * too deeply, or too large for the memory); callbacks may have been called
+ * before that is found.
  * Does not throw, and the callbacks must not, either.
  */
 extern bool json_scan(const char *json, int length, JsonMember member, JsonObjectEnd object_end,

@@ -19,6 +19,9 @@
 /* If senders have a rate, a claim is what they send in this many seconds. */
 #define CLAIM_SECONDS 2
 
+/* A claim that lasts for less, in ms, is made together with the next ones. */
+#define SHORT_CLAIM_MS 40
+
 /* Outcomes are recorded as soon as there are this many. */
 #define RECORD_COUNT 1000
 
@@ -43,17 +46,17 @@ enough_ready(const Run *run)
 }
 
 /*
- * Tells whether memory has room for another claim.  Messages that wait for a
- * paused sender do not count, so that the others have work; but only up to a
- * limit, or messages would be claimed forever.
+ * Tells whether memory has room for another claim, so that this many are ready.
+ * Messages that wait for a paused sender do not count, so that the others have
+ * work; but only up to a limit, or messages would be claimed forever.
  */
 static bool
-has_room_for_claim(Run *run, TimestampTz now)
+has_room_for_claim(Run *run, TimestampTz now, int wanted)
 {
 	int enough = enough_ready(run);
 	int blocked = run->num_ready > 0 ? run_num_blocked(run, now) : 0;
 
-	return run->num_ready - blocked < enough &&
+	return run->num_ready - blocked < wanted &&
 		   run->open - run->num_done - run->num_agenda - blocked < 4 * enough + 2 * BATCH_SIZE &&
 		   run->open < 4 * sendcampaign_max_concurrency + 16 * BATCH_SIZE;
 }
@@ -66,8 +69,8 @@ may_take_batch(const Run *run, TimestampTz now)
 		   run->written == RUN_NO_PHASE && run->read_back == NULL && run->claiming.until <= now;
 }
 
-bool
-wants_claim(Run *run, TimestampTz now)
+static bool
+wants_ready(Run *run, TimestampTz now, int wanted)
 {
 	if (!may_take_batch(run, now))
 		return false;
@@ -75,7 +78,29 @@ wants_claim(Run *run, TimestampTz now)
 		return true;
 	return run_may_send(run) && run->next_at <= now &&
 		   (run->account == NULL || run->account->paused_until <= now || run->num_ready == 0) &&
-		   has_room_for_claim(run, now);
+		   has_room_for_claim(run, now, wanted);
+}
+
+bool
+wants_claim(Run *run, TimestampTz now)
+{
+	return wants_ready(run, now, enough_ready(run));
+}
+
+/* Tells whether the last claims have lasted for a moment only. */
+static bool
+claims_are_short(const Run *run, TimestampTz now)
+{
+	return run->account && run->campaign.group->rate <= 0 && run->claimed_at != 0 &&
+		   !TimestampDifferenceExceeds(run->claimed_at, now, SHORT_CLAIM_MS * run->num_claimed);
+}
+
+bool
+wants_claim_as_well(Run *run, TimestampTz now, int claims)
+{
+	int more = claims > 0 && claims_are_short(run, now) ? (CLAIMS_AT_ONCE - 1) * BATCH_SIZE : 0;
+
+	return claims < CLAIMS_AT_ONCE && wants_ready(run, now, enough_ready(run) + more);
 }
 
 bool

@@ -13,8 +13,18 @@
 /* Returns how many messages to claim at once: few if the senders are slow. */
 extern int run_claim_size(const Run *run);
 
+/* The most claims of one run in one transaction. */
+#define CLAIMS_AT_ONCE 4
+
 /* Tells whether the run needs another batch, to be claimed, or skipped if it is cancelled. */
 extern bool wants_claim(Run *run, TimestampTz now);
+
+/*
+ * The same in a transaction that begins now, and already has as many claims of
+ * it.  A run whose claims last only for a moment makes several at once, since
+ * each transaction has its cost.
+ */
+extern bool wants_claim_as_well(Run *run, TimestampTz now, int claims);
 
 /* Tells whether there is something to be recorded without waiting for more. */
 extern bool run_wants_record(const Run *run);

@@ -82,8 +82,10 @@ typedef struct Run
 	Account			*account;		/* of the group; NULL if none was read */
 	int				 last_batch;	/* number of the batch after which the next one is looked for */
 	int				 last_claim;	/* highest number of its claims */
-	bool			 exhausted;		/* true if no batches are left */
-	TimestampTz		 next_at;		/* when the next batch is due, if none is now; or 0 */
+	TimestampTz		 claimed_at;  /* when the last transaction with claims of it made them; or 0 */
+	int				 num_claimed; /* how many these were */
+	bool			 exhausted;	  /* true if no batches are left */
+	TimestampTz		 next_at;	  /* when the next batch is due, if none is now; or 0 */
 	TimestampTz		 queued_at;
 	TimestampTz		 started_at;
 	bool			 commits_lost;	 /* true if commits may have been lost since it was written */

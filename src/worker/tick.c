@@ -38,9 +38,6 @@
 #include "worker/transaction.h"
 #include "worker/trouble.h"
 
-/* The most claims of one run in one transaction. */
-#define CLAIMS_AT_ONCE 4
-
 /* The most consecutive failures before the worker gives up. */
 #define MAX_FAILURES 20
 
@@ -81,6 +78,33 @@ claim_for(Run *run, void *arg)
 	end_back_off(&run->claiming);
 }
 
+/* Claims as much for the run as it needs.  Returns true if there may be new claims. */
+static bool
+claim_all_for(Run *run, TimestampTz now, bool careful)
+{
+	bool claimed = false;
+	int	 count = 0;
+
+	for (; wants_claim_as_well(run, now, count); count++)
+	{
+		if (!careful)
+			claim_for(run, NULL);
+		else if (!attempt_for_run(claim_for, run, NULL, &run->claiming))
+		{
+			drop_unfinished_claim(run);
+			wait_with_skipping(run);
+			break;
+		}
+		claimed |= !run->exhausted;
+	}
+	if (count > 0)
+	{
+		run->claimed_at = now;
+		run->num_claimed = count;
+	}
+	return claimed;
+}
+
 /* Claims for all runs, or for one run only.  Returns true if there may be new claims. */
 static bool
 claim_all(const Run *only, bool careful)
@@ -97,18 +121,7 @@ claim_all(const Run *only, bool careful)
 		if (only && run != only)
 			continue;
 		settle_after_triggers();
-		for (int i = 0; i < CLAIMS_AT_ONCE && wants_claim(run, now); i++)
-		{
-			if (!careful)
-				claim_for(run, NULL);
-			else if (!attempt_for_run(claim_for, run, NULL, &run->claiming))
-			{
-				drop_unfinished_claim(run);
-				wait_with_skipping(run);
-				break;
-			}
-			claimed |= !run->exhausted;
-		}
+		claimed |= claim_all_for(run, now, careful);
 	}
 	return claimed;
 }
