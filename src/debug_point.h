@@ -22,7 +22,7 @@ typedef enum DebugPoint
 	DEBUG_SWEPT,	   /* receipts of a page of Twilio's list are committed */
 	DEBUG_LINGERED,	   /* a worker has lingered, and is about to look once more */
 	DEBUG_LEAVING,	   /* it has seen no run, and is about to leave */
-	DEBUG_STORING	   /* a list worker has read its run, and is about to store the list */
+	DEBUG_STORED	   /* a list worker has stored the list, and is about to begin the run */
 } DebugPoint;
 
 #ifdef SENDCAMPAIGN_DEBUG_POINTS

@@ -142,8 +142,9 @@ runs_requeue(int64 id, Oid role, Oid list_users, bool *is_test)
 bool
 runs_begin(int64 id, const RunBeginning *beginning)
 {
-	Oid	  types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID, INT8OID, OIDOID, TEXTARRAYOID, TEXTOID};
-	char  nulls[] = "        ";
+	Oid	  types[] = {INT8OID, INT8OID,		TEXTOID, TEXTOID, INT8OID,
+					 OIDOID,  TEXTARRAYOID, TEXTOID, INT8OID};
+	char  nulls[] = "         ";
 	Datum values[] = {Int64GetDatum(id),
 					  Int64GetDatum(beginning->list_id),
 					  CStringGetTextDatum(beginning->message),
@@ -151,7 +152,8 @@ runs_begin(int64 id, const RunBeginning *beginning)
 					  Int64GetDatum(beginning->total),
 					  ObjectIdGetDatum(beginning->list_users),
 					  make_text_array(beginning->media_urls, beginning->num_media),
-					  optional_text(beginning->content_sid)};
+					  optional_text(beginning->content_sid),
+					  Int64GetDatum(beginning->version)};
 
 	nulls[3] = beginning->base_url ? ' ' : 'n';
 	nulls[6] = beginning->num_media > 0 ? ' ' : 'n';
@@ -162,8 +164,8 @@ runs_begin(int64 id, const RunBeginning *beginning)
 					 " list_users = $6, list_users_owner = " OWNER_OF(
 						 "$6") ","
 							   " media_urls = $7, content_sid = $8 WHERE id = $1"
-							   " AND finished_at IS NULL AND state IN ('queued', 'running')",
-					 8, types, values, nulls) > 0;
+							   " AND ($9 = 0 OR xmin::text::int8 = $9)",
+					 9, types, values, nulls) > 0;
 }
 
 /* The columns of SmallBeginning, in the order of the statement's parameters. */

@@ -85,11 +85,12 @@ typedef struct RunBeginning
 	const char *content_sid; /* or NULL */
 	int64		total;		 /* ignored if the run has a total already */
 	Oid			list_users;
+	int64		version; /* xmin that the row must still have; or 0, if it is locked */
 } RunBeginning;
 
 /*
  * Sets the run's state to "running", and records the above.  Returns false if
- * it has been paused or cancelled, or has ended.
+ * somebody has changed the run since.
  */
 extern bool runs_begin(int64 id, const RunBeginning *beginning);
 

@@ -10,6 +10,7 @@
 
 #include "catalog/pg_type.h"
 #include "database/spi.h"
+#include "nodes/plannodes.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
@@ -84,6 +85,12 @@ spi_open(const char *sql, int nargs, Oid *types, Datum *values)
 
 	MemoryContextSwitchTo(context);
 	return portal;
+}
+
+double
+spi_portal_cost(Portal portal)
+{
+	return PortalGetPrimaryStmt(portal)->planTree->total_cost;
 }
 
 void

@@ -44,6 +44,9 @@ extern SPIPlanPtr spi_prepare(const char *sql, int nargs, Oid *types);
 /* Opens a cursor over the rows that the active snapshot sees.  Throws. */
 extern Portal spi_open(const char *sql, int nargs, Oid *types, Datum *values);
 
+/* Returns the cost of executing it, as estimated by the planner. */
+extern double spi_portal_cost(Portal portal);
+
 /*
  * SPI_connect() and SPI_finish(), but throwing errors.  The first one changes
  * the memory context, and the second one restores it.

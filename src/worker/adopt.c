@@ -51,11 +51,19 @@
 /* What the queue says about a run. */
 typedef struct QueuedRun
 {
-	bool begun;	   /* true if its recipients are fixed */
-	bool requeued; /* true if it was called again, so that its text is read again */
-	bool cancelled;
-	bool loaded; /* true if its row was written neither by the extension nor by a superuser */
+	bool  begun;	/* true if its recipients are fixed */
+	bool  requeued; /* true if it was called again, so that its text is read again */
+	bool  cancelled;
+	bool  loaded;  /* true if its row was written neither by the extension nor by a superuser */
+	int64 version; /* xmin of its row */
 } QueuedRun;
+
+/* How it begins. */
+typedef struct HowToBegin
+{
+	int64 most;	   /* the most recipients that are stored, see store_recipients() */
+	int64 version; /* xmin of its row, unless that is locked; or 0 */
+} HowToBegin;
 
 /*
  * SQL condition on a run: no cancelled run of its campaign has claims.  A lookup
@@ -81,7 +89,7 @@ typedef struct QueuedRun
 	" read_back, started_at, left(test_phone, 100), state = 'cancelled', queued_at,"                   \
 	" written_in = '0'::xid, may_overlap,"                                                             \
 	" CASE WHEN state IN ('queued', 'running') THEN " error " END, list_users::int8, " media_urls      \
-	", " content_sid " FROM sendcampaign.run_data r"
+	", " content_sid ", xmin::text::int8 FROM sendcampaign.run_data r"
 
 /* SQL for those that are waiting; $2 is the role, $3 and $4 the cluster and the database. */
 #define WAITING_RUNS                                                                               \
@@ -204,6 +212,7 @@ create_run(uint64 row, QueuedRun *queued)
 	run_begin(run, queued->cancelled);
 	run->queued_at = spi_timestamptz(row, 15);
 	queued->loaded = spi_bool(row, 16);
+	queued->version = spi_int64(row, 22);
 	run->may_overlap = spi_bool(row, 17);
 	recall_notice(run, spi_string(row, 18));
 	run->list_users = (Oid) spi_int64(row, 19);
@@ -260,24 +269,31 @@ read_campaign(Run *run)
 }
 
 static void
-store_beginning(Run *run, int64 total)
+store_beginning(Run *run, int64 total, int64 version)
 {
 	const CampaignText *text = &run->campaign.text;
-	RunBeginning		beginning = {
-			   run->campaign.list_id, text->message,	 text->base_url, text->media_urls,
-			   text->num_media,		  text->content_sid, total,			 run->campaign.tables->list_users};
+	RunBeginning		beginning = {run->campaign.list_id,
+									 text->message,
+									 text->base_url,
+									 text->media_urls,
+									 text->num_media,
+									 text->content_sid,
+									 total,
+									 run->campaign.tables->list_users,
+									 version};
 
 	if (!runs_begin(run->id, &beginning))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("job %lld was paused or cancelled before it could begin",
+				 errmsg("job %lld was paused, cancelled or called again before it could begin",
 						(long long) run->job_id),
 				 errhint("To continue a paused run, call sendcampaign.resume().")));
 }
 
 /*
  * Sorting a million ids must not take more memory than sorting a thousand.
- * Returns false, having stored nothing, if there are more than "most".
+ * Returns false, having stored nothing, if the list is long (see
+ * store_recipients()).
  */
 static bool
 store_recipients_in_little_memory(Run *run, int64 most, int64 *total)
@@ -318,16 +334,19 @@ store_recipients_as_locked(Run *run, int64 most, int64 *total)
  * They are read back, as for a run that continues.
  */
 static void
-begin_run(Run *run, void *most)
+begin_run(Run *run, void *arg)
 {
-	int64 total;
+	const HowToBegin *how = arg;
+	int64			  total;
 
 	open_tables(run, NULL);
 	read_campaign(run);
-	run->has_long_list = !store_recipients_as_locked(run, *(int64 *) most, &total);
+	run->has_long_list = !store_recipients_as_locked(run, how->most, &total);
 	if (run->has_long_list)
 		return;
-	store_beginning(run, total);
+	if (how->version != 0)
+		debug_point(DEBUG_STORED);
+	store_beginning(run, total, how->version);
 	if (!run->commits_lost)
 		return;
 	expect_overlaps(run);
@@ -384,7 +403,7 @@ reread_run(Run *run, void *arg)
 	/* messages in doubt, or sent before commits were lost, are identified by the old text */
 	if (run->open == 0 && !run->commits_lost)
 		read_campaign(run);
-	store_beginning(run, 0);
+	store_beginning(run, 0, 0);
 }
 
 /*
@@ -447,11 +466,11 @@ static bool
 adopt(Run *run, const QueuedRun *queued)
 {
 	RunFunction function = !queued->begun ? begin_run : queued->requeued ? reread_run : resume_run;
-	int64		most = is_usual(run, queued) ? most_recipients_here(run->id) : PG_INT64_MAX;
+	HowToBegin	how = {is_usual(run, queued) ? most_recipients_here(run->id) : PG_INT64_MAX, 0};
 
 	if (queued->cancelled)
 		adopt_cancelled(run);
-	else if (!attempt_for_run(function, run, &most, &run->claiming))
+	else if (!attempt_for_run(function, run, &how, &run->claiming))
 	{
 		if (run->stop_reason == NULL)
 		{
@@ -473,22 +492,27 @@ adopt(Run *run, const QueuedRun *queued)
 	return true;
 }
 
-/* Its lock comes first: whoever has begun it meanwhile has committed that. */
+/*
+ * The run's lock comes first: whoever has begun it meanwhile has committed that.
+ * Whatever else happens to the run, from the moment in which it is read, makes its
+ * row another version: the text may have changed, or the run's role; and code of the
+ * application's tables can release our lock.
+ */
 bool
 begin_queued_run(int64 id)
 {
-	QueuedRun queued;
-	Run		 *run;
-	int64	  most = PG_INT64_MAX;
+	QueuedRun  queued;
+	Run		  *run;
+	HowToBegin how = {PG_INT64_MAX};
 
 	if (!take_run(id) || read_queued(id) == 0)
 		return false;
 	run = create_run(0, &queued);
 	if (!is_usual(run, &queued))
 		return false;
-	debug_point(DEBUG_STORING);
+	how.version = queued.version;
 	PushActiveSnapshot(GetTransactionSnapshot());
-	begin_run(run, &most);
+	begin_run(run, &how);
 	PopActiveSnapshot();
 	return true;
 }
@@ -591,7 +615,7 @@ int
 adopt_runs(void)
 {
 	int before = worker.num_runs + num_long_lists();
-	int room = MAX_RUNS - before;
+	int room = MAX_RUNS - worker.num_runs;
 	/* a few even if there is no room for small runs: there are others, and other accounts */
 	int		 most = Min(Min(MAX_ADOPTED, room), Max(MAX_SINGLE, room_for_small_runs()));
 	int		 count = most > 0 ? (int) read_queue(most) : 0;

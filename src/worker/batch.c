@@ -27,6 +27,12 @@
 /* Rows fetched at once. */
 #define FETCH_SIZE 1000
 
+/*
+ * A list takes long to read if the planner expects this cost, as for a table of
+ * two million rows without an index on the list: some tenths of a second.
+ */
+#define MAX_COST 50000
+
 /* A list's users: their ids, sorted, and which of them share a phone number. */
 typedef struct ListUsers
 {
@@ -93,15 +99,17 @@ put_users(ListUsers *users, Portal portal, int64 most)
 	MemoryContextDelete(context);
 }
 
-/* Reads them in one pass.  Returns false if the list has more than "most" users. */
+/* Reads them in one pass.  Returns false if the list is longer than that, or takes long to read. */
 static bool
 read_users(ListUsers *users, int64 list_id, int64 most)
 {
 	Portal portal = tables_open_list(users->tables, list_id);
+	bool   short_enough = most == PG_INT64_MAX || spi_portal_cost(portal) <= MAX_COST;
 
-	put_users(users, portal, most);
+	if (short_enough)
+		put_users(users, portal, most);
 	SPI_cursor_close(portal);
-	if (users->count > most)
+	if (!short_enough || users->count > most)
 		return false;
 	tuplesort_performsort(users->ids);
 	find_duplicates(users->duplicates);

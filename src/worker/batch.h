@@ -36,8 +36,9 @@ typedef struct Batch
 typedef bool (*BatchFunction)(void *arg, Datum ids, Duplicates duplicates, int count);
 
 /*
- * Reads the list with the active snapshot, and calls that function.  Returns
- * false, without having called it, if the list has more than "most" users.
+ * Reads the list with the active snapshot, and calls that function.  If "most"
+ * is not PG_INT64_MAX, and the list has more users than that, or it takes long
+ * to find them, returns false without having called it.
  */
 extern bool each_batch(const AppTables *tables, int64 list_id, int64 most, BatchFunction function,
 					   void *arg);
@@ -46,8 +47,8 @@ extern bool each_batch(const AppTables *tables, int64 list_id, int64 most, Batch
 extern Datum part_of_ids(Datum ids, int first, int most);
 
 /*
- * Stores the list's users in batches, and sets *total to their number.  Returns
- * false, without having stored anything, if there are more than "most".
+ * Stores the list's users in batches, and sets *total to their number; returns
+ * false, without having stored anything, where each_batch() does.
  */
 extern bool store_recipients(Run *run, int64 most, int64 *total);
 

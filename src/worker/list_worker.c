@@ -22,7 +22,6 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "tcop/tcopprot.h"
-#include "utils/guc.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 #include "worker/adopt.h"
@@ -34,14 +33,9 @@
 
 PGDLLEXPORT void sendcampaign_list_worker_main(Datum arg);
 
-/*
- * Whatever a lock is needed for, nobody waits for us meanwhile, as others wait
- * for the worker; so we can wait longer.
- */
-#define LIST_LOCK_TIMEOUT "5s"
-
-/* It works for this long before it rests, if others are being sent. */
-#define WORK_MS 10
+/* It works for this long before it rests, if others are being sent; and rests no longer than that. */
+#define WORK_MS		10
+#define MAX_REST_MS 100
 
 /*
  * Rests for as long as it has worked.  With all processors busy, it would
@@ -58,8 +52,8 @@ rest(void)
 		rested = now;
 	else if (worked >= WORK_MS)
 	{
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, worked,
-						 WAIT_EVENT_PG_SLEEP);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 Min(worked, MAX_REST_MS), WAIT_EVENT_PG_SLEEP);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 		rested = GetCurrentTimestamp();
@@ -71,7 +65,6 @@ begin_the_run(void *arg)
 {
 	const ListWorkerStart *start = arg;
 
-	SetConfigOption("lock_timeout", LIST_LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION);
 	if (OidIsValid(own_lock_extension()) && begin_queued_run(start->run_id))
 		start_worker_at_commit(worker.role);
 }

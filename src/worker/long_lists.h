@@ -23,8 +23,9 @@ typedef struct ListWorkerStart
 } ListWorkerStart;
 
 /*
- * Returns how many recipients the run may have if this process begins it: if it
- * has more, leave_to_list_worker() is to be called instead.
+ * Returns how many recipients the run may have if this process begins it; see
+ * store_recipients().  If it has more, leave_to_list_worker() is to be called
+ * instead.
  */
 extern int64 most_recipients_here(int64 run_id);
 

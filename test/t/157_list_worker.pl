@@ -42,16 +42,18 @@ sub state_of
 	return sql($node, "SELECT state, total FROM sendcampaign.run WHERE job_id = $job");
 }
 
-# Queues a run with a long list, whose id is odd.
-sub start_long
+# Queues a run with an odd id, or an even one.
+sub start_with_id
 {
-	my $campaign = shift;
-	sql($node, <<~'SQL');
-		WITH s AS (SELECT 'sendcampaign.run_id'::regclass AS id)
-		SELECT setval(id, pg_sequence_last_value(id) + pg_sequence_last_value(id) % 2) FROM s
+	my ($odd, $campaign) = @_;
+	sql($node, <<~"SQL");
+		WITH s AS (SELECT pg_sequence_last_value('sendcampaign.run_id') AS last)
+		SELECT setval('sendcampaign.run_id', last + (last + 1 + $odd) % 2) FROM s
 		SQL
 	return start_campaign($node, $campaign);
 }
+
+sub start_long { return start_with_id(1, @_) }
 
 # Queues one, and stops the list worker before it stores it.
 sub stop_list_worker
@@ -91,6 +93,17 @@ is(list_workers(), 1, 'several: there is one list worker');
 let_go();
 is_sent_once($long[$_], $jobs[$_], "several: list $_") for 0 .. 2;
 
+# A list that is not long, but takes long to read
+wait_for_no_worker($node);
+sql($node, 'ALTER ROLE app SET cpu_tuple_cost = 1e6');
+hold();
+$campaign = create_campaign($node, users => $users, message => 'costly');
+$job = start_with_id(0, $campaign);
+ok(waits_at($node, 8), 'costly: a list worker stores it');
+let_go();
+is_sent_once($campaign, $job, 'costly');
+sql($node, 'ALTER ROLE app RESET cpu_tuple_cost');
+
 # Somebody terminates the list worker: the worker stores the list itself.
 ($campaign, $job) = stop_list_worker('terminated');
 sql($node, <<~'SQL');
@@ -129,7 +142,7 @@ $other = start_campaign($node, $small);
 wait_for_run($node, $other);
 is(state_of($job), 'paused|', 'paused: the run has not begun');
 is(sent_with($twilio, 'paused'), 0, 'paused: nothing is sent');
-my $reason = "job $job was paused or cancelled before it could begin."
+my $reason = "job $job was paused, cancelled or called again before it could begin."
   . ' To continue a paused run, call sendcampaign.resume().';
 like(
 	log_of($node),
@@ -138,6 +151,21 @@ like(
 is(sql($node, 'SELECT count(*) FROM sendcampaign.batch'), 0, 'paused: no recipients are stored');
 sql($node, "SELECT sendcampaign.resume($job)");
 is_sent_once($campaign, $job, 'paused');
+
+# It is paused, its text is corrected, a user is added, and it goes on, all while
+# the list worker has read what was there before.
+($campaign, $job) = stop_list_worker('old text');
+sql($node, <<~"SQL");
+	SELECT sendcampaign.pause($job);
+	UPDATE ac_campaigns SET data = data || '{"message": "corrected"}' WHERE id = $campaign;
+	INSERT INTO ac_list_users (ac_list_id, data)
+	SELECT ${\ list_of($campaign) }, '{"sms": "+15558887777"}';
+	SELECT sendcampaign.resume($job);
+	SQL
+let_go();
+wait_for_run($node, $job);
+is(sent_with($twilio, 'old text'), 0, 'old text: nobody gets it');
+is(sent_with($twilio, 'corrected'), $users + 1, 'old text: all get the new one');
 
 # The same with cancel().
 ($campaign, $job) = stop_list_worker('cancelled');
