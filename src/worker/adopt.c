@@ -466,7 +466,8 @@ static bool
 adopt(Run *run, const QueuedRun *queued)
 {
 	RunFunction function = !queued->begun ? begin_run : queued->requeued ? reread_run : resume_run;
-	HowToBegin	how = {is_usual(run, queued) ? most_recipients_here(run->id) : PG_INT64_MAX, 0};
+	QueuedVersion version = {run->id, queued->version};
+	HowToBegin	  how = {is_usual(run, queued) ? most_recipients_here(version) : PG_INT64_MAX, 0};
 
 	if (queued->cancelled)
 		adopt_cancelled(run);
@@ -480,7 +481,7 @@ adopt(Run *run, const QueuedRun *queued)
 	}
 	else if (run->has_long_list)
 	{
-		leave_to_list_worker(run->id);
+		leave_to_list_worker(version);
 		free_run(run);
 		return false;
 	}

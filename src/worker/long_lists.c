@@ -19,6 +19,7 @@
 
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
+#include "utils/memutils.h"
 #include "worker/long_lists.h"
 #include "worker/process.h"
 #include "worker/run.h"
@@ -35,34 +36,44 @@
 #endif
 
 /* Runs that wait for a list worker, in their order; the first one may have it. */
-static int64 waiting[MAX_LONG_LISTS];
-static int	 num_waiting = 0;
+static QueuedVersion waiting[MAX_LONG_LISTS];
+static int			 num_waiting = 0;
 
 /* The list worker of the first one; or NULL. */
 static BackgroundWorkerHandle *list_worker = NULL;
 
-/* The run that had the last one; or 0. */
-static int64 tried = 0;
+/* The run that had the last one.  If somebody has changed it since, it may have another. */
+static QueuedVersion tried = {0};
+
+static bool
+was_tried(QueuedVersion run)
+{
+	return run.run_id == tried.run_id && run.version == tried.version;
+}
 
 int64
-most_recipients_here(int64 run_id)
+most_recipients_here(QueuedVersion run)
 {
-	if (run_id == tried || num_waiting == MAX_LONG_LISTS || !slots_are_plenty())
+	if (was_tried(run) || num_waiting == MAX_LONG_LISTS || !slots_are_plenty())
 		return PG_INT64_MAX;
-	return MAX_RECIPIENTS_HERE(run_id);
+	return MAX_RECIPIENTS_HERE(run.run_id);
 }
 
 void
-leave_to_list_worker(int64 run_id)
+leave_to_list_worker(QueuedVersion run)
 {
 	Assert(num_waiting < MAX_LONG_LISTS);
-	waiting[num_waiting++] = run_id;
+	waiting[num_waiting++] = run;
 }
 
-const int64 *
+int64 *
 runs_with_long_lists(void)
 {
-	return waiting;
+	int64 *ids = palloc(Max(num_waiting, 1) * sizeof(int64));
+
+	for (int i = 0; i < num_waiting; i++)
+		ids[i] = waiting[i].run_id;
+	return ids;
 }
 
 int
@@ -76,11 +87,15 @@ start_list_worker(int64 run_id)
 {
 	BackgroundWorker process;
 	ListWorkerStart	 start = {MyDatabaseId, worker.role, run_id, worker.num_runs > 0};
+	MemoryContext	 old = MemoryContextSwitchTo(TopMemoryContext); /* of the handle */
+	bool			 started;
 
 	describe_process(&process, "sendcampaign_list_worker_main", "sendcampaign list worker");
 	memcpy(process.bgw_extra, &start, sizeof(start));
 	process.bgw_notify_pid = MyProcPid;
-	return RegisterDynamicBackgroundWorker(&process, &list_worker);
+	started = RegisterDynamicBackgroundWorker(&process, &list_worker);
+	MemoryContextSwitchTo(old);
+	return started;
 }
 
 static void
@@ -104,6 +119,6 @@ store_long_lists(void)
 		list_worker = NULL;
 		forget_first();
 	}
-	if (num_waiting > 0 && !start_list_worker(waiting[0]))
+	if (num_waiting > 0 && !start_list_worker(waiting[0].run_id))
 		forget_first();
 }

@@ -3,7 +3,7 @@
  * long_lists.h
  *	  Which runs begin in a process of their own, because their list is long.
  *
- * None of these functions throws.
+ * None of these functions throws, unless memory is short.
  *
  *-------------------------------------------------------------------------
  */
@@ -22,23 +22,30 @@ typedef struct ListWorkerStart
 	bool  beside_others; /* true if other runs are being sent, which must not become slow */
 } ListWorkerStart;
 
+/* A run in the queue. */
+typedef struct QueuedVersion
+{
+	int64 run_id;
+	int64 version; /* xmin of its row */
+} QueuedVersion;
+
 /*
  * Returns how many recipients the run may have if this process begins it; see
  * store_recipients().  If it has more, leave_to_list_worker() is to be called
  * instead.
  */
-extern int64 most_recipients_here(int64 run_id);
+extern int64 most_recipients_here(QueuedVersion run);
 
 /*
  * Makes a list worker begin the run, when its turn comes; until it has ended,
  * the run is not to be taken from the queue.  Nothing bad happens if the
  * open transaction is rolled back.
  */
-extern void leave_to_list_worker(int64 run_id);
+extern void leave_to_list_worker(QueuedVersion run);
 
-/* Return these runs, in memory that is not the caller's, and their number. */
-extern const int64 *runs_with_long_lists(void);
-extern int			num_long_lists(void);
+/* Return the ids of these runs, palloc'd, and their number. */
+extern int64 *runs_with_long_lists(void);
+extern int	  num_long_lists(void);
 
 /*
  * Starts the next list worker if there is none; to be called between

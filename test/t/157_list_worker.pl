@@ -163,6 +163,7 @@ sql($node, <<~"SQL");
 	SELECT sendcampaign.resume($job);
 	SQL
 let_go();
+ok(poll(sub { log_of($node) =~ /to the worker: job $job was paused/ }), 'old text: it gives up');
 wait_for_run($node, $job);
 is(sent_with($twilio, 'old text'), 0, 'old text: nobody gets it');
 is(sent_with($twilio, 'corrected'), $users + 1, 'old text: all get the new one');
