@@ -63,6 +63,7 @@ typedef struct HowToBegin
 {
 	int64 most;	   /* the most recipients that are stored, see store_recipients() */
 	int64 version; /* xmin of its row, unless that is locked; or 0 */
+	bool  is_long; /* set: true if there are more, so that it has not begun */
 } HowToBegin;
 
 /*
@@ -96,13 +97,6 @@ typedef struct HowToBegin
 	RUN_COLUMNS("message", "base_url", "media_urls", "content_sid", "error")                       \
 	" WHERE role_oid = $2 AND " IS_AT_HOME("$3", "$4") IS_WAITING NOT_CONFUSED
 
-/* The ids of runs that the worker, or its list worker, has already. */
-static Datum
-ids_of_held(void)
-{
-	return ids_of_runs_and(runs_with_long_lists(), num_long_lists());
-}
-
 /*
  * Fills SPI_tuptable with runs that are waiting, and returns their number.  A
  * run that somebody has locked may be about to be paused: it is left for the
@@ -111,18 +105,19 @@ ids_of_held(void)
 static uint64
 read_queue(int limit)
 {
-	static OwnStatement statement = {WAITING_RUNS
-									 " AND id NOT IN (SELECT held.id FROM unnest($5) held(id))"
-									 " ORDER BY queued_at, id LIMIT $6"
-									 " FOR NO KEY UPDATE SKIP LOCKED",
-									 6,
-									 {TEXTOID, OIDOID, NUMERICOID, OIDOID, INT8ARRAYOID, INT8OID}};
-	Datum				values[] = {CStringGetTextDatum(cluster_timeline()),
-									ObjectIdGetDatum(worker.role),
-									system_identifier(),
-									ObjectIdGetDatum(MyDatabaseId),
-									ids_of_held(),
-									Int64GetDatum(limit)};
+	static OwnStatement statement = {
+		WAITING_RUNS " AND id NOT IN (SELECT held.id FROM unnest($5 || $7) held(id))"
+					 " ORDER BY queued_at, id LIMIT $6"
+					 " FOR NO KEY UPDATE SKIP LOCKED",
+		7,
+		{TEXTOID, OIDOID, NUMERICOID, OIDOID, INT8ARRAYOID, INT8OID, INT8ARRAYOID}};
+	Datum values[] = {CStringGetTextDatum(cluster_timeline()),
+					  ObjectIdGetDatum(worker.role),
+					  system_identifier(),
+					  ObjectIdGetDatum(MyDatabaseId),
+					  ids_of_runs(),
+					  Int64GetDatum(limit),
+					  ids_with_long_lists()};
 
 	return own_execute(&statement, values, NULL);
 }
@@ -170,7 +165,7 @@ runs_are_waiting(void)
 									 4,
 									 {OIDOID, NUMERICOID, OIDOID, INT8ARRAYOID}};
 	Datum				values[] = {ObjectIdGetDatum(worker.role), system_identifier(),
-									ObjectIdGetDatum(MyDatabaseId), ids_of_runs_and(NULL, 0)};
+									ObjectIdGetDatum(MyDatabaseId), ids_of_runs()};
 
 	return own_execute(&statement, values, NULL) > 0;
 }
@@ -336,13 +331,13 @@ store_recipients_as_locked(Run *run, int64 most, int64 *total)
 static void
 begin_run(Run *run, void *arg)
 {
-	const HowToBegin *how = arg;
-	int64			  total;
+	HowToBegin *how = arg;
+	int64		total;
 
 	open_tables(run, NULL);
 	read_campaign(run);
-	run->has_long_list = !store_recipients_as_locked(run, how->most, &total);
-	if (run->has_long_list)
+	how->is_long = !store_recipients_as_locked(run, how->most, &total);
+	if (how->is_long)
 		return;
 	if (how->version != 0)
 		debug_point(DEBUG_STORED);
@@ -450,7 +445,7 @@ add_to_worker(Run *run)
 	worker.num_runs++;
 }
 
-/* Tells whether nothing is unusual about the run so far, so that it may begin with others, or elsewhere. */
+/* Tells whether nothing is unusual about the run so far: it may begin with others, or elsewhere. */
 static bool
 is_usual(const Run *run, const QueuedRun *queued)
 {
@@ -467,7 +462,7 @@ adopt(Run *run, const QueuedRun *queued)
 {
 	RunFunction function = !queued->begun ? begin_run : queued->requeued ? reread_run : resume_run;
 	QueuedVersion version = {run->id, queued->version};
-	HowToBegin	  how = {is_usual(run, queued) ? most_recipients_here(version) : PG_INT64_MAX, 0};
+	HowToBegin	  how = {is_usual(run, queued) ? most_recipients_here(version) : PG_INT64_MAX};
 
 	if (queued->cancelled)
 		adopt_cancelled(run);
@@ -479,7 +474,7 @@ adopt(Run *run, const QueuedRun *queued)
 			free_run(run); /* it is still in the queue */
 		}
 	}
-	else if (run->has_long_list)
+	else if (how.is_long)
 	{
 		leave_to_list_worker(version);
 		free_run(run);

@@ -33,7 +33,7 @@
 
 PGDLLEXPORT void sendcampaign_list_worker_main(Datum arg);
 
-/* It works for this long before it rests, if others are being sent; and rests no longer than that. */
+/* If others are being sent, how long it works before it rests, and how long it rests at most. */
 #define WORK_MS		10
 #define MAX_REST_MS 100
 

@@ -17,6 +17,7 @@
  */
 #include "postgres.h"
 
+#include "database/spi.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "utils/memutils.h"
@@ -24,6 +25,9 @@
 #include "worker/process.h"
 #include "worker/run.h"
 #include "worker/start_worker.h"
+
+/* The most runs that wait for a list worker. */
+#define MAX_LONG_LISTS 512
 
 /*
  * Storing these takes about as long as a new process needs to start.  In builds
@@ -66,14 +70,14 @@ leave_to_list_worker(QueuedVersion run)
 	waiting[num_waiting++] = run;
 }
 
-int64 *
-runs_with_long_lists(void)
+Datum
+ids_with_long_lists(void)
 {
-	int64 *ids = palloc(Max(num_waiting, 1) * sizeof(int64));
+	int64 ids[MAX_LONG_LISTS];
 
 	for (int i = 0; i < num_waiting; i++)
 		ids[i] = waiting[i].run_id;
-	return ids;
+	return array_of_ids(ids, num_waiting);
 }
 
 int

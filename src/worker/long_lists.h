@@ -10,9 +10,6 @@
 #ifndef SENDCAMPAIGN_LONG_LISTS_H
 #define SENDCAMPAIGN_LONG_LISTS_H
 
-/* The most runs that wait for such a process. */
-#define MAX_LONG_LISTS 512
-
 /* What a list worker is passed, in bgw_extra. */
 typedef struct ListWorkerStart
 {
@@ -43,9 +40,9 @@ extern int64 most_recipients_here(QueuedVersion run);
  */
 extern void leave_to_list_worker(QueuedVersion run);
 
-/* Return the ids of these runs, palloc'd, and their number. */
-extern int64 *runs_with_long_lists(void);
-extern int	  num_long_lists(void);
+/* Return the ids of these runs as a bigint[], palloc'd, and their number. */
+extern Datum ids_with_long_lists(void);
+extern int	 num_long_lists(void);
 
 /*
  * Starts the next list worker if there is none; to be called between

@@ -188,15 +188,13 @@ run_set_trouble(Run *run, const char *reason)
 }
 
 Datum
-ids_of_runs_and(const int64 *others, int num_others)
+ids_of_runs(void)
 {
-	int64	  *ids = palloc((worker.num_runs + num_others + 1) * sizeof(int64));
+	Datum	  *ids = palloc(Max(worker.num_runs, 1) * sizeof(Datum));
 	int		   count = 0;
 	dlist_iter iter;
 
 	dlist_foreach (iter, &worker.runs)
-		ids[count++] = dlist_container(Run, node, iter.cur)->id;
-	for (int i = 0; i < num_others; i++)
-		ids[count++] = others[i];
-	return array_of_ids(ids, count);
+		ids[count++] = Int64GetDatum(dlist_container(Run, node, iter.cur)->id);
+	return make_array(ids, NULL, count, INT8OID);
 }

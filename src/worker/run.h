@@ -95,7 +95,6 @@ typedef struct Run
 	bool			 tentative;		 /* true if adopted in the open transaction */
 	bool			 taken_up;		 /* true if its adoption has read it into memory */
 	bool			 waits_for_room; /* true if it is to leave again, see begin.h */
-	bool			 has_long_list;	 /* true if it is to leave, and to begin elsewhere */
 	dlist_head		 claims;		 /* of Claim, with outcomes that are not durable */
 	dlist_head		 queues;		 /* of SendQueue */
 	int				 num_ready;		 /* messages in its queues */
@@ -325,8 +324,8 @@ run_start(const Run *run)
 	return timestamptz_to_time_t(run_began_at(run));
 }
 
-/* Returns the ids of the worker's runs, and these, as a bigint[], palloc'd. */
-extern Datum ids_of_runs_and(const int64 *others, int num_others);
+/* Returns the ids of the worker's runs as a bigint[], palloc'd. */
+extern Datum ids_of_runs(void);
 
 /* Notes what is to be announced once the open transaction has committed; it is copied. */
 extern void run_announce(Run *run, const char *announcement);

@@ -349,7 +349,7 @@ follow_name(void)
 
 	if (name == NULL || (worker.has_ticked && strcmp(name, worker.role_name) == 0))
 		return;
-	runs_rename_role(worker.role, name, ids_of_runs_and(NULL, 0));
+	runs_rename_role(worker.role, name, ids_of_runs());
 	worker.role_name = MemoryContextStrdup(TopMemoryContext, name);
 }
 

@@ -22,7 +22,8 @@ our @EXPORT = qw(new_cluster install_extension clone_database change_conf set_an
   start_campaign run_campaign hold_campaign wait_for_run wake
   send_companion sent_once sent_with sent_of lose_commits lose_all
   run_row run_of run_of_tenant list_of group_of
-  wait_for_flight wait_for_no_worker worker_pids worker_is_gone worker_errors log_of
+  wait_for_flight wait_for_no_worker worker_pids list_worker_pids worker_is_gone
+  worker_errors log_of
   terminate_workers kill_worker wait_until_up waits_at
   outcome_of reasons_of reasons_of_doubt);
 
@@ -557,15 +558,20 @@ sub lose_all
 # Workers
 #
 
-sub worker_pids
+sub pids_of
 {
-	my $node = shift;
-	return split /\n/, sql($node, <<~'SQL');
+	my ($node, $types) = @_;
+	return split /\n/, sql($node, <<~"SQL");
 		SELECT pid FROM pg_stat_activity
-		WHERE backend_type = 'sendcampaign worker'
+		WHERE backend_type IN ($types)
 		ORDER BY pid
 		SQL
 }
+
+sub worker_pids { return pids_of(shift, q('sendcampaign worker')) }
+
+# Those that store a long list
+sub list_worker_pids { return pids_of(shift, q('sendcampaign list worker')) }
 
 sub wait_for_no_worker
 {
@@ -603,31 +609,20 @@ sub waits_at
 		SQL
 }
 
-# The same with those that store a long list.
-sub sending_pids
-{
-	my $node = shift;
-	return split /\n/, sql($node, <<~'SQL');
-		SELECT pid FROM pg_stat_activity
-		WHERE backend_type IN ('sendcampaign worker', 'sendcampaign list worker')
-		ORDER BY pid
-		SQL
-}
-
-# Tells each of them to end, as an administrator would.
+# Tells each of both to end, as an administrator would.
 sub terminate_workers
 {
 	my $node = shift;
-	sql($node, "SELECT pg_terminate_backend($_)") for sending_pids($node);
+	sql($node, "SELECT pg_terminate_backend($_)") for worker_pids($node), list_worker_pids($node);
 }
 
-# SIGKILL for one of the workers: the server restarts by itself.  Once the
+# SIGKILL for one of both: the server restarts by itself.  Once the
 # process is gone, the server takes no connection until it is up again.  Returns
 # false if there is no worker.
 sub kill_worker
 {
 	my $node = shift;
-	my @pids = sending_pids($node) or return 0;
+	my @pids = (worker_pids($node), list_worker_pids($node)) or return 0;
 	my $pid = $pids[ rand @pids ];
 	kill('KILL', $pid) or return 0;
 	poll(sub { !kill 0, $pid }) or die 'the worker does not die';

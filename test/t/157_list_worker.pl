@@ -21,6 +21,7 @@ my $node = new_cluster(
 	conf => <<~'CONF');
 	sendcampaign.receipts = off
 	max_worker_processes = 12
+	restart_after_crash = on
 	CONF
 my $small = create_campaign($node, users => 2, message => 'small');
 run_campaign($node, $small);
@@ -29,12 +30,7 @@ my $holder = Session->open($node);
 sub hold { $holder->query('SELECT pg_advisory_lock(5005, 8)') }
 sub let_go { $holder->query('SELECT pg_advisory_unlock(5005, 8)') }
 
-sub list_workers
-{
-	return sql($node, <<~'SQL');
-		SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'sendcampaign list worker'
-		SQL
-}
+sub list_workers { return scalar(my @pids = list_worker_pids($node)) }
 
 sub state_of
 {
@@ -55,7 +51,7 @@ sub start_with_id
 
 sub start_long { return start_with_id(1, @_) }
 
-# Queues one, and stops the list worker before it stores it.
+# Queues one, and stops the list worker when it has stored the list.
 sub stop_list_worker
 {
 	my $name = shift;
@@ -106,10 +102,7 @@ sql($node, 'ALTER ROLE app RESET cpu_tuple_cost');
 
 # Somebody terminates the list worker: the worker stores the list itself.
 ($campaign, $job) = stop_list_worker('terminated');
-sql($node, <<~'SQL');
-	SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-	WHERE backend_type = 'sendcampaign list worker'
-	SQL
+sql($node, "SELECT pg_terminate_backend($_)") for list_worker_pids($node);
 is_sent_once($campaign, $job, 'terminated');
 let_go();
 
@@ -132,6 +125,22 @@ $node->start;
 $holder = Session->open($node);
 wake($node);
 is_sent_once($campaign, $job, 'crash');
+
+# The list worker is killed, as by a system that is short of memory.
+($campaign, $job) = stop_list_worker('killed');
+my ($killed) = list_worker_pids($node);
+kill 'KILL', $killed;
+poll(sub { !kill 0, $killed });
+wait_until_up($node);
+$holder = Session->open($node);
+wake($node);
+is_sent_once($campaign, $job, 'killed');
+
+# It is called once more with the same job.
+($campaign, $job) = stop_list_worker('called again');
+is(start_campaign($node, $campaign, job => $job), $job, 'called again: it is the same job');
+let_go();
+is_sent_once($campaign, $job, 'called again');
 
 # A person pauses the run, which does not wait; later it goes on.
 ($campaign, $job) = stop_list_worker('paused');
@@ -208,6 +217,28 @@ sql($node,
 $campaign = create_campaign($node, users => $users, message => 'scarce');
 $job = start_long($campaign);
 is_sent_once($campaign, $job, 'scarce');
-like(worker_errors($node), qr/^[^\n]*terminating background worker|^$/, 'the log has no errors');
+
+# The extension is dropped: that waits for the list worker, and then nothing is left.
+$node->append_conf('postgresql.conf', 'max_worker_processes = 12');
+$node->restart;
+$holder = Session->open($node);
+($campaign, $job) = stop_list_worker('dropped');
+my $dropper = Session->open($node);
+$dropper->start_query('DROP EXTENSION sendcampaign');
+ok( wait_until(
+		$node,
+		"SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"),
+	'dropped: DROP EXTENSION waits');
+let_go();
+$dropper->finish_query;
+is($dropper->errors, '', 'dropped: the extension is gone');
+ok(poll(sub { list_workers() == 0 && !worker_pids($node) }), 'dropped: no process is left');
+my %times;
+$times{ $_->{to} }++ for grep { index($_->{body}, 'dropped') == 0 } $twilio->ledger;
+is(scalar(grep { $_ > 1 } values %times), 0, 'dropped: nobody gets two messages');
+my @errors = grep {
+	!/ \(PID $killed\) was terminated by signal 9|: +terminating .* because of crash of another/
+} split /\n/, worker_errors($node);
+is("@errors", '', 'the log has no other errors');
 $node->stop;
 done_testing();
