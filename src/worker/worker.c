@@ -282,26 +282,30 @@ await_answers(void)
 }
 
 /*
- * Runs that were queued meanwhile, by callers who relied on us, need a worker.
- * A caller whose commit takes long, perhaps because of a standby, must not
- * keep us: its run continues at the next wake().
+ * From now on, callers do not find us any longer, but wait until we have left,
+ * and start another worker.  A caller whose commit takes long, perhaps because
+ * of a standby, must not keep us: its run continues at the next wake().
  */
-static void
-hand_over_or_leave(void)
+static bool
+keep_callers_waiting(void)
 {
 	for (int i = 0; i < LEAVE_TRIES; i++)
 	{
-		if (!prepare_to_leave(worker.role))
-		{
-			(void) http_wait(10);
-			continue;
-		}
-		if (work_is_queued())
-			hand_over(worker.role);
-		else
-			leave_for_good(worker.role);
-		return;
+		if (prepare_to_leave(worker.role))
+			return true;
+		(void) http_wait(10);
 	}
+	return false;
+}
+
+/* Runs that were queued before, by callers who relied on us, need a worker. */
+static void
+hand_over_or_leave(void)
+{
+	if (work_is_queued())
+		hand_over(worker.role);
+	else
+		leave_for_good(worker.role);
 }
 
 static bool
@@ -329,9 +333,11 @@ leave(void)
 {
 	ErrorData *error;
 	dlist_iter iter;
+	bool	   callers_wait;
 
 	ProcDiePending = false;
 	InterruptPending = false;
+	callers_wait = keep_callers_waiting();
 	await_answers();
 	ProcDiePending = false;
 	dlist_foreach (iter, &worker.runs)
@@ -342,7 +348,8 @@ leave(void)
 			(void) try_tick(true, &error);
 	}
 	announce(GetCurrentTimestamp());
-	hand_over_or_leave();
+	if (callers_wait || keep_callers_waiting())
+		hand_over_or_leave();
 	ProcDiePending = true;
 	InterruptPending = true;
 	CHECK_FOR_INTERRUPTS();
@@ -385,7 +392,8 @@ stop_where_extension_is_gone(void)
 						   "sendcampaign: the extension was dropped while %d campaigns were being"
 						   " sent",
 						   worker.num_runs, worker.num_runs)));
-	hand_over_or_leave();
+	if (keep_callers_waiting())
+		hand_over_or_leave();
 	proc_exit(0);
 }
 
