@@ -564,6 +564,35 @@ judge(const Exchange *x, CURLcode code)
 	return x->truncated ? HTTP_ANSWERED : HTTP_UNKNOWN;
 }
 
+/*
+ * Leaves out how long something took, " after 12 ms": whoever compares what went
+ * wrong with what went wrong before must find them to be the same.
+ */
+static void
+leave_out_times(char *text)
+{
+	static const char		 after[] = " after ";
+	static const char *const units[] = {" milliseconds", " ms"};
+
+	while ((text = strstr(text, after)) != NULL)
+	{
+		char *end = text + strlen(after);
+
+		end += strspn(end, "0123456789");
+		for (int i = 0; i < lengthof(units); i++)
+		{
+			size_t length = strlen(units[i]);
+
+			if (end > text + strlen(after) && strncmp(end, units[i], length) == 0)
+			{
+				memmove(text, end + length, strlen(end + length) + 1);
+				break;
+			}
+		}
+		text += *text != '\0';
+	}
+}
+
 /* Describes what went wrong, for people; in libcurl's words if they are clear. */
 static const char *
 describe(Exchange *x, CURLcode code)
@@ -582,6 +611,7 @@ describe(Exchange *x, CURLcode code)
 		if (*c < ' ' || *c > '~')
 			*c = '?';
 	}
+	leave_out_times(x->error);
 	return x->error;
 }
 
