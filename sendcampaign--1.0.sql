@@ -58,6 +58,7 @@ CREATE TABLE sendcampaign.run_data (
     base_url text,
     media_urls text[],
     content_sid text,
+    country_code text,
     system_identifier numeric NOT NULL
         DEFAULT (pg_catalog.pg_control_system()).system_identifier::numeric,
     database oid NOT NULL,
@@ -79,12 +80,17 @@ CREATE TABLE sendcampaign.run_data (
     last_sent_at timestamptz,
     sweep_at timestamptz,
     swept_at timestamptz,
+    links_signed boolean,
+    recipients text,
+    recipients_list bigint,
+    recipients_error text,
     UNIQUE (job_id, schema)
 );
 COMMENT ON TABLE sendcampaign.run_data IS 'Runs, as the extension stores them; to read them, use sendcampaign.run';
 COMMENT ON COLUMN sendcampaign.run_data.role_oid IS 'OID of the role, which identifies it even if it is renamed; in another cluster, its name does';
 COMMENT ON COLUMN sendcampaign.run_data.list_users IS 'OID of the list users'' table when the run was queued, and then when it started; the run does not continue by itself with another table of the same name';
 COMMENT ON COLUMN sendcampaign.run_data.list_users_owner IS 'Owner of that table then, whose tables the role has chosen to use';
+COMMENT ON COLUMN sendcampaign.run_data.country_code IS 'Country code of phone numbers that lack one, as the group configured it when the run started: those who share a number were found with it';
 COMMENT ON COLUMN sendcampaign.run_data.system_identifier IS 'Cluster in which the run was queued; it does not continue by itself in another one';
 COMMENT ON COLUMN sendcampaign.run_data.database IS 'Database in which the run was queued; it does not continue by itself in another one';
 COMMENT ON COLUMN sendcampaign.run_data.timeline IS 'Timeline, and restored backup if any, under which the run was queued or last read back; under another one, what was sent is read back from Twilio first';
@@ -99,6 +105,10 @@ COMMENT ON COLUMN sendcampaign.run_data.accepted_delivered IS 'What the two colu
 COMMENT ON COLUMN sendcampaign.run_data.last_sent_at IS 'When the latest message that Twilio took was recorded; until the run has ended, this determines when receipts are asked for';
 COMMENT ON COLUMN sendcampaign.run_data.sweep_at IS 'When Twilio''s list of messages is read next, to learn what became of its messages; null if it is not read any more';
 COMMENT ON COLUMN sendcampaign.run_data.swept_at IS 'When it was read last';
+COMMENT ON COLUMN sendcampaign.run_data.links_signed IS 'Whether all links that were sent are signed, so that others count nothing; null before the first ones are sent';
+COMMENT ON COLUMN sendcampaign.run_data.recipients IS 'Query that selects the recipients when the run starts; null if all users of the list are';
+COMMENT ON COLUMN sendcampaign.run_data.recipients_list IS 'List whose users the query selects, if that is not the campaign''s';
+COMMENT ON COLUMN sendcampaign.run_data.recipients_error IS 'Why the query has failed, until the worker has learned of it';
 CREATE TRIGGER keep_xid BEFORE INSERT OR UPDATE ON sendcampaign.run_data
     FOR EACH ROW EXECUTE FUNCTION sendcampaign.keep_xid();
 
@@ -109,6 +119,7 @@ CREATE UNIQUE INDEX run_campaign_unfinished ON sendcampaign.run_data (campaign_i
 CREATE INDEX run_account ON sendcampaign.run_data (account, role_oid, id) WHERE account IS NOT NULL;
 CREATE INDEX run_queue ON sendcampaign.run_data (role_oid, queued_at, id)
     WHERE finished_at IS NULL AND state <> 'paused';
+CREATE INDEX run_campaign ON sendcampaign.run_data (campaign_id, schema, id);
 CREATE INDEX run_cancelled ON sendcampaign.run_data (campaign_id, schema)
     WHERE finished_at IS NULL AND state = 'cancelled';
 CREATE INDEX run_sweep ON sendcampaign.run_data (sweep_at) WHERE sweep_at IS NOT NULL;
@@ -211,20 +222,47 @@ COMMENT ON COLUMN sendcampaign.unreachable_data.role_oid IS 'OID of the role, wh
 COMMENT ON COLUMN sendcampaign.unreachable_data.system_identifier IS 'Cluster in which the row was written';
 CREATE INDEX unreachable_role ON sendcampaign.unreachable_data (role_oid);
 
+-- What recipients have done with their links.  A row is inserted once, and never changed.
+CREATE TABLE sendcampaign.event_data (
+    run_id bigint NOT NULL,
+    list_user_id bigint NOT NULL,
+    event text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    written_in xid NOT NULL DEFAULT sendcampaign.current_xid(),
+    PRIMARY KEY (run_id, list_user_id, event)
+);
+COMMENT ON TABLE sendcampaign.event_data IS 'What recipients have done with their links, as the extension stores it; to read it, use sendcampaign.event';
+COMMENT ON COLUMN sendcampaign.event_data.written_in IS 'As in sendcampaign.run_data';
+CREATE TRIGGER keep_xid BEFORE INSERT OR UPDATE ON sendcampaign.event_data
+    FOR EACH ROW EXECUTE FUNCTION sendcampaign.keep_xid();
+
+-- It is in no dump: the owner of the database may not read it.
+CREATE TABLE sendcampaign.link_secret (
+    one_row boolean PRIMARY KEY DEFAULT true CHECK (one_row),
+    secret bytea NOT NULL CHECK (pg_catalog.octet_length(secret) OPERATOR(pg_catalog.=) 32)
+);
+COMMENT ON TABLE sendcampaign.link_secret IS 'The secret with which links are signed, in one row';
+INSERT INTO sendcampaign.link_secret (secret)
+SELECT pg_catalog.sha256(pg_catalog.uuid_send(pg_catalog.gen_random_uuid())
+                         OPERATOR(pg_catalog.||) pg_catalog.uuid_send(pg_catalog.gen_random_uuid())
+                         OPERATOR(pg_catalog.||) pg_catalog.uuid_send(pg_catalog.gen_random_uuid()));
+
 CREATE TABLE sendcampaign.error_code (
     code integer PRIMARY KEY,
-    description text NOT NULL
+    description text NOT NULL,
+    what_to_do text NOT NULL
 );
-COMMENT ON TABLE sendcampaign.error_code IS 'What Twilio''s error codes mean';
+COMMENT ON TABLE sendcampaign.error_code IS 'What Twilio''s error codes mean, and what to do about them';
 COMMENT ON COLUMN sendcampaign.error_code.code IS 'As in sendcampaign.message';
 COMMENT ON COLUMN sendcampaign.error_code.description IS 'What it means';
+COMMENT ON COLUMN sendcampaign.error_code.what_to_do IS 'What a person can do about it';
 
 -- the library knows them
-CREATE FUNCTION sendcampaign.error_codes(OUT code integer, OUT description text)
+CREATE FUNCTION sendcampaign.error_codes(OUT code integer, OUT description text, OUT what_to_do text)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'sendcampaign_error_codes'
 LANGUAGE C STRICT VOLATILE;
-INSERT INTO sendcampaign.error_code SELECT c.code, c.description FROM sendcampaign.error_codes() c;
+INSERT INTO sendcampaign.error_code SELECT c.code, c.description, c.what_to_do FROM sendcampaign.error_codes() c;
 DROP FUNCTION sendcampaign.error_codes();
 
 CREATE TABLE sendcampaign.batch (
@@ -357,6 +395,7 @@ SELECT pg_catalog.pg_extension_config_dump('sendcampaign.receipt_data', '');
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.receipt_count', '');
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.early_receipt', '');
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.unreachable_data', '');
+SELECT pg_catalog.pg_extension_config_dump('sendcampaign.event_data', '');
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.batch', '');
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.chosen', '');
 SELECT pg_catalog.pg_extension_config_dump('sendcampaign.claim', '');
@@ -369,8 +408,8 @@ SELECT pg_catalog.pg_extension_config_dump('sendcampaign.test_job_id', '');
 GRANT USAGE ON SCHEMA sendcampaign TO pg_database_owner;
 GRANT SELECT, INSERT ON sendcampaign.run_data, sendcampaign.message_data,
     sendcampaign.receipt_data, sendcampaign.receipt_count, sendcampaign.early_receipt,
-    sendcampaign.unreachable_data, sendcampaign.batch, sendcampaign.chosen, sendcampaign.claim,
-    sendcampaign.read_back_message, sendcampaign.opt_out_data, sendcampaign.reply_data
+    sendcampaign.unreachable_data, sendcampaign.event_data, sendcampaign.batch,
+    sendcampaign.chosen, sendcampaign.claim, sendcampaign.read_back_message, sendcampaign.opt_out_data, sendcampaign.reply_data
     TO pg_database_owner;
 GRANT SELECT, UPDATE ON SEQUENCE sendcampaign.run_id, sendcampaign.test_job_id TO pg_database_owner;
 
@@ -395,7 +434,7 @@ SELECT r.id, r.schema, r.job_id, r.campaign_id, r.role, r.state, r.total, r.sent
        r.unconfirmed OPERATOR(pg_catalog.+) coalesce(
            (SELECT pg_catalog.sum(c.unconfirmed)::bigint FROM sendcampaign.receipt_count c
             WHERE c.run_id OPERATOR(pg_catalog.=) r.id), 0) AS unconfirmed,
-       r.account, r.group_id, r.sweep_at
+       r.account, r.group_id, r.sweep_at, r.recipients
 FROM sendcampaign.run_data r
 WHERE (SELECT u.rolbypassrls FROM pg_catalog.pg_roles u WHERE u.rolname OPERATOR(pg_catalog.=) current_user)
    OR CASE WHEN r.system_identifier OPERATOR(pg_catalog.=)
@@ -439,6 +478,7 @@ COMMENT ON COLUMN sendcampaign.run.unconfirmed IS 'Messages among those sent of 
 COMMENT ON COLUMN sendcampaign.run.account IS 'SID of the Twilio account to which its latest messages were sent';
 COMMENT ON COLUMN sendcampaign.run.group_id IS 'Group of its list then, in the application''s table groups';
 COMMENT ON COLUMN sendcampaign.run.sweep_at IS 'When Twilio is asked next what became of its messages; null if that is known of all, or nobody asks';
+COMMENT ON COLUMN sendcampaign.run.recipients IS 'Query that selects the recipients when the run starts; null if all users of the list are';
 
 CREATE VIEW sendcampaign.message WITH (security_barrier = true) AS
 SELECT r.schema, r.job_id, m.list_user_id, m.phone, m.status, m.sid, m.error_code,
@@ -484,7 +524,7 @@ FROM sendcampaign.opt_out_data o
 WHERE (SELECT u.rolbypassrls FROM pg_catalog.pg_roles u WHERE u.rolname OPERATOR(pg_catalog.=) current_user)
    OR CASE WHEN o.group_id IS NULL
            THEN (SELECT pg_catalog.has_function_privilege(
-                     '@extschema@.send_campaign(bigint, bigint)', 'EXECUTE'))
+                     '@extschema@.send_campaign(bigint, bigint, text)', 'EXECUTE'))
            ELSE o.schema OPERATOR(pg_catalog.=) ANY (
                SELECT n.nspname
                FROM pg_catalog.pg_class c
@@ -585,6 +625,79 @@ COMMENT ON COLUMN sendcampaign.unreachable.error IS 'What that code means';
 COMMENT ON COLUMN sendcampaign.unreachable.role IS 'Role that has sent the message';
 COMMENT ON COLUMN sendcampaign.unreachable.updated_at IS 'When Twilio reported it';
 
+CREATE VIEW sendcampaign.event WITH (security_barrier = true) AS
+SELECT r.schema, r.job_id, e.list_user_id, e.event, e.created_at, e.run_id
+FROM sendcampaign.run r
+JOIN sendcampaign.event_data e ON e.run_id OPERATOR(pg_catalog.=) r.id;
+COMMENT ON VIEW sendcampaign.event IS 'What recipients have done with their links, one row per recipient of a run and event';
+COMMENT ON COLUMN sendcampaign.event.schema IS 'Schema of the application''s tables';
+COMMENT ON COLUMN sendcampaign.event.job_id IS 'Background job of the run';
+COMMENT ON COLUMN sendcampaign.event.list_user_id IS 'Recipient, in the application''s table ac_list_users';
+COMMENT ON COLUMN sendcampaign.event.event IS 'open, complete, or another name that the application has given to track()';
+COMMENT ON COLUMN sendcampaign.event.created_at IS 'When it happened first';
+COMMENT ON COLUMN sendcampaign.event.run_id IS 'Run, in sendcampaign.run';
+
+-- No part of it is looked up row by row: what belongs to recipients is joined.
+CREATE VIEW sendcampaign.result WITH (security_barrier = true) AS
+SELECT r.schema, r.job_id, r.campaign_id, m.list_user_id, m.phone, m.status,
+       CASE WHEN m.status OPERATOR(pg_catalog.=) 'sent' THEN m.created_at END AS sent_at,
+       m.sid, d.status AS delivery, d.updated_at AS delivery_at,
+       coalesce(d.error_code, m.error_code) AS error_code,
+       coalesce(e.description, m.error_message) AS error, e.what_to_do,
+       o.created_at AS opened_at, c.created_at AS completed_at,
+       coalesce(a.count, 0) AS replies, a.last_at AS replied_at,
+       s.phone IS NOT NULL OR t.phone IS NOT NULL AS opted_out,
+       coalesce(d.segments, m.segments) AS segments, d.price, d.price_unit, m.run_id
+FROM sendcampaign.run r
+JOIN sendcampaign.message_data m ON m.run_id OPERATOR(pg_catalog.=) r.id
+LEFT JOIN sendcampaign.receipt_data d ON d.run_id OPERATOR(pg_catalog.=) m.run_id
+    AND d.list_user_id OPERATOR(pg_catalog.=) m.list_user_id
+    AND m.status OPERATOR(pg_catalog.=) 'sent' AND d.sid IS NOT DISTINCT FROM m.sid
+LEFT JOIN sendcampaign.error_code e
+    ON e.code OPERATOR(pg_catalog.=) coalesce(d.error_code, m.error_code)
+LEFT JOIN sendcampaign.event_data o ON o.run_id OPERATOR(pg_catalog.=) m.run_id
+    AND o.list_user_id OPERATOR(pg_catalog.=) m.list_user_id
+    AND o.event OPERATOR(pg_catalog.=) 'open'
+LEFT JOIN sendcampaign.event_data c ON c.run_id OPERATOR(pg_catalog.=) m.run_id
+    AND c.list_user_id OPERATOR(pg_catalog.=) m.list_user_id
+    AND c.event OPERATOR(pg_catalog.=) 'complete'
+LEFT JOIN (SELECT y.run_id, y.list_user_id, pg_catalog.count(*) AS count,
+                  pg_catalog.max(y.received_at) AS last_at
+           FROM sendcampaign.reply_data y
+           WHERE y.sid IS NOT NULL AND y.run_id IS NOT NULL
+           GROUP BY y.run_id, y.list_user_id) a
+    ON a.run_id OPERATOR(pg_catalog.=) m.run_id
+    AND a.list_user_id OPERATOR(pg_catalog.=) m.list_user_id
+LEFT JOIN (SELECT DISTINCT p.phone FROM sendcampaign.opt_out_data p WHERE p.group_id IS NULL) s
+    ON s.phone OPERATOR(pg_catalog.=) m.phone
+LEFT JOIN (SELECT DISTINCT p.phone, p.schema, p.group_id FROM sendcampaign.opt_out_data p
+           WHERE p.group_id IS NOT NULL) t
+    ON t.phone OPERATOR(pg_catalog.=) m.phone AND t.schema OPERATOR(pg_catalog.=) r.schema
+    AND t.group_id OPERATOR(pg_catalog.=) r.group_id;
+COMMENT ON VIEW sendcampaign.result IS 'One row per recipient of a run who has an outcome, with all that is known of it';
+COMMENT ON COLUMN sendcampaign.result.schema IS 'Schema of the application''s tables';
+COMMENT ON COLUMN sendcampaign.result.job_id IS 'Background job of the run; negative for a test message';
+COMMENT ON COLUMN sendcampaign.result.campaign_id IS 'Campaign';
+COMMENT ON COLUMN sendcampaign.result.list_user_id IS 'Recipient, in the application''s table ac_list_users';
+COMMENT ON COLUMN sendcampaign.result.phone IS 'As in sendcampaign.message';
+COMMENT ON COLUMN sendcampaign.result.status IS 'sent, failed, skipped or in_doubt';
+COMMENT ON COLUMN sendcampaign.result.sent_at IS 'When it was recorded that Twilio took the message; null unless it did';
+COMMENT ON COLUMN sendcampaign.result.sid IS 'Twilio''s identifier of the message';
+COMMENT ON COLUMN sendcampaign.result.delivery IS 'What became of a message that was sent, as in sendcampaign.message';
+COMMENT ON COLUMN sendcampaign.result.delivery_at IS 'When that happened';
+COMMENT ON COLUMN sendcampaign.result.error_code IS 'Twilio''s error code, or the HTTP status, if it failed or was not delivered';
+COMMENT ON COLUMN sendcampaign.result.error IS 'What that code means, or why the recipient was skipped';
+COMMENT ON COLUMN sendcampaign.result.what_to_do IS 'What a person can do about it; null if the code is not in sendcampaign.error_code';
+COMMENT ON COLUMN sendcampaign.result.opened_at IS 'When the link was first opened';
+COMMENT ON COLUMN sendcampaign.result.completed_at IS 'When what is behind the link was first completed';
+COMMENT ON COLUMN sendcampaign.result.replies IS 'Number of replies to this message';
+COMMENT ON COLUMN sendcampaign.result.replied_at IS 'When Twilio received the last of them';
+COMMENT ON COLUMN sendcampaign.result.opted_out IS 'Whether the phone number is opted out now, of the run''s group or of all groups';
+COMMENT ON COLUMN sendcampaign.result.segments IS 'Number of segments, as billed once that is known';
+COMMENT ON COLUMN sendcampaign.result.price IS 'What Twilio charges for it';
+COMMENT ON COLUMN sendcampaign.result.price_unit IS 'Currency of the price';
+COMMENT ON COLUMN sendcampaign.result.run_id IS 'Run, in sendcampaign.run';
+
 -- The bar is made of block characters if the encoding has them; "+ 0 * p.filled"
 -- keeps chr() from being evaluated if it does not.
 CREATE VIEW sendcampaign.progress WITH (security_barrier = true) AS
@@ -626,19 +739,20 @@ COMMENT ON VIEW sendcampaign.progress IS
 'Progress of runs for people to read, newest first; made for \watch';
 
 GRANT SELECT ON sendcampaign.run, sendcampaign.message, sendcampaign.opt_out,
-    sendcampaign.unreachable, sendcampaign.reply, sendcampaign.conversation, sendcampaign.progress,
-    sendcampaign.error_code TO PUBLIC;
+    sendcampaign.unreachable, sendcampaign.event, sendcampaign.result, sendcampaign.reply, sendcampaign.conversation,
+    sendcampaign.progress, sendcampaign.error_code TO PUBLIC;
 
 /*
  * Functions for people to call.
  */
 
-CREATE FUNCTION @extschema@.send_campaign(campaign_id bigint, job_id bigint DEFAULT NULL)
+CREATE FUNCTION @extschema@.send_campaign(campaign_id bigint, job_id bigint DEFAULT NULL,
+    recipients text DEFAULT NULL)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'send_campaign'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.send_campaign(bigint, bigint) IS
-'Queues a campaign, which is sent once the transaction commits. Returns the id of the background job, which is created if none is given';
+COMMENT ON FUNCTION @extschema@.send_campaign(bigint, bigint, text) IS
+'Queues a campaign, which is sent once the transaction commits, to the users of its list or to those that a query selects. Returns the id of the background job, which is created if none is given';
 
 /*
  * PostgreSQL prefers a function that matches the arguments of a call exactly:
@@ -757,31 +871,38 @@ LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION sendcampaign.opt_outs(bigint) IS
 'Phone numbers that get no messages from a group that the role may see, whoever entered them; "all" is true if they get none from any group';
 
-CREATE FUNCTION sendcampaign.preview(campaign_id bigint, "limit" bigint DEFAULT 10)
+CREATE FUNCTION sendcampaign.preview(campaign_id bigint, "limit" bigint DEFAULT 10,
+    recipients text DEFAULT NULL)
 RETURNS TABLE (list_user_id bigint, phone text, sender text, text text, encoding text,
     units integer, segments integer, skipped text, deferred_until timestamptz, unreachable text)
 AS 'MODULE_PATHNAME', 'sendcampaign_preview'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION sendcampaign.preview(bigint, bigint) IS
+COMMENT ON FUNCTION sendcampaign.preview(bigint, bigint, text) IS
 'Shows what the first recipients of a campaign would get now, and why some would get nothing; sends nothing';
 
+-- a type, because an argument and a column have the same name
+CREATE TYPE sendcampaign.estimate_row AS (
+    recipients bigint, messages bigint, deferred bigint, duplicates bigint, opted_out bigint,
+    without_phone bigint, invalid_phone bigint, without_value bigint, expired bigint,
+    unreachable bigint, over_limit bigint, segments bigint, segments_gsm7 bigint, segments_ucs2 bigint,
+    messages_ucs2 bigint, ucs2_characters text, cost numeric, duration interval
+);
+COMMENT ON TYPE sendcampaign.estimate_row IS 'What sendcampaign.estimate() returns';
+
 CREATE FUNCTION sendcampaign.estimate(campaign_id bigint, price_per_segment numeric DEFAULT NULL,
-    OUT recipients bigint, OUT messages bigint, OUT deferred bigint, OUT duplicates bigint,
-    OUT opted_out bigint, OUT without_phone bigint, OUT invalid_phone bigint,
-    OUT without_value bigint, OUT expired bigint, OUT unreachable bigint, OUT segments bigint, OUT segments_gsm7 bigint,
-    OUT segments_ucs2 bigint, OUT messages_ucs2 bigint, OUT ucs2_characters text,
-    OUT cost numeric, OUT duration interval)
-RETURNS record
+    recipients text DEFAULT NULL)
+RETURNS sendcampaign.estimate_row
 AS 'MODULE_PATHNAME', 'sendcampaign_estimate'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION sendcampaign.estimate(bigint, numeric) IS
+COMMENT ON FUNCTION sendcampaign.estimate(bigint, numeric, text) IS
 'Shows what a campaign would amount to if it were sent now: messages, segments, cost, time; sends nothing';
 
-CREATE FUNCTION sendcampaign.send_test(campaign_id bigint, phone text)
+CREATE FUNCTION sendcampaign.send_test(campaign_id bigint, phone text,
+    recipients text DEFAULT NULL)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'sendcampaign_send_test'
-LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
-COMMENT ON FUNCTION sendcampaign.send_test(bigint, text) IS
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION sendcampaign.send_test(bigint, text, text) IS
 'Sends the first recipient''s message to a phone number of your own; returns the job number of the test, which is negative';
 
 CREATE FUNCTION sendcampaign.retry_failed(job_id bigint)
@@ -826,6 +947,96 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION sendcampaign.receive(text, text, text) IS
 'Takes a request of Twilio''s to a web server: what became of a message, or a reply. url is what was requested, signature the header X-Twilio-Signature, body the form as it was posted. Returns receipt, reply, known or ignored; raises an error unless Twilio has signed it';
 
+CREATE FUNCTION sendcampaign.track(yu bigint, yc bigint, event text, signature text DEFAULT NULL)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'sendcampaign_track'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION sendcampaign.track(bigint, bigint, text, text) IS
+'Records what a recipient has done with a link, whose parameters yu, yc and ys are the arguments: open, complete, or another event. Returns true the first time; false also if no such link was sent';
+
+CREATE FUNCTION sendcampaign.summary(job_id bigint)
+RETURNS TABLE (measure text, value numeric, unit text, percent numeric, percent_of text)
+LANGUAGE plpgsql STABLE STRICT PARALLEL UNSAFE ROWS 20
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    tables name := coalesce(nullif(current_setting('sendcampaign.schema', true), ''), 'public');
+    run record;
+    r record;
+BEGIN
+    SELECT n.id, n.total INTO run
+    FROM sendcampaign.run n WHERE n.job_id = summary.job_id AND n.schema = tables;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no run of background job %', summary.job_id
+            USING ERRCODE = 'no_data_found',
+                HINT = 'See sendcampaign.run for the runs that your role may see.';
+    END IF;
+    -- each recipient is read once, whatever the number of currencies
+    WITH parts AS (
+        SELECT t.price_unit, count(*) AS known,
+               count(*) FILTER (WHERE t.status = 'sent') AS sent,
+               count(*) FILTER (WHERE t.status = 'failed') AS failed,
+               count(*) FILTER (WHERE t.status = 'skipped') AS skipped,
+               count(*) FILTER (WHERE t.status = 'in_doubt') AS in_doubt,
+               count(*) FILTER (WHERE t.delivery IN ('delivered', 'read')) AS delivered,
+               count(*) FILTER (WHERE t.delivery IN ('undelivered', 'failed', 'canceled'))
+                   AS undelivered,
+               count(t.opened_at) AS opened,
+               count(t.completed_at) AS completed,
+               count(*) FILTER (WHERE t.replies > 0) AS replied,
+               count(*) FILTER (WHERE t.opted_out AND t.status = 'sent') AS opted_out,
+               sum(t.segments) AS segments, sum(t.price) AS price
+        FROM sendcampaign.result t WHERE t.run_id = run.id GROUP BY t.price_unit)
+    SELECT coalesce(sum(p.known), 0) AS known, coalesce(sum(p.sent), 0) AS sent,
+           coalesce(sum(p.failed), 0) AS failed, coalesce(sum(p.skipped), 0) AS skipped,
+           coalesce(sum(p.in_doubt), 0) AS in_doubt, coalesce(sum(p.delivered), 0) AS delivered,
+           coalesce(sum(p.undelivered), 0) AS undelivered, coalesce(sum(p.opened), 0) AS opened,
+           coalesce(sum(p.completed), 0) AS completed, coalesce(sum(p.replied), 0) AS replied,
+           coalesce(sum(p.opted_out), 0) AS opted_out, coalesce(sum(p.segments), 0) AS segments,
+           array_agg(p.price ORDER BY p.price_unit) FILTER (WHERE p.price IS NOT NULL) AS prices,
+           array_agg(p.price_unit ORDER BY p.price_unit) FILTER (WHERE p.price IS NOT NULL) AS units
+    INTO r FROM parts p;
+    run.total := coalesce(run.total, r.known);
+    RETURN QUERY
+    SELECT v.measure, v.value, v.unit, round(100 * v.value / nullif(v.whole, 0), 1), v.percent_of
+    FROM (VALUES
+        (1, 'recipients', run.total::numeric, NULL::text, NULL::numeric, NULL::text),
+        (2, 'sent', r.sent, NULL, run.total, 'recipients'),
+        (3, 'failed', r.failed, NULL, run.total, 'recipients'),
+        (4, 'skipped', r.skipped, NULL, run.total, 'recipients'),
+        (5, 'in doubt', r.in_doubt, NULL, run.total, 'recipients'),
+        (6, 'remaining', run.total - r.known, NULL, run.total, 'recipients'),
+        (7, 'delivered', r.delivered, NULL, r.sent, 'sent'),
+        (8, 'undelivered', r.undelivered, NULL, r.sent, 'sent'),
+        (9, 'opened', r.opened, NULL, r.sent, 'sent'),
+        (10, 'completed', r.completed, NULL, r.opened, 'opened'),
+        (11, 'replied', r.replied, NULL, r.sent, 'sent'),
+        (12, 'opted out', r.opted_out, NULL, r.sent, 'sent'),
+        (13, 'segments', r.segments, NULL, NULL, NULL)
+    ) v(n, measure, value, unit, whole, percent_of)
+    ORDER BY v.n;
+    RETURN QUERY
+    SELECT 'price', p.price, p.unit, NULL::numeric, NULL::text
+    FROM unnest(r.prices, r.units) p(price, unit);
+END
+$$;
+COMMENT ON FUNCTION sendcampaign.summary(bigint) IS
+'Totals of a run, and of what each is a percentage: recipients, sent, delivered, opened, completed and so on, segments, and a price for each currency';
+
+CREATE FUNCTION sendcampaign.csv_cell(value text)
+RETURNS text
+AS 'MODULE_PATHNAME', 'sendcampaign_csv_cell'
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION sendcampaign.csv_cell(text) IS
+'The text in a form that no spreadsheet takes for a formula: an apostrophe precedes what would begin one';
+
+CREATE FUNCTION sendcampaign.bucket(list_user_id bigint, salt text, buckets integer)
+RETURNS integer
+AS 'MODULE_PATHNAME', 'sendcampaign_bucket'
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION sendcampaign.bucket(bigint, text, integer) IS
+'Divides list users evenly into parts, numbered from 0, in a way that never changes; another salt divides them independently';
+
 CREATE FUNCTION sendcampaign.segments(
     message text, OUT encoding text, OUT units integer, OUT segments integer)
 AS 'MODULE_PATHNAME', 'sendcampaign_segments'
@@ -833,11 +1044,87 @@ LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION sendcampaign.segments(text) IS
 'What a text costs: its encoding, its length in GSM-7 septets or UTF-16 units, and the segments it is sent in';
 
+CREATE FUNCTION sendcampaign.country(phone text)
+RETURNS text
+AS 'MODULE_PATHNAME', 'sendcampaign_country'
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION sendcampaign.country(text) IS
+'Country of a phone number in E.164 form, by its calling code; null if that is not known';
+
+CREATE FUNCTION sendcampaign.sender_of(phone text, senders text[])
+RETURNS text
+AS 'MODULE_PATHNAME', 'sendcampaign_sender_of'
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION sendcampaign.sender_of(text, text[]) IS
+'The one of several senders that a phone number gets its messages from';
+
+-- Messages of a million recipients are joined by several processes and added up in memory: sorting
+-- them, on disk, or compiling the plan would take longer than the rest.
+CREATE FUNCTION sendcampaign.report(job_id bigint DEFAULT NULL, phones boolean DEFAULT false)
+RETURNS text
+AS 'MODULE_PATHNAME', 'sendcampaign_report'
+LANGUAGE C STABLE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+SET work_mem = '64MB'
+SET enable_sort = off
+SET parallel_tuple_cost = 0
+SET jit = off;
+COMMENT ON FUNCTION sendcampaign.report(bigint, boolean) IS
+'A page of HTML about the run of a job, or an overview of all runs that the role may see; phone numbers and texts of recipients only if asked for';
+
 CREATE FUNCTION sendcampaign.version()
 RETURNS text
 AS 'MODULE_PATHNAME', 'sendcampaign_version'
 LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION sendcampaign.version() IS 'Version of the library';
+
+CREATE FUNCTION sendcampaign.create_list(group_id bigint, name text DEFAULT NULL,
+    user_id bigint DEFAULT NULL, columns jsonb DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'sendcampaign_create_list'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION sendcampaign.create_list(bigint, text, bigint, jsonb) IS
+'Creates an empty list of a group; returns its id';
+
+CREATE FUNCTION sendcampaign.create_campaign(list_id bigint, message text,
+    base_url text DEFAULT NULL, user_id bigint DEFAULT NULL, columns jsonb DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'sendcampaign_create_campaign'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION sendcampaign.create_campaign(bigint, text, text, bigint, jsonb) IS
+'Creates a campaign that sends a message to a list; returns its id. Sends nothing';
+
+CREATE FUNCTION sendcampaign.add_list_users(list_id bigint, phones text[],
+    user_id bigint DEFAULT NULL, columns jsonb DEFAULT NULL)
+RETURNS TABLE ("position" bigint, phone text, refused text)
+AS 'MODULE_PATHNAME', 'sendcampaign_add_phones'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION sendcampaign.add_list_users(bigint, text[], bigint, jsonb) IS
+'Adds users with these phone numbers to a list; returns those that it has refused, and why';
+
+CREATE FUNCTION sendcampaign.add_list_users(list_id bigint, users jsonb,
+    user_id bigint DEFAULT NULL, columns jsonb DEFAULT NULL)
+RETURNS TABLE ("position" bigint, phone text, refused text)
+AS 'MODULE_PATHNAME', 'sendcampaign_add_users'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION sendcampaign.add_list_users(bigint, jsonb, bigint, jsonb) IS
+'Adds users to a list: an array of objects with the phone number as "sms", and values for the text''s placeholders; returns those that it has refused, and why';
+
+CREATE FUNCTION sendcampaign.send_message(group_id bigint, message text, phones text[],
+    base_url text DEFAULT NULL, user_id bigint DEFAULT NULL, columns jsonb DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'sendcampaign_send_to_phones'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION sendcampaign.send_message(bigint, text, text[], text, bigint, jsonb) IS
+'Creates a list with these phone numbers and a campaign, and sends it once the transaction commits; returns the id of the background job';
+
+CREATE FUNCTION sendcampaign.send_message(group_id bigint, message text, users jsonb,
+    base_url text DEFAULT NULL, user_id bigint DEFAULT NULL, columns jsonb DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'sendcampaign_send_to_users'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION sendcampaign.send_message(bigint, text, jsonb, text, bigint, jsonb) IS
+'The same with users as add_list_users() takes them';
 
 CREATE FUNCTION sendcampaign.create_tables(schema name DEFAULT 'public')
 RETURNS void
@@ -913,5 +1200,5 @@ COMMENT ON FUNCTION sendcampaign.create_tables(name) IS
 'Creates the application''s tables that are missing in a schema';
 
 -- nobody may call a function until that is granted
-REVOKE ALL ON FUNCTION @extschema@.send_campaign(bigint, bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.send_campaign(bigint, bigint, text) FROM PUBLIC;
 REVOKE ALL ON ALL ROUTINES IN SCHEMA sendcampaign FROM PUBLIC;

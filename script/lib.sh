@@ -125,6 +125,7 @@ need_to_test() {
     need openssl openssl
     need nodejs node
     need npm npm
+    need_if_there_is chromium '/usr/bin/chromium*'
     if is_packaged; then
         need_if_there_is "postgresql-$pg_version-cron" "/usr/share/postgresql/$pg_version/extension/pg_cron.control"
     else
@@ -182,6 +183,28 @@ install_missing() {
     [ ${#missing[@]} = 0 ] || quietly "Installing ${missing[*]}" install_packages "${missing[@]}"
 }
 
+# unpack SIGN PACKAGE...: unpacks packages in the temporary directory, unless there is
+# a command named SIGN. For programs that only tests need and whose packages, if they
+# were installed, would start services; without them, the tests are skipped.
+unpack() {
+    local sign=$1 file
+    shift
+    ! command -v "$sign" >/dev/null || return 0
+    echo "Unpacking $*"
+    as_user mkdir "$work/packages"
+    if ! download "$@" && [ -z "${updated:-}" ] && can_be_root; then
+        quietly 'Updating the list of packages' apt update || true
+        download "$@" || true
+    fi
+    for file in "$work"/packages/*.deb; do
+        [ ! -e "$file" ] || as_user dpkg-deb -x "$file" "$work/packages"
+    done
+    PATH=$PATH:$work/packages/usr/bin
+    command -v "$sign" >/dev/null || echo "They cannot be had: their tests are skipped"
+}
+
+download() { (cd "$work/packages" && as_user apt-get -qq download "$@" >/dev/null 2>&1); }
+
 # Runs a command as an unprivileged user, since PostgreSQL refuses to run as root.
 # setpriv, unlike runuser, leaves no process in between, which would live for 2 s
 # after the command was killed.
@@ -192,6 +215,17 @@ as_user() {
     else
         "$@"
     fi
+}
+
+# Becomes that command, with its output in a file: whoever reads ours need not wait
+# for its end.
+become_as_user() {
+    local log=$1
+    shift
+    exec </dev/null >"$log" 2>&1
+    [ "$EUID" = 0 ] || exec "$@"
+    [ -n "$user" ] || user=$(id -un postgres 2>/dev/null || echo nobody)
+    exec setpriv --reuid "$user" --regid "$(id -g "$user")" --init-groups "$@"
 }
 
 # Runs a command in its own process group, so that we can end all of it.

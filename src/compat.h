@@ -10,9 +10,14 @@
 
 #include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
+#include "executor/executor.h"
 #include "miscadmin.h"
+#include "nodes/plannodes.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
 #if PG_VERSION_NUM >= 180000
 #include "storage/waiteventset.h"
 #endif
@@ -126,6 +131,17 @@ compat_get_datum(Tuplesortstate *sort, Datum *value, bool *isnull)
 	return tuplesort_getdatum(sort, true, false, value, isnull, NULL);
 #else
 	return tuplesort_getdatum(sort, true, value, isnull, NULL);
+#endif
+}
+
+/* Throws if the current role lacks a right that a planned statement needs. */
+static inline void
+compat_check_permissions(PlannedStmt *statement)
+{
+#if PG_VERSION_NUM >= 160000
+	(void) ExecCheckPermissions(statement->rtable, statement->permInfos, true);
+#else
+	(void) ExecCheckRTPerms(statement->rtable, true);
 #endif
 }
 

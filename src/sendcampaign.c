@@ -42,8 +42,9 @@ sendcampaign_version(PG_FUNCTION_ARGS)
 }
 
 /*
- * sendcampaign.error_codes(OUT code integer, OUT description text) returns setof
- * record: for the extension's script, which fills sendcampaign.error_code
+ * sendcampaign.error_codes(OUT code integer, OUT description text, OUT
+ * what_to_do text) returns setof record: for the extension's script, which fills
+ * sendcampaign.error_code
  */
 Datum
 sendcampaign_error_codes(PG_FUNCTION_ARGS)
@@ -54,8 +55,9 @@ sendcampaign_error_codes(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; (code = known_error_code(i)) != 0; i++)
 	{
-		Datum values[] = {Int32GetDatum(code), CStringGetTextDatum(describe_error_code(code))};
-		bool  nulls[] = {false, false};
+		Datum values[] = {Int32GetDatum(code), CStringGetTextDatum(describe_error_code(code)),
+						  CStringGetTextDatum(advise_on_error_code(code))};
+		bool  nulls[] = {false, false, false};
 
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}

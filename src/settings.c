@@ -42,6 +42,8 @@ bool   sendcampaign_receipts;
 int	   sendcampaign_max_attempts;
 double sendcampaign_retry_undelivered_after;
 bool   sendcampaign_skip_unreachable;
+double sendcampaign_query_timeout;
+bool   sendcampaign_list_queries;
 int	   sendcampaign_launcher_interval;
 int	   sendcampaign_worker_idle_timeout;
 int	   sendcampaign_failure_threshold;
@@ -207,6 +209,24 @@ define_workers(void)
 		NULL, NULL, NULL);
 }
 
+/*
+ * Whoever may write lists could run SQL with the rights of those who send to
+ * them, so a superuser decides that.
+ */
+static void
+define_queries(void)
+{
+	DefineCustomRealVariable("sendcampaign.query_timeout",
+							 "Time after which a query that selects recipients is cancelled.",
+							 "0: no limit.", &sendcampaign_query_timeout, 600.0, 0.0, 86400.0,
+							 PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomBoolVariable(
+		"sendcampaign.list_queries",
+		"Whether a list's data may have a query that selects its users.",
+		"When on, whoever may write lists can run queries with the rights of those who send.",
+		&sendcampaign_list_queries, false, PGC_SUSET, 0, NULL, NULL, NULL);
+}
+
 void
 define_settings(void)
 {
@@ -217,6 +237,7 @@ define_settings(void)
 	define_failures();
 	define_deliveries();
 	define_workers();
+	define_queries();
 	MarkGUCPrefixReserved("sendcampaign");
 }
 

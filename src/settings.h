@@ -23,6 +23,8 @@ extern bool	  sendcampaign_receipts;
 extern int	  sendcampaign_max_attempts;
 extern double sendcampaign_retry_undelivered_after; /* in seconds */
 extern bool	  sendcampaign_skip_unreachable;
+extern double sendcampaign_query_timeout; /* in seconds; 0: no limit */
+extern bool	  sendcampaign_list_queries;
 extern int	  sendcampaign_launcher_interval;	 /* in seconds */
 extern int	  sendcampaign_worker_idle_timeout;	 /* in ms; 0: a worker leaves at once */
 extern int	  sendcampaign_failure_threshold;	 /* in messages; -1: no limit */

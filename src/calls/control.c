@@ -320,10 +320,12 @@ write_resumed(LockedRun *run)
 	if (!run->at_home)
 	{
 		check_may_bring_home(run);
+		runs_check_query(run->id);
 		run->role = runs_bring_home(run->id);
 	}
 	else if (!runs_resume(run->id))
 	{
+		runs_check_query(run->id);
 		drop_impossible_claims(run->id, run->job_id);
 		runs_resume_anew(run->id);
 	}

@@ -11,6 +11,7 @@
 #include "calls/caller.h"
 #include "campaign/phone.h"
 #include "catalog/pg_type.h"
+#include "database/event_table.h"
 #include "database/own_tables.h"
 #include "database/receipt_table.h"
 #include "database/reply_table.h"
@@ -119,6 +120,7 @@ sendcampaign_forget_recipient(PG_FUNCTION_ARGS)
 	spi_connect();
 	values[2] = spellings(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	check_is_not_needed(types, values);
+	events_forget_phones(values[2]);
 	receipts_forget_phones(values[2]);
 	unreachable_forget(values[2]);
 	count = (int64) own_query(

@@ -11,12 +11,15 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "calls/audience.h"
 #include "calls/caller.h"
+#include "campaign/message_limit.h"
 #include "campaign/phone.h"
 #include "campaign/recipients.h"
 #include "campaign/smart_encoding.h"
 #include "campaign/unreachable.h"
 #include "database/check.h"
+#include "database/rehearse.h"
 #include "database/run_table.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -37,23 +40,42 @@ PG_FUNCTION_INFO_V1(sendcampaign_send_test);
 typedef struct Call
 {
 	Campaign	campaign;
+	char	   *query; /* that selects its recipients; or NULL */
 	Oid			role;
 	ActingScope scope;
 } Call;
 
+/* Returns that argument, a query, or NULL. */
+static char *
+query_argument(FunctionCallInfo fcinfo, int number)
+{
+	return PG_ARGISNULL(number) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(number));
+}
+
 /* Reads the campaign as the role that would send it, and connects to SPI. */
 static void
-begin_call(Call *call, int64 campaign_id)
+begin_call(Call *call, int64 campaign_id, char *recipients)
 {
+	Audience audience;
+
 	memset(call, 0, sizeof(*call));
 	spi_connect();
 	call->campaign.id = campaign_id;
 	call->campaign.tables = open_tables_of_caller(&call->role);
 	tables_check_columns(call->campaign.tables);
 	act_as(call->role, &call->scope);
+	tables_rehearse(call->campaign.tables, false);
 	check_campaign(call->campaign.tables, campaign_id);
+	audience = find_audience(call->campaign.tables, campaign_id, recipients);
+	call->campaign.query_list = audience.list_id;
 	campaign_read(&call->campaign);
 	call->campaign.group = read_group(call->campaign.tables, campaign_id, call->campaign.list_id);
+	call->campaign.country = call->campaign.group->country;
+	campaign_sign_links(&call->campaign, call->campaign.tables->schema,
+						call->campaign.group->sign_links);
+	call->query = audience.query;
+	if (call->query)
+		call->campaign.recipients = list_query_prepare(call->query);
 }
 
 static void
@@ -133,6 +155,7 @@ show_batch(void *arg, Datum ids, Duplicates duplicates, int count)
 	recipients = read_recipients(preview->campaign, DatumGetArrayTypeP(ids), GetCurrentTimestamp(),
 								 &count);
 	skip_duplicates_in_memory(preview->chosen, recipients, count, duplicates);
+	skip_over_limit(preview->campaign, 0, recipients, count);
 	find_unreachable(&(RecipientList){preview->campaign, NULL, count, recipients}, 1);
 	for (int i = 0; i < count; i++)
 		show_recipient(preview, &recipients[i]);
@@ -140,7 +163,7 @@ show_batch(void *arg, Datum ids, Duplicates duplicates, int count)
 	return preview->left > 0;
 }
 
-/* sendcampaign.preview(campaign_id bigint, "limit" bigint) */
+/* sendcampaign.preview(campaign_id bigint, "limit" bigint, recipients text) */
 Datum
 sendcampaign_preview(PG_FUNCTION_ARGS)
 {
@@ -152,10 +175,9 @@ sendcampaign_preview(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
-	begin_call(&call, PG_GETARG_INT64(0));
+	begin_call(&call, PG_GETARG_INT64(0), query_argument(fcinfo, 2));
 	if (preview.left > 0)
-		(void) each_batch(call.campaign.tables, call.campaign.list_id, PG_INT64_MAX, show_batch,
-						  &preview);
+		(void) each_batch(&call.campaign, PG_INT64_MAX, show_batch, &preview);
 	end_call(&call);
 	PG_RETURN_NULL();
 }
@@ -166,7 +188,7 @@ typedef struct Estimate
 	Campaign		*campaign;
 	ChosenDuplicates chosen;
 	int64			 recipients;
-	int64			 kinds[SKIP_EXPIRED + 1]; /* by SkipKind */
+	int64			 kinds[SKIP_OVER_LIMIT + 1]; /* by SkipKind */
 	int64			 deferred;
 	int64			 messages_ucs2;
 	int64			 segments_gsm7;
@@ -224,6 +246,7 @@ add_batch(void *arg, Datum ids, Duplicates duplicates, int count)
 											GetCurrentTimestamp(), &count);
 
 	skip_duplicates_in_memory(estimate->chosen, recipients, count, duplicates);
+	skip_over_limit(estimate->campaign, 0, recipients, count);
 	for (int i = 0; i < count; i++)
 		add_recipient(estimate, &recipients[i]);
 	return true;
@@ -258,7 +281,7 @@ static Datum
 estimate_row(const Estimate *estimate, TupleDesc descriptor, Datum price, bool has_price)
 {
 	int64 segments = num_segments(estimate);
-	bool  nulls[17] = {false};
+	bool  nulls[18] = {false};
 	Datum values[] = {
 		Int64GetDatum(estimate->recipients),
 		Int64GetDatum(estimate->kinds[NOT_SKIPPED]),
@@ -270,6 +293,7 @@ estimate_row(const Estimate *estimate, TupleDesc descriptor, Datum price, bool h
 		Int64GetDatum(estimate->kinds[SKIP_NO_VALUE]),
 		Int64GetDatum(estimate->kinds[SKIP_EXPIRED]),
 		Int64GetDatum(estimate->kinds[SKIP_UNREACHABLE]),
+		Int64GetDatum(estimate->kinds[SKIP_OVER_LIMIT]),
 		Int64GetDatum(segments),
 		Int64GetDatum(estimate->segments_gsm7),
 		Int64GetDatum(estimate->segments_ucs2),
@@ -278,14 +302,14 @@ estimate_row(const Estimate *estimate, TupleDesc descriptor, Datum price, bool h
 		has_price
 			? DirectFunctionCall2(numeric_mul, NumericGetDatum(int64_to_numeric(segments)), price)
 			: (Datum) 0,
-		duration(estimate, &nulls[16]),
+		duration(estimate, &nulls[17]),
 	};
 
-	nulls[15] = !has_price;
+	nulls[16] = !has_price;
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(descriptor), values, nulls));
 }
 
-/* sendcampaign.estimate(campaign_id bigint, price_per_segment numeric) */
+/* sendcampaign.estimate(campaign_id bigint, price_per_segment numeric, recipients text) */
 Datum
 sendcampaign_estimate(PG_FUNCTION_ARGS)
 {
@@ -300,9 +324,8 @@ sendcampaign_estimate(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
 	initStringInfo(&estimate.characters);
-	begin_call(&call, PG_GETARG_INT64(0));
-	(void) each_batch(call.campaign.tables, call.campaign.list_id, PG_INT64_MAX, add_batch,
-					  &estimate);
+	begin_call(&call, PG_GETARG_INT64(0), query_argument(fcinfo, 2));
+	(void) each_batch(&call.campaign, PG_INT64_MAX, add_batch, &estimate);
 	MemoryContextSwitchTo(context); /* SPI's memory context is freed at its end */
 	row = estimate_row(&estimate, descriptor, PG_ARGISNULL(1) ? (Datum) 0 : PG_GETARG_DATUM(1),
 					   !PG_ARGISNULL(1));
@@ -343,7 +366,12 @@ check_test(Campaign *campaign)
 {
 	Test test = {campaign};
 
-	(void) each_batch(campaign->tables, campaign->list_id, PG_INT64_MAX, check_first, &test);
+	(void) each_batch(campaign, PG_INT64_MAX, check_first, &test);
+	if (!test.has_recipient && campaign->recipients)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the query that selects the recipients has returned no list user"),
+				 errhint("A test message is the message to the first one that it returns.")));
 	if (!test.has_recipient)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -359,23 +387,29 @@ queue_test(const Call *call)
 				  .role = call->role,
 				  .schema = call->campaign.tables->schema,
 				  .list_users = call->campaign.tables->list_users,
-				  .test_phone = call->campaign.test_phone};
+				  .test_phone = call->campaign.test_phone,
+				  .recipients = call->query,
+				  .query_list = call->campaign.query_list};
 
 	return runs_insert_test(&run);
 }
 
-/* sendcampaign.send_test(campaign_id bigint, phone text) */
+/* sendcampaign.send_test(campaign_id bigint, phone text, recipients text) */
 Datum
 sendcampaign_send_test(PG_FUNCTION_ARGS)
 {
 	Call  call;
+	char *recipients = query_argument(fcinfo, 2);
 	char *phone;
 	int64 job_id;
 
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		PG_RETURN_NULL();
 	check_writable("sendcampaign.send_test()");
 	phone = require_phone(text_to_cstring(PG_GETARG_TEXT_PP(1)));
-	begin_call(&call, PG_GETARG_INT64(0));
+	begin_call(&call, PG_GETARG_INT64(0), recipients);
 	check_sender(call.campaign.tables, call.role, false);
+	tables_rehearse(call.campaign.tables, true);
 	call.campaign.test_phone = phone;
 	check_test(&call.campaign);
 	job_id = queue_test(&call);

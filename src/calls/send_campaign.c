@@ -11,11 +11,14 @@
  */
 #include "postgres.h"
 
+#include "calls/audience.h"
 #include "calls/caller.h"
 #include "catalog/pg_type.h"
 #include "database/app_tables.h"
 #include "database/home.h"
+#include "database/list_query.h"
 #include "database/own_tables.h"
+#include "database/rehearse.h"
 #include "database/run_table.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -63,14 +66,44 @@ fail_new_job_has_run(const AppTables *tables, int64 job_id)
 
 /* A failed run continues where it stopped; a test, beside the campaign's own run. */
 static void
-requeue_failed_run(const AppTables *tables, int64 campaign_id, int64 id, int64 job_id, Oid role)
+requeue_failed_run(const AppTables *tables, const NewRun *run, int64 id)
 {
 	bool is_test;
 
-	if (!runs_requeue(id, role, tables->list_users, &is_test))
-		fail_campaign_is_sending(campaign_id);
+	if (!runs_requeue(id, run, &is_test))
+		fail_campaign_is_sending(run->campaign_id);
 	if (!is_test)
-		tables_reopen_job(tables, job_id);
+		tables_reopen_job(tables, run->job_id);
+}
+
+/* Recipients are selected once, by a query that runs as the role for which it was given. */
+static void
+check_same_recipients(const NewRun *run, int64 id)
+{
+	Oid	  types[] = {INT8OID, TEXTOID, OIDOID};
+	Datum values[] = {Int64GetDatum(id), optional_text(run->recipients),
+					  ObjectIdGetDatum(run->role)};
+
+	if (run->recipients &&
+		own_query("SELECT FROM sendcampaign.run_data WHERE id = $1 AND total IS NOT NULL"
+				  " AND recipients IS DISTINCT FROM $2",
+				  2, types, values, NULL) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the recipients of background job %lld have been selected already",
+						(long long) run->job_id),
+				 errhint("Omit the query to continue with them, or use another background job.")));
+	if (run->recipients == NULL &&
+		own_query("SELECT role::text FROM sendcampaign.run_data WHERE id = $1 AND total IS NULL"
+				  " AND recipients IS NOT NULL AND role_oid <> $3",
+				  3, types, values, " n ") > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("the query that selects the recipients of job %lld is of role \"%s\"",
+						(long long) run->job_id, spi_string(0, 1)),
+				 errdetail("It would run with the rights of role \"%s\".",
+						   GetUserNameFromId(run->role, false)),
+				 errhint("Look at \"recipients\" in sendcampaign.run, and pass the query.")));
 }
 
 /*
@@ -78,8 +111,10 @@ requeue_failed_run(const AppTables *tables, int64 campaign_id, int64 id, int64 j
  * true if it continues.
  */
 static bool
-meet_existing_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid role, Oid caller)
+meet_existing_run(const AppTables *tables, const NewRun *run, Oid caller)
 {
+	int64 campaign_id = run->campaign_id;
+	int64 job_id = run->job_id;
 	Oid	  types[] = {INT8OID, TEXTOID, NUMERICOID, OIDOID};
 	Datum values[] = {Int64GetDatum(job_id), CStringGetTextDatum(tables->schema),
 					  system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
@@ -100,7 +135,11 @@ meet_existing_run(const AppTables *tables, int64 campaign_id, int64 job_id, Oid 
 	if (strcmp(state, "failed") == 0 &&
 		(superuser_arg(caller) || is_member_of_role(caller, (Oid) spi_int64(0, 4))))
 	{
-		requeue_failed_run(tables, campaign_id, id, job_id, role);
+		NewRun again = *run; /* what was selected stays, unless the caller passes a query */
+
+		again.recipients = run->given;
+		check_same_recipients(&again, id);
+		requeue_failed_run(tables, &again, id);
 		return true;
 	}
 	ereport(NOTICE,
@@ -135,30 +174,28 @@ is_test_of(Oid caller, const AppTables *tables, int64 job_id)
  * the campaign is being sent.  Returns true if a worker is needed.
  */
 static bool
-queue_run(const AppTables *tables, int64 campaign_id, int64 job_id, bool job_is_new, Oid role,
-		  Oid caller)
+queue_run(const AppTables *tables, const NewRun *run, bool job_is_new, Oid caller)
 {
-	NewRun run = {campaign_id, job_id, role, tables->schema, tables->list_users};
-	Oid	   types[] = {INT8OID, TEXTOID};
-	Datum  values[] = {Int64GetDatum(job_id), CStringGetTextDatum(tables->schema)};
+	Oid	  types[] = {INT8OID, TEXTOID};
+	Datum values[] = {Int64GetDatum(run->job_id), CStringGetTextDatum(tables->schema)};
 
-	if (runs_insert(&run))
+	if (runs_insert(run))
 		return true;
 	if (job_is_new && own_query("SELECT FROM sendcampaign.run_data"
 								" WHERE job_id = $1 AND schema = $2::name",
 								2, types, values, NULL) > 0)
-		fail_new_job_has_run(tables, job_id);
-	return meet_existing_run(tables, campaign_id, job_id, role, caller);
+		fail_new_job_has_run(tables, run->job_id);
+	return meet_existing_run(tables, run, caller);
 }
 
 /* The same for a job that the caller names, or a test's number. */
 static bool
-queue_for_job(const AppTables *tables, int64 campaign_id, int64 job_id, Oid role, Oid caller)
+queue_for_job(const AppTables *tables, const NewRun *run, Oid caller)
 {
-	if (job_id < 0 && is_test_of(caller, tables, job_id))
-		return meet_existing_run(tables, campaign_id, job_id, role, caller);
-	check_job(tables, job_id);
-	return queue_run(tables, campaign_id, job_id, false, role, caller);
+	if (run->job_id < 0 && is_test_of(caller, tables, run->job_id))
+		return meet_existing_run(tables, run, caller);
+	check_job(tables, run->job_id);
+	return queue_run(tables, run, false, caller);
 }
 
 static void
@@ -172,38 +209,58 @@ check_arguments(FunctionCallInfo fcinfo)
 				 errhint("Pass the id of a row in \"ac_campaigns\".")));
 }
 
-/* send_campaign(campaign_id bigint, job_id bigint) returns bigint */
-Datum
-send_campaign(PG_FUNCTION_ARGS)
+static void
+warn_if_switched_off(int64 campaign_id)
 {
-	int64		campaign_id;
-	int64		job_id;
-	bool		create_job = PG_ARGISNULL(1);
-	AppTables  *tables;
-	Oid			role;
-	ActingScope scope;
-
-	check_arguments(fcinfo);
-	campaign_id = PG_GETARG_INT64(0);
-	spi_connect();
-	tables = open_tables_of_caller(&role);
-	check_sender(tables, role, create_job);
-
-	/* from here on, even a superuser's call may do only what that role may */
-	act_as(role, &scope);
-	check_campaign(tables, campaign_id);
-
-	job_id = create_job ? tables_create_job(tables) : PG_GETARG_INT64(1);
-	if (create_job ? queue_run(tables, campaign_id, job_id, true, role, scope.caller)
-				   : queue_for_job(tables, campaign_id, job_id, role, scope.caller))
-		start_worker_at_commit(role);
-	act_as_caller(role, &scope);
 	if (!sendcampaign_enabled)
 		ereport(WARNING,
 				(errmsg("campaign %lld is queued, but sending is switched off",
 						(long long) campaign_id),
 				 errhint("It will be sent once \"sendcampaign.enabled\" is on and"
 						 " sendcampaign.wake() is called.")));
+}
+
+static void
+set_audience(const AppTables *tables, NewRun *run, char *query)
+{
+	Audience audience = find_audience(tables, run->campaign_id, query);
+
+	run->given = query;
+	run->recipients = audience.query;
+	run->query_list = audience.list_id;
+	if (run->recipients)
+		list_query_check(run->recipients);
+}
+
+/* send_campaign(campaign_id bigint, job_id bigint, recipients text) returns bigint */
+Datum
+send_campaign(PG_FUNCTION_ARGS)
+{
+	NewRun		run = {0};
+	bool		create_job = PG_ARGISNULL(1);
+	AppTables  *tables;
+	ActingScope scope;
+
+	check_arguments(fcinfo);
+	run.campaign_id = PG_GETARG_INT64(0);
+	spi_connect();
+	tables = open_tables_of_caller(&run.role);
+	check_sender(tables, run.role, create_job);
+	run.schema = tables->schema;
+	run.list_users = tables->list_users;
+
+	/* from here on, even a superuser's call may do only what that role may */
+	act_as(run.role, &scope);
+	tables_rehearse(tables, true);
+	check_campaign(tables, run.campaign_id);
+	set_audience(tables, &run, PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2)));
+
+	run.job_id = create_job ? tables_create_job(tables) : PG_GETARG_INT64(1);
+	if (create_job ? queue_run(tables, &run, true, scope.caller)
+				   : queue_for_job(tables, &run, scope.caller))
+		start_worker_at_commit(run.role);
+	act_as_caller(run.role, &scope);
+	warn_if_switched_off(run.campaign_id);
 	spi_finish();
-	PG_RETURN_INT64(job_id);
+	PG_RETURN_INT64(run.job_id);
 }

@@ -46,6 +46,13 @@ campaign_set_text(Campaign *campaign, const CampaignText *text)
 {
 	const char *base_url;
 
+	if (text->message == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the run of campaign %lld has begun, but its text is not recorded",
+						(long long) campaign->id),
+				 errdetail("Its row in sendcampaign.run_data was not written by sendcampaign."),
+				 errhint("Send the campaign with another background job.")));
 	copy_text(campaign, *text);
 	/* in UTF-8, as it is also compared with texts in Twilio's list */
 	campaign->template = template_parse(to_utf8(campaign->text.message));
@@ -64,10 +71,24 @@ campaign_has_links(const Campaign *campaign)
 		   (campaign->text.content_sid == NULL || template_has_link(campaign->template));
 }
 
+void
+campaign_sign_links(Campaign *campaign, const char *schema, bool signs)
+{
+	if (!signs)
+		campaign->signer = NULL;
+	else if (campaign->signer == NULL)
+		campaign->signer = link_signer(schema);
+}
+
 char *
 campaign_link(const Campaign *campaign, int64 list_user_id)
 {
-	return campaign_has_links(campaign) ? link_make(campaign->link_form, list_user_id) : NULL;
+	const LinkSigner *signer = campaign->signer;
+
+	if (!campaign_has_links(campaign))
+		return NULL;
+	return link_make(campaign->link_form, list_user_id,
+					 signer ? link_sign(signer, campaign->id, list_user_id) : NULL);
 }
 
 /* Returns the value as it is written within a string of JSON; a blank one stays blank. */

@@ -14,8 +14,10 @@
 
 #include "campaign/group.h"
 #include "campaign/link.h"
+#include "campaign/link_signature.h"
 #include "campaign/segments.h"
 #include "campaign/template.h"
+#include "database/list_query.h"
 
 /* What a campaign sends, in the server's encoding. */
 typedef struct CampaignText
@@ -35,11 +37,15 @@ typedef struct Campaign
 	char	   **media_urls;  /* the same in UTF-8 */
 	LinkForm	*link_form;	  /* of its links, in UTF-8; or NULL */
 	LinkForm	*listed_form; /* the same, after smart_text(), as texts in Twilio's list may be */
+	LinkSigner	*signer;	  /* of its links; NULL: they are not signed */
 	Template *template;		  /* of the message, in UTF-8 */
 	List		*keys;		  /* char *, the keys in it, in the server's encoding */
 	AppTables	*tables;
 	GroupConfig *group;
 	char		*test_phone; /* receives everything; NULL: the list's users do */
+	const char	*country;	 /* of numbers without a country code, see group.h; or NULL */
+	int64		 query_list; /* the list whose users that selects; 0: the campaign's own */
+	ListQuery	*recipients; /* selects some of the list's users; NULL: all get it */
 	bool		 zone_told;	 /* true if people have been told of an unknown time zone */
 } Campaign;
 
@@ -57,6 +63,12 @@ extern void campaign_set_text(Campaign *campaign, const CampaignText *text);
  * content template, a variable that contains the link.
  */
 extern bool campaign_has_links(const Campaign *campaign);
+
+/*
+ * Determines whether links are signed, as links of this schema.  What is needed
+ * for that is palloc'd; results of earlier statements are gone afterwards.
+ */
+extern void campaign_sign_links(Campaign *campaign, const char *schema, bool signs);
 
 /* Returns the tracking link of a list user, in UTF-8; NULL if texts have none. */
 extern char *campaign_link(const Campaign *campaign, int64 list_user_id);

@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "campaign/group.h"
+#include "campaign/national.h"
 #include "campaign/phone.h"
 #include "campaign/render.h"
 #include "common/hashfn.h"
@@ -23,6 +24,10 @@
 
 /* Length of a value, in bytes, and number of senders. */
 #define MAX_LENGTH 1000
+
+/* Of a limit of messages, as in MAX_MESSAGES_HINT. */
+#define MOST_MESSAGES 1000
+#define MOST_DAYS	  365
 
 /* Trims blanks off both ends, in place; returns NULL if nothing is left. */
 static char *
@@ -53,8 +58,12 @@ static const char *const keys[] = {
 	[REGION] = "twilioRegion",
 	[EDGE] = "twilioEdge",
 	[SMART_ENCODED] = "twilioSmartEncoded",
+	[MAX_MESSAGES] = "maxMessages",
+	[MAX_MESSAGES_DAYS] = "maxMessages",
 	[STATUS_CALLBACK] = "twilioStatusCallback",
 	[INBOUND_URL] = "twilioInboundUrl",
+	[COUNTRY_CODE] = "countryCode",
+	[SIGN_LINKS] = "signLinks",
 	[STOP_WORDS] = "stopWords",
 	[START_WORDS] = "startWords",
 };
@@ -280,14 +289,16 @@ read_rate(GroupConfig *group, const GroupRow *row)
 			" " CppAsString2(MIN_RATE) " to " CppAsString2(MAX_RATE) ", or to 0 for no limit.");
 }
 
-static void
-read_smart_encoded(GroupConfig *group, const GroupRow *row)
+/* Returns a value that is true or false. */
+static bool
+read_flag(const GroupRow *row, GroupKey key)
 {
-	char *text = trimmed(row, SMART_ENCODED);
+	char *text = trimmed(row, key);
+	bool  flag = text && strcmp(text, "true") == 0;
 
-	group->smart_encoded = text && strcmp(text, "true") == 0;
-	if (text && !group->smart_encoded && strcmp(text, "false") != 0)
-		wrong_configuration("twilioSmartEncoded", text, "Set it to true or false.");
+	if (text && !flag && strcmp(text, "false") != 0)
+		wrong_configuration(keys[key], text, "Set it to true or false.");
+	return flag;
 }
 
 #define QUIET_HOURS_HINT "Write it as {\"from\": \"21:00\", \"to\": \"08:00\"}."
@@ -380,6 +391,49 @@ read_time_zone(GroupConfig *group, const GroupRow *row)
 	group->time_zone = name ? find_time_zone(name) : pg_tzset("UTC");
 	if (group->time_zone == NULL)
 		wrong_configuration("timeZone", name, "Use one of the names in pg_timezone_names.");
+}
+
+#define MAX_MESSAGES_HINT                                                                          \
+	"Write it as {\"count\": 2, \"days\": 7}, with a count of up to 1000 and up to 365 days."
+
+/* Returns a whole number from 1 to most. */
+static int
+parse_limit(const char *text, int most)
+{
+	int	 number = 0;
+	bool valid = text && text[0] != '\0' && text[strspn(text, "0123456789")] == '\0';
+
+	for (const char *c = text; valid && *c; c++)
+		number = Min(number * 10 + (*c - '0'), most + 1);
+	if (!valid || number < 1 || number > most)
+		wrong_configuration("maxMessages", text ? text : "", MAX_MESSAGES_HINT);
+	return number;
+}
+
+static void
+read_limit(GroupConfig *group, const GroupRow *row)
+{
+	char *messages = trimmed(row, MAX_MESSAGES);
+	char *days = trimmed(row, MAX_MESSAGES_DAYS);
+
+	if (messages == NULL && days == NULL)
+		return;
+	group->limit.messages = parse_limit(messages, MOST_MESSAGES);
+	group->limit.days = parse_limit(days, MOST_DAYS);
+}
+
+/* Returns NULL for NULL; throws if the country's national numbers are not known. */
+static const char *
+country_of_code(const char *code)
+{
+	const char *country = code ? find_country(code) : NULL;
+
+	if (code && country == NULL)
+		wrong_configuration("countryCode", code,
+							"Write a country code whose national numbers are known, such as"
+							" \"+354\"; or remove it, and write phone numbers with a plus sign and"
+							" their country code.");
+	return country;
 }
 
 #define CALLBACK_HINT                                                                              \
@@ -489,9 +543,12 @@ group_of_row(const AppTables *tables, const GroupRow *row, int64 campaign_id, in
 	read_senders(group, row);
 	check_has_sender(group, list_id);
 	read_rate(group, row);
-	read_smart_encoded(group, row);
+	group->smart_encoded = read_flag(row, SMART_ENCODED);
+	group->sign_links = read_flag(row, SIGN_LINKS);
 	read_quiet_hours(group, row);
 	read_time_zone(group, row);
+	read_limit(group, row);
+	group->country = country_of_code(trimmed(row, COUNTRY_CODE));
 	/* 0 means none, and any time in the past is equally over */
 	if (row->has_end)
 		group->send_until = Max(row->send_until, 1);
@@ -570,6 +627,15 @@ read_group_by_id(AppTables *tables, int64 group_id)
 	read_senders(group, &row);
 	read_webhook(group, &row);
 	return group;
+}
+
+const char *
+read_country_of_list(const AppTables *tables, int64 list_id)
+{
+	char *code = trim(tables_read_country(tables, list_id));
+
+	check_length(code, COUNTRY_CODE);
+	return country_of_code(code);
 }
 
 int

@@ -19,6 +19,13 @@ typedef struct QuietHours
 	int to;	  /* equal to "from" if there are none */
 } QuietHours;
 
+/* How many messages a phone number gets from the group within so many days. */
+typedef struct MessageLimit
+{
+	int messages; /* 0: no limit */
+	int days;
+} MessageLimit;
+
 /* A group's region cannot be combined with a server that is not Twilio's. */
 #define REGION_ELSEWHERE                                                                           \
 	"the group configures a region or an edge of Twilio, but \"sendcampaign.api_url\" is not Twilio's"
@@ -28,24 +35,27 @@ typedef struct QuietHours
 
 typedef struct GroupConfig
 {
-	int64		id; /* 0 if the list has none */
-	char	   *account_sid;
-	char	   *account;  /* the SID and, unless it is us1, the region: each has its own messages */
-	char	   *api_host; /* of the region; NULL: that of sendcampaign.api_url */
-	char	   *user;	  /* SID of the account or of an API key */
-	char	   *secret;
-	int			num_senders;
-	char	  **senders;	   /* E.164, alphanumeric or MG... */
-	bool		smart_encoded; /* true if Twilio is to replace characters that are not in GSM-7 */
-	double		rate;		   /* segments per second and sender; 0: no limit */
-	QuietHours	quiet_hours;
-	pg_tz	   *time_zone;		 /* of recipients who have none */
-	bool		says_zone;		 /* true if the group configures the time zone; false: UTC */
-	TimestampTz send_until;		 /* of the campaign; 0: none */
-	char	   *auth_token;		 /* or NULL, if only an API key is configured */
-	char	   *status_callback; /* URL to which Twilio reports statuses; or NULL */
-	char	   *inbound_url;	 /* URL to which it posts inbound messages; or NULL */
-	StopWords	stop_words;
+	int64		 id; /* 0 if the list has none */
+	char		*account_sid;
+	char		*account; /* the SID and, unless it is us1, the region: each has its own messages */
+	char		*api_host; /* of the region; NULL: that of sendcampaign.api_url */
+	char		*user;	   /* SID of the account or of an API key */
+	char		*secret;
+	int			 num_senders;
+	char	   **senders;		/* E.164, alphanumeric or MG... */
+	bool		 smart_encoded; /* true if Twilio is to replace characters that are not in GSM-7 */
+	bool		 sign_links;	/* true if tracking links are to be signed */
+	double		 rate;			/* segments per second and sender; 0: no limit */
+	QuietHours	 quiet_hours;
+	pg_tz		*time_zone;	 /* of recipients who have none */
+	bool		 says_zone;	 /* true if the group configures the time zone; false: UTC */
+	TimestampTz	 send_until; /* of the campaign; 0: none */
+	MessageLimit limit;
+	char		*auth_token;	  /* or NULL, if only an API key is configured */
+	char		*status_callback; /* URL to which Twilio reports statuses; or NULL */
+	char		*inbound_url;	  /* URL to which it posts inbound messages; or NULL */
+	StopWords	 stop_words;
+	const char	*country; /* as find_country() returns it: of numbers without one; or NULL */
 } GroupConfig;
 
 /* A configuration to be read: that of a campaign's list. */
@@ -79,6 +89,13 @@ extern GroupConfig *read_group_of_messages(AppTables *tables, int64 group_id, in
  * exist or is deleted, or has no account.  Throws if something is invalid.
  */
 extern GroupConfig *read_group_by_id(AppTables *tables, int64 group_id);
+
+/*
+ * Returns the country whose code the group of a list configures for phone
+ * numbers without one; NULL if there is none.  SPI must be connected.  Throws if
+ * it is invalid.
+ */
+extern const char *read_country_of_list(const AppTables *tables, int64 list_id);
 
 /*
  * Returns which of these names a phone number gets its messages from.  It is

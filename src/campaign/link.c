@@ -7,6 +7,9 @@
  * link, or something that begins like a link.  So every place where a link may
  * begin is examined.
  *
+ * Whether a link is signed makes no difference to whose it is: a run may have
+ * sent some before its group signed them, and another run of the campaign, too.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -14,6 +17,11 @@
 #include <ctype.h>
 
 #include "campaign/link.h"
+#include "campaign/link_signature.h"
+#include "lib/stringinfo.h"
+
+/* Between the list user and the campaign, so that a link still ends with digits. */
+#define SIGNATURE "&ys="
 
 LinkForm *
 link_form(const char *base_url, int64 campaign_id)
@@ -36,9 +44,45 @@ link_form(const char *base_url, int64 campaign_id)
 }
 
 char *
-link_make(const LinkForm *form, int64 list_user_id)
+link_make(const LinkForm *form, int64 list_user_id, const char *signature)
 {
-	return form ? psprintf("%s%lld%s", form->start, (long long) list_user_id, form->end) : NULL;
+	if (form == NULL)
+		return NULL;
+	return psprintf("%s%lld%s%s%s", form->start, (long long) list_user_id,
+					signature ? SIGNATURE : "", signature ? signature : "", form->end);
+}
+
+/* Returns the end of a signature; the text itself if there is none. */
+static const char *
+skip_signature(const char *text)
+{
+	static const char base64url[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+	if (strncmp(text, SIGNATURE, strlen(SIGNATURE)) != 0 ||
+		strspn(text + strlen(SIGNATURE), base64url) != LINK_SIGNATURE_LENGTH)
+		return text;
+	return text + strlen(SIGNATURE) + LINK_SIGNATURE_LENGTH;
+}
+
+const char *
+without_signatures(const char *text)
+{
+	StringInfoData buf;
+
+	if (strstr(text, SIGNATURE) == NULL)
+		return text;
+	initStringInfo(&buf);
+	while (*text)
+	{
+		const char *end = skip_signature(text);
+
+		if (end == text)
+			appendStringInfoChar(&buf, *text++);
+		else
+			text = end;
+	}
+	return buf.data;
 }
 
 /* Reads a number as printf writes it; returns its end, or NULL if there is none. */
@@ -68,6 +112,8 @@ link_next(const LinkForm *form, const char **text, int64 *list_user_id)
 		const char *end = read_number(*text + strlen(form->start), list_user_id);
 
 		(*text)++; /* the next link may begin within this one */
+		if (end)
+			end = skip_signature(end);
 		if (end && strncmp(end, form->end, length) == 0 && !isdigit((unsigned char) end[length]))
 			return true;
 	}
@@ -93,6 +139,8 @@ link_match(const LinkForm *form, const char *text, int64 list_user_id)
 bool
 has_link(const char *body, const char *link)
 {
+	body = without_signatures(body);
+	link = without_signatures(link);
 	for (const char *found = strstr(body, link); found; found = strstr(found + 1, link))
 	{
 		if (!isdigit((unsigned char) found[strlen(link)]))

@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "campaign/national.h"
 #include "campaign/phone.h"
 #include "catalog/namespace.h"
 #include "database/app_tables.h"
@@ -175,8 +176,9 @@ replace_prefix(StringInfo digits)
 	appendStringInfoChar(digits, '+');
 }
 
-char *
-normalize_phone(const char *phone)
+/* Returns what is dialled, palloc'd: digits, possibly after a plus, unless there is more in it. */
+static char *
+dialled(const char *phone)
 {
 	StringInfoData digits; /* with the leading + */
 	const char	  *at = phone_in_ascii(phone);
@@ -193,10 +195,33 @@ normalize_phone(const char *phone)
 			appendStringInfoChar(&digits, *at++);
 		replace_prefix(&digits);
 	}
-	if (digits.data[0] != '+' || digits.data[1] == '0' || digits.len < 3 ||
-		digits.len > E164_MAX_DIGITS + 1 || strspn(digits.data + 1, "0123456789") != digits.len - 1)
-		return NULL;
 	return digits.data;
+}
+
+static bool
+has_only_digits(const char *text)
+{
+	return text[strspn(text, "0123456789")] == '\0';
+}
+
+char *
+normalize_phone_in(const char *phone, const char *country)
+{
+	char *number = dialled(phone);
+	int	  length = strlen(number);
+
+	if (country && length <= E164_MAX_DIGITS + 1 && has_only_digits(number))
+		return national_number(number, country);
+	if (number[0] != '+' || number[1] == '0' || length < 3 || length > E164_MAX_DIGITS + 1 ||
+		!has_only_digits(number + 1))
+		return NULL;
+	return number;
+}
+
+char *
+normalize_phone(const char *phone)
+{
+	return normalize_phone_in(phone, NULL);
 }
 
 char *

@@ -21,7 +21,13 @@
  */
 extern char *normalize_phone(const char *phone);
 
-/* The same, but throws if the number is invalid or NULL. */
+/*
+ * The same for a number that may lack its country code: that of "country"
+ * (a result of find_country(), or NULL), if it is clear that it is such a number.
+ */
+extern char *normalize_phone_in(const char *phone, const char *country);
+
+/* The same as the first one, but throws if the number is invalid or NULL. */
 extern char *require_phone(const char *phone);
 
 /* Returns a phone number in E.164 as an integer, which identifies it. */

@@ -339,7 +339,7 @@ campaign_take_row(Campaign *campaign, CampaignRow *row)
 						  .num_media = row->num_media,
 						  .content_sid = row->content_sid};
 	key = row->content_sid ? "contentVariables" : "message";
-	campaign->list_id = row->list_id;
+	campaign->list_id = campaign->query_list ? campaign->query_list : row->list_id;
 	check_encoding(campaign, text.message, key);
 	check_length(campaign, key, text.message);
 	campaign_set_text(campaign, &text);

@@ -29,7 +29,8 @@ typedef enum SkipKind
 	SKIP_OPTED_OUT,
 	SKIP_NO_VALUE,
 	SKIP_UNREACHABLE,
-	SKIP_EXPIRED
+	SKIP_EXPIRED,
+	SKIP_OVER_LIMIT
 } SkipKind;
 
 /* Strings are palloc'd in the memory context that was current. */

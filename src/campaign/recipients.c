@@ -154,6 +154,17 @@ set_times(Campaign *campaign, Recipient *recipient, const RecipientRow *row, Tim
 }
 
 static void
+skip_bad_phone(const Campaign *campaign, Recipient *recipient)
+{
+	if (campaign->country)
+		recipient_skip(recipient, SKIP_BAD_PHONE,
+					   psprintf("phone number is neither in E.164 form nor clearly one of %s",
+								campaign->country));
+	else
+		recipient_skip(recipient, SKIP_BAD_PHONE, "phone number is not in E.164 form");
+}
+
+static void
 fill_recipient(Campaign *campaign, Recipient *recipient, const RecipientRow *row)
 {
 	char *phone = campaign->test_phone ? campaign->test_phone : row->phone;
@@ -169,8 +180,8 @@ fill_recipient(Campaign *campaign, Recipient *recipient, const RecipientRow *row
 		recipient_skip(recipient, SKIP_GONE, "list user is deleted");
 	else if (phone == NULL || phone[strspn(phone, " \t\r\n")] == '\0')
 		recipient_skip(recipient, SKIP_NO_PHONE, "no phone number");
-	else if ((e164 = normalize_phone(phone)) == NULL)
-		recipient_skip(recipient, SKIP_BAD_PHONE, "phone number is not in E.164 form");
+	else if ((e164 = normalize_phone_in(phone, campaign->country)) == NULL)
+		skip_bad_phone(campaign, recipient);
 	else
 	{
 		recipient->phone = e164;

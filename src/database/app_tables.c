@@ -380,6 +380,13 @@ check_code(const AppTables *tables)
 				 errhint("Try again. The tables are then looked up by name.")));
 }
 
+uint64
+tables_query(const AppTables *tables, const char *sql, const SpiCall *call)
+{
+	check_code(tables);
+	return spi_query(sql, call);
+}
+
 /* Runs a statement that is used once, for at most "limit" rows; returns their number. */
 static uint64
 query_with_nulls(const AppTables *tables, const char *sql, int nargs, Oid *types, Datum *values,
@@ -520,11 +527,11 @@ typedef struct KeptPlan
 /* Plans are kept for the session, which mostly uses the same tables. */
 static KeptPlan kept_plans[16];
 
-/* Returns the plan of a statement with at most one parameter, a bigint; NULL if it is not kept. */
+/* Returns the plan of a statement with at most two parameters, bigint; NULL if it is not kept. */
 static SPIPlanPtr
 kept_plan(const AppTables *tables, const char *sql, int nargs)
 {
-	Oid type = INT8OID;
+	Oid types[] = {INT8OID, INT8OID};
 
 	for (int i = 0; i < lengthof(kept_plans); i++)
 	{
@@ -532,7 +539,7 @@ kept_plan(const AppTables *tables, const char *sql, int nargs)
 
 		if (kept->plan == NULL)
 		{
-			kept->plan = prepare(tables, sql, nargs, &type);
+			kept->plan = prepare(tables, sql, nargs, types);
 			kept->sql = MemoryContextStrdup(TopMemoryContext, sql);
 		}
 		if (strcmp(kept->sql, sql) == 0)
@@ -543,14 +550,14 @@ kept_plan(const AppTables *tables, const char *sql, int nargs)
 
 /* Runs such a statement, which each call of a session runs, for at most 2 rows. */
 static uint64
-query_of_calls(const AppTables *tables, const char *sql, int nargs, Datum value)
+query_of_calls(const AppTables *tables, const char *sql, int nargs, Datum *values)
 {
-	Oid		   type = INT8OID;
+	Oid		   types[] = {INT8OID, INT8OID};
 	SPIPlanPtr plan = kept_plan(tables, sql, nargs);
 
 	if (plan == NULL)
-		return query(tables, sql, nargs, &type, &value, 2);
-	return execute(tables, plan, &value, NULL, 2);
+		return query(tables, sql, nargs, types, values, 2);
+	return execute(tables, plan, values, NULL, 2);
 }
 
 static bool
@@ -558,7 +565,8 @@ has_row(const AppTables *tables, Oid table, int64 id)
 {
 	char  *sql = psprintf("SELECT FROM %s t WHERE t.id OPERATOR(pg_catalog.=) $1",
 						  table_name(table));
-	uint64 count = query_of_calls(tables, sql, 1, Int64GetDatum(id));
+	Datum  value = Int64GetDatum(id);
+	uint64 count = query_of_calls(tables, sql, 1, &value);
 
 	if (count > 1)
 		fail_id_is_not_unique(table, id);
@@ -597,15 +605,17 @@ tables_create_job(const AppTables *tables)
 
 	initStringInfo(&columns);
 	initStringInfo(&values);
-	if (has_column(tables->jobs, "data"))
+	if (can_write_column(tables->jobs, "data", CMD_INSERT))
 		append_columns(&columns, &values, list_make1("data"), "'{}'");
-	append_columns(&columns, &values, time_columns(tables->jobs, true), "pg_catalog.now()");
-	append_columns(&columns, &values, time_columns(tables->jobs, false), "pg_catalog.now()");
+	append_columns(&columns, &values, time_columns(tables->jobs, true, CMD_INSERT),
+				   "pg_catalog.now()");
+	append_columns(&columns, &values, time_columns(tables->jobs, false, CMD_INSERT),
+				   "pg_catalog.now()");
 	if (query_of_calls(tables,
 					   psprintf("INSERT INTO %s AS j (progress%s) VALUES (5%s)"
 								" RETURNING j.id::pg_catalog.int8",
 								table_name(tables->jobs), columns.data, values.data),
-					   0, (Datum) 0) != 1 ||
+					   0, NULL) != 1 ||
 		spi_isnull(0, 1))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -707,6 +717,34 @@ tables_read_campaigns(AppTables *tables, Datum ids, int count)
 	return campaigns;
 }
 
+#define READ_LIST_QUERY                                                                            \
+	"SELECT l.id::pg_catalog.int8, %s, %s, b.id::pg_catalog.int8,"                                 \
+	" coalesce(b.group_id OPERATOR(pg_catalog.=) l.group_id, false)"                               \
+	" FROM %s c JOIN %s l ON l.id OPERATOR(pg_catalog.=) c.ac_list_id"                             \
+	" LEFT JOIN %s b ON b.id OPERATOR(pg_catalog.<>) l.id"                                         \
+	"  AND b.id::pg_catalog.text OPERATOR(pg_catalog.=) (%s)"                                      \
+	" WHERE c.id OPERATOR(pg_catalog.=) $1 AND (%s) IS NOT NULL"
+
+bool
+tables_read_list_query(const AppTables *tables, int64 campaign_id, ListQueryRow *row)
+{
+	char *query_text = value_expression(tables->lists, "l", "query");
+	char *lists = table_name(tables->lists);
+	char *sql = psprintf(READ_LIST_QUERY, query_text, deleted_expression(tables->lists, "l"),
+						 table_name(tables->campaigns), lists, lists,
+						 value_expression(tables->lists, "l", "listId"), query_text);
+
+	if (!query_by_id(tables, sql, tables->lists, campaign_id))
+		return false;
+	*row = (ListQueryRow){.list_id = spi_int64(0, 1),
+						  .query = spi_string(0, 2),
+						  .deleted = spi_bool(0, 3),
+						  .has_base = !spi_isnull(0, 4),
+						  .base_id = spi_int64(0, 4),
+						  .same_group = spi_bool(0, 5)};
+	return true;
+}
+
 /* SQL: a text of the configuration g.c, and an array of texts, with the comma after it. */
 #define TEXT_OF(key) " g.c OPERATOR(pg_catalog.->>) '" key "'::pg_catalog.text,"
 #define ARRAY_OF(key, most)                                                                        \
@@ -715,23 +753,29 @@ tables_read_campaigns(AppTables *tables, Datum ids, int count)
 	"   pg_catalog.jsonb_array_elements_text(pg_catalog.jsonb_extract_path(g.c, '" key "')) e(n)"  \
 	"   LIMIT " most ") ELSE ARRAY[g.c OPERATOR(pg_catalog.->>) '" key "'::pg_catalog.text] END,"
 
-/* In the order of GroupKey.  Credentials are values in the result, and never part of a statement. */
-#define GROUP_COLUMNS                                                                              \
-	TEXT_OF("twilioAccountSid")                                                                    \
-	TEXT_OF("twilioAuthToken")                                                                     \
-	TEXT_OF("twilioApiKeySid")                                                                     \
-	TEXT_OF("twilioApiKeySecret")                                                                  \
-	ARRAY_OF("twilioFromSmsNumber", CppAsString2(MAX_SENDERS) " OPERATOR(pg_catalog.+) 1")         \
-	TEXT_OF("twilioMessagingServiceSid")                                                           \
-	TEXT_OF("twilioSegmentsPerSecond")                                                             \
-	" coalesce(pg_catalog.jsonb_extract_path_text(g.c, 'quietHours', 'from'),"                     \
-	"  CASE WHEN pg_catalog.jsonb_typeof(pg_catalog.jsonb_extract_path(g.c, 'quietHours'))"        \
+/* SQL: a key of an object in the configuration, with the comma; or what is there in its place. */
+#define PART_OF(object, key)                                                                       \
+	" coalesce(pg_catalog.jsonb_extract_path_text(g.c, '" object "', '" key "'),"                  \
+	"  CASE WHEN pg_catalog.jsonb_typeof(pg_catalog.jsonb_extract_path(g.c, '" object "'))"        \
 	"   OPERATOR(pg_catalog.<>) 'null' THEN g.c OPERATOR(pg_catalog.->>)"                          \
-	"   'quietHours'::pg_catalog.text END),"                                                       \
-	" pg_catalog.jsonb_extract_path_text(g.c, 'quietHours', 'to')," TEXT_OF("timeZone")            \
-		TEXT_OF("twilioRegion") TEXT_OF("twilioEdge") TEXT_OF("twilioSmartEncoded")                \
-			TEXT_OF("twilioStatusCallback") TEXT_OF("twilioInboundUrl")                            \
-				ARRAY_OF("stopWords", CppAsString2(MAX_WORDS) " OPERATOR(pg_catalog.+) 1")         \
+	"   '" object "'::pg_catalog.text END),"
+
+/* In the order of GroupKey.  Credentials are values in the result, and never part of a statement. */
+#define GROUP_COLUMNS                                                                                                   \
+	TEXT_OF("twilioAccountSid")                                                                                         \
+	TEXT_OF("twilioAuthToken")                                                                                          \
+	TEXT_OF("twilioApiKeySid")                                                                                          \
+	TEXT_OF("twilioApiKeySecret")                                                                                       \
+	ARRAY_OF("twilioFromSmsNumber", CppAsString2(MAX_SENDERS) " OPERATOR(pg_catalog.+) 1")                              \
+	TEXT_OF("twilioMessagingServiceSid")                                                                                \
+	TEXT_OF("twilioSegmentsPerSecond")                                                                                  \
+	PART_OF("quietHours", "from")                                                                                       \
+	" pg_catalog.jsonb_extract_path_text(g.c, 'quietHours', 'to')," TEXT_OF("timeZone")                                 \
+		TEXT_OF("twilioRegion") TEXT_OF("twilioEdge") TEXT_OF("twilioSmartEncoded") PART_OF(                            \
+			"maxMessages",                                                                                              \
+			"count") " pg_catalog.jsonb_extract_path_text(g.c, 'maxMessages', 'days')," TEXT_OF("twilioStatusCallback") \
+			TEXT_OF("twilioInboundUrl") TEXT_OF("countryCode") TEXT_OF("signLinks")                                     \
+				ARRAY_OF("stopWords", CppAsString2(MAX_WORDS) " OPERATOR(pg_catalog.+) 1")                              \
 					ARRAY_OF("startWords", CppAsString2(MAX_WORDS) " OPERATOR(pg_catalog.+) 1")
 
 #define READ_GROUPS                                                                                           \
@@ -871,6 +915,29 @@ tables_read_group_by_id(AppTables *tables, int64 group_id, GroupRow *row)
 		return false;
 	*row = group_row(0);
 	return true;
+}
+
+char *
+tables_read_country(const AppTables *tables, int64 list_id)
+{
+	Oid	   type = INT8OID;
+	Datum  value = Int64GetDatum(list_id);
+	char  *sql = psprintf("SELECT (%s) OPERATOR(pg_catalog.->>) 'countryCode'::pg_catalog.text,"
+						   " g.id::pg_catalog.int8"
+						   " FROM %s l LEFT JOIN %s g ON g.id OPERATOR(pg_catalog.=) l.group_id"
+						   " WHERE l.id OPERATOR(pg_catalog.=) $1",
+						  configuration_expression(tables->groups, "g"), table_name(tables->lists),
+						  table_name(tables->groups));
+	uint64 rows = query(tables, sql, 1, &type, &value, 2);
+
+	if (rows > 1)
+	{
+		int64 group_id = spi_int64(0, 2);
+
+		(void) has_row(tables, tables->lists, list_id);
+		fail_id_is_not_unique(tables->groups, group_id);
+	}
+	return rows > 0 ? spi_string(0, 1) : NULL;
 }
 
 /* Like value_expression(), but null if it is in data that cannot be read. */
@@ -1136,7 +1203,7 @@ count_plan(AppTables *tables)
 			tables,
 			psprintf("UPDATE %s u SET %s%s WHERE u.id OPERATOR(pg_catalog.=) ANY ($1) AND %s"
 					 " RETURNING u.id::pg_catalog.int8",
-					 table_name(tables->list_users), count_clause(tables->list_users),
+					 table_name(tables->list_users), count_clause(tables->list_users, SENT_COUNT),
 					 touch_clause(tables->list_users),
 					 same_user_condition(tables->list_users, "u", "$2")),
 			2, types);
@@ -1200,6 +1267,35 @@ tables_count_sent(AppTables *tables, Datum *ids, int count, int64 list_id, Oid o
 	if (num_left == 0)
 		return (Datum) 0;
 	return find_recipients(tables, make_array(left, NULL, num_left, INT8OID), num_left, list_id);
+}
+
+/* Without a place for the count, the row is only looked for. */
+static char *
+count_once_sql(const AppTables *tables, const char *count)
+{
+	Oid	  list_users = tables->list_users;
+	char *name = table_name(list_users);
+	char *same_user = same_user_condition(list_users, "u", "$2");
+
+	if (count == NULL || (column_for(list_users, count) == NULL && !has_column(list_users, "data")))
+		return psprintf("SELECT u.id::pg_catalog.int8 FROM %s u"
+						" WHERE u.id OPERATOR(pg_catalog.=) $1 AND %s",
+						name, same_user);
+	return psprintf("UPDATE %s u SET %s%s WHERE u.id OPERATOR(pg_catalog.=) $1 AND %s"
+					" RETURNING u.id::pg_catalog.int8",
+					name, count_clause(list_users, count), touch_clause(list_users), same_user);
+}
+
+bool
+tables_count_once(const AppTables *tables, const char *count, int64 list_user_id, int64 list_id)
+{
+	Datum  values[] = {Int64GetDatum(list_user_id), Int64GetDatum(list_id)};
+	uint64 counted = query_of_calls(tables, count_once_sql(tables, count), 2, values);
+
+	if (counted > 1)
+		fail_id_is_not_unique(tables->list_users, list_user_id);
+	tables_check_list_users(tables, tables->list_users); /* statements use names */
+	return counted == 1 && spi_int64(0, 1) == list_user_id;
 }
 
 static SPIPlanPtr
@@ -1387,18 +1483,38 @@ tables_report_end(AppTables *tables, const JobReport *reports, int count)
 	return update_jobs(tables, end_plan(tables), values, reports, count);
 }
 
+SPIPlanPtr
+tables_statement(AppTables *tables, RunStatement statement)
+{
+	switch (statement)
+	{
+		case READ_CAMPAIGNS_STATEMENT:
+			return campaigns_plan(tables);
+		case READ_LISTS_STATEMENT:
+			return lists_plan(tables);
+		case READ_GROUPS_STATEMENT:
+			return groups_plan(tables);
+		case READ_RECIPIENTS_STATEMENT:
+			return recipients_plan(tables, NIL);
+		case COUNT_STATEMENT:
+			return count_plan(tables);
+		case LOCK_STATEMENT:
+			return lock_plan(tables);
+		case PROGRESS_STATEMENT:
+			return progress_plan(tables);
+		case END_STATEMENT:
+			return end_plan(tables);
+	}
+	elog(ERROR, "unknown statement %d", (int) statement);
+}
+
 void
 tables_plan(AppTables *tables, List *keys)
 {
 	check_code(tables); /* a plan that is kept may have to be made again */
-	lock_for_plan(campaigns_plan(tables));
-	lock_for_plan(lists_plan(tables));
-	lock_for_plan(groups_plan(tables));
-	lock_for_plan(recipients_plan(tables, keys));
-	lock_for_plan(count_plan(tables));
-	lock_for_plan(lock_plan(tables));
-	lock_for_plan(progress_plan(tables));
-	lock_for_plan(end_plan(tables));
+	for (RunStatement statement = 0; statement < NUM_RUN_STATEMENTS; statement++)
+		lock_for_plan(statement == READ_RECIPIENTS_STATEMENT ? recipients_plan(tables, keys)
+															 : tables_statement(tables, statement));
 }
 
 void

@@ -103,6 +103,9 @@ extern void tables_check_group(const char *schema, int64 group_id);
  * For a superuser, they throw if code would run that belongs to somebody else.
  */
 
+/* Runs a statement that is used once; returns the number of its rows. */
+extern uint64 tables_query(const AppTables *tables, const char *sql, const SpiCall *call);
+
 /* These two tell whether the row exists, and throw if its id is not unique. */
 extern bool tables_has_campaign(const AppTables *tables, int64 campaign_id);
 extern bool tables_has_job(const AppTables *tables, int64 job_id);
@@ -137,6 +140,23 @@ typedef struct CampaignRow
  */
 extern CampaignRow *tables_read_campaigns(AppTables *tables, Datum ids, int count);
 
+/* The count of messages, in a column of that name or a key of data. */
+#define SENT_COUNT "sentCount"
+
+/* A list whose users a query selects from another list. */
+typedef struct ListQueryRow
+{
+	int64 list_id;
+	char *query;
+	bool  deleted;
+	bool  has_base; /* false if it does not name another list that exists */
+	int64 base_id;
+	bool  same_group;
+} ListQueryRow;
+
+/* Reads the query of a campaign's list, palloc'd; returns false if it has none. */
+extern bool tables_read_list_query(const AppTables *tables, int64 campaign_id, ListQueryRow *row);
+
 /* Texts that a group's configuration may have. */
 typedef enum GroupKey
 {
@@ -153,8 +173,12 @@ typedef enum GroupKey
 	REGION,
 	EDGE,
 	SMART_ENCODED,
+	MAX_MESSAGES,
+	MAX_MESSAGES_DAYS,
 	STATUS_CALLBACK,
 	INBOUND_URL,
+	COUNTRY_CODE,
+	SIGN_LINKS,
 	STOP_WORDS,
 	START_WORDS,
 	NUM_GROUP_KEYS
@@ -199,6 +223,12 @@ extern GroupRow *tables_read_groups(AppTables *tables, Datum campaign_ids, Datum
 extern bool tables_read_group_by_id(AppTables *tables, int64 group_id, GroupRow *row);
 
 /*
+ * Returns the countryCode of a list's group as it is configured, palloc'd; NULL
+ * if there is none.  Throws if the list's or the group's id is not unique.
+ */
+extern char *tables_read_country(const AppTables *tables, int64 list_id);
+
+/*
  * Of a group's senders, and of its words of each kind, at most this many and
  * one more are read.
  */
@@ -239,6 +269,24 @@ extern int tables_compare_keys(const List *a, const List *b);
  * what they use against changes, to the end of the transaction.
  */
 extern void tables_plan(AppTables *tables, List *keys);
+
+/* The statements that every run uses. */
+typedef enum RunStatement
+{
+	READ_CAMPAIGNS_STATEMENT,
+	READ_LISTS_STATEMENT,
+	READ_GROUPS_STATEMENT,
+	READ_RECIPIENTS_STATEMENT, /* without keys */
+	COUNT_STATEMENT,
+	LOCK_STATEMENT,
+	PROGRESS_STATEMENT,
+	END_STATEMENT
+} RunStatement;
+
+#define NUM_RUN_STATEMENTS (END_STATEMENT + 1)
+
+/* Returns the plan of one of them, which is prepared at first use. */
+extern SPIPlanPtr tables_statement(AppTables *tables, RunStatement statement);
 
 /*
  * Throws, if another table has taken the name of the list users' table since
@@ -300,6 +348,15 @@ typedef struct RecipientIds
  */
 extern RecipientRow *tables_read_recipients(AppTables *tables, List *keys,
 											const RecipientIds *wanted);
+
+/*
+ * Adds one to a count, such as "openCount", of a list user who belongs to the
+ * list, or belonged to it when the run started.  Returns false if there is no
+ * such row, or a trigger, a rule or a policy keeps it from being updated.  With
+ * NULL, the row is only looked for.
+ */
+extern bool tables_count_once(const AppTables *tables, const char *count, int64 list_user_id,
+							  int64 list_id);
 
 /*
  * Adds one to the sentCount of each of these users, if they belong to the list

@@ -67,8 +67,8 @@ error_text(const ErrorData *error)
 					   error->hint);
 }
 
-ErrorData *
-attempt(void (*function)(void *arg), void *arg)
+static ErrorData *
+run_in_subtransaction(void (*function)(void *arg), void *arg, bool keep)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -79,7 +79,10 @@ attempt(void (*function)(void *arg), void *arg)
 	PG_TRY();
 	{
 		function(arg);
-		ReleaseCurrentSubTransaction();
+		if (keep)
+			ReleaseCurrentSubTransaction();
+		else
+			RollbackAndReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{
@@ -92,4 +95,16 @@ attempt(void (*function)(void *arg), void *arg)
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
 	return error;
+}
+
+ErrorData *
+attempt(void (*function)(void *arg), void *arg)
+{
+	return run_in_subtransaction(function, arg, true);
+}
+
+ErrorData *
+rehearse(void (*function)(void *arg), void *arg)
+{
+	return run_in_subtransaction(function, arg, false);
 }

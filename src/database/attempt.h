@@ -16,6 +16,12 @@
 extern ErrorData *attempt(void (*function)(void *arg), void *arg);
 
 /*
+ * Does the same, and rolls back in any case: neither changes nor locks are
+ * left.
+ */
+extern ErrorData *rehearse(void (*function)(void *arg), void *arg);
+
+/*
  * Returns the one form in which people read an error, in sendcampaign.run and
  * in the job: "message. Detail. Hint."  Detail and hint may be NULL.
  * Palloc'd; long parts are clipped.

@@ -10,21 +10,15 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
-#include "access/sysattr.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_attribute.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "database/check.h"
 #include "database/columns.h"
 #include "miscadmin.h"
-#include "nodes/bitmapset.h"
-#include "rewrite/rewriteHandler.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/syscache.h"
 
 static const Oid integer_types[] = {INT2OID, INT4OID, INT8OID, InvalidOid};
 static const Oid number_types[] = {INT2OID,	  INT4OID,	 INT8OID,	NUMERICOID,
@@ -80,6 +74,25 @@ check_column(Oid table, const char *column, const Oid *types)
 	check_type(table, column, types);
 }
 
+/* Other tables have keys that are no numbers, and often cannot change them. */
+static void
+check_key(Oid table, const char *column)
+{
+	Oid type = column_type(table, column);
+
+	if (OidIsValid(type) && !is_among(type, integer_types))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("column \"%s\" of \"%s\" is of type %s",
+						column, table_title(table), format_type_be(type)),
+				 errdetail("Rows are identified by integers, in links and in what is recorded."),
+				 errhint("Change it to one of these types: %s. If it has to stay as it is, add a"
+						 " column of type bigint GENERATED ALWAYS AS IDENTITY beside it, with a"
+						 " unique index, and have a view show that one as \"%s\".",
+						 type_names(integer_types), column)));
+	check_column(table, column, integer_types);
+}
+
 /* Checks a value that is in a column of its own, or else a key of data. */
 static void
 check_value(Oid table, const char *key)
@@ -95,29 +108,10 @@ check_value(Oid table, const char *key)
 		check_type(table, "data", json_types);
 }
 
-/* Generated columns, and expressions in views, are not updatable. */
-static bool
-is_updatable(Oid table, const char *column)
-{
-	HeapTuple  tuple = SearchSysCacheAttName(table, column);
-	AttrNumber number;
-	bool	   generated;
-
-	if (!HeapTupleIsValid(tuple))
-		return false;
-	number = ((Form_pg_attribute) GETSTRUCT(tuple))->attnum;
-	generated = ((Form_pg_attribute) GETSTRUCT(tuple))->attgenerated != '\0';
-	ReleaseSysCache(tuple);
-	return !generated &&
-		   relation_is_updatable(table, NIL, true,
-								 bms_make_singleton(number - FirstLowInvalidHeapAttributeNumber)) &
-			   (1 << CMD_UPDATE);
-}
-
 static void
 check_updatable(Oid table, const char *column)
 {
-	if (!is_updatable(table, column))
+	if (!can_write_column(table, column, CMD_UPDATE))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("column \"%s\" of \"%s\" cannot be updated", column, table_title(table)),
@@ -132,7 +126,7 @@ check_groups(Oid groups)
 {
 	bool has_private = has_column(groups, "private_access_configuration");
 
-	check_column(groups, "id", integer_types);
+	check_key(groups, "id");
 	if (has_private)
 		check_type(groups, "private_access_configuration", json_types);
 	if (!has_private || has_column(groups, "configuration"))
@@ -144,8 +138,8 @@ check_list_users(Oid list_users)
 {
 	const char *count = count_column(list_users);
 
-	check_column(list_users, "id", integer_types);
-	check_column(list_users, "ac_list_id", integer_types);
+	check_key(list_users, "id");
+	check_key(list_users, "ac_list_id");
 	check_value(list_users, "sms");
 	check_value(list_users, "sentCount");
 	if (count)
@@ -156,7 +150,7 @@ check_list_users(Oid list_users)
 static void
 check_jobs(Oid jobs)
 {
-	check_column(jobs, "id", integer_types);
+	check_key(jobs, "id");
 	check_column(jobs, "progress", number_types);
 	check_column(jobs, "error", text_types);
 	check_updatable(jobs, "progress");
@@ -171,29 +165,64 @@ void
 tables_check_columns(const AppTables *tables)
 {
 	check_groups(tables->groups);
-	check_column(tables->lists, "id", integer_types);
-	check_column(tables->lists, "group_id", integer_types);
-	check_column(tables->campaigns, "id", integer_types);
-	check_column(tables->campaigns, "ac_list_id", integer_types);
+	check_key(tables->lists, "id");
+	check_key(tables->lists, "group_id");
+	check_key(tables->campaigns, "id");
+	check_key(tables->campaigns, "ac_list_id");
 	check_value(tables->campaigns, "message");
 	check_list_users(tables->list_users);
 	check_jobs(tables->jobs);
 }
 
 static void
-check_column_right(Oid table, const char *column, Oid role)
+check_column_right(Oid table, const char *column, Oid role, AclMode mode, const char *privilege)
 {
-	if (pg_class_aclcheck(table, role, ACL_UPDATE) != ACLCHECK_OK &&
-		pg_attribute_aclcheck(table, get_attnum(table, column), role, ACL_UPDATE) != ACLCHECK_OK)
+	if (pg_class_aclcheck(table, role, mode) != ACLCHECK_OK &&
+		pg_attribute_aclcheck(table, get_attnum(table, column), role, mode) != ACLCHECK_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for table %s", get_rel_name(table)),
-				 errdetail("Role \"%s\" needs the UPDATE privilege on column \"%s\" to send a"
+				 errdetail("Role \"%s\" needs the %s privilege on column \"%s\" to send a"
 						   " campaign.",
-						   GetUserNameFromId(role, false), column),
-				 errhint("Use GRANT UPDATE (%s) ON %s TO %s.",
-						 quote_identifier(column), table_name(table),
+						   GetUserNameFromId(role, false), privilege, column),
+				 errhint("Use GRANT %s (%s) ON %s TO %s.",
+						 privilege, quote_identifier(column), table_name(table),
 						 quote_identifier(GetUserNameFromId(role, false)))));
+}
+
+/* Checks that the role may read the column, or data if there is none of that name. */
+static void
+check_readable(Oid table, const char *key, Oid role)
+{
+	const char *column = has_column(table, key) ? key : column_for(table, key);
+
+	if (column == NULL && has_column(table, "data"))
+		column = "data";
+	if (column)
+		check_column_right(table, column, role, ACL_SELECT, "SELECT");
+}
+
+/* The columns that the statements of every run read; those of texts are not known yet. */
+static void
+check_columns_are_readable(const AppTables *tables, Oid role)
+{
+	static const char *const of_campaigns[] = {"id",		"ac_list_id",	   "message",
+											   "baseUrl",	"contentSid",	   "mediaUrl",
+											   "sendUntil", "contentVariables"};
+	static const char *const of_list_users[] = {"id", "ac_list_id", "sms", "sentCount", "timeZone"};
+
+	check_readable(tables->groups, "id", role);
+	if (!has_column(tables->groups, "private_access_configuration"))
+		check_readable(tables->groups, "configuration", role);
+	check_readable(tables->lists, "id", role);
+	check_readable(tables->lists, "group_id", role);
+	for (int i = 0; i < lengthof(of_campaigns); i++)
+		check_readable(tables->campaigns, of_campaigns[i], role);
+	for (int i = 0; i < lengthof(of_list_users); i++)
+		check_readable(tables->list_users, of_list_users[i], role);
+	check_readable(tables->jobs, "id", role);
+	check_readable(tables->jobs, "progress", role);
+	check_readable(tables->jobs, "data", role);
 }
 
 void
@@ -201,11 +230,12 @@ tables_check_column_rights(const AppTables *tables, Oid role)
 {
 	const char *count = count_column(tables->list_users);
 
-	check_column_right(tables->list_users, count ? count : "data", role);
-	check_column_right(tables->jobs, "progress", role);
-	check_column_right(tables->jobs, "error", role);
+	check_column_right(tables->list_users, count ? count : "data", role, ACL_UPDATE, "UPDATE");
+	check_column_right(tables->jobs, "progress", role, ACL_UPDATE, "UPDATE");
+	check_column_right(tables->jobs, "error", role, ACL_UPDATE, "UPDATE");
 	if (has_column(tables->jobs, "data"))
-		check_column_right(tables->jobs, "data", role);
+		check_column_right(tables->jobs, "data", role, ACL_UPDATE, "UPDATE");
+	check_columns_are_readable(tables, role);
 }
 
 /* Tells whether the role has this privilege on the table, or on one of its columns. */

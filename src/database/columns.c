@@ -15,6 +15,7 @@
 
 #include "access/htup_details.h"
 #include "access/relation.h"
+#include "access/sysattr.h"
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_index.h"
@@ -23,7 +24,9 @@
 #include "compat.h"
 #include "database/columns.h"
 #include "miscadmin.h"
+#include "nodes/bitmapset.h"
 #include "nodes/pg_list.h"
+#include "rewrite/rewriteHandler.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -338,32 +341,32 @@ same_user_condition(Oid list_users, const char *alias, const char *list)
 }
 
 /*
- * sentCount as a key of data.  Other keys are kept, as are concurrent changes
- * to them, since the row's newest version is updated.  A count that is missing
- * or not a number is treated as 0.
+ * A count as a key of data.  Other keys are kept, as are concurrent changes to
+ * them, since the row's newest version is updated.  A count that is missing or
+ * not a number is treated as 0.
  */
 #define COUNT_IN_DATA                                                                              \
 	"data = (CASE WHEN u.data IS NULL OR pg_catalog.jsonb_typeof(u.data::pg_catalog.jsonb)"        \
-	"  OPERATOR(pg_catalog.=) 'null' THEN pg_catalog.jsonb_build_object('sentCount', 1)"           \
+	"  OPERATOR(pg_catalog.=) 'null' THEN pg_catalog.jsonb_build_object('%1$s', 1)"                \
 	" WHEN pg_catalog.jsonb_typeof(u.data::pg_catalog.jsonb) OPERATOR(pg_catalog.=) 'object' THEN" \
-	"  u.data::pg_catalog.jsonb OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object('sentCount'" \
+	"  u.data::pg_catalog.jsonb OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object('%1$s'"      \
 	",  CASE WHEN pg_catalog.jsonb_typeof(u.data::pg_catalog.jsonb"                                \
-	"    OPERATOR(pg_catalog.->) 'sentCount'::pg_catalog.text) OPERATOR(pg_catalog.=) 'number'"    \
-	"   OR u.data OPERATOR(pg_catalog.->>) 'sentCount'::pg_catalog.text"                           \
+	"    OPERATOR(pg_catalog.->) '%1$s'::pg_catalog.text) OPERATOR(pg_catalog.=) 'number'"         \
+	"   OR u.data OPERATOR(pg_catalog.->>) '%1$s'::pg_catalog.text"                                \
 	"    OPERATOR(pg_catalog.~) '^-?[0-9]{1,99}$'"                                                 \
-	"  THEN (u.data OPERATOR(pg_catalog.->>) 'sentCount'::pg_catalog.text)::pg_catalog.numeric"    \
+	"  THEN (u.data OPERATOR(pg_catalog.->>) '%1$s'::pg_catalog.text)::pg_catalog.numeric"         \
 	"  ELSE 0 END OPERATOR(pg_catalog.+) 1)"                                                       \
-	" ELSE u.data::pg_catalog.jsonb END)%s"
+	" ELSE u.data::pg_catalog.jsonb END)%2$s"
 
 char *
-count_clause(Oid list_users)
+count_clause(Oid list_users, const char *count)
 {
-	const char *column = count_column(list_users);
+	const char *column = column_for(list_users, count);
 
 	if (column)
 		return psprintf("%1$s = coalesce(u.%1$s, 0) OPERATOR(pg_catalog.+) 1",
 						quote_identifier(column));
-	return psprintf(COUNT_IN_DATA,
+	return psprintf(COUNT_IN_DATA, count,
 					column_type(list_users, "data") == JSONOID ? "::pg_catalog.json" : "");
 }
 
@@ -413,9 +416,20 @@ is_generated(Oid table, const char *column)
 	return generated;
 }
 
+bool
+can_write_column(Oid table, const char *column, CmdType command)
+{
+	AttrNumber number = get_attnum(table, column);
+
+	return number > 0 && !is_generated(table, column) &&
+		   relation_is_updatable(table, NIL, true,
+								 bms_make_singleton(number - FirstLowInvalidHeapAttributeNumber)) &
+			   (1 << command);
+}
+
 /* In snake_case, or as Sequelize names them by default. */
 List *
-time_columns(Oid table, bool created)
+time_columns(Oid table, bool created, CmdType command)
 {
 	static const char *const names[][2] = {{"updated_at", "updatedAt"},
 										   {"created_at", "createdAt"}};
@@ -425,7 +439,7 @@ time_columns(Oid table, bool created)
 	{
 		const char *column = names[created][i];
 
-		if (has_column(table, column) && !is_generated(table, column))
+		if (can_write_column(table, column, command))
 			columns = lappend(columns, unconstify(char *, column));
 	}
 	return columns;
@@ -446,7 +460,7 @@ touch_clause(Oid table)
 	ListCell	  *cell;
 
 	initStringInfo(&buf);
-	foreach (cell, time_columns(table, false))
+	foreach (cell, time_columns(table, false, CMD_UPDATE))
 	{
 		if (may_use_column(table, lfirst(cell), ACL_UPDATE))
 			appendStringInfo(&buf, ", %s = pg_catalog.now()", quote_identifier(lfirst(cell)));

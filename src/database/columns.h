@@ -78,6 +78,12 @@ extern char *configuration_expression(Oid groups, const char *alias);
 /* Tells whether the current role has this privilege on the table or the column. */
 extern bool may_use_column(Oid table, const char *column, AclMode mode);
 
+/*
+ * Tells whether an INSERT or UPDATE may name the column: in a view, an
+ * expression is not updatable, and a generated column nowhere.
+ */
+extern bool can_write_column(Oid table, const char *column, CmdType command);
+
 /* Tells whether the row is a list user of this list (an SQL expression). */
 extern char *in_list_condition(Oid list_users, const char *alias, const char *list);
 
@@ -91,8 +97,11 @@ extern char *same_user_condition(Oid list_users, const char *alias, const char *
 /* Tells whether at most one row of this table, which is no view, has a given id. */
 extern bool id_is_unique(Oid table);
 
-/* Returns the part of SET that counts one more message; the row's alias is u. */
-extern char *count_clause(Oid list_users);
+/*
+ * Returns the part of SET that adds one to a count, such as "sentCount"; the row's
+ * alias is u.
+ */
+extern char *count_clause(Oid list_users, const char *count);
 
 /* Returns ", data = ..." with counts (an SQL expression) merged in; the row's alias is j. */
 extern char *data_clause(Oid jobs, const char *counts);
@@ -106,7 +115,10 @@ extern char *data_lack(Oid jobs, const char *alias, const char *counts);
 /* Returns ", updated_at = now()" if the column exists and may be written. */
 extern char *touch_clause(Oid table);
 
-/* Returns the columns that say when a row was created or updated, as char *. */
-extern List *time_columns(Oid table, bool created);
+/*
+ * Returns the columns that say when a row was created or updated, as char *;
+ * without those that such a command cannot write.
+ */
+extern List *time_columns(Oid table, bool created, CmdType command);
 
 #endif /* SENDCAMPAIGN_COLUMNS_H */

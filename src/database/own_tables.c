@@ -139,17 +139,28 @@ own_execute(OwnStatement *statement, Datum *values, const char *nulls)
 	return count;
 }
 
-uint64
-own_query(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls)
+static uint64
+query_as_owner(const char *sql, const SpiCall *call)
 {
 	OwnerScope scope;
-	SpiCall	   call = {nargs, types, values, nulls};
 	uint64	   count;
 
 	become_owner(&scope);
-	count = spi_query(sql, &call);
+	count = spi_query(sql, call);
 	become_caller(&scope);
 	return count;
+}
+
+uint64
+own_query(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls)
+{
+	return query_as_owner(sql, &(SpiCall){nargs, types, values, nulls});
+}
+
+uint64
+own_read(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls)
+{
+	return query_as_owner(sql, &(SpiCall){nargs, types, values, nulls, .read_only = true});
 }
 
 uint64

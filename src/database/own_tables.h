@@ -13,7 +13,7 @@
 
 #include "database/spi.h"
 
-#define OWN_MAX_ARGS 14
+#define OWN_MAX_ARGS 15
 
 /*
  * SQL: a join of a table with what is looked up in it, by an index on the column.
@@ -40,6 +40,9 @@ extern uint64 own_execute(OwnStatement *statement, Datum *values, const char *nu
 
 /* Does the same for a statement that is used rarely: no plan is kept. */
 extern uint64 own_query(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls);
+
+/* Like own_query(), for a statement that only reads, and sees what the calling statement sees. */
+extern uint64 own_read(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls);
 
 /* Like own_query(), for a statement whose only parameter is an id (bigint). */
 extern uint64 own_query_by_id(const char *sql, int64 id);

@@ -9,6 +9,7 @@
 
 #include "catalog/pg_type.h"
 #include "database/home.h"
+#include "database/list_query.h"
 #include "database/own_tables.h"
 #include "database/run_table.h"
 #include "database/sweep_times.h"
@@ -75,12 +76,12 @@ runs_insert(const NewRun *run)
 	static OwnStatement statement = {
 		"INSERT INTO sendcampaign.run_data"
 		" (job_id, campaign_id, role, schema, database, role_oid, timeline,"
-		"  list_users, list_users_owner)"
+		"  list_users, list_users_owner, recipients, recipients_list)"
 		" VALUES ($1, $2, $3::name, $4::name, $5, $6, $7, $8, " OWNER_OF(
-			"$8") ")"
+			"$8") ", $9, nullif($10, 0))"
 				  " ON CONFLICT DO NOTHING",
-		8,
-		{INT8OID, INT8OID, TEXTOID, TEXTOID, OIDOID, OIDOID, TEXTOID, OIDOID}};
+		10,
+		{INT8OID, INT8OID, TEXTOID, TEXTOID, OIDOID, OIDOID, TEXTOID, OIDOID, TEXTOID, INT8OID}};
 	Datum values[] = {Int64GetDatum(run->job_id),
 					  Int64GetDatum(run->campaign_id),
 					  CStringGetTextDatum(GetUserNameFromId(run->role, false)),
@@ -88,15 +89,18 @@ runs_insert(const NewRun *run)
 					  ObjectIdGetDatum(MyDatabaseId),
 					  ObjectIdGetDatum(run->role),
 					  CStringGetTextDatum(cluster_timeline()),
-					  ObjectIdGetDatum(run->list_users)};
+					  ObjectIdGetDatum(run->list_users),
+					  optional_text(run->recipients),
+					  Int64GetDatum(run->query_list)};
 
-	return own_execute(&statement, values, NULL) == 1;
+	return own_execute(&statement, values, run->recipients ? NULL : "        n ") == 1;
 }
 
 int64
 runs_insert_test(const NewRun *run)
 {
-	Oid	  types[] = {INT8OID, TEXTOID, TEXTOID, OIDOID, TEXTOID, OIDOID, TEXTOID, OIDOID};
+	Oid	  types[] = {INT8OID, TEXTOID, TEXTOID, OIDOID,	 TEXTOID,
+					 OIDOID,  TEXTOID, OIDOID,	TEXTOID, INT8OID};
 	Datum values[] = {Int64GetDatum(run->campaign_id),
 					  CStringGetTextDatum(GetUserNameFromId(run->role, false)),
 					  CStringGetTextDatum(run->schema),
@@ -104,47 +108,109 @@ runs_insert_test(const NewRun *run)
 					  CStringGetTextDatum(run->test_phone),
 					  ObjectIdGetDatum(run->role),
 					  CStringGetTextDatum(cluster_timeline()),
-					  ObjectIdGetDatum(run->list_users)};
+					  ObjectIdGetDatum(run->list_users),
+					  optional_text(run->recipients),
+					  Int64GetDatum(run->query_list)};
 
 	(void) own_query(
 		"INSERT INTO sendcampaign.run_data"
 		" (job_id, campaign_id, role, schema, database, test_phone, role_oid, timeline,"
-		"  list_users, list_users_owner)"
+		"  list_users, list_users_owner, recipients, recipients_list)"
 		" VALUES (nextval('sendcampaign.test_job_id'), $1, $2::name, $3::name, $4, $5,"
-		"  $6, $7, $8, " OWNER_OF("$8") ") RETURNING job_id",
-		8, types, values, NULL);
+		"  $6, $7, $8, " OWNER_OF("$8") ", $9, nullif($10, 0)) RETURNING job_id",
+		10, types, values, run->recipients ? NULL : "        n ");
 	return spi_int64(0, 1);
 }
 
 bool
-runs_requeue(int64 id, Oid role, Oid list_users, bool *is_test)
+runs_requeue(int64 id, const NewRun *run, bool *is_test)
 {
-	Oid	  types[] = {INT8OID, TEXTOID, OIDOID, OIDOID};
-	Datum values[] = {Int64GetDatum(id), CStringGetTextDatum(GetUserNameFromId(role, false)),
-					  ObjectIdGetDatum(role), ObjectIdGetDatum(list_users)};
+	Oid	  types[] = {INT8OID, TEXTOID, OIDOID, OIDOID, TEXTOID, INT8OID};
+	Datum values[] = {Int64GetDatum(id),
+					  CStringGetTextDatum(GetUserNameFromId(run->role, false)),
+					  ObjectIdGetDatum(run->role),
+					  ObjectIdGetDatum(run->list_users),
+					  optional_text(run->recipients),
+					  Int64GetDatum(run->query_list)};
 
 	if (own_query(
 			"UPDATE sendcampaign.run_data SET state = 'queued', role = $2::name,"
 			" role_oid = $3, list_users = $4, list_users_owner = " OWNER_OF(
 				"$4") ","
 					  " finished_at = NULL, error = NULL, next_at = NULL, " RECEIPTS_ACCEPTED
-					  " WHERE id = $1 AND state = 'failed' AND (test_phone IS NOT NULL OR NOT EXISTS"
+					  ", recipients = CASE WHEN total IS NULL THEN coalesce($5, recipients)"
+					  "  ELSE recipients END, recipients_list = CASE WHEN total IS NULL AND $5 IS NOT"
+					  "  NULL THEN nullif($6, 0) ELSE recipients_list END, recipients_error = NULL"
+					  " WHERE id = $1 AND state = 'failed'"
+					  /* a query never runs as another role than the one for which it was given */
+					  " AND (total IS NOT NULL OR recipients IS NULL OR $5 IS NOT NULL"
+					  "  OR role_oid = $3) AND (test_phone IS NOT NULL OR NOT EXISTS"
 					  "  (SELECT FROM sendcampaign.run_data o WHERE o.campaign_id = run_data.campaign_id"
 					  "   AND o.schema = run_data.schema AND o.test_phone IS NULL"
 					  "   AND o.state IN ('queued', 'running', 'paused')))"
 					  " RETURNING test_phone IS NOT NULL",
-			4, types, values, NULL) == 0)
+			6, types, values, run->recipients ? NULL : "    n ") == 0)
 		return false;
 	*is_test = spi_bool(0, 1);
 	return true;
+}
+
+RunQuery
+runs_read_query(int64 id)
+{
+	if (own_query_by_id("SELECT left(recipients, " CppAsString2(
+							MAX_LIST_QUERY) "), left(recipients_error, 10000)"
+											" FROM sendcampaign.run_data WHERE id = $1",
+						id) == 0)
+		return (RunQuery){NULL, NULL};
+	return (RunQuery){spi_string(0, 1), spi_string(0, 2)};
+}
+
+void
+runs_check_query(int64 id)
+{
+	if (own_query_by_id("SELECT job_id, role::text FROM sendcampaign.run_data WHERE id = $1"
+						" AND recipients IS NOT NULL AND total IS NULL AND NOT " IS_CONTINUOUS,
+						id) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("the query that selects the recipients of job %lld was loaded, as from a"
+						" dump",
+						(long long) spi_int64(0, 1)),
+				 errdetail("It would run with the rights of role \"%s\".", spi_string(0, 2)),
+				 errhint("Look at \"recipients\" in sendcampaign.run. If the query is yours, call"
+						 " send_campaign() with it and another job.")));
+}
+
+void
+runs_set_query_error(int64 id, int64 version, const char *error)
+{
+	Oid	  types[] = {INT8OID, INT8OID, TEXTOID};
+	Datum values[] = {Int64GetDatum(id), Int64GetDatum(version), CStringGetTextDatum(error)};
+
+	(void) own_query("UPDATE sendcampaign.run_data SET recipients_error = $3"
+					 " WHERE id = $1 AND xmin::text::int8 = $2 AND total IS NULL",
+					 3, types, values, NULL);
+}
+
+bool
+runs_is_unchanged(int64 id, int64 version)
+{
+	static OwnStatement statement = {
+		"SELECT FROM sendcampaign.run_data WHERE id = $1 AND xmin::text::int8 = $2",
+		2,
+		{INT8OID, INT8OID}};
+	Datum values[] = {Int64GetDatum(id), Int64GetDatum(version)};
+
+	return own_execute(&statement, values, NULL) > 0;
 }
 
 bool
 runs_begin(int64 id, const RunBeginning *beginning)
 {
 	Oid	  types[] = {INT8OID, INT8OID,		TEXTOID, TEXTOID, INT8OID,
-					 OIDOID,  TEXTARRAYOID, TEXTOID, INT8OID};
-	char  nulls[] = "         ";
+					 OIDOID,  TEXTARRAYOID, TEXTOID, INT8OID, TEXTOID};
+	char  nulls[] = "          ";
 	Datum values[] = {Int64GetDatum(id),
 					  Int64GetDatum(beginning->list_id),
 					  CStringGetTextDatum(beginning->message),
@@ -153,24 +219,30 @@ runs_begin(int64 id, const RunBeginning *beginning)
 					  ObjectIdGetDatum(beginning->list_users),
 					  make_text_array(beginning->media_urls, beginning->num_media),
 					  optional_text(beginning->content_sid),
-					  Int64GetDatum(beginning->version)};
+					  Int64GetDatum(beginning->version),
+					  optional_text(beginning->country_code)};
 
 	nulls[3] = beginning->base_url ? ' ' : 'n';
 	nulls[6] = beginning->num_media > 0 ? ' ' : 'n';
 	nulls[7] = beginning->content_sid ? ' ' : 'n';
-	return own_query("UPDATE sendcampaign.run_data SET state = 'running', error = NULL,"
-					 " started_at = coalesce(started_at, clock_timestamp()),"
-					 " list_id = $2, message = $3, base_url = $4, total = coalesce(total, $5),"
-					 " list_users = $6, list_users_owner = " OWNER_OF(
-						 "$6") ","
-							   " media_urls = $7, content_sid = $8 WHERE id = $1"
-							   " AND ($9 = 0 OR xmin::text::int8 = $9)",
-					 9, types, values, nulls) > 0;
+	nulls[9] = beginning->country_code ? ' ' : 'n';
+	return own_query(
+			   "UPDATE sendcampaign.run_data SET state = 'running',"
+			   /* the worker, to whom a list worker leaves it, ends a notice of the job's, too */
+			   " error = CASE WHEN $9 <> 0 THEN error END,"
+			   " started_at = coalesce(started_at, clock_timestamp()),"
+			   " list_id = $2, message = $3, base_url = $4, total = coalesce(total, $5),"
+			   " list_users = $6, list_users_owner = " OWNER_OF(
+				   "$6") ","
+						 " media_urls = $7, content_sid = $8,"
+						 " country_code = CASE WHEN total IS NULL THEN $10 ELSE country_code END"
+						 " WHERE id = $1 AND ($9 = 0 OR xmin::text::int8 = $9)",
+			   10, types, values, nulls) > 0;
 }
 
 /* The columns of SmallBeginning, in the order of the statement's parameters. */
-static const Oid beginning_types[] = {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID,
-									  TEXTOID, TEXTOID, TEXTOID, TEXTOID};
+static const Oid beginning_types[] = {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTOID,
+									  TEXTOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID};
 
 static void
 fill_beginning(const SmallBeginning *b, Datum *values)
@@ -184,6 +256,8 @@ fill_beginning(const SmallBeginning *b, Datum *values)
 	values[6] = optional_text(b->base_url);
 	values[7] = optional_text(b->content_sid);
 	values[8] = CStringGetTextDatum(b->account);
+	values[9] = optional_text(b->country_code);
+	values[10] = BoolGetDatum(b->links_signed);
 }
 
 /* Sets the arrays of these columns. */
@@ -212,39 +286,40 @@ columns_of_beginnings(const SmallBeginning *beginnings, int count, Datum *arrays
 		arrays[i] = make_array(columns[i], nulls[i], count, beginning_types[i]);
 }
 
-#define BEGIN_SMALL                                                                                   \
-	"UPDATE sendcampaign.run_data SET state = 'running', error = NULL,"                               \
-	" started_at = coalesce(started_at, clock_timestamp()), list_id = u.list_id,"                     \
-	" message = u.message, base_url = u.base_url, content_sid = u.content_sid,"                       \
-	" total = u.total, skipped = skipped + u.more_skipped, account = u.account,"                      \
-	" group_id = u.group_id, senders = ($12)[u.first_sender:u.last_sender], list_users = $13,"        \
-	" list_users_owner = " OWNER_OF(                                                                  \
-		"$13") " FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) u(run_id, list_id, total," \
-			   "  more_skipped, group_id, message, base_url, content_sid, account, first_sender,"     \
-			   "  last_sender)"                                                                       \
-			   " WHERE " IS_ROW_OF("id", "u.run_id") " AND run_data.total IS NULL"                    \
+#define BEGIN_SMALL                                                                                      \
+	"UPDATE sendcampaign.run_data SET state = 'running', error = NULL,"                                  \
+	" started_at = coalesce(started_at, clock_timestamp()), list_id = u.list_id,"                        \
+	" message = u.message, base_url = u.base_url, content_sid = u.content_sid,"                          \
+	" total = u.total, skipped = skipped + u.more_skipped, account = u.account,"                         \
+	" group_id = u.group_id, country_code = u.country_code, links_signed = u.links_signed,"              \
+	" senders = ($14)[u.first_sender:u.last_sender], list_users = $15,"                                  \
+	" list_users_owner = " OWNER_OF(                                                                     \
+		"$15") " FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) u(run_id, list_id," \
+			   "  total, more_skipped, group_id, message, base_url, content_sid, account, country_code," \
+			   "  links_signed, first_sender, last_sender)"                                              \
+			   " WHERE " IS_ROW_OF("id", "u.run_id") " AND run_data.total IS NULL"                       \
 													 " AND run_data.senders IS NULL"
 
 void
 runs_begin_small(const SmallBeginning *beginnings, int count, Oid list_users)
 {
 	static OwnStatement statement = {BEGIN_SMALL,
-									 13,
+									 15,
 									 {INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
 									  INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-									  TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID,
-									  OIDOID}};
+									  TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID, INT4ARRAYOID,
+									  INT4ARRAYOID, TEXTARRAYOID, OIDOID}};
 	TextRanges			senders = text_ranges(count);
-	Datum				values[13];
+	Datum				values[15];
 	uint64				begun;
 
 	for (int i = 0; i < count; i++)
 		text_ranges_add(&senders, beginnings[i].senders, beginnings[i].num_senders, true);
 	columns_of_beginnings(beginnings, count, values);
-	values[9] = make_array(senders.first, NULL, count, INT4OID);
-	values[10] = make_array(senders.last, NULL, count, INT4OID);
-	values[11] = text_ranges_array(&senders);
-	values[12] = ObjectIdGetDatum(list_users);
+	values[11] = make_array(senders.first, NULL, count, INT4OID);
+	values[12] = make_array(senders.last, NULL, count, INT4OID);
+	values[13] = text_ranges_array(&senders);
+	values[14] = ObjectIdGetDatum(list_users);
 	begun = own_execute(&statement, values, NULL);
 	if (begun != count)
 		elog(ERROR, "of %d runs, " UINT64_FORMAT " could begin", count, begun);
@@ -528,17 +603,30 @@ runs_chose_owner(Oid role, Oid list_users, Oid owner)
 }
 
 void
-runs_set_group(int64 id, const char *account, int64 group_id, char **senders, int num_senders)
+runs_set_group(int64 id, const char *account, int64 group_id, char **senders, int num_senders,
+			   bool links_signed)
 {
-	Oid	  types[] = {INT8OID, TEXTOID, INT8OID, TEXTARRAYOID};
+	Oid	  types[] = {INT8OID, TEXTOID, INT8OID, TEXTARRAYOID, BOOLOID};
 	Datum values[] = {Int64GetDatum(id), CStringGetTextDatum(account), Int64GetDatum(group_id),
-					  make_text_array(senders, num_senders)};
+					  make_text_array(senders, num_senders), BoolGetDatum(links_signed)};
 
 	(void) own_query("UPDATE sendcampaign.run_data SET account = $2, group_id = $3,"
+					 "  links_signed = links_signed IS NOT FALSE AND $5,"
 					 "  senders = ARRAY(SELECT unnest(senders) UNION SELECT unnest($4) ORDER BY 1)"
 					 " WHERE id = $1 AND (account IS DISTINCT FROM $2"
-					 "  OR group_id IS DISTINCT FROM $3 OR NOT coalesce(senders @> $4, false))",
-					 4, types, values, NULL);
+					 "  OR group_id IS DISTINCT FROM $3 OR NOT coalesce(senders @> $4, false)"
+					 "  OR links_signed IS DISTINCT FROM (links_signed IS NOT FALSE AND $5))",
+					 5, types, values, NULL);
+}
+
+bool
+runs_links_are_signed(int64 id)
+{
+	static OwnStatement statement = {
+		"SELECT links_signed IS TRUE FROM sendcampaign.run_data WHERE id = $1", 1, {INT8OID}};
+	Datum value = Int64GetDatum(id);
+
+	return own_execute(&statement, &value, NULL) > 0 && spi_bool(0, 1);
 }
 
 void
@@ -843,6 +931,13 @@ delete_left_behind(void)
 		"  (SELECT FROM sendcampaign.run_data r WHERE r.id = ids.id))"
 		" DELETE FROM sendcampaign.receipt_data d USING gone WHERE d.run_id = gone.id",
 		0, NULL, NULL, NULL);
+	(void) own_query("WITH RECURSIVE ids AS (SELECT min(run_id) AS id FROM sendcampaign.event_data"
+					 "  UNION ALL SELECT (SELECT min(e.run_id) FROM sendcampaign.event_data e"
+					 "   WHERE e.run_id > ids.id) FROM ids WHERE ids.id IS NOT NULL),"
+					 " gone AS (SELECT id FROM ids WHERE NOT EXISTS"
+					 "  (SELECT FROM sendcampaign.run_data r WHERE r.id = ids.id))"
+					 " DELETE FROM sendcampaign.event_data e USING gone WHERE e.run_id = gone.id",
+					 0, NULL, NULL, NULL);
 	(void) own_query("DELETE FROM sendcampaign.receipt_count c WHERE NOT EXISTS"
 					 " (SELECT FROM sendcampaign.run_data r WHERE r.id = c.run_id)",
 					 0, NULL, NULL, NULL);

@@ -53,6 +53,9 @@ typedef struct NewRun
 	const char *schema;
 	Oid			list_users; /* the table that the role has chosen by the call */
 	const char *test_phone; /* of send_test(); else NULL */
+	const char *recipients; /* the query that selects them; or NULL */
+	int64		query_list; /* the list whose users it selects; 0: the campaign's */
+	const char *given;		/* the query that the caller has passed; or NULL */
 } NewRun;
 
 /*
@@ -69,10 +72,32 @@ extern int64 runs_insert_test(const NewRun *run);
 
 /*
  * Queues a failed run again, which belongs to this role from now on, and uses
- * this table of list users.  Returns false if the campaign has another active
- * run; tests may run beside that.
+ * this table of list users; and this query, if there is one and the run has not
+ * begun.  Returns false if the campaign has another active run; tests may run
+ * beside that.
  */
-extern bool runs_requeue(int64 id, Oid role, Oid list_users, bool *is_test);
+extern bool runs_requeue(int64 id, const NewRun *run, bool *is_test);
+
+/* The query that selects a run's recipients, palloc'd, and how it has failed; or NULL. */
+typedef struct RunQuery
+{
+	char *sql;
+	char *error;
+} RunQuery;
+
+extern RunQuery runs_read_query(int64 id);
+
+/*
+ * Throws if a query is still to select the recipients, and comes from a dump or a
+ * copy: it may be anybody's.
+ */
+extern void runs_check_query(int64 id);
+
+/* Records how the query has failed, if the run has not been changed since this version. */
+extern void runs_set_query_error(int64 id, int64 version, const char *error);
+
+/* Tells whether the run's row still is this version (xmin). */
+extern bool runs_is_unchanged(int64 id, int64 version);
 
 /* What is recorded when a run begins, or when its campaign is read anew. */
 typedef struct RunBeginning
@@ -82,8 +107,9 @@ typedef struct RunBeginning
 	const char *base_url; /* or NULL */
 	char	  **media_urls;
 	int			num_media;
-	const char *content_sid; /* or NULL */
-	int64		total;		 /* ignored if the run has a total already */
+	const char *content_sid;  /* or NULL */
+	const char *country_code; /* or NULL; ignored, like the total */
+	int64		total;		  /* ignored if the run has a total already */
 	Oid			list_users;
 	int64		version; /* xmin that the row must still have; or 0, if it is locked */
 } RunBeginning;
@@ -125,14 +151,16 @@ typedef struct SmallBeginning
 	int64		run_id;
 	int64		list_id;
 	const char *message;
-	const char *base_url;	 /* or NULL */
-	const char *content_sid; /* or NULL */
+	const char *base_url;	  /* or NULL */
+	const char *content_sid;  /* or NULL */
+	const char *country_code; /* or NULL */
 	int64		total;
 	int64		skipped;
 	const char *account;
 	int64		group_id;
 	char	  **senders;
 	int			num_senders;
+	bool		links_signed;
 } SmallBeginning;
 
 /* Sets the state of these runs to "running", and records the above. */
@@ -208,10 +236,14 @@ extern bool runs_chose_owner(Oid role, Oid list_users, Oid owner);
 
 /*
  * Records with which account, of which group, the run's next messages are sent,
- * and adds that group's senders to those that the run has had.
+ * and adds that group's senders to those that the run has had.  The run's links
+ * are signed if those of all its messages are.
  */
 extern void runs_set_group(int64 id, const char *account, int64 group_id, char **senders,
-						   int num_senders);
+						   int num_senders, bool links_signed);
+
+/* Tells whether all links that the run has sent are signed, as far as there are some. */
+extern bool runs_links_are_signed(int64 id);
 
 /* Notes that what was sent before commits were lost has been read back. */
 extern void runs_set_read_back(int64 id);

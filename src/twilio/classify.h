@@ -49,6 +49,9 @@ extern Retry retry_after_code(int code);
 /* Returns a short description of one of Twilio's error codes, or NULL. */
 extern const char *describe_error_code(int code);
 
+/* Returns what a person can do about it, in sentences, or NULL. */
+extern const char *advise_on_error_code(int code);
+
 /* Returns the codes that have one, by a number from 0 on; 0 after the last one. */
 extern int known_error_code(int number);
 

@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "campaign/national.h"
 #include "catalog/pg_type.h"
 #include "database/attempt.h"
 #include "database/check.h"
@@ -90,7 +91,9 @@ typedef struct HowToBegin
 	" read_back, started_at, left(test_phone, 100), state = 'cancelled', queued_at,"                   \
 	" written_in = '0'::xid, may_overlap,"                                                             \
 	" CASE WHEN state IN ('queued', 'running') THEN " error " END, list_users::int8, " media_urls      \
-	", " content_sid ", xmin::text::int8 FROM sendcampaign.run_data r"
+	", " content_sid                                                                                   \
+	", xmin::text::int8, recipients IS NOT NULL, recipients_list, left(country_code, 10)"              \
+	" FROM sendcampaign.run_data r"
 
 /* SQL for those that are waiting; $2 is the role, $3 and $4 the cluster and the database. */
 #define WAITING_RUNS                                                                               \
@@ -180,6 +183,15 @@ read_text(CampaignText *text, uint64 row)
 	text->content_sid = spi_string(row, 21);
 }
 
+/* A loaded row may have anything. */
+static const char *
+country_of_row(uint64 row)
+{
+	char *code = spi_string(row, 25);
+
+	return code ? find_country(code) : NULL;
+}
+
 /* Creates a run from a row of SPI_tuptable, in a memory context of its own. */
 static Run *
 create_run(uint64 row, QueuedRun *queued)
@@ -208,11 +220,14 @@ create_run(uint64 row, QueuedRun *queued)
 	run->queued_at = spi_timestamptz(row, 15);
 	queued->loaded = spi_bool(row, 16);
 	queued->version = spi_int64(row, 22);
+	run->has_query = spi_bool(row, 23);
+	run->campaign.query_list = run->has_query ? spi_int64(row, 24) : 0;
 	run->may_overlap = spi_bool(row, 17);
 	recall_notice(run, spi_string(row, 18));
 	run->list_users = (Oid) spi_int64(row, 19);
 	/* if it cannot be taken up, it has been waiting since then */
 	run->claiming.since = run->queued_at;
+	run->campaign.country = country_of_row(row);
 	reset_verdicts(run);
 	dlist_init(&run->claims);
 	dlist_init(&run->queues);
@@ -273,6 +288,7 @@ store_beginning(Run *run, int64 total, int64 version)
 									 text->media_urls,
 									 text->num_media,
 									 text->content_sid,
+									 run->campaign.country,
 									 total,
 									 run->campaign.tables->list_users,
 									 version};
@@ -325,8 +341,49 @@ store_recipients_as_locked(Run *run, int64 most, int64 *total)
 }
 
 /*
+ * A query that selects recipients may take long, so a list worker runs it; if
+ * it fails there, that is recorded with the run.  In rows that were loaded, the
+ * query may be anybody's.
+ */
+static void
+check_query(Run *run, const RunQuery *query)
+{
+	runs_check_query(run->id);
+	if (query->error)
+	{
+		/* it has its detail and its hint in it */
+		ErrorData error = {.elevel = ERROR,
+						   .sqlerrcode = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+						   .message = query->error,
+						   .assoc_context = CurrentMemoryContext};
+
+		ThrowErrorData(&error);
+	}
+}
+
+static void
+use_query(Run *run, HowToBegin *how)
+{
+	RunQuery query = runs_read_query(run->id);
+
+	check_query(run, &query);
+	if (how->version != 0)
+		run->campaign.recipients = list_query_prepare(query.sql);
+	else if (how->most > 0)
+		how->is_long = true;
+	else
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("no background process can select the recipients of job %lld now",
+						(long long) run->job_id),
+				 errhint("If this lasts, raise \"max_worker_processes\", and see the server's log for"
+						 " the reason why a list worker has ended.")));
+}
+
+/*
  * If commits were lost, the run may have begun before, and have sent messages.
- * They are read back, as for a run that continues.
+ * They are read back, as for a run that continues; after a list worker, by the
+ * worker, who finds a run that has begun.
  */
 static void
 begin_run(Run *run, void *arg)
@@ -335,7 +392,12 @@ begin_run(Run *run, void *arg)
 	int64		total;
 
 	open_tables(run, NULL);
+	if (run->has_query)
+		use_query(run, how);
+	if (how->is_long)
+		return;
 	read_campaign(run);
+	run->campaign.country = read_country_of_list(run->campaign.tables, run->campaign.list_id);
 	how->is_long = !store_recipients_as_locked(run, how->most, &total);
 	if (how->is_long)
 		return;
@@ -345,17 +407,20 @@ begin_run(Run *run, void *arg)
 	if (!run->commits_lost)
 		return;
 	expect_overlaps(run);
+	if (how->version != 0)
+		return;
 	refresh_group(run);
 	begin_reading_back(run);
 }
 
-/* Restores the text that the run had at its start. */
+/* Restores the text that the run had at its start, with links as they were sent. */
 static void
 recall_text(Run *run)
 {
 	MemoryContext old = MemoryContextSwitchTo(run->context);
 
 	campaign_set_text(&run->campaign, &run->campaign.text);
+	campaign_sign_links(&run->campaign, run->schema, runs_links_are_signed(run->id));
 	MemoryContextSwitchTo(old);
 }
 
@@ -450,7 +515,15 @@ static bool
 is_usual(const Run *run, const QueuedRun *queued)
 {
 	return !queued->begun && !queued->cancelled && !queued->loaded && !run->commits_lost &&
-		   !run->was_read_back && !run->may_overlap && run->campaign.test_phone == NULL;
+		   !run->was_read_back && !run->may_overlap && run->campaign.test_phone == NULL &&
+		   !run->has_query;
+}
+
+/* Tells whether a list worker is to run the query that selects its recipients. */
+static bool
+needs_query(const Run *run, const QueuedRun *queued)
+{
+	return run->has_query && !queued->begun && !queued->cancelled;
 }
 
 /*
@@ -461,9 +534,13 @@ static bool
 adopt(Run *run, const QueuedRun *queued)
 {
 	RunFunction function = !queued->begun ? begin_run : queued->requeued ? reread_run : resume_run;
-	QueuedVersion version = {run->id, queued->version};
-	HowToBegin	  how = {is_usual(run, queued) ? most_recipients_here(version) : PG_INT64_MAX};
+	QueuedVersion version = {run->id, queued->version, needs_query(run, queued)};
+	HowToBegin	  how = {.most = PG_INT64_MAX};
 
+	if (version.has_query)
+		how.most = list_worker_is_free(version);
+	else if (is_usual(run, queued))
+		how.most = most_recipients_here(version);
 	if (queued->cancelled)
 		adopt_cancelled(run);
 	else if (!attempt_for_run(function, run, &how, &run->claiming))
@@ -499,12 +576,12 @@ begin_queued_run(int64 id)
 {
 	QueuedRun  queued;
 	Run		  *run;
-	HowToBegin how = {PG_INT64_MAX};
+	HowToBegin how = {.most = PG_INT64_MAX};
 
 	if (!take_run(id) || read_queued(id) == 0)
 		return false;
 	run = create_run(0, &queued);
-	if (!is_usual(run, &queued))
+	if (!is_usual(run, &queued) && !needs_query(run, &queued))
 		return false;
 	how.version = queued.version;
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -614,9 +691,12 @@ adopt_runs(void)
 	int room = MAX_RUNS - worker.num_runs;
 	/* a few even if there is no room for small runs: there are others, and other accounts */
 	int		 most = Min(Min(MAX_ADOPTED, room), Max(MAX_SINGLE, room_for_small_runs()));
-	int		 count = most > 0 ? (int) read_queue(most) : 0;
-	Adopted *adopted = palloc(Max(count, 1) * sizeof(Adopted));
+	int		 count;
+	Adopted *adopted;
 
+	end_changed_query();
+	count = most > 0 ? (int) read_queue(most) : 0;
+	adopted = palloc(Max(count, 1) * sizeof(Adopted));
 	count = take_from_queue(adopted, count);
 
 	/*

@@ -9,6 +9,9 @@
  * the list, rather than an index that each message would have to pay for.  Both
  * come from one pass over the table, which has rows of any width.
  *
+ * If a query selects some of the list's users, its ids are sorted as well, and
+ * taken out beside those of the list.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -39,23 +42,41 @@ typedef struct ListUsers
 	const AppTables *tables;
 	Tuplesortstate	*ids;
 	DuplicateStream *duplicates;
+	int64			 list_id;
 	int64			 count;
 	int64			 last; /* the last id taken, if any has been */
 	bool			 begun;
+	Tuplesortstate	*selected; /* ids that the query has returned; NULL if there is none */
+	bool			 has_selected;
+	int64			 next_selected; /* the next one of these, if there is one */
+	int64			 num_foreign;	/* those that are not users of the list */
+	int64			 first_foreign;
 } ListUsers;
 
-static void
-open_users(ListUsers *users, const AppTables *tables)
+static Tuplesortstate *
+begin_sort_of_ids(void)
 {
-	*users = (ListUsers){.tables = tables, .duplicates = open_duplicates()};
-	users->ids = tuplesort_begin_datum(INT8OID, Int8LessOperator, InvalidOid, false, work_mem, NULL,
-									   TUPLESORT_NONE);
+	return tuplesort_begin_datum(INT8OID, Int8LessOperator, InvalidOid, false, work_mem, NULL,
+								 TUPLESORT_NONE);
+}
+
+static void
+open_users(ListUsers *users, const Campaign *campaign)
+{
+	*users = (ListUsers){.tables = campaign->tables,
+						 .list_id = campaign->list_id,
+						 .ids = begin_sort_of_ids(),
+						 .duplicates = open_duplicates(campaign->country)};
+	if (campaign->recipients)
+		users->selected = begin_sort_of_ids();
 }
 
 static void
 close_users(ListUsers *users)
 {
 	tuplesort_end(users->ids);
+	if (users->selected)
+		tuplesort_end(users->selected);
 	close_duplicates(users->duplicates);
 }
 
@@ -99,11 +120,90 @@ put_users(ListUsers *users, Portal portal, int64 most)
 	MemoryContextDelete(context);
 }
 
+static void
+put_selected(void *arg, int64 id)
+{
+	ListUsers *users = arg;
+
+	tuplesort_putdatum(users->selected, Int64GetDatum(id), false);
+}
+
+/* Moves on to the next one that the query has selected; it may have selected one twice. */
+static void
+next_selected(ListUsers *users)
+{
+	int64 before = users->next_selected;
+	bool  any = users->has_selected;
+	Datum value;
+	bool  isnull;
+
+	do
+	{
+		users->has_selected = compat_get_datum(users->selected, &value, &isnull);
+		if (users->has_selected)
+			users->next_selected = DatumGetInt64(value);
+	} while (users->has_selected && any && users->next_selected == before);
+}
+
+static void
+read_selected(ListUsers *users, ListQuery *query)
+{
+	list_query_read(query, put_selected, users);
+	tuplesort_performsort(users->selected);
+	next_selected(users);
+}
+
+static void
+skip_foreign(ListUsers *users)
+{
+	if (users->num_foreign++ == 0)
+		users->first_foreign = users->next_selected;
+	next_selected(users);
+}
+
+/* Tells whether a user of the list is a recipient; called in the order of their ids. */
+static bool
+is_recipient(ListUsers *users, int64 id)
+{
+	if (users->selected == NULL)
+		return true;
+	while (users->has_selected && users->next_selected < id)
+		skip_foreign(users);
+	if (!users->has_selected || users->next_selected != id)
+		return false;
+	next_selected(users);
+	return true;
+}
+
+/*
+ * Ids of other things, such as people, may be those of list users by chance.  So
+ * nobody gets a message if there is one that is not.
+ */
+static void
+check_selected(ListUsers *users)
+{
+	while (users->selected && users->has_selected)
+		skip_foreign(users);
+	if (users->num_foreign > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_CARDINALITY_VIOLATION),
+				 errmsg_plural("the query that selects the recipients has returned %lld id that is"
+							   " not of a user of list %lld",
+							   "the query that selects the recipients has returned %lld ids that are"
+							   " not of users of list %lld",
+							   (unsigned long) users->num_foreign, (long long) users->num_foreign,
+							   (long long) users->list_id),
+				 errdetail("The lowest one is %lld.", (long long) users->first_foreign),
+				 errhint("Make the query return only ids of rows of \"%s.ac_list_users\" whose"
+						 " \"ac_list_id\" is %lld.",
+						 users->tables->schema, (long long) users->list_id)));
+}
+
 /* Reads them in one pass.  Returns false if the list is longer than that, or takes long to read. */
 static bool
-read_users(ListUsers *users, int64 list_id, int64 most)
+read_users(ListUsers *users, int64 most)
 {
-	Portal portal = tables_open_list(users->tables, list_id);
+	Portal portal = tables_open_list(users->tables, users->list_id);
 	bool   short_enough = most == PG_INT64_MAX || spi_portal_cost(portal) <= MAX_COST;
 
 	if (short_enough)
@@ -125,12 +225,14 @@ take_ids(ListUsers *users, Datum *ids, int most)
 
 	while (count < most && compat_get_datum(users->ids, &ids[count], &isnull))
 	{
-		int64 id = DatumGetInt64(ids[count++]);
+		int64 id = DatumGetInt64(ids[count]);
 
 		if (users->begun && id == users->last)
 			tables_fail_twice(users->tables, id);
 		users->begun = true;
 		users->last = id;
+		if (is_recipient(users, id))
+			count++;
 	}
 	return count;
 }
@@ -173,23 +275,39 @@ pass_on_batches(ListUsers *users, BatchFunction function, void *arg)
 	{
 		MemoryContextSwitchTo(context);
 		more = function(arg, make_array(ids, NULL, count, INT8OID),
-						take_duplicates(users->duplicates, BATCH_SIZE, users->last), count);
+						take_duplicates(users->duplicates, ids, count), count);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(context);
 	}
 	MemoryContextDelete(context);
 }
 
+/* Checks what is left if the function wants no more. */
+static void
+check_rest(ListUsers *users)
+{
+	Datum ids[BATCH_SIZE];
+
+	while (users->selected && take_ids(users, ids, BATCH_SIZE) > 0)
+		CHECK_FOR_INTERRUPTS();
+	check_selected(users);
+}
+
 bool
-each_batch(const AppTables *tables, int64 list_id, int64 most, BatchFunction function, void *arg)
+each_batch(const Campaign *campaign, int64 most, BatchFunction function, void *arg)
 {
 	ListUsers users;
 	bool	  fits;
 
-	open_users(&users, tables);
-	fits = read_users(&users, list_id, most);
+	open_users(&users, campaign);
+	if (campaign->recipients)
+		read_selected(&users, campaign->recipients);
+	fits = read_users(&users, most);
 	if (fits)
+	{
 		pass_on_batches(&users, function, arg);
+		check_rest(&users);
+	}
 	close_users(&users);
 	return fits;
 }
@@ -217,7 +335,7 @@ bool
 store_recipients(Run *run, int64 most, int64 *total)
 {
 	Stored stored = {run};
-	bool fits = each_batch(run->campaign.tables, run->campaign.list_id, most, store_next, &stored);
+	bool   fits = each_batch(&run->campaign, most, store_next, &stored);
 
 	*total = stored.total;
 	return fits;
@@ -238,8 +356,7 @@ store_first_recipient(Run *run)
 {
 	Stored stored = {run};
 
-	(void) each_batch(run->campaign.tables, run->campaign.list_id, PG_INT64_MAX, store_first,
-					  &stored);
+	(void) each_batch(&run->campaign, PG_INT64_MAX, store_first, &stored);
 	return stored.total;
 }
 

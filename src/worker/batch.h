@@ -36,12 +36,12 @@ typedef struct Batch
 typedef bool (*BatchFunction)(void *arg, Datum ids, Duplicates duplicates, int count);
 
 /*
- * Reads the list with the active snapshot, and calls that function.  If "most"
- * is not PG_INT64_MAX, and the list has more users than that, or it takes long
- * to find them, returns false without having called it.
+ * Reads the campaign's list with the active snapshot, and its query if it has
+ * one, and calls that function.  If "most" is not PG_INT64_MAX, and the list has
+ * more users than that, or it takes long to find them, returns false without
+ * having called it.
  */
-extern bool each_batch(const AppTables *tables, int64 list_id, int64 most, BatchFunction function,
-					   void *arg);
+extern bool each_batch(const Campaign *campaign, int64 most, BatchFunction function, void *arg);
 
 /* Returns at most this many of the ids (bigint[]), from the given one on, counted from 0. */
 extern Datum part_of_ids(Datum ids, int first, int most);

@@ -50,11 +50,12 @@
 /* A run that is to begin. */
 typedef struct Candidate
 {
-	Run			 *run;
-	bool		  fits;	 /* false if it does not begin with the others */
-	bool		  waits; /* true if there is no room for it now */
-	RecipientList list;
-	Claim		 *claim;
+	Run			   *run;
+	bool			fits;  /* false if it does not begin with the others */
+	bool			waits; /* true if there is no room for it now */
+	RecipientList	list;
+	const ListUser *users; /* of the list, in its order */
+	Claim		   *claim;
 } Candidate;
 
 typedef struct Beginning
@@ -191,7 +192,7 @@ compare_users(const void *a, const void *b)
 
 /* Tells whether two of the users have the same phone number. */
 static bool
-have_duplicates(const ListUser *users, int count)
+have_duplicates(const ListUser *users, int count, const char *country)
 {
 	Datum *phones = palloc(count * sizeof(Datum));
 	int	   num_phones = 0;
@@ -199,7 +200,7 @@ have_duplicates(const ListUser *users, int count)
 
 	for (int i = 0; i < count; i++)
 	{
-		char *e164 = users[i].phone ? normalize_phone(users[i].phone) : NULL;
+		char *e164 = users[i].phone ? normalize_phone_in(users[i].phone, country) : NULL;
 
 		if (e164)
 			phones[num_phones++] = Int64GetDatum(phone_number(e164));
@@ -214,9 +215,10 @@ have_duplicates(const ListUser *users, int count)
 static void
 take_users(Candidate *candidate, const ListUser *users, int count)
 {
-	candidate->fits = count > 0 && count <= BATCH_SIZE && !have_duplicates(users, count);
+	candidate->fits = count > 0 && count <= BATCH_SIZE;
 	if (!candidate->fits)
 		return;
+	candidate->users = users;
 	candidate->list = (RecipientList){&candidate->run->campaign, palloc(count * sizeof(Datum)),
 									  count};
 	for (int i = 0; i < count; i++)
@@ -338,8 +340,27 @@ read_all_groups(Beginning *beginning)
 		Run *run = beginning->candidates[i].run;
 
 		run_use_group(run, wanted[i].group, wanted[i].context);
+		run->campaign.country = wanted[i].group->country;
 		run->group_is_new = true;
 		run->group_stored = true; /* with the beginning */
+	}
+}
+
+/*
+ * With a limit, what one run sends counts for the next one.  Which numbers are
+ * the same depends on the country.
+ */
+static void
+leave_out_unusual(Beginning *beginning)
+{
+	for (int i = 0; i < beginning->count; i++)
+	{
+		Candidate	   *candidate = &beginning->candidates[i];
+		const Campaign *campaign = &candidate->run->campaign;
+
+		candidate->fits = campaign->group->limit.messages == 0 &&
+						  !have_duplicates(candidate->users, candidate->list.count,
+										   campaign->country);
 	}
 }
 
@@ -450,12 +471,14 @@ row_of(const Candidate *candidate, int64 skipped)
 							.message = campaign->text.message,
 							.base_url = campaign->text.base_url,
 							.content_sid = campaign->text.content_sid,
+							.country_code = campaign->country,
 							.total = candidate->list.count,
 							.skipped = skipped,
 							.account = campaign->group->account_sid,
 							.group_id = campaign->group->id,
 							.senders = campaign->group->senders,
-							.num_senders = campaign->group->num_senders};
+							.num_senders = campaign->group->num_senders,
+							.links_signed = campaign->group->sign_links};
 }
 
 static void
@@ -487,6 +510,9 @@ begin_all(void *arg)
 	if (!read_what_is_sent(beginning))
 		return;
 	read_all_groups(beginning);
+	leave_out_unusual(beginning);
+	if (!keep_fitting(beginning))
+		return;
 	keep_within_room(beginning);
 	if (!keep_fitting(beginning))
 		return;

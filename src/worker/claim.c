@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "campaign/group.h"
+#include "campaign/message_limit.h"
 #include "campaign/recipients.h"
 #include "catalog/pg_type.h"
 #include "database/own_tables.h"
@@ -28,6 +29,9 @@
 #include "worker/next.h"
 #include "worker/read_back.h"
 #include "worker/record.h"
+
+/* How long to wait, in ms, for another worker that is claiming for a group with a limit. */
+#define LIMIT_WAIT_MS 20
 
 static void
 skip(Message *message, const char *reason)
@@ -126,10 +130,12 @@ store_group(Run *run, const GroupConfig *group)
 	const GroupConfig *before = run->campaign.group;
 
 	if (run->group_stored && before && before->id == group->id &&
+		before->sign_links == group->sign_links &&
 		strcmp(before->account_sid, group->account_sid) == 0 &&
 		texts_are_same(before->senders, before->num_senders, group->senders, group->num_senders))
 		return;
-	runs_set_group(run->id, group->account_sid, group->id, group->senders, group->num_senders);
+	runs_set_group(run->id, group->account_sid, group->id, group->senders, group->num_senders,
+				   group->sign_links);
 	run->group_stored = true;
 }
 
@@ -331,6 +337,17 @@ put_back_surplus(Run *run, const Batch *batch, Recipient *recipients, int count)
 	return kept;
 }
 
+/* Another worker is claiming messages of the same group, which takes a moment. */
+static void
+wait_for_limit(Run *run, const Batch *batch)
+{
+	int	   count;
+	Datum *ids = ids_of_array(batch->ids, &count);
+
+	put_back(run, batch, ids, count);
+	run->claiming.until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LIMIT_WAIT_MS);
+}
+
 void
 claim_batch(Run *run)
 {
@@ -342,6 +359,11 @@ claim_batch(Run *run)
 		return;
 	if (!run->group_is_new)
 		refresh_group(run);
+	if (!lock_message_limit(&run->campaign))
+	{
+		wait_for_limit(run, &batch);
+		return;
+	}
 	if (run->may_overlap)
 		batch.ids = leave_out_known(run, batch.ids);
 	recipients = read_recipients(&run->campaign, batch.ids, GetCurrentTimestamp(), &count);
@@ -351,6 +373,7 @@ claim_batch(Run *run)
 	{
 		count = put_off_sleepers(run, recipients, count);
 		count = put_back_surplus(run, &batch, recipients, count);
+		skip_over_limit(&run->campaign, run->id, recipients, count);
 	}
 	if (count > 0)
 		make_claim(run, batch.number, recipients, count);

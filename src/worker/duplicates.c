@@ -40,10 +40,11 @@ typedef struct PairSort
 
 struct DuplicateStream
 {
-	PairSort by_phone; /* phone, id */
-	PairSort by_id;	   /* id, first */
-	bool	 has_next;
-	int64	 next[2];
+	PairSort	by_phone; /* phone, id */
+	PairSort	by_id;	  /* id, first */
+	const char *country;
+	bool		has_next;
+	int64		next[2];
 };
 
 static void
@@ -98,10 +99,11 @@ end_sort(PairSort *sort)
 }
 
 DuplicateStream *
-open_duplicates(void)
+open_duplicates(const char *country)
 {
 	DuplicateStream *stream = palloc0(sizeof(DuplicateStream));
 
+	stream->country = country;
 	begin_sort(&stream->by_phone);
 	begin_sort(&stream->by_id);
 	return stream;
@@ -110,7 +112,7 @@ open_duplicates(void)
 void
 put_phone(DuplicateStream *stream, int64 list_user_id, const char *phone)
 {
-	char *e164 = normalize_phone(phone);
+	char *e164 = normalize_phone_in(phone, stream->country);
 
 	if (e164)
 		put_pair(&stream->by_phone, phone_number(e164), list_user_id);
@@ -146,17 +148,21 @@ find_duplicates(DuplicateStream *stream)
 }
 
 Duplicates
-take_duplicates(DuplicateStream *stream, int most, int64 last)
+take_duplicates(DuplicateStream *stream, const Datum *wanted, int num_wanted)
 {
-	Datum *ids = palloc(most * sizeof(Datum));
-	Datum *firsts = palloc(most * sizeof(Datum));
+	Datum *ids = palloc(num_wanted * sizeof(Datum));
+	Datum *firsts = palloc(num_wanted * sizeof(Datum));
 	int	   count = 0;
 
-	while (stream->has_next && count < most && stream->next[0] <= last)
+	for (int i = 0; i < num_wanted; i++)
 	{
+		/* others are not among the recipients */
+		while (stream->has_next && stream->next[0] < DatumGetInt64(wanted[i]))
+			stream->has_next = get_pair(&stream->by_id, stream->next);
+		if (!stream->has_next || stream->next[0] != DatumGetInt64(wanted[i]))
+			continue;
 		ids[count] = Int64GetDatum(stream->next[0]);
 		firsts[count++] = Int64GetDatum(stream->next[1]);
-		stream->has_next = get_pair(&stream->by_id, stream->next);
 	}
 	if (count == 0)
 		return (Duplicates){NULL, NULL};

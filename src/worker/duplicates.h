@@ -27,15 +27,19 @@ typedef struct DuplicateStream DuplicateStream;
 
 /*
  * Finds the duplicates of a list: its users' phone numbers (as stored) are put
- * in, in any order, and when all have been, they can be taken out.  Palloc'd;
+ * in, in any order, and when all have been, they can be taken out.  The country
+ * is that of numbers that lack its code, or NULL.  Palloc'd;
  * these functions may throw.
  */
-extern DuplicateStream *open_duplicates(void);
+extern DuplicateStream *open_duplicates(const char *country);
 extern void				put_phone(DuplicateStream *stream, int64 list_user_id, const char *phone);
 extern void				find_duplicates(DuplicateStream *stream);
 
-/* Returns the next duplicates, at most this many, with ids up to "last".  Palloc'd. */
-extern Duplicates take_duplicates(DuplicateStream *stream, int most, int64 last);
+/*
+ * Returns those of these ids, which are ascending and come after those of the
+ * last call, that are duplicates.  Palloc'd.
+ */
+extern Duplicates take_duplicates(DuplicateStream *stream, const Datum *wanted, int num_wanted);
 extern void		  close_duplicates(DuplicateStream *stream);
 
 /*

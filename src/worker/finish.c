@@ -99,7 +99,12 @@ summary_of_completed(const Run *run, const RunCounts *counts)
 	if (counts->skipped < counts->total)
 		return run_summary(run->id, counts, run->uncounted);
 	initStringInfo(&buf);
-	if (counts->total == 0)
+	if (counts->total == 0 && run->has_query)
+		appendStringInfo(&buf,
+						 "nothing was sent: the query that selects the recipients has returned no"
+						 " list user that role \"%s\" may see",
+						 worker.role_name);
+	else if (counts->total == 0)
 		appendStringInfo(&buf, "nothing was sent: list %lld has no users that role \"%s\" may see",
 						 (long long) run->campaign.list_id, worker.role_name);
 	else

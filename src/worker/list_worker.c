@@ -16,6 +16,7 @@
 #include "access/xact.h"
 #include "database/attempt.h"
 #include "database/own_tables.h"
+#include "database/run_table.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -28,6 +29,7 @@
 #include "worker/long_lists.h"
 #include "worker/process.h"
 #include "worker/run.h"
+#include "worker/run_attempt.h"
 #include "worker/start_worker.h"
 #include "worker/transaction.h"
 
@@ -69,7 +71,54 @@ begin_the_run(void *arg)
 		start_worker_at_commit(worker.role);
 }
 
-/* What goes wrong here is found again by the worker, which can tell people. */
+/* What a query's failure is recorded with. */
+typedef struct Failure
+{
+	const ListWorkerStart *start;
+	const char			  *reason;
+} Failure;
+
+static void
+record_failure(void *arg)
+{
+	const Failure *failure = arg;
+
+	if (!OidIsValid(own_lock_extension()))
+		return;
+	runs_set_query_error(failure->start->run_id, failure->start->version, failure->reason);
+	start_worker_at_commit(worker.role);
+}
+
+/*
+ * Tells whether a query raises the error itself: under READ COMMITTED, nothing
+ * else is the cause of a failed serialization, and what a query is short of now, it
+ * needs again.
+ */
+static bool
+is_querys_own(int sqlerrcode)
+{
+	return sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
+		   ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES;
+}
+
+/*
+ * What goes wrong here is found again by the worker, which can tell people.  But
+ * it does not run queries, so it is told how one has failed.
+ */
+static void
+handle_failure(const ListWorkerStart *start, const ErrorData *error)
+{
+	Failure failure = {start, error_text(error)};
+
+	if (start->has_query &&
+		(is_querys_own(error->sqlerrcode) || !error_may_pass(error->sqlerrcode)))
+		error = try_transaction(record_failure, &failure);
+	if (error)
+		ereport(LOG,
+				(errmsg("sendcampaign: could not store a long list, leaving it to the worker: %s",
+						error_text(error))));
+}
+
 void
 sendcampaign_list_worker_main(Datum arg)
 {
@@ -85,8 +134,6 @@ sendcampaign_list_worker_main(Datum arg)
 	pgstat_report_activity(STATE_RUNNING, "storing the recipients of a long list");
 	error = try_transaction(begin_the_run, &start);
 	if (error)
-		ereport(LOG,
-				(errmsg("sendcampaign: could not store a long list, leaving it to the worker: %s",
-						error_text(error))));
+		handle_failure(&start, error);
 	proc_exit(0);
 }

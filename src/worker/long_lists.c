@@ -13,14 +13,20 @@
  * and people are told what is wrong in the usual way.  It also does so if slots for
  * background workers are scarce.
  *
+ * A run whose recipients a query selects is always begun by a list worker, since
+ * nobody knows how long the query takes, and is tried again until it has begun or
+ * the query has failed.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "database/run_table.h"
 #include "database/spi.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 #include "worker/long_lists.h"
 #include "worker/process.h"
 #include "worker/run.h"
@@ -46,21 +52,66 @@ static int			 num_waiting = 0;
 /* The list worker of the first one; or NULL. */
 static BackgroundWorkerHandle *list_worker = NULL;
 
-/* The run that had the last one.  If somebody has changed it since, it may have another. */
-static QueuedVersion tried = {0};
-
-static bool
-was_tried(QueuedVersion run)
+/*
+ * Runs that have had one lately, and when.  If somebody has changed the run since,
+ * it may have another.
+ */
+typedef struct Tried
 {
-	return run.run_id == tried.run_id && run.version == tried.version;
+	QueuedVersion run;
+	TimestampTz	  at;
+} Tried;
+
+static Tried tried[64];
+static int	 next_tried = 0;
+
+/* How long a run with a query waits before it has another one. */
+#define TRY_AGAIN_MS 3000
+
+static const Tried *
+find_tried(QueuedVersion run)
+{
+	for (int i = 0; i < lengthof(tried); i++)
+	{
+		if (tried[i].run.run_id == run.run_id && tried[i].run.version == run.version)
+			return &tried[i];
+	}
+	return NULL;
+}
+
+/* Replaces the oldest one, unless the run is there. */
+static void
+note_tried(QueuedVersion run)
+{
+	Tried *entry = &tried[next_tried];
+
+	for (int i = 0; i < lengthof(tried); i++)
+	{
+		if (tried[i].run.run_id == run.run_id)
+			entry = &tried[i];
+	}
+	if (entry == &tried[next_tried])
+		next_tried = (next_tried + 1) % lengthof(tried);
+	*entry = (Tried){run, GetCurrentTimestamp()};
 }
 
 int64
 most_recipients_here(QueuedVersion run)
 {
-	if (was_tried(run) || num_waiting == MAX_LONG_LISTS || !slots_are_plenty())
+	if (find_tried(run) || num_waiting == MAX_LONG_LISTS || !slots_are_plenty())
 		return PG_INT64_MAX;
 	return MAX_RECIPIENTS_HERE(run.run_id);
+}
+
+/* Nobody else can run its query, so that it need not leave slots to others. */
+bool
+list_worker_is_free(QueuedVersion run)
+{
+	const Tried *last = find_tried(run);
+
+	return num_waiting < MAX_LONG_LISTS &&
+		   (last == NULL ||
+			TimestampDifferenceExceeds(last->at, GetCurrentTimestamp(), TRY_AGAIN_MS));
 }
 
 void
@@ -87,10 +138,11 @@ num_long_lists(void)
 }
 
 static bool
-start_list_worker(int64 run_id)
+start_list_worker(QueuedVersion run)
 {
 	BackgroundWorker process;
-	ListWorkerStart	 start = {MyDatabaseId, worker.role, run_id, worker.num_runs > 0};
+	ListWorkerStart	 start = {MyDatabaseId, worker.role,   run.run_id,
+							  run.version,	run.has_query, worker.num_runs > 0};
 	MemoryContext	 old = MemoryContextSwitchTo(TopMemoryContext); /* of the handle */
 	bool			 started;
 
@@ -105,9 +157,17 @@ start_list_worker(int64 run_id)
 static void
 forget_first(void)
 {
-	tried = waiting[0];
+	note_tried(waiting[0]);
 	num_waiting--;
 	memmove(&waiting[0], &waiting[1], num_waiting * sizeof(waiting[0]));
+}
+
+void
+end_changed_query(void)
+{
+	if (list_worker && waiting[0].has_query &&
+		!runs_is_unchanged(waiting[0].run_id, waiting[0].version))
+		TerminateBackgroundWorker(list_worker);
 }
 
 void
@@ -123,6 +183,6 @@ store_long_lists(void)
 		list_worker = NULL;
 		forget_first();
 	}
-	if (num_waiting > 0 && !start_list_worker(waiting[0].run_id))
+	if (num_waiting > 0 && !start_list_worker(waiting[0]))
 		forget_first();
 }

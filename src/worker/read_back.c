@@ -138,11 +138,14 @@ read_back_more(Run *run, TimestampTz now)
 	(void) list_ask(&read_back->reader, run->account, MAX_PAGE_BYTES, read_back);
 }
 
-/* Smart Encoding may have changed the text that the list shows, or not. */
+/*
+ * Smart Encoding may have changed the text that the list shows, or not; and whether
+ * links are signed, or how, may have changed since.
+ */
 static int64
 hash_of_text(const char *text)
 {
-	text = smart_text(text);
+	text = without_signatures(smart_text(text));
 	return (int64) hash_bytes_extended((const unsigned char *) text, strlen(text), 0);
 }
 

@@ -40,10 +40,15 @@ lowest_rate(const Sender *sender)
 void
 run_use_group(Run *run, GroupConfig *group, MemoryContext context)
 {
+	MemoryContext old;
+
 	if (run->group_context)
 		MemoryContextDelete(run->group_context);
 	run->group_context = context;
 	run->campaign.group = group;
+	old = MemoryContextSwitchTo(run->context);
+	campaign_sign_links(&run->campaign, run->schema, group->sign_links);
+	MemoryContextSwitchTo(old);
 	run->account = account_get(group);
 	/* without a rate, queues are created for the senders that are used */
 	for (int i = 0; group->rate > 0 && i < group->num_senders; i++)

@@ -95,6 +95,7 @@ typedef struct Run
 	bool			 tentative;		 /* true if adopted in the open transaction */
 	bool			 taken_up;		 /* true if its adoption has read it into memory */
 	bool			 waits_for_room; /* true if it is to leave again, see begin.h */
+	bool			 has_query;		 /* true if a query selects its recipients */
 	dlist_head		 claims;		 /* of Claim, with outcomes that are not durable */
 	dlist_head		 queues;		 /* of SendQueue */
 	int				 num_ready;		 /* messages in its queues */

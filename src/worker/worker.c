@@ -152,7 +152,12 @@ work_is_queued(void)
 	PG_TRY();
 	{
 		begin_transaction();
-		queued = OidIsValid(own_lock_extension()) && (runs_are_waiting() || sweeps_are_waiting());
+		queued = false;
+		if (OidIsValid(own_lock_extension()))
+		{
+			end_changed_query();
+			queued = runs_are_waiting() || sweeps_are_waiting();
+		}
 		commit_transaction();
 	}
 	PG_CATCH();

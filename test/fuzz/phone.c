@@ -4,6 +4,7 @@
  */
 #include "fuzz.h"
 
+#include "../../src/campaign/national.h"
 #include "../../src/campaign/phone.h"
 #include "mb/pg_wchar.h"
 
@@ -53,9 +54,30 @@ check(const char *text)
 	promise(again != NULL && strcmp(again, phone) == 0);
 }
 
+/* A country's code is added to nothing that has one, and the result is no other country's. */
+static void
+check_in(const char *text, const char *country)
+{
+	char *phone = normalize_phone_in(text, country);
+	char *international = normalize_phone(text);
+	char *again;
+
+	promise(international == NULL || (phone && strcmp(phone, international) == 0));
+	if (phone == NULL)
+		return;
+	promise(is_e164(phone));
+	promise(international || strncmp(phone, country, strlen(country)) == 0);
+	again = normalize_phone_in(phone, country);
+	promise(again != NULL && strcmp(again, phone) == 0);
+}
+
 void
 fuzz_one(const char *data, size_t size)
 {
+	static const char *const countries[] = {"+1", "+7", "+36", "+39", "+225", "+354", "+375"};
+
+	for (int i = 0; i < lengthof(countries); i++)
+		check_in(data, find_country(countries[i]));
 	/* may be invalid: a value can have bypassed the server's checks */
 	check(data);
 	fuzz_encoding = PG_LATIN1;

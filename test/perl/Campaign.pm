@@ -387,14 +387,17 @@ sub job_row
 # Runs
 #
 
-# Calls send_campaign(campaign, job).  Options: db, role ("app"), job.  Returns
-# the job.
+# Calls send_campaign(campaign, job).  Options: db, role ("app"), job, recipients
+# (a query).  Returns the job.
 sub start_campaign
 {
 	my ($node, $campaign, %arg) = @_;
 	my $job = $arg{job} // 'NULL';
 	return sql(
-		$node, "SELECT send_campaign($campaign, $job)",
+		$node,
+		$arg{recipients}
+		? "SELECT send_campaign($campaign, $job, " . quoted($arg{recipients}) . ')'
+		: "SELECT send_campaign($campaign, $job)",
 		db => $arg{db},
 		role => $arg{role} || 'app');
 }
@@ -725,7 +728,7 @@ sub wrong_rows
 	for my $message ($twilio->ledger)
 	{
 		push @{ $accepted{$1} }, $message->{sid}
-		  if $message->{body} =~ /\?yu=(\d+)&yc=$campaign$/;
+		  if $message->{body} =~ /\?yu=(\d+)(?:&ys=[\w-]{16})?&yc=$campaign$/;
 	}
 	for my $row (@rows)
 	{

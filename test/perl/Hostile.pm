@@ -777,6 +777,7 @@ sub calls
 		sendcampaign.preview($campaign)
 		sendcampaign.preview($campaign, 1000)
 		sendcampaign.estimate($campaign, 0.01)
+		sendcampaign.estimate($campaign, NULL, 'SELECT 1')
 		sendcampaign.send_test($campaign, '+19990000001')
 		sendcampaign.pause(job_id) $runs
 		sendcampaign.resume(job_id) $runs
@@ -786,6 +787,12 @@ sub calls
 		sendcampaign.wake()
 		sendcampaign.opt_out('+16000000001')
 		sendcampaign.opt_in('+16000000001')
+		sendcampaign.create_list($campaign)
+		sendcampaign.create_campaign($campaign, 'made')
+		sendcampaign.add_list_users($campaign, ARRAY['+1601' || (1000000 + random() * 8999999)::integer])
+		sendcampaign.send_message($campaign, 'made', ARRAY['+1602' || (1000000 + random() * 8999999)::integer])
+		sendcampaign.track(list_user_id, $campaign, 'open') FROM sendcampaign.message
+		sendcampaign.track(list_user_id, $campaign, 'complete', 'x') FROM sendcampaign.message
 		SQL
 	push @calls, <<~'SQL';
 		sendcampaign.settle(job_id, list_user_id, random() < 0.5)

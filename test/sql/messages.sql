@@ -205,6 +205,34 @@ ALTER TABLE ac_list_users ADD "sentCount" integer GENERATED ALWAYS AS (1) STORED
 SELECT send_campaign(1);
 ROLLBACK;
 BEGIN;
+ALTER TABLE ac_lists ADD key uuid, DROP id;
+ALTER TABLE ac_lists RENAME key TO id;
+SELECT send_campaign(1);
+ROLLBACK;
+BEGIN;
+ALTER TABLE ac_list_users RENAME TO users;
+CREATE VIEW ac_list_users AS SELECT DISTINCT id, ac_list_id, data FROM users;
+CREATE FUNCTION app.count() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE TRIGGER count INSTEAD OF UPDATE ON ac_list_users
+FOR EACH ROW EXECUTE FUNCTION app.count();
+SELECT send_campaign(1);
+ROLLBACK;
+BEGIN;
+CREATE RULE count AS ON UPDATE TO ac_list_users DO INSTEAD NOTHING;
+SELECT send_campaign(1);
+ROLLBACK;
+BEGIN;
+ALTER TABLE ac_list_users RENAME TO users;
+CREATE VIEW ac_list_users AS SELECT * FROM users;
+REVOKE UPDATE ON users FROM regress_app;
+SELECT send_campaign(1);
+ROLLBACK;
+BEGIN;
+ALTER TABLE ac_list_users ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY look ON ac_list_users FOR SELECT USING (true);
+SELECT send_campaign(1);
+ROLLBACK;
+BEGIN;
 ALTER TABLE ac_lists DROP CONSTRAINT ac_lists_pkey;
 INSERT INTO ac_lists (id, group_id) VALUES (1, 1);
 SELECT text FROM sendcampaign.preview(1);
@@ -453,6 +481,15 @@ INSERT INTO sendcampaign.run_data (schema, job_id, campaign_id, role, role_oid, 
 SELECT 'app', 1000, 1, rolname, oid, 'paused', 1 FROM pg_roles WHERE rolname = 'regress_app';
 CALL sendcampaign.wait(1000, '0');
 DELETE FROM sendcampaign.run_data;
+
+-- events and results
+SELECT sendcampaign.track(1, 1, NULL);
+SELECT sendcampaign.track(1, 1, 'Open');
+SELECT sendcampaign.summary(4711);
+BEGIN;
+DELETE FROM sendcampaign.link_secret;
+SELECT sendcampaign.track(1, 1, 'open', 'x');
+ROLLBACK;
 
 -- settings
 SET sendcampaign.api_url = 'http://example.org';

@@ -91,8 +91,9 @@ for my $after (0, 1)
 	{
 		my $name = "$end with requests " . ($after ? 'taken' : 'not taken');
 		wait_for_no_worker($node);
-		my $campaign = create_campaign($node, users => 200);
-		$twilio->set('reset' => 1, 'hold-after' => $after);
+		my $campaign = create_campaign($node, users => 600);
+		# so slowly that not all have been sent when requests are held
+		$twilio->set('reset' => 1, 'hold-after' => $after, latency => 200);
 		my $job = start_campaign($node, $campaign);
 		ok(wait_for_accepted(50), "$name: messages are being sent");
 		$twilio->set('hold' => 1);
@@ -104,7 +105,7 @@ for my $after (0, 1)
 			wake($node);
 			ok(poll(sub { worker_pids($node) }), "$name: a worker is there");
 		}
-		$twilio->set('hold' => 0);
+		$twilio->set('hold' => 0, latency => 0);
 		sent_once($node, $twilio, $campaign, $job, $name);
 	}
 }

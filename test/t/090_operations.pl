@@ -150,9 +150,9 @@ is_deeply([ grep { !$followed{$_} } keys %before, keys %after ],
 	[], 'nothing else is told between the blocks');
 
 # The queries of a collector, by its role.
-my ($yaml) = grep { $_->{language} eq 'yaml' } @blocks;
-my $queries = CPAN::Meta::YAML->read_string($yaml->{text})->[0];
-cmp_ok(scalar keys %$queries, '>=', 4, "$yaml->{name} has queries");
+my $file = 'examples/prometheus/queries.yaml';
+my $queries = CPAN::Meta::YAML->read("$FindBin::RealBin/../../$file")->[0];
+cmp_ok(scalar keys %$queries, '>=', 4, "$file has queries");
 
 # The lines that a query gives as CSV, with its heading.
 sub collected
@@ -160,7 +160,7 @@ sub collected
 	my $name = shift;
 	my $csv = $node->safe_psql(
 		'operations',
-		"SET ROLE monitor; $queries->{$name}{query}",
+		"SET ROLE exporter; $queries->{$name}{query}",
 		extra_params => [ '--csv', '-P', 'tuples_only=off' ]);
 	return split /\n/, $csv;
 }
@@ -190,15 +190,27 @@ SQL
 wait_until($node, <<~'SQL', @operations);
     SELECT state = 'completed' FROM sendcampaign.run WHERE schema = 'other'
 SQL
-my (undef, @codes) = collected('sendcampaign_failures');
-my $failures = 0;
-for my $line (@codes)
+# The rows of a query as hashes
+sub rows_of
 {
-	my (undef, $count) = split /,/, $line;
-	$failures += $count;
+	my ($heading, @lines) = collected(shift);
+	my @names = split /,/, $heading;
+	return map {
+		my %row;
+		@row{@names} = split /,/, $_, -1;
+		\%row
+	} @lines;
 }
+
+sub total
+{
+	my $total = 0;
+	$total += $_ for @_;
+	return $total;
+}
+my @failed = grep { $_->{kind} eq 'failed' } rows_of('sendcampaign_failures');
 my $failed = "SELECT count(*) FROM sendcampaign.message WHERE status = 'failed'";
-is( $failures,
+is( total(map { $_->{count} } @failed),
 	sql($node, $failed, @operations),
 	'a failed message is counted once, whatever jobs of other schemas have its number');
 wait_for_no_worker($node);
@@ -206,8 +218,10 @@ wait_for_no_worker($node);
 # Runs without a worker, messages in doubt, and workers.
 sub trouble
 {
-	my (undef, $line) = collected('sendcampaign_trouble');
-	return $line =~ s/^(\d+),[^,]*,/$1,/r;
+	my @runs = rows_of('sendcampaign_run');
+	my ($workers) = rows_of('sendcampaign_workers');
+	return join ',', total(map { $_->{without_worker} } @runs),
+	  total(map { $_->{in_doubt} } @runs), $workers->{count};
 }
 
 is(trouble(), '0,0,0', 'there is no trouble: no run without a worker, no doubt, no worker');
@@ -222,8 +236,8 @@ is(trouble(), '1,0,0', 'a run has no worker');
 set_and_reload($node, 'sendcampaign.enabled', 'on');
 sql($node, "SELECT sendcampaign.pause($job)", @operations);
 is(trouble(), '0,0,0', 'a paused run needs no worker');
-my $paused = grep { $_ eq 'paused,1' } collected('sendcampaign_runs');
-ok($paused, 'the run is counted as paused');
+my ($paused) = grep { $_->{state} eq 'paused' } rows_of('sendcampaign_runs');
+is($paused->{count}, 1, 'the run is counted as paused');
 
 $node->stop;
 done_testing();

@@ -40,7 +40,7 @@ sub wrong_type
 	return {
 		sqlstate => '42804',
 		message => qr/^column "$column" of "public\.$table" is of type $type$/,
-		hint => qr/^Change it to one of these types: $right_types\.$/
+		hint => qr/^Change it to one of these types: $right_types\.(?:$| If it has to stay)/
 	};
 }
 

@@ -132,7 +132,7 @@ my @there = map { as_written($_) } lines(<<~SQL);
 	    regexp_replace(pg_get_function_result(p.oid), '\\(.*', ''))
 	$routines
 	SQL
-my $call = qr/(?:CALL [\w.]+\(.*\)|[\w.]+\(.*\) → \w[\w ]*)/;
+my $call = qr/(?:CALL [\w.]+\(.*\)|[\w.]+\(.*\) → \w[\w. ]*)/;
 my @documented = map { /^`($call)`$/ } map { @{ $_->{lines} } } values %section;
 push @documented, rows("Functions for the extension's own use", 1);
 same(\@documented, \@there, 'functions');
@@ -141,7 +141,7 @@ same(
 	[ grep { /^(?:(?:View )?sendcampaign\.\w+|send_campaign)$/ } keys %headed ],
 	[ lines(<<~SQL) ], 'headings of functions, views and settings');
 	SELECT concat(CASE WHEN n.nspname <> 'public' THEN n.nspname || '.' END, p.proname)
-	$routines AND p.proname NOT IN ('current_xid', 'keep_xid', 'keep_name')
+	$routines AND p.proname NOT IN ('current_xid', 'keep_xid', 'keep_name', 'sender_of')
 	UNION
 	SELECT 'View sendcampaign.' || relname
 	FROM pg_class
@@ -163,6 +163,20 @@ for my $function (@with_columns)
 		SELECT concat(a.name, ' ', format_type(a.type, NULL))
 		FROM pg_proc p, unnest(p.proargnames, p.proallargtypes, p.proargmodes) a(name, type, mode)
 		WHERE p.oid::regproc::text = '$function' AND a.mode IN ('o', 't')
+		SQL
+}
+
+# A function that returns a type of the extension's
+for my $function (lines(
+		"SELECT p.oid::regproc $routines AND p.prorettype IN"
+	  . q( (SELECT oid FROM pg_type WHERE typnamespace = 'sendcampaign'::regnamespace))))
+{
+	same([ rows($function, 2) ], [ lines(<<~SQL) ], "columns of $function()");
+		SELECT concat(a.attname, ' ', format_type(a.atttypid, NULL))
+		FROM pg_proc p
+		JOIN pg_type t ON t.oid = p.prorettype
+		JOIN pg_attribute a ON a.attrelid = t.typrelid
+		WHERE p.oid::regproc::text = '$function' AND a.attnum > 0
 		SQL
 }
 
@@ -326,8 +340,9 @@ same([ rows('Why a list user is skipped', 1) ], \@reasons, 'reasons for skipping
 my ($payload) = $listener->query('SELECT 1') =~ /with payload "(\{.*?\})" received/;
 my $heard = JSON::PP::decode_json($payload // '{}');
 my @members = map { "$_ " . ($heard->{$_} =~ /^-?\d+$/ ? 'integer' : 'text') } keys %$heard;
-push @members, 'group_id integer', 'reply text' if $sources =~ /'reply', coalesce/; # in 231_replies
-push @members, 'receipts text' if $sources =~ /'receipts', 'complete'/; # in 210_receipts
+push @members, 'group_id integer', 'reply text'
+  if $sources =~ /'reply', coalesce/;    # in 231_replies
+push @members, 'receipts text' if $sources =~ /'receipts', 'complete'/;    # in 210_receipts
 same([ rows('Notifications', 2) ], \@members, 'keys of a notification');
 
 # SQLSTATEs: those of the source and of the script, by PostgreSQL's own list
@@ -364,8 +379,13 @@ my %then = (
 	FAILED => 'failed',
 	TEXT_FAILED => 'text');
 my @codes;
-push @codes, "$1 $then{$2} $3" while $sources =~ /\{(\d{5,6}), VERDICT_(\w+), "([^"]*)"\}/g;
-same([ rows("Twilio's error codes", 3) ], \@codes, "Twilio's codes");
+my $texts = qr/(?:\s*"[^"]*")+/;
+while ($sources =~ /\{(\d{5,6}), VERDICT_(\w+), "([^"]*)",($texts)\}/g)
+{
+	my ($code, $verdict, $meaning, $advice) = ($1, $2, $3, $4);
+	push @codes, join ' ', $code, $then{$verdict}, $meaning, join '', $advice =~ /"([^"]*)"/g;
+}
+same([ rows("Twilio's error codes", 4) ], \@codes, "Twilio's codes");
 
 # Examples of settings
 follow($_) for @late;

@@ -8,7 +8,7 @@ use Test::More;
 
 my $source = "$FindBin::RealBin/../../src";
 # From the top
-my @folders = qw(calls worker campaign twilio database);
+my @folders = qw(calls report worker campaign twilio database);
 my %level = map { $folders[$_] => $_ } 0 .. $#folders;
 my %everywhere = map { $_ => 1 } qw(settings.h compat.h debug_point.h);
 

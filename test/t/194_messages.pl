@@ -41,10 +41,10 @@ my %exempt = map { $_ => 1 } (
 	"Twilio's list has a message with its link and another text, which may be another run's",);
 
 # Calls whose texts nobody sees, or that have their own test (the descriptions
-# of settings): names of memory contexts and processes, and elog(), which is for
-# what cannot happen.
+# of settings, 290_report): names of memory contexts and processes, what is on a
+# page, and elog(), which is for what cannot happen.
 my $internal = qr/^(?:elog|AllocSetContextCreate|pgstat_report_\w+|DefineCustom\w+|describe_process
-	|hash_create|strcmp|snprintf)$/x;
+	|hash_create|strcmp|snprintf|begin_page|add_\w+)$/x;
 my $reporting = qr/^(?:errmsg|errdetail|errhint|errcontext|GUC_check_err)/;
 my $plural = qr/^(?:\w+_plural|ngettext)$/;
 
@@ -133,7 +133,7 @@ sub is_visible
 	return 0 if grep { $_ =~ $internal } @calls;
 	my $words = $text =~ s/$conversion//gr;
 	return $words =~ /[a-z]{2}/i if grep { $_ =~ $reporting } @calls;
-	return $words =~ /[a-z]{2,}\S* \S*[a-z]{2}/ && $text !~ $sql;
+	return $words =~ /[a-z]{2,}\S* \S*[a-z]{2}/ && $text !~ $sql && $text !~ /^</;
 }
 
 # The messages of a source, each a list of its forms: those of a plural are one.
@@ -203,7 +203,12 @@ sub missing
 my @tests = grep { !/194_messages/ } glob("$root/test/t/*.pl"), glob("$root/test/expected/*.out");
 my $tests = join "\n", map { plain(slurp_file($_)) } @tests;
 $tests .= slurp_file("$root/docs/reference.md") =~ s/…/ /gr;
-my @sources = (glob("$root/src/*.[ch]"), glob("$root/src/*/*.[ch]"));
+# a style sheet, and names of countries
+my @without_messages = map { "$root/src/report/$_.c" } qw(style countries);
+my @sources = grep {
+	my $file = $_;
+	!grep { $_ eq $file } @without_messages
+} glob("$root/src/*.[ch]"), glob("$root/src/*/*.[ch]");
 my %macros = map { %{ macros_of(slurp_file($_)) } } @sources;
 my $count = 0;
 for my $file (@sources)
