@@ -323,7 +323,12 @@ $node->wait_for_log(qr/LOG:  \Q$is_missing\E/);
 my $gives_up = qr/ERROR:  sendcampaign worker gives up: /;
 my $continue_later = 'Unfinished campaigns continue after the next call'
   . ' of send_campaign() or sendcampaign.wake().';
-$node->wait_for_log(qr/$gives_up.*\n.*HINT:  \Q$continue_later\E$/m);
+{
+	# after twenty tries, with pauses of 0 to 16 s
+	local $PostgreSQL::Test::Utils::timeout_default =
+	  3 * $PostgreSQL::Test::Utils::timeout_default;
+	$node->wait_for_log(qr/$gives_up.*\n.*HINT:  \Q$continue_later\E$/m);
+}
 sql($node, 'ALTER TABLE sendcampaign.missing RENAME TO run_data');
 wait_for_no_worker($node);
 query('SELECT sendcampaign.wake()');
