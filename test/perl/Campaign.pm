@@ -16,7 +16,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes ();
 
-our @EXPORT = qw(new_cluster install_extension clone_database change_conf set_and_reload
+our @EXPORT = qw(new_cluster install_extension install_as_shown clone_database change_conf set_and_reload
   sql sql_error sql_output call_error wait_until poll poll_in_company seconds_here
   create_campaign make_tenant configure create_job job_row
   start_campaign start_with_id run_campaign hold_campaign wait_for_run wake
@@ -91,6 +91,21 @@ sub install_extension
 		SET ROLE app;
 		SELECT sendcampaign.create_tables();
 		SQL
+}
+
+# The extension as README.md shows it: a role "app" may use it, and nobody else.
+sub install_as_shown
+{
+	my ($node, $db) = @_;
+	sql($node, <<~'SQL', db => $db);
+		CREATE EXTENSION sendcampaign;
+		CREATE ROLE app LOGIN;
+		GRANT CREATE ON SCHEMA public TO app;
+		GRANT USAGE ON SCHEMA sendcampaign TO app;
+		GRANT EXECUTE ON ALL ROUTINES IN SCHEMA sendcampaign TO app;
+		GRANT EXECUTE ON FUNCTION send_campaign TO app;
+		SQL
+	return;
 }
 
 # A copy of the database "postgres" whose messages go to a Twilio of its own.

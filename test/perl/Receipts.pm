@@ -7,6 +7,7 @@ use warnings;
 
 use Campaign;
 use Exporter 'import';
+use Fcntl qw(:flock);
 use FindBin;
 use PostgreSQL::Test::Utils;
 
@@ -19,7 +20,11 @@ sub install_receipts
 {
 	my ($node, $db) = @_;
 	my $dir = "$FindBin::RealBin/../modules/receipts";
+	# other tests that need it may be building it at this moment
+	open my $makefile, '<', "$dir/Makefile" or die "could not open $dir/Makefile: $!";
+	flock $makefile, LOCK_EX or die "could not lock $dir/Makefile: $!";
 	system_or_bail('make', '-s', '-C', $dir, 'with_llvm=no');
+	close $makefile;
 	sql($node, <<~"SQL", db => $db);
 		CREATE FUNCTION store_receipts(role oid, account text, schema text, group_id bigint,
 		    reports jsonb, early boolean) RETURNS text

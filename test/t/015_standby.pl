@@ -37,6 +37,27 @@ my $progress = "SELECT state, sent FROM sendcampaign.progress WHERE job_id = $jo
 is(sql($standby, $progress, role => 'app'),
 	'completed|2', 'the progress can be read on the standby');
 
+# so it is with all that only reads, which is the same on both
+my $users = 'SELECT u.id FROM public.ac_list_users u';
+for my $reading (
+	"regexp_replace(sendcampaign.report($job), 'As of .*', '')",
+	"(sendcampaign.summary($job))::text",
+	"r::text FROM sendcampaign.result r WHERE r.job_id = $job",
+	"p::text FROM sendcampaign.preview($campaign, 10, '$users') p",
+	"sendcampaign.estimate($campaign, 0.01, '$users')::text")
+{
+	my ($here, $there) = map { sql($_, "SELECT $reading", role => 'app') } $standby, $primary;
+	is($here, $there, "$reading is the same on the standby");
+	isnt($here, '', '... and is something');
+}
+for my $call (
+	"track(1, $campaign, 'open')",
+	'create_list(1)',
+	"send_message(1, 'Hi', ARRAY['+15550000001'])")
+{
+	is(call_error($standby, $call)->{sqlstate}, '25006', "$call: only on the primary");
+}
+
 $primary->stop;
 $standby->promote;
 is(run_campaign($standby, $campaign)->{sent}, 2, 'after the promotion it sends');

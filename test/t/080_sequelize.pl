@@ -6,46 +6,17 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 
+use Application;
 use Campaign;
-use Cwd qw(getcwd);
-use File::Copy qw(copy);
-use JSON::PP qw(decode_json encode_json);
 use LocalTwilio;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $twilio = LocalTwilio->start;
 my $node = new_cluster('sequelize', $twilio, no_extension => 1);
-sql($node, <<~'SQL');
-    CREATE EXTENSION sendcampaign;
-    CREATE ROLE app LOGIN;
-    GRANT CREATE ON SCHEMA public TO app;
-    GRANT USAGE ON SCHEMA sendcampaign TO app;
-    GRANT EXECUTE ON FUNCTION send_campaign TO app;
-    GRANT EXECUTE ON ALL ROUTINES IN SCHEMA sendcampaign TO app;
-SQL
+install_as_shown($node);
 
-my $dir = PostgreSQL::Test::Utils::tempdir();
-for my $file (qw(package.json package-lock.json application.js))
-{
-	copy("$FindBin::RealBin/../node/$file", "$dir/$file") or die "could not copy $file: $!";
-}
-my $before = getcwd();
-chdir $dir;
-local $ENV{npm_config_cache} = "$dir/cache";
-command_ok([ 'npm', 'ci', '--no-audit', '--no-fund', '--loglevel=error' ],
-	'its packages are installed');
-local $ENV{PGHOST} = $node->host;
-local $ENV{PGPORT} = $node->port;
-local $ENV{CONFIGURATION} = encode_json({
-	twilioAccountSid => $LocalTwilio::ACCOUNT,
-	twilioAuthToken => $LocalTwilio::TOKEN,
-	twilioFromSmsNumber => $LocalTwilio::SENDER
-});
-my ($output, $errors) = run_command([ 'node', 'application.js' ]);
-chdir $before;
-is($errors, '', 'the application has no errors');
-my $seen = decode_json($output || '{}');
+my $seen = run_application($node, 'application.js');
 
 is($seen->{abandoned}, 'rolled back', 'one transaction is rolled back');
 is($seen->{job}{progress}, 100, 'the job has ended');

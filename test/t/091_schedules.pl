@@ -29,14 +29,7 @@ my $node = new_cluster(
     cron.database_name = 'postgres'
     cron.use_background_workers = on
 CONF
-sql($node, <<~'SQL');
-    CREATE EXTENSION sendcampaign;
-    CREATE ROLE app LOGIN;
-    GRANT CREATE ON SCHEMA public TO app;
-    GRANT USAGE ON SCHEMA sendcampaign TO app;
-    GRANT EXECUTE ON ALL ROUTINES IN SCHEMA sendcampaign TO app;
-    GRANT EXECUTE ON FUNCTION send_campaign TO app;
-SQL
+install_as_shown($node);
 
 my @blocks = blocks_of('docs/operations.md');
 

@@ -83,14 +83,7 @@ my $node = new_cluster('reference', $twilio, no_extension => 1, conf => <<~'CONF
 	sendcampaign.lookup_delay = '200ms'
 	CONF
 sql($node, 'CREATE DATABASE shop');
-sql($node, <<~'SQL', db => 'shop');
-	CREATE EXTENSION sendcampaign;
-	CREATE ROLE app LOGIN;
-	GRANT CREATE ON SCHEMA public TO app;
-	GRANT USAGE ON SCHEMA sendcampaign TO app;
-	GRANT EXECUTE ON ALL ROUTINES IN SCHEMA sendcampaign TO app;
-	GRANT EXECUTE ON FUNCTION send_campaign TO app;
-	SQL
+install_as_shown($node, 'shop');
 
 # What SQL prints there
 sub query

@@ -6,47 +6,17 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 
+use Application;
 use Campaign;
-use Cwd qw(getcwd);
-use File::Copy qw(copy);
-use JSON::PP qw(decode_json encode_json);
 use LocalTwilio;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $twilio = LocalTwilio->start;
 my $node = new_cluster('make_sequelize', $twilio, no_extension => 1);
-sql($node, <<~'SQL');
-    CREATE EXTENSION sendcampaign;
-    CREATE ROLE app LOGIN;
-    GRANT CREATE ON SCHEMA public TO app;
-    GRANT USAGE ON SCHEMA sendcampaign TO app;
-    GRANT EXECUTE ON FUNCTION send_campaign TO app;
-    GRANT EXECUTE ON ALL ROUTINES IN SCHEMA sendcampaign TO app;
-SQL
+install_as_shown($node);
 
-my $dir = PostgreSQL::Test::Utils::tempdir();
-for my $file (qw(package.json package-lock.json campaigns.js))
-{
-	copy("$FindBin::RealBin/../node/$file", "$dir/$file") or die "could not copy $file: $!";
-}
-my $before = getcwd();
-chdir $dir;
-local $ENV{npm_config_cache} = "$dir/cache";
-command_ok([ 'npm', 'ci', '--no-audit', '--no-fund', '--loglevel=error' ],
-	'its packages are installed');
-local $ENV{PGHOST} = $node->host;
-local $ENV{PGPORT} = $node->port;
-local $ENV{CONFIGURATION} = encode_json({
-	twilioAccountSid => $LocalTwilio::ACCOUNT,
-	twilioAuthToken => $LocalTwilio::TOKEN,
-	twilioFromSmsNumber => $LocalTwilio::SENDER,
-	countryCode => '+354'
-});
-my ($output, $errors) = run_command([ 'node', 'campaigns.js' ]);
-chdir $before;
-is($errors, '', 'the application has no errors');
-my $seen = decode_json($output || '{}');
+my $seen = run_application($node, 'campaigns.js', countryCode => '+354');
 
 is( $seen->{lacking},
 	'column "user_id" of "public.ac_lists" needs a value',

@@ -18,14 +18,7 @@ my $node = new_cluster(
 	'document', $twilio,
 	no_extension => 1,
 	init => { extra => [ '--encoding=UTF8', '--locale=C' ] });
-sql($node, <<~'SQL');
-	CREATE EXTENSION sendcampaign;
-	CREATE ROLE app LOGIN;
-	GRANT CREATE ON SCHEMA public TO app;
-	GRANT USAGE ON SCHEMA sendcampaign TO app;
-	GRANT EXECUTE ON ALL ROUTINES IN SCHEMA sendcampaign TO app;
-	GRANT EXECUTE ON FUNCTION send_campaign TO app;
-	SQL
+install_as_shown($node);
 
 my $lines = $ENV{CSV_LINES} || 100000;
 my $dir = PostgreSQL::Test::Utils::tempdir();
