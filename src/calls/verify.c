@@ -20,13 +20,12 @@
 #include "calls/verify.h"
 #include "database/app_tables.h"
 #include "database/attempt.h"
-#include "storage/proc.h"
+#include "database/time_limit.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
-#include "utils/timeout.h"
 #include "utils/timestamp.h"
 
 /* How long tables stay open, and how many are open at most. */
@@ -192,45 +191,8 @@ is_cancelled(const ErrorData *error)
 		   strcmp(error->funcname, "ProcessInterrupts") == 0;
 }
 
-/*
- * The time that a role's code may take.  It may catch the cancellation, so that
- * comes again and again, and in the end the connection is closed.
- */
-#define READ_TIMEOUT_MS	  2000
-#define CANCEL_AGAIN_MS	  200
-#define MAX_CANCELLATIONS 10
-
-static volatile sig_atomic_t num_cancellations;
-
-static void
-cancel_reading(void)
-{
-	if (++num_cancellations > MAX_CANCELLATIONS)
-		ProcDiePending = true;
-	else
-		QueryCancelPending = true;
-	InterruptPending = true;
-	SetLatch(MyLatch);
-}
-
-static TimeoutId
-reading_timeout(void)
-{
-	static TimeoutId id = MAX_TIMEOUTS;
-
-	if (id == MAX_TIMEOUTS)
-		id = RegisterTimeout(USER_TIMEOUT, cancel_reading);
-	return id;
-}
-
-/* Ends the time limit; a cancellation that comes too late must not hit others. */
-static void
-end_time_limit(void)
-{
-	disable_timeout(reading_timeout(), false);
-	if (num_cancellations > 0)
-		QueryCancelPending = false;
-}
+/* The time that a role's code may take. */
+#define READ_TIMEOUT_MS 2000
 
 /* Roles whose code has taken too long in this statement (OIDs). */
 static List *
@@ -272,6 +234,7 @@ attempt_to_verify(Verification *v)
 {
 	static bool active = false;
 	ErrorData *volatile error;
+	bool limited;
 
 	if (active)
 		ereport(ERROR,
@@ -280,17 +243,15 @@ attempt_to_verify(Verification *v)
 				 errhint("Remove the call from the views, policies and functions of the"
 						 " table.")));
 	active = true;
-	num_cancellations = 0;
-	enable_timeout_every(reading_timeout(),
-						 TimestampTzPlusMilliseconds(GetCurrentTimestamp(), READ_TIMEOUT_MS),
-						 CANCEL_AGAIN_MS);
+	limited = time_limit_start(READ_TIMEOUT_MS);
 	PG_TRY();
 	{
 		error = attempt(verify, v);
 	}
 	PG_FINALLY();
 	{
-		end_time_limit();
+		if (limited)
+			time_limit_end();
 		active = false;
 	}
 	PG_END_TRY();
@@ -313,12 +274,12 @@ find_group(Verification v)
 		list_member_oid(slow_roles(InvalidOid), scope->role))
 		return NULL;
 	error = attempt_to_verify(&v);
-	if (num_cancellations > 0)
+	if (time_limit_was_reached())
 		(void) slow_roles(scope->role);
 	if (error == NULL)
 		return v.group;
 	forget_tables(&v.key);
-	if (num_cancellations == 0 && is_cancelled(error))
+	if (!time_limit_was_reached() && is_cancelled(error))
 		ReThrowError(error);
 	ereport(LOG_SERVER_ONLY,
 			(errmsg("sendcampaign: could not read group %lld in schema \"%s\" for a webhook: %s",

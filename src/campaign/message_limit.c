@@ -109,16 +109,14 @@ find_over_limit(const Campaign *campaign, int64 run_id, Datum phones, Datum list
 	return own_execute(&statement, values, NULL);
 }
 
-void
-skip_over_limit(const Campaign *campaign, int64 run_id, Recipient *recipients, int count)
+static void
+skip_those_over_limit(const Campaign *campaign, int64 run_id, Recipient *recipients, int count)
 {
-	Datum *phones = palloc(Max(count, 1) * sizeof(Datum));
-	Datum *list_users = palloc(Max(count, 1) * sizeof(Datum));
-	bool  *nulls = palloc(Max(count, 1) * sizeof(bool));
+	Datum *phones = palloc(count * sizeof(Datum));
+	Datum *list_users = palloc(count * sizeof(Datum));
+	bool  *nulls = palloc(count * sizeof(bool));
 	uint64 found;
 
-	if (!has_limit(campaign) || count == 0)
-		return;
 	for (int i = 0; i < count; i++)
 	{
 		nulls[i] = recipients[i].skip != NOT_SKIPPED;
@@ -131,4 +129,12 @@ skip_over_limit(const Campaign *campaign, int64 run_id, Recipient *recipients, i
 		recipient_skip(&recipients[spi_int32(i, 1) - 1], SKIP_OVER_LIMIT,
 					   "has had as many messages as \"maxMessages\" allows");
 	SPI_freetuptable(SPI_tuptable);
+}
+
+/* Most groups have no limit, for which nothing is done. */
+void
+skip_over_limit(const Campaign *campaign, int64 run_id, Recipient *recipients, int count)
+{
+	if (has_limit(campaign) && count > 0)
+		skip_those_over_limit(campaign, run_id, recipients, count);
 }

@@ -13,32 +13,24 @@
  */
 #include "postgres.h"
 
-#include <signal.h>
-
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "database/list_query.h"
 #include "database/spi.h"
+#include "database/time_limit.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "parser/parser.h"
 #include "settings.h"
-#include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/plancache.h"
-#include "utils/timeout.h"
-#include "utils/timestamp.h"
 
 /* Rows fetched at once. */
 #define FETCH_SIZE 1000
-
-/* Code may catch the cancellation, so that comes again, and in the end the process is closed. */
-#define CANCEL_AGAIN_MS	  200
-#define MAX_CANCELLATIONS 10
 
 struct ListQuery
 {
@@ -56,49 +48,6 @@ typedef struct QueryScope
 	int	 guc_level;
 } QueryScope;
 
-static volatile sig_atomic_t num_cancellations;
-
-static void
-cancel_query(void)
-{
-	if (++num_cancellations > MAX_CANCELLATIONS)
-		ProcDiePending = true;
-	else
-		QueryCancelPending = true;
-	InterruptPending = true;
-	SetLatch(MyLatch);
-}
-
-static TimeoutId
-query_timeout(void)
-{
-	static TimeoutId id = MAX_TIMEOUTS;
-
-	if (id == MAX_TIMEOUTS)
-		id = RegisterTimeout(USER_TIMEOUT, cancel_query);
-	return id;
-}
-
-static void
-start_time_limit(void)
-{
-	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-												  (int64) (sendcampaign_query_timeout * 1000));
-
-	num_cancellations = 0;
-	if (sendcampaign_query_timeout > 0)
-		enable_timeout_every(query_timeout(), end, CANCEL_AGAIN_MS);
-}
-
-/* A cancellation that comes too late must not hit others. */
-static void
-end_time_limit(void)
-{
-	disable_timeout(query_timeout(), false);
-	if (num_cancellations > 0)
-		QueryCancelPending = false;
-}
-
 /*
  * After an error, the abort of the (sub)transaction restores what this changes.
  * The role's own code cannot leave the restrictions: in a transaction that has
@@ -115,16 +64,14 @@ enter(QueryScope *scope)
 	SetUserIdAndSecContext(scope->user, scope->security | SECURITY_LOCAL_USERID_CHANGE |
 											SECURITY_RESTRICTED_OPERATION);
 	XactReadOnly = true;
-	scope->limits_time = !get_timeout_active(query_timeout());
-	if (scope->limits_time)
-		start_time_limit();
+	scope->limits_time = time_limit_start((int64) (sendcampaign_query_timeout * 1000));
 }
 
 static void
 leave(const QueryScope *scope)
 {
 	if (scope->limits_time)
-		end_time_limit();
+		time_limit_end();
 	AtEOXact_GUC(false, scope->guc_level);
 	XactReadOnly = scope->read_only;
 	SetUserIdAndSecContext(scope->user, scope->security);
@@ -165,7 +112,7 @@ throw_error(ErrorData *error)
 {
 	bool is_cancelled = error->sqlerrcode == ERRCODE_QUERY_CANCELED;
 
-	if (num_cancellations > 0 && is_cancelled)
+	if (time_limit_was_reached() && is_cancelled)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("the query that selects the recipients took longer than %g s",
@@ -197,7 +144,7 @@ in_scope(void (*function)(void *arg), void *arg)
 		ErrorData *error;
 
 		if (scope.limits_time)
-			end_time_limit();
+			time_limit_end();
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();

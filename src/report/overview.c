@@ -60,8 +60,9 @@ add_runs(StringInfo page, const ReportedRun *runs, int count)
 	add_html(page, "<section aria-labelledby=\"runs\"><h2 id=\"runs\">Runs</h2>\n"
 				   "<p class=\"note\">Newest first. The bar is the share of the list that the"
 				   " message was delivered to. <code>sendcampaign.report(job)</code> shows a run"
-				   " in detail.</p>\n<div class=\"wide\" tabindex=\"0\" role=\"group\""
-				   " aria-label=\"Table of runs\"><table><thead><tr><th scope=\"col\">Campaign</th>"
+				   " in detail.</p>\n");
+	add_table_start(page, "Table of runs");
+	add_html(page, "<thead><tr><th scope=\"col\">Campaign</th>"
 				   "<th scope=\"col\">Job</th>");
 	if (with_schema)
 		add_html(page, "<th scope=\"col\">Schema</th>");
@@ -72,7 +73,8 @@ add_runs(StringInfo page, const ReportedRun *runs, int count)
 				   "<th scope=\"col\">Replies</th></tr></thead><tbody>\n");
 	for (int i = 0; i < count; i++)
 		add_run(page, &runs[i], with_schema);
-	add_html(page, "</tbody></table></div></section>\n");
+	add_table_end(page);
+	add_html(page, "</section>\n");
 }
 
 void

@@ -48,6 +48,20 @@ end_page(StringInfo page)
 			 GetConfigOption("timezone", false, false));
 }
 
+/* A group, as a further landmark beside each heading would only be in the way. */
+void
+add_table_start(StringInfo page, const char *label)
+{
+	add_html(page, "<div class=\"wide\" tabindex=\"0\" role=\"group\" aria-label=\"$t\"><table>",
+			 label);
+}
+
+void
+add_table_end(StringInfo page)
+{
+	add_html(page, "</tbody></table></div>");
+}
+
 void
 add_key_number(StringInfo page, const char *label, int64 number)
 {

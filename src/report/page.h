@@ -15,6 +15,13 @@
 extern void begin_page(StringInfo page, const char *kind, int64 number);
 extern void end_page(StringInfo page);
 
+/*
+ * Begins a table that can be scrolled if it is too wide, up to its columns, whose
+ * markup follows; ends it.
+ */
+extern void add_table_start(StringInfo page, const char *label);
+extern void add_table_end(StringInfo page); /* and its rows */
+
 /* One of the large numbers at the top: a number, or a share of it and a word of explanation. */
 extern void add_key_number(StringInfo page, const char *label, int64 number);
 extern void add_key_share(StringInfo page, const char *label, int64 part, int64 whole,

@@ -148,15 +148,15 @@ add_funnel(const RunPage *page)
 static void
 add_time_table(const RunPage *page, const Figure *lines, int count)
 {
-	add_html(page->html, "<details><summary>Sent and delivered as a table</summary>"
-						 "<div class=\"wide\" tabindex=\"0\" role=\"region\""
-						 " aria-label=\"Sent and delivered by time\"><table><thead><tr>"
-						 "<th scope=\"col\">From</th><th scope=\"col\">Sent</th>"
+	add_html(page->html, "<details><summary>Sent and delivered as a table</summary>");
+	add_table_start(page->html, "Sent and delivered by time");
+	add_html(page->html, "<thead><tr><th scope=\"col\">From</th><th scope=\"col\">Sent</th>"
 						 "<th scope=\"col\">Delivered</th></tr></thead><tbody>\n");
 	for (int i = 0; i < count; i++)
 		add_html(page->html, "<tr><th scope=\"row\">$d, $c</th><td>$n</td><td>$n</td></tr>\n",
 				 lines[i].time, lines[i].time, lines[i].counts[0], lines[i].counts[1]);
-	add_html(page->html, "</tbody></table></div></details>\n");
+	add_table_end(page->html);
+	add_html(page->html, "</details>\n");
 }
 
 static void
@@ -236,12 +236,14 @@ add_places(const RunPage *page, const char *part, const char *heading, const cha
 
 	if (count == 0)
 		return;
+	add_html(page->html, "<section aria-labelledby=\"$m\"><h2 id=\"$m\">$t</h2>\n", part, part,
+			 heading);
+	add_table_start(page->html, heading);
 	add_html(page->html,
-			 "<section aria-labelledby=\"$m\"><h2 id=\"$m\">$t</h2>\n<div class=\"wide\""
-			 " tabindex=\"0\" role=\"group\" aria-label=\"$t\"><table><thead><tr>"
-			 "<th scope=\"col\">$t</th><th scope=\"col\">Sent</th><th scope=\"col\">Delivered</th>"
-			 "<th scope=\"col\">Not delivered</th></tr></thead><tbody>\n",
-			 part, part, heading, heading, column);
+			 "<thead><tr><th scope=\"col\">$t</th><th scope=\"col\">Sent</th>"
+			 "<th scope=\"col\">Delivered</th><th scope=\"col\">Not delivered</th></tr></thead>"
+			 "<tbody>\n",
+			 column);
 	for (int i = 0; i < count; i++)
 	{
 		add_html(page->html, "<tr><th scope=\"row\">$t",
@@ -250,15 +252,16 @@ add_places(const RunPage *page, const char *part, const char *heading, const cha
 		add_html(page->html, "</th><td>$n</td><td>$n</td><td>$n</td></tr>\n", lines[i].counts[0],
 				 lines[i].counts[1], lines[i].counts[2]);
 	}
-	add_html(page->html, "</tbody></table></div></section>\n");
+	add_table_end(page->html);
+	add_html(page->html, "</section>\n");
 }
 
 static void
 add_hours_table(const RunPage *page)
 {
-	add_html(page->html, "<details><summary>Answers as a table</summary><div class=\"wide\""
-						 " tabindex=\"0\" role=\"region\" aria-label=\"Answers by hour\">"
-						 "<table><thead><tr><th scope=\"col\">Hour</th>"
+	add_html(page->html, "<details><summary>Answers as a table</summary>");
+	add_table_start(page->html, "Answers by hour");
+	add_html(page->html, "<thead><tr><th scope=\"col\">Hour</th>"
 						 "<th scope=\"col\">Replies</th><th scope=\"col\">Opened</th>"
 						 "<th scope=\"col\">Completed</th></tr></thead><tbody>\n");
 	for (int i = 0; i < page->hours.n; i++)
@@ -269,7 +272,8 @@ add_hours_table(const RunPage *page)
 				 "<tr><th scope=\"row\">$i&ndash;$i</th><td>$n</td><td>$n</td><td>$n</td></tr>\n",
 				 hour->code, hour->code + 1, hour->counts[0], hour->counts[1], hour->counts[2]);
 	}
-	add_html(page->html, "</tbody></table></div></details>\n");
+	add_table_end(page->html);
+	add_html(page->html, "</details>\n");
 }
 
 static void
@@ -318,8 +322,8 @@ add_reply_texts(const RunPage *page)
 	int	   count;
 	Reply *replies = read_replies(page->run->id, MAX_REPLIES, &count);
 
-	add_html(page->html, "<div class=\"wide\" tabindex=\"0\" role=\"region\""
-						 " aria-label=\"Latest replies\"><table><caption>The latest replies, at"
+	add_table_start(page->html, "Latest replies");
+	add_html(page->html, "<caption>The latest replies, at"
 						 " most 100</caption><thead><tr><th scope=\"col\">When</th>"
 						 "<th scope=\"col\" class=\"text\">From</th>"
 						 "<th scope=\"col\" class=\"text\">Text</th></tr></thead><tbody>\n");
@@ -328,7 +332,7 @@ add_reply_texts(const RunPage *page)
 				 "<tr><td>$d</td><td class=\"text\">$t</td><td class=\"text\" dir=\"auto\">$t</td>"
 				 "</tr>\n",
 				 replies[i].received_at, replies[i].phone, replies[i].body);
-	add_html(page->html, "</tbody></table></div>\n");
+	add_table_end(page->html);
 }
 
 static void

@@ -50,15 +50,16 @@ add_variants(StringInfo html, const ReportedRun *run)
 	add_html(html,
 			 "<section aria-labelledby=\"variants\"><h2 id=\"variants\">Beside each other</h2>\n"
 			 "<p class=\"note\">What was sent to the same list, newest first. The"
-			 " percentages are those of the messages that Twilio took.</p>\n"
-			 "<div class=\"wide\" tabindex=\"0\" role=\"group\""
-			 " aria-label=\"Campaigns of the same list\"><table><thead><tr>"
-			 "<th scope=\"col\">Campaign</th><th scope=\"col\">Job</th>"
-			 "<th class=\"text\" scope=\"col\">Text</th><th scope=\"col\">Sent</th>"
-			 "<th scope=\"col\">Delivered</th><th scope=\"col\">Opened</th>"
-			 "<th scope=\"col\">Completed</th><th scope=\"col\">Replied</th>"
-			 "<th scope=\"col\">Opted out</th></tr></thead><tbody>\n");
+			 " percentages are those of the messages that Twilio took.</p>\n");
+	add_table_start(html, "Campaigns of the same list");
+	add_html(html, "<thead><tr>"
+				   "<th scope=\"col\">Campaign</th><th scope=\"col\">Job</th>"
+				   "<th class=\"text\" scope=\"col\">Text</th><th scope=\"col\">Sent</th>"
+				   "<th scope=\"col\">Delivered</th><th scope=\"col\">Opened</th>"
+				   "<th scope=\"col\">Completed</th><th scope=\"col\">Replied</th>"
+				   "<th scope=\"col\">Opted out</th></tr></thead><tbody>\n");
 	for (int i = 0; i < count; i++)
 		add_variant(html, &runs[i], runs[i].id == run->id);
-	add_html(html, "</tbody></table></div></section>\n");
+	add_table_end(html);
+	add_html(html, "</section>\n");
 }
