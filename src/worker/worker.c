@@ -145,14 +145,13 @@ static bool
 work_is_queued(void)
 {
 	MemoryContext context = CurrentMemoryContext;
-	volatile bool queued = true;
+	volatile bool queued = false;
 
 	if (!sendcampaign_enabled)
 		return false;
 	PG_TRY();
 	{
 		begin_transaction();
-		queued = false;
 		if (OidIsValid(own_lock_extension()))
 		{
 			end_changed_query();
@@ -162,6 +161,7 @@ work_is_queued(void)
 	}
 	PG_CATCH();
 	{
+		queued = true;
 		MemoryContextSwitchTo(context);
 		FlushErrorState();
 		AbortCurrentTransaction();
