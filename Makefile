@@ -1,7 +1,8 @@
 EXTENSION = sendcampaign
-EXTVERSION = 1.0
+EXTVERSION = 1.1
 MODULE_big = sendcampaign
-DATA = sendcampaign--$(EXTVERSION).sql
+# A new installation runs these one after the other, so it is the same as an updated one
+DATA = sendcampaign--1.0.sql sendcampaign--1.0--1.1.sql
 
 # The directory of this file, which is another one in a VPATH build
 here := $(or $(VPATH),$(patsubst %/,%,$(dir $(firstword $(MAKEFILE_LIST)))))

@@ -217,7 +217,7 @@ for my $file (@sources)
 	$count += @messages;
 	is(join("\n", missing($tests, @messages)), '', $file =~ s{.*/src/}{}r) if @messages;
 }
-my @of_script = messages_of_script(slurp_file((glob("$root/sendcampaign--*.sql"))[0]));
+my @of_script = map { messages_of_script(slurp_file($_)) } glob("$root/sendcampaign--*.sql");
 is(join("\n", missing($tests, @of_script)), '', 'the script');
 cmp_ok($count, '>', 300, 'the messages of the sources were found');
 cmp_ok(scalar @of_script, '>', 10, 'so were those of the script');
