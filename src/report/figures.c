@@ -179,8 +179,21 @@ length_of_step(int64 duration)
 	return (duration / MAX_STEPS / step + 1) * step;
 }
 
-/* Rows may have been loaded from anywhere; times beyond these count as the first or the last. */
+/* Rows may have been loaded from anywhere. */
 #define LIKELY_TIMES " BETWEEN '1970-01-01 00:00+00' AND '2200-01-01 00:00+00'"
+
+/*
+ * SQL for the first and the last time among a run's rows that fulfil a
+ * condition.  Recipients are sent to in the order of their ids, so a thousand
+ * at each end have both, or nearly.
+ */
+#define ENDS_OF(column, table, condition)                                                          \
+	"(SELECT min(at) AS first, max(at) AS last FROM ("                                             \
+	"  (SELECT " column " AS at FROM " table " WHERE run_id = $1 AND " condition                   \
+	" AND " column LIKELY_TIMES " ORDER BY list_user_id LIMIT 1000)"                               \
+	"  UNION ALL"                                                                                  \
+	"  (SELECT " column " FROM " table " WHERE run_id = $1 AND " condition                         \
+	" AND " column LIKELY_TIMES " ORDER BY list_user_id DESC LIMIT 1000)) ends)"
 
 /*
  * Most messages are delivered within seconds, and a few perhaps days later: the
@@ -195,12 +208,12 @@ read_period(int64 run_id)
 	TimestampTz last;
 	int64		sending;
 
-	(void) own_read("SELECT min(created_at), max(created_at),"
-					" (SELECT max(updated_at) FROM sendcampaign.receipt_data WHERE run_id = $1"
-					"  AND status IN ('delivered', 'read') AND updated_at" LIKELY_TIMES ")"
-					" FROM sendcampaign.message_data"
-					" WHERE run_id = $1 AND status = 'sent' AND created_at" LIKELY_TIMES,
-					1, &type, &value, NULL);
+	(void) own_read(
+		"SELECT sent.first, sent.last, delivered.last FROM" ENDS_OF(
+			"created_at", "sendcampaign.message_data",
+			"status = 'sent'") " sent," ENDS_OF("updated_at", "sendcampaign.receipt_data",
+												"status IN ('delivered', 'read')") " delivered",
+		1, &type, &value, NULL);
 	if (spi_isnull(0, 1))
 		return period;
 	period.start = spi_timestamptz(0, 1) - spi_timestamptz(0, 1) % USECS_PER_SEC;
