@@ -43,3 +43,11 @@ $(folders):
 .PHONY: twilio
 twilio:
 	$(MAKE) -C $(here)/test/twilio
+
+# The distribution for PGXN: what is committed, with the version of META.json
+DISTVERSION = $(shell sed -n 's/^   "version": "\(.*\)",$$/\1/p' $(here)/META.json)
+.PHONY: dist
+dist:
+	git -C $(here) diff-index --quiet HEAD || { echo "make dist: not everything is committed" >&2; exit 1; }
+	git -C $(here) archive --format=zip --prefix=$(EXTENSION)-$(DISTVERSION)/ \
+		--output=$(CURDIR)/$(EXTENSION)-$(DISTVERSION).zip HEAD

@@ -6,4 +6,790 @@
 -- names and operators below are PostgreSQL's own, even if others create theirs
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
+-- The server, or this session, may have loaded the library before its file was replaced
+DO $$
+BEGIN
+    IF pg_catalog.string_to_array(sendcampaign.version(), '.')::integer[] < ARRAY[1, 1] THEN
+        RAISE EXCEPTION 'the library that is loaded is sendcampaign %', sendcampaign.version()
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                DETAIL = 'This session, or the server, has loaded it before its file was replaced.',
+                HINT = 'Update the extension in a new session; if shared_preload_libraries names'
+                    ' sendcampaign, restart the server first.';
+    END IF;
+END
+$$;
+
 -- Whoever has granted rights keeps them: EXECUTE is revoked from PUBLIC for each new function alone
+
+/*
+ * Several nodes, with Citus.  An opt-out is written on the node where it was
+ * learned, which needs no other node, and then told to the others: for each of
+ * them it waits here until that node has it.
+ */
+
+CREATE TABLE sendcampaign.opt_out_change (
+    phone text NOT NULL,
+    schema name,
+    group_id bigint,
+    role name NOT NULL,
+    opted_out boolean NOT NULL,
+    reason text,
+    source text,
+    created_at timestamptz,
+    changed_at timestamptz NOT NULL,
+    waiting integer[] NOT NULL,
+    UNIQUE NULLS NOT DISTINCT (phone, schema, group_id, role)
+);
+CREATE INDEX opt_out_change_waiting ON sendcampaign.opt_out_change USING gin (waiting)
+    WHERE waiting <> '{}';
+COMMENT ON TABLE sendcampaign.opt_out_change IS
+'With Citus: the last change of each opt-out, and which nodes do not have it yet. The later change counts, on whichever node it was made';
+COMMENT ON COLUMN sendcampaign.opt_out_change.opted_out IS 'False if the opt-out was deleted';
+COMMENT ON COLUMN sendcampaign.opt_out_change.waiting IS 'Groups of the nodes (pg_dist_node.groupid) that do not have it yet';
+
+CREATE TABLE sendcampaign.opt_out_node (
+    node_group integer PRIMARY KEY,
+    has_all boolean NOT NULL DEFAULT false,
+    last_phone text NOT NULL DEFAULT '',
+    failures integer NOT NULL DEFAULT 0,
+    retry_at timestamptz NOT NULL DEFAULT '-infinity',
+    error text
+);
+COMMENT ON TABLE sendcampaign.opt_out_node IS
+'With Citus: the other nodes, and whether they have the opt-outs of this one';
+COMMENT ON COLUMN sendcampaign.opt_out_node.has_all IS 'True once the node has all opt-outs that were here when it was added';
+COMMENT ON COLUMN sendcampaign.opt_out_node.last_phone IS 'Until then: the last phone number whose opt-outs it has';
+COMMENT ON COLUMN sendcampaign.opt_out_node.retry_at IS 'When it is tried again, as it could not be reached';
+
+-- Neither is dumped: elsewhere there are other nodes, and what opt_out_data gets there is noted.
+GRANT SELECT ON sendcampaign.opt_out_change, sendcampaign.opt_out_node TO pg_database_owner;
+
+CREATE FUNCTION sendcampaign.start_courier()
+RETURNS void
+AS 'MODULE_PATHNAME', 'sendcampaign_start_courier'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION sendcampaign.start_courier() IS
+'Makes the commit start the process that tells opt-outs to other nodes; for the extension''s owner';
+REVOKE ALL ON FUNCTION sendcampaign.start_courier() FROM PUBLIC;
+
+CREATE FUNCTION sendcampaign.other_nodes()
+RETURNS TABLE (node_group integer, host text, port integer)
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF to_regclass('pg_catalog.pg_dist_local_group') IS NULL THEN
+        RETURN;
+    END IF;
+    RETURN QUERY SELECT n.groupid, n.nodename::text, n.nodeport
+        FROM pg_dist_node n
+        WHERE n.noderole = 'primary' AND n.isactive
+          AND n.nodecluster = current_setting('citus.cluster_name')
+          AND n.groupid NOT IN (SELECT l.groupid FROM pg_dist_local_group l)
+        ORDER BY n.groupid;
+END
+$$;
+COMMENT ON FUNCTION sendcampaign.other_nodes() IS 'With Citus: the nodes other than this one';
+REVOKE ALL ON FUNCTION sendcampaign.other_nodes() FROM PUBLIC;
+
+-- What another node has told us is in opt_out_change before it is here, so it is no change.
+CREATE FUNCTION sendcampaign.note_opt_out()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    o sendcampaign.opt_out_data;
+BEGIN
+    -- whoever may call it could let a table of their own say what others have opted out of
+    IF TG_RELID <> 'sendcampaign.opt_out_data'::regclass THEN
+        RAISE EXCEPTION 'note_opt_out() is for the table sendcampaign.opt_out_data alone'
+            USING ERRCODE = 'insufficient_privilege',
+                HINT = 'Call sendcampaign.opt_out() or sendcampaign.opt_in() instead.';
+    END IF;
+    IF TG_OP = 'DELETE' THEN
+        o := OLD;
+    ELSE
+        o := NEW;
+    END IF;
+    INSERT INTO sendcampaign.opt_out_change AS c
+        (phone, schema, group_id, role, opted_out, reason, source, created_at, changed_at, waiting)
+    VALUES (o.phone, o.schema, o.group_id, o.role, TG_OP <> 'DELETE', o.reason, o.source,
+            o.created_at, clock_timestamp(),
+            ARRAY(SELECT n.node_group FROM sendcampaign.other_nodes() n))
+    ON CONFLICT (phone, schema, group_id, role) DO UPDATE SET
+        opted_out = excluded.opted_out, reason = excluded.reason, source = excluded.source,
+        created_at = excluded.created_at, waiting = excluded.waiting,
+        changed_at = greatest(excluded.changed_at, c.changed_at + interval '1 microsecond')
+    WHERE c.opted_out <> excluded.opted_out OR (c.opted_out AND (c.reason, c.source, c.created_at)
+          IS DISTINCT FROM (excluded.reason, excluded.source, excluded.created_at));
+    IF FOUND THEN
+        PERFORM sendcampaign.start_courier();
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION sendcampaign.note_opt_out() IS
+'With Citus: notes what other nodes are to be told about an opt-out';
+REVOKE ALL ON FUNCTION sendcampaign.note_opt_out() FROM PUBLIC;
+CREATE TRIGGER note_opt_out AFTER INSERT OR UPDATE OR DELETE ON sendcampaign.opt_out_data
+    FOR EACH ROW WHEN (pg_catalog.to_regclass('pg_catalog.pg_dist_local_group') IS NOT NULL)
+    EXECUTE FUNCTION sendcampaign.note_opt_out();
+
+CREATE FUNCTION sendcampaign.check_extension_owner(function text)
+RETURNS void
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles r, pg_extension e WHERE r.rolname = current_user
+                   AND e.extname = 'sendcampaign' AND (r.rolsuper OR r.oid = e.extowner)) THEN
+        RAISE EXCEPTION 'permission denied for function %', function
+            USING ERRCODE = 'insufficient_privilege',
+                DETAIL = 'It reads and writes the opt-outs of all roles.',
+                HINT = 'Have a superuser or the owner of the extension call it.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION sendcampaign.check_extension_owner(text) IS
+'Raises an error unless the role is a superuser or the extension''s owner';
+REVOKE ALL ON FUNCTION sendcampaign.check_extension_owner(text) FROM PUBLIC;
+
+CREATE FUNCTION sendcampaign.take_opt_out(c sendcampaign.opt_out_change)
+RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    here numeric := (pg_control_system()).system_identifier::numeric;
+    role_here oid;
+BEGIN
+    PERFORM sendcampaign.check_extension_owner('take_opt_out');
+    INSERT INTO sendcampaign.opt_out_change AS o SELECT c.*
+    ON CONFLICT (phone, schema, group_id, role) DO UPDATE SET
+        opted_out = excluded.opted_out, reason = excluded.reason, source = excluded.source,
+        created_at = excluded.created_at, changed_at = excluded.changed_at, waiting = '{}'
+    WHERE o.changed_at < excluded.changed_at;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    IF NOT c.opted_out THEN
+        DELETE FROM sendcampaign.opt_out_data o WHERE o.phone = c.phone
+            AND o.schema IS NOT DISTINCT FROM c.schema
+            AND o.group_id IS NOT DISTINCT FROM c.group_id AND o.role = c.role;
+        RETURN;
+    END IF;
+    -- On each node, the role has an OID of its own.  A role that is not here is known by its name
+    -- alone, as in another cluster.
+    SELECT r.oid INTO role_here FROM pg_roles r WHERE r.rolname = c.role;
+    INSERT INTO sendcampaign.opt_out_data AS o
+        (phone, schema, group_id, reason, role, role_oid, system_identifier, created_at, source)
+    VALUES (c.phone, c.schema, c.group_id, c.reason, c.role,
+            coalesce(role_here, (hashtext(c.role) & 2147483647)::oid),
+            CASE WHEN role_here IS NULL THEN 0 ELSE here END, c.created_at, c.source)
+    ON CONFLICT (phone, schema, group_id, role_oid) DO UPDATE SET
+        reason = excluded.reason, created_at = excluded.created_at,
+        source = CASE WHEN o.source = 'person' THEN o.source ELSE excluded.source END
+    WHERE o.role = excluded.role;
+END
+$$;
+COMMENT ON FUNCTION sendcampaign.take_opt_out(sendcampaign.opt_out_change) IS
+'With Citus: takes a change of an opt-out, unless a later one is known; for the extension''s owner';
+REVOKE ALL ON FUNCTION sendcampaign.take_opt_out(sendcampaign.opt_out_change) FROM PUBLIC;
+
+/*
+ * Anybody may have locked an opt-out of their own, for as long as they like.
+ * That keeps nobody else's from being taken.
+ */
+CREATE FUNCTION sendcampaign.take_opt_outs(changes jsonb)
+RETURNS jsonb
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '100ms'
+AS $$
+DECLARE
+    change jsonb;
+    locked jsonb := '[]';
+BEGIN
+    PERFORM sendcampaign.check_extension_owner('take_opt_outs');
+    BEGIN
+        -- in one order, so that two nodes that tell us at once do not wait for each other
+        PERFORM sendcampaign.take_opt_out(t.c)
+        FROM (SELECT jsonb_populate_record(NULL::sendcampaign.opt_out_change,
+                                           e.value || '{"waiting": []}') AS c
+              FROM jsonb_array_elements(changes) e OFFSET 0) t
+        ORDER BY (t.c).phone, (t.c).schema, (t.c).group_id, (t.c).role;
+        RETURN locked;
+    EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+        PERFORM set_config('lock_timeout', '2ms', true);
+    END;
+    FOR change IN SELECT e.value FROM jsonb_array_elements(changes) e
+    LOOP
+        BEGIN
+            PERFORM sendcampaign.take_opt_out(jsonb_populate_record(
+                NULL::sendcampaign.opt_out_change, change || '{"waiting": []}'));
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            locked := locked || change;
+        END;
+    END LOOP;
+    RETURN locked;
+END
+$$;
+COMMENT ON FUNCTION sendcampaign.take_opt_outs(jsonb) IS
+'With Citus: takes changes of opt-outs that another node tells, and returns those that it could not take because somebody has locked the opt-out; for the extension''s owner';
+REVOKE ALL ON FUNCTION sendcampaign.take_opt_outs(jsonb) FROM PUBLIC;
+
+CREATE FUNCTION sendcampaign.opt_outs_left(to_node integer DEFAULT NULL)
+RETURNS bigint
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM sendcampaign.check_extension_owner('opt_outs_left');
+    RETURN (SELECT count(*) FROM sendcampaign.opt_out_change c WHERE c.waiting <> '{}'
+                AND (to_node IS NULL OR c.waiting @> ARRAY[to_node]))
+         + (SELECT count(*) FROM sendcampaign.other_nodes() n
+            WHERE (to_node IS NULL OR n.node_group = to_node)
+              AND NOT EXISTS (SELECT FROM sendcampaign.opt_out_node k
+                              WHERE k.node_group = n.node_group AND k.has_all));
+END
+$$;
+COMMENT ON FUNCTION sendcampaign.opt_outs_left(integer) IS
+'With Citus: how many changes of opt-outs other nodes, or one, have not been told yet, and how many nodes do not have all from before; for the extension''s owner';
+REVOKE ALL ON FUNCTION sendcampaign.opt_outs_left(integer) FROM PUBLIC;
+
+-- Whoever has locked the change here, too, makes it one for all nodes by committing.
+CREATE FUNCTION sendcampaign.keep_waiting(change jsonb, node_group integer)
+RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '2ms'
+AS $$
+BEGIN
+    PERFORM sendcampaign.check_extension_owner('keep_waiting');
+    INSERT INTO sendcampaign.opt_out_change AS c
+    SELECT t.* FROM jsonb_populate_record(NULL::sendcampaign.opt_out_change,
+        change || jsonb_build_object('waiting', ARRAY[node_group])) t
+    ON CONFLICT (phone, schema, group_id, role) DO UPDATE
+        SET waiting = array_remove(c.waiting, keep_waiting.node_group) || keep_waiting.node_group;
+EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+    NULL;
+END
+$$;
+COMMENT ON FUNCTION sendcampaign.keep_waiting(jsonb, integer) IS
+'With Citus: notes that a node has not taken a change of an opt-out; for the extension''s owner';
+REVOKE ALL ON FUNCTION sendcampaign.keep_waiting(jsonb, integer) FROM PUBLIC;
+
+/*
+ * No lock is held while other nodes are waited for: what has been told is
+ * marked afterwards, unless it has changed again.  If that is lost, it is told
+ * once more, which does no harm.
+ */
+CREATE FUNCTION sendcampaign.share_opt_outs(to_node integer DEFAULT NULL, everything boolean DEFAULT false)
+RETURNS bigint
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    most constant integer := 2000;
+    hosts text[] := '{}';
+    ports integer[] := '{}';
+    commands text[] := '{}';
+    groups integer[] := '{}';
+    lasts text[] := '{}';
+    node record;
+    told record;
+    batch jsonb;
+    batches jsonb[] := '{}';
+    last text;
+BEGIN
+    PERFORM sendcampaign.check_extension_owner('share_opt_outs');
+    IF to_regclass('pg_catalog.pg_dist_local_group') IS NULL THEN
+        RETURN 0;
+    END IF;
+    IF everything THEN
+        DELETE FROM sendcampaign.opt_out_node k WHERE to_node IS NULL OR k.node_group = to_node;
+    END IF;
+    FOR node IN
+        SELECT n.node_group, n.host, n.port, coalesce(k.has_all, false) AS has_all,
+               coalesce(k.last_phone, '') AS last_phone
+        FROM sendcampaign.other_nodes() n
+        LEFT JOIN sendcampaign.opt_out_node k ON k.node_group = n.node_group
+        WHERE CASE WHEN to_node IS NULL THEN k.retry_at IS NULL OR k.retry_at <= clock_timestamp()
+                   ELSE n.node_group = to_node END
+    LOOP
+        last := NULL;
+        IF node.has_all THEN
+            SELECT coalesce(jsonb_agg(to_jsonb(c) - 'waiting'), '[]') INTO batch
+            FROM (SELECT * FROM sendcampaign.opt_out_change w
+                  WHERE w.waiting <> '{}' AND w.waiting @> ARRAY[node.node_group]
+                  ORDER BY random() LIMIT most) c; -- some may be locked for long
+            CONTINUE WHEN batch = '[]';
+        ELSE
+            -- all that is known here, some phone numbers at a time
+            SELECT max(p.phone) INTO last
+            FROM (SELECT a.phone FROM (SELECT o.phone FROM sendcampaign.opt_out_data o
+                                       UNION SELECT w.phone FROM sendcampaign.opt_out_change w) a
+                  WHERE a.phone > node.last_phone ORDER BY a.phone LIMIT most) p;
+            SELECT coalesce(jsonb_agg(to_jsonb(c) - 'waiting'), '[]') INTO batch
+            FROM (SELECT w.* FROM sendcampaign.opt_out_change w
+                  WHERE w.phone > node.last_phone AND w.phone <= last
+                  UNION ALL
+                  SELECT DISTINCT ON (o.phone, o.schema, o.group_id, o.role)
+                         o.phone, o.schema, o.group_id, o.role, true, o.reason, o.source,
+                         o.created_at, o.created_at, '{}'::integer[]
+                  FROM sendcampaign.opt_out_data o
+                  WHERE o.phone > node.last_phone AND o.phone <= last AND NOT EXISTS
+                      (SELECT FROM sendcampaign.opt_out_change w
+                       WHERE w.phone = o.phone AND w.schema IS NOT DISTINCT FROM o.schema
+                         AND w.group_id IS NOT DISTINCT FROM o.group_id AND w.role = o.role)) c;
+        END IF;
+        hosts := hosts || node.host;
+        ports := ports || node.port;
+        commands := commands || format('SELECT sendcampaign.take_opt_outs(%L)', batch);
+        batches := batches || batch;
+        groups := groups || node.node_group;
+        lasts := lasts || coalesce(last, CASE WHEN NOT node.has_all THEN '' END);
+    END LOOP;
+    IF groups <> '{}' THEN
+        PERFORM set_config('citus.node_connection_timeout', '5000', true);
+        FOR told IN
+            SELECT g.node_group, r.success, r.result, g.last, g.batch
+            FROM master_run_on_worker(hosts, ports, commands, true) r
+            JOIN unnest(hosts, ports, groups, lasts, batches)
+                 g(host, port, node_group, last, batch)
+              ON g.host = r.node_name AND g.port = r.node_port
+            ORDER BY g.node_group
+        LOOP
+            IF NOT told.success THEN
+                INSERT INTO sendcampaign.opt_out_node AS k (node_group, failures, retry_at, error)
+                VALUES (told.node_group, 1, clock_timestamp() + interval '1 s', told.result)
+                ON CONFLICT (node_group) DO UPDATE SET error = excluded.error,
+                    failures = k.failures + 1, retry_at = clock_timestamp()
+                        + least(power(2, least(k.failures, 6)), 60) * interval '1 s';
+                CONTINUE;
+            END IF;
+            INSERT INTO sendcampaign.opt_out_node AS k (node_group, has_all, last_phone)
+            VALUES (told.node_group, coalesce(told.last = '', true), coalesce(told.last, ''))
+            ON CONFLICT (node_group) DO UPDATE SET failures = 0, retry_at = '-infinity',
+                error = NULL, has_all = excluded.has_all, last_phone = excluded.last_phone
+            WHERE (k.failures, k.has_all, k.last_phone)
+                IS DISTINCT FROM (0, excluded.has_all, excluded.last_phone);
+            UPDATE sendcampaign.opt_out_change c
+            SET waiting = array_remove(c.waiting, told.node_group)
+            FROM (SELECT w.phone, w.schema, w.group_id, w.role
+                  FROM sendcampaign.opt_out_change w
+                  JOIN jsonb_populate_recordset(NULL::sendcampaign.opt_out_change, told.batch) t
+                    ON w.phone = t.phone AND w.schema IS NOT DISTINCT FROM t.schema
+                   AND w.group_id IS NOT DISTINCT FROM t.group_id AND w.role = t.role
+                   AND w.changed_at = t.changed_at
+                  WHERE told.node_group = ANY (w.waiting) AND NOT EXISTS
+                      (SELECT FROM jsonb_array_elements(told.result::jsonb) l
+                       WHERE l.value = to_jsonb(t) - 'waiting')
+                  FOR NO KEY UPDATE OF w SKIP LOCKED) free
+            WHERE c.phone = free.phone AND c.schema IS NOT DISTINCT FROM free.schema
+              AND c.group_id IS NOT DISTINCT FROM free.group_id AND c.role = free.role;
+            -- what the node could not take waits, also if it was no change until now
+            FOR batch IN SELECT l.value FROM jsonb_array_elements(told.result::jsonb) l
+                         WHERE told.last <> ''
+            LOOP
+                PERFORM sendcampaign.keep_waiting(batch, told.node_group);
+            END LOOP;
+        END LOOP;
+    END IF;
+    -- for a node that is gone, nothing waits
+    DELETE FROM sendcampaign.opt_out_node k
+    WHERE k.node_group NOT IN (SELECT n.groupid FROM pg_dist_node n);
+    UPDATE sendcampaign.opt_out_change c
+    SET waiting = ARRAY(SELECT g FROM unnest(c.waiting) g JOIN pg_dist_node n ON n.groupid = g)
+    WHERE c.ctid = ANY (ARRAY(SELECT w.ctid FROM sendcampaign.opt_out_change w
+                              WHERE w.waiting <> '{}' AND NOT w.waiting <@
+                                  ARRAY(SELECT n.groupid FROM pg_dist_node n)
+                              FOR NO KEY UPDATE SKIP LOCKED));
+    RETURN sendcampaign.opt_outs_left(to_node);
+END
+$$;
+COMMENT ON FUNCTION sendcampaign.share_opt_outs(integer, boolean) IS
+'With Citus: tells opt-outs to the other nodes, or to one, as many as go in one step; returns how many are left. For the extension''s owner';
+REVOKE ALL ON FUNCTION sendcampaign.share_opt_outs(integer, boolean) FROM PUBLIC;
+
+CREATE FUNCTION sendcampaign.fetch_opt_outs()
+RETURNS bigint
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    command text;
+    remaining bigint;
+BEGIN
+    PERFORM sendcampaign.check_extension_owner('fetch_opt_outs');
+    IF to_regclass('pg_catalog.pg_dist_local_group') IS NULL THEN
+        RETURN 0;
+    END IF;
+    PERFORM set_config('citus.node_connection_timeout', '5000', true);
+    command := format('SELECT sendcampaign.share_opt_outs(%s)', (SELECT groupid FROM pg_dist_local_group));
+    SELECT sum(r.result::bigint) FILTER (WHERE r.success) INTO remaining
+    FROM (SELECT array_agg(n.host) AS hosts, array_agg(n.port) AS ports,
+                 array_agg(command) AS commands FROM sendcampaign.other_nodes() n) n,
+         master_run_on_worker(n.hosts, n.ports, n.commands, true) r
+    WHERE n.hosts IS NOT NULL;
+    RETURN coalesce(remaining, 0);
+END
+$$;
+COMMENT ON FUNCTION sendcampaign.fetch_opt_outs() IS
+'With Citus: has the other nodes tell this one some of what it has missed of opt-outs, and returns how much is left of those that have answered; for the extension''s owner';
+REVOKE ALL ON FUNCTION sendcampaign.fetch_opt_outs() FROM PUBLIC;
+
+/*
+ * Queries on all nodes, and on a schema's home.  Citus connects to the other
+ * nodes as the role that calls, so they run with its rights there.  The search
+ * path is the caller's, as it is in the query: so everything here is qualified.
+ */
+
+CREATE FUNCTION sendcampaign.on_all_nodes(query text)
+RETURNS TABLE (node text, result jsonb, error text)
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+AS $$
+DECLARE
+    here pg_catalog.text;
+    hosts pg_catalog.text[];
+    ports pg_catalog.int4[];
+    commands pg_catalog.text[];
+    command pg_catalog.text;
+    timeout pg_catalog.text;
+    answer pg_catalog.record;
+BEGIN
+    command := pg_catalog.format(
+        E'SELECT pg_catalog.to_jsonb(sendcampaign_row) FROM (%s\n) sendcampaign_row', query);
+    here := pg_catalog.concat('localhost:', pg_catalog.current_setting('port'));
+    IF pg_catalog.to_regclass('pg_catalog.pg_dist_local_group') IS NOT NULL THEN
+        here := coalesce((SELECT pg_catalog.concat(n.nodename, ':', n.nodeport)
+            FROM pg_catalog.pg_dist_node n, pg_catalog.pg_dist_local_group l
+            WHERE n.groupid OPERATOR(pg_catalog.=) l.groupid
+              AND n.noderole OPERATOR(pg_catalog.=) 'primary'::pg_catalog.noderole LIMIT 1), here);
+    END IF;
+    FOR answer IN EXECUTE command LOOP
+        node := here;
+        result := answer.to_jsonb;
+        RETURN NEXT;
+    END LOOP;
+    SELECT pg_catalog.array_agg(n.host), pg_catalog.array_agg(n.port),
+           pg_catalog.array_agg(pg_catalog.format(
+               $q$SELECT coalesce(pg_catalog.jsonb_agg(r.to_jsonb), '[]') FROM (%s) r$q$, command))
+    INTO hosts, ports, commands FROM sendcampaign.other_nodes() n;
+    IF hosts IS NULL THEN
+        RETURN;
+    END IF;
+    timeout := pg_catalog.current_setting('citus.node_connection_timeout');
+    PERFORM pg_catalog.set_config('citus.node_connection_timeout', '5000', true);
+    FOR answer IN
+        SELECT r.node_name, r.node_port, r.success, r.result
+        FROM pg_catalog.master_run_on_worker(hosts, ports, commands, true) r
+        ORDER BY r.node_name, r.node_port
+    LOOP
+        node := pg_catalog.concat(answer.node_name, ':', answer.node_port);
+        IF NOT answer.success THEN
+            result := NULL;
+            error := answer.result;
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
+        error := NULL;
+        FOR result IN SELECT e.value
+            FROM pg_catalog.jsonb_array_elements(answer.result::pg_catalog.jsonb) e
+        LOOP
+            RETURN NEXT;
+        END LOOP;
+    END LOOP;
+    PERFORM pg_catalog.set_config('citus.node_connection_timeout', timeout, true);
+END
+$$;
+COMMENT ON FUNCTION sendcampaign.on_all_nodes(text) IS
+'Runs a query on this node and, with Citus, on all others, with the rights that the role has there. A node that cannot answer has one row that says why';
+REVOKE ALL ON FUNCTION sendcampaign.on_all_nodes(text) FROM PUBLIC;
+
+CREATE FUNCTION sendcampaign.home_node(schema name, OUT host text, OUT port integer, OUT is_here boolean)
+RETURNS record
+LANGUAGE plpgsql STABLE STRICT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    home integer := 0;
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_namespace s WHERE s.nspname = home_node.schema) THEN
+        RAISE EXCEPTION 'schema "%" does not exist', home_node.schema
+            USING ERRCODE = 'invalid_schema_name',
+                HINT = 'Pass the schema that has the application''s tables.';
+    END IF;
+    host := 'localhost';
+    port := current_setting('port')::integer;
+    is_here := true;
+    IF to_regclass('pg_catalog.pg_dist_local_group') IS NULL THEN
+        RETURN;
+    END IF;
+    SELECT p.groupid INTO home
+    FROM pg_namespace s
+    JOIN pg_dist_schema t ON t.schemaid = s.oid
+    JOIN pg_dist_partition d ON d.colocationid = t.colocationid
+    JOIN pg_dist_shard h ON h.logicalrelid = d.logicalrelid
+    JOIN pg_dist_placement p ON p.shardid = h.shardid
+    WHERE s.nspname = home_node.schema LIMIT 1;
+    home := coalesce(home, 0);
+    is_here := home IN (SELECT l.groupid FROM pg_dist_local_group l);
+    SELECT n.nodename, n.nodeport INTO host, port
+    FROM pg_dist_node n WHERE n.groupid = home AND n.noderole = 'primary';
+    IF NOT FOUND THEN
+        host := 'localhost';
+        port := CASE WHEN is_here THEN current_setting('port')::integer END;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION sendcampaign.home_node(name) IS
+'The node that sends the campaigns of a schema: with Citus, the one that has it, or the coordinator if it is not distributed';
+REVOKE ALL ON FUNCTION sendcampaign.home_node(name) FROM PUBLIC;
+
+CREATE FUNCTION sendcampaign.at_home(schema name, query text, forwarded boolean DEFAULT false)
+RETURNS SETOF jsonb
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+AS $$
+DECLARE
+    home pg_catalog.record;
+    answer pg_catalog.record;
+    setting pg_catalog.text;
+BEGIN
+    SELECT * INTO home FROM sendcampaign.home_node(schema);
+    IF home.is_here THEN
+        PERFORM sendcampaign.version(); -- loads the library, which defines the setting
+        setting := pg_catalog.current_setting('sendcampaign.schema');
+        PERFORM pg_catalog.set_config('sendcampaign.schema', schema::pg_catalog.text, true);
+        RETURN QUERY EXECUTE pg_catalog.format(
+            E'SELECT pg_catalog.to_jsonb(sendcampaign_row) FROM (%s\n) sendcampaign_row', query);
+        PERFORM pg_catalog.set_config('sendcampaign.schema', setting, true);
+        RETURN;
+    END IF;
+    IF forwarded OR home.port IS NULL THEN
+        RAISE EXCEPTION 'schema "%" is at home on another node', schema
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                HINT = 'Call it again once the schema has moved.';
+    END IF;
+    SELECT r.success, r.result INTO answer
+    FROM pg_catalog.master_run_on_worker(
+        ARRAY[home.host]::pg_catalog.text[], ARRAY[home.port]::pg_catalog.int4[],
+        ARRAY[pg_catalog.format($q$SELECT coalesce(pg_catalog.jsonb_agg(r), '[]')
+            FROM sendcampaign.at_home(%L, %L, true) r$q$,
+                                schema, query)], false) r;
+    IF NOT answer.success THEN
+        RAISE EXCEPTION 'the home of schema "%", node %:%, reports: %', schema, home.host, home.port,
+                answer.result
+            USING ERRCODE = 'external_routine_exception',
+                HINT = 'See that the node is up and lets this role connect, or correct the query.';
+    END IF;
+    RETURN QUERY SELECT e.value
+        FROM pg_catalog.jsonb_array_elements(answer.result::pg_catalog.jsonb) e;
+END
+$$;
+COMMENT ON FUNCTION sendcampaign.at_home(name, text, boolean) IS
+'Runs a query on the node that sends the campaigns of a schema, with sendcampaign.schema set to it and with the rights that the role has there, in a transaction of its own if that is another node';
+REVOKE ALL ON FUNCTION sendcampaign.at_home(name, text, boolean) FROM PUBLIC;
+
+CREATE VIEW sendcampaign.all_runs AS
+SELECT n.node, n.error AS node_error, r.*
+FROM sendcampaign.on_all_nodes('SELECT * FROM sendcampaign.run') n,
+    LATERAL pg_catalog.jsonb_populate_record(NULL::sendcampaign.run, n.result) r;
+COMMENT ON VIEW sendcampaign.all_runs IS 'The runs on all nodes, as sendcampaign.run shows them on each; a node that cannot answer has one row that says why';
+
+CREATE VIEW sendcampaign.all_progress AS
+SELECT n.node, n.error AS node_error, r.*
+FROM sendcampaign.on_all_nodes('SELECT * FROM sendcampaign.progress') n,
+    LATERAL pg_catalog.jsonb_populate_record(NULL::sendcampaign.progress, n.result) r;
+COMMENT ON VIEW sendcampaign.all_progress IS 'The same of sendcampaign.progress';
+GRANT SELECT ON sendcampaign.all_runs, sendcampaign.all_progress TO PUBLIC;
+
+CREATE OR REPLACE FUNCTION sendcampaign.create_tables(schema name DEFAULT 'public')
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    missing record;
+    foreign_table record;
+    has_citus boolean := to_regclass('pg_catalog.pg_dist_local_group') IS NOT NULL;
+    is_tenant boolean := false;
+    command text;
+    commands text[] := '{}';
+    failure text;
+BEGIN
+    IF create_tables.schema IS NULL THEN
+        RAISE EXCEPTION 'schema must not be null'
+            USING ERRCODE = 'null_value_not_allowed',
+                HINT = 'Leave it out for the schema "public".';
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_namespace s WHERE s.nspname = create_tables.schema) THEN
+        RAISE EXCEPTION 'schema "%" does not exist', create_tables.schema
+            USING ERRCODE = 'invalid_schema_name',
+                HINT = format('Create it with CREATE SCHEMA %I.', create_tables.schema);
+    END IF;
+    -- Code of the tables runs as the role that sends.  It must not belong to
+    -- anybody who could not act as this role anyway.  From PostgreSQL 16 on,
+    -- being a member does not imply the right to SET ROLE.
+    SELECT c.relname AS name, o.rolname AS owner, me.rolname AS caller INTO foreign_table
+    FROM pg_class c
+    JOIN pg_namespace s ON s.oid = c.relnamespace
+    JOIN pg_database d ON d.datname = current_database()
+    JOIN pg_roles o ON o.oid = CASE WHEN c.relowner = 'pg_database_owner'::regrole
+                                    THEN d.datdba ELSE c.relowner END
+    JOIN pg_roles me ON me.rolname = current_user
+    WHERE s.nspname = create_tables.schema
+      AND c.relname IN ('groups', 'ac_lists', 'ac_campaigns', 'ac_list_users', 'ac_background_jobs')
+      AND NOT o.rolsuper AND o.oid <> me.oid
+      AND (me.rolsuper OR NOT (pg_has_role(o.oid, me.oid, 'USAGE')
+           OR pg_has_role(o.oid, me.oid, CASE WHEN current_setting('server_version_num')::integer < 160000
+                                              THEN 'MEMBER' ELSE 'SET' END)))
+    ORDER BY c.relname LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'table "%.%" belongs to role "%"', create_tables.schema,
+                foreign_table.name, foreign_table.owner
+            USING ERRCODE = 'insufficient_privilege',
+                DETAIL = format('Its triggers, defaults and policies would run with the rights of role "%s"'
+                    ' when that role uses it.', foreign_table.caller),
+                HINT = 'Have that role create all of the tables, choose another schema,'
+                    ' or change the table''s owner.';
+    END IF;
+    IF has_citus THEN
+        is_tenant := EXISTS (SELECT FROM pg_dist_schema t JOIN pg_namespace s ON s.oid = t.schemaid
+                             WHERE s.nspname = create_tables.schema);
+    END IF;
+    FOR missing IN
+        SELECT t.name, t.columns
+        FROM (VALUES
+            (1, 'groups', 'name text, configuration jsonb'),
+            (2, 'ac_lists', 'data jsonb, user_id integer, group_id integer,'
+                            ' community_id integer, post_id integer'),
+            (3, 'ac_campaigns', 'data jsonb, user_id integer, ac_list_id integer'),
+            (4, 'ac_list_users', 'data jsonb, user_id integer, ac_list_id integer'),
+            (5, 'ac_background_jobs', 'progress integer DEFAULT 5, error text,'
+                                      ' data jsonb, internal_data jsonb')
+        ) t(n, name, columns)
+        WHERE NOT EXISTS (SELECT FROM pg_class c JOIN pg_namespace s ON s.oid = c.relnamespace
+                          WHERE s.nspname = create_tables.schema AND c.relname = t.name)
+        ORDER BY t.n
+    LOOP
+        command := format('CREATE TABLE %I.%I (id serial PRIMARY KEY, %s,'
+                          ' created_at timestamptz NOT NULL DEFAULT now(),'
+                          ' updated_at timestamptz NOT NULL DEFAULT now())',
+                          create_tables.schema, missing.name, missing.columns);
+        -- on other nodes than the coordinator, sequences of Citus need the range of bigint
+        IF has_citus THEN
+            command := replace(replace(command, 'id serial', 'id bigserial'),
+                               '_id integer', '_id bigint');
+        END IF;
+        commands := commands || command;
+        IF missing.name = 'ac_list_users' THEN
+            commands := commands || format('CREATE INDEX ON %I.ac_list_users (ac_list_id)',
+                                           create_tables.schema);
+        END IF;
+    END LOOP;
+    IF NOT is_tenant THEN
+        FOREACH command IN ARRAY commands LOOP
+            EXECUTE command;
+        END LOOP;
+        RETURN;
+    END IF;
+    -- Citus makes a table a tenant's only by a command that is not in a function, on the
+    -- coordinator
+    SELECT r.result INTO failure
+    FROM (SELECT coalesce(min(n.nodename), 'localhost') AS host,
+                 coalesce(min(n.nodeport), current_setting('port')::integer) AS port
+          FROM pg_dist_node n WHERE n.groupid = 0 AND n.noderole = 'primary') n,
+        master_run_on_worker(array_fill(n.host, ARRAY[cardinality(commands)]),
+                             array_fill(n.port, ARRAY[cardinality(commands)]), commands, false) r
+    WHERE cardinality(commands) > 0 AND NOT r.success LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'could not create the tables of schema "%" on the coordinator: %',
+                create_tables.schema, failure
+            USING ERRCODE = 'external_routine_exception',
+                HINT = 'Call it again once that is mended; it creates those that are missing.';
+    END IF;
+END
+$$;
+/*
+ * After pg_upgrade the cluster has another system identifier, as a copy of it has.
+ * That it is no copy is a decision, which is an administrator's.  pg_upgrade keeps
+ * the OIDs of databases and roles, and, in each row, the transaction that wrote it:
+ * rows from elsewhere, which a dump has brought, are left as they are.
+ */
+CREATE FUNCTION sendcampaign.after_pg_upgrade()
+RETURNS bigint
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    here numeric := (pg_control_system()).system_identifier::numeric;
+    moved record;
+    former numeric[] := '{}';
+    runs bigint := 0;
+    schema_before text := current_setting('sendcampaign.schema', true);
+BEGIN
+    IF NOT (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = current_user) THEN
+        RAISE EXCEPTION 'only a superuser may call sendcampaign.after_pg_upgrade()'
+            USING ERRCODE = 'insufficient_privilege',
+                HINT = 'Have a superuser call it, once the old cluster cannot send any more.';
+    END IF;
+    FOR moved IN
+        WITH old AS MATERIALIZED (
+            SELECT r.id, r.system_identifier,
+                   r.state = 'paused' AND r.paused_from IS NULL AND starts_with(r.error,
+                       'the run was queued in another cluster or database') AS was_foreign
+            FROM sendcampaign.run_data r
+            WHERE r.system_identifier <> here AND r.xmin = r.written_in
+                AND r.database = (SELECT d.oid FROM pg_database d
+                                  WHERE d.datname = current_database())
+            FOR UPDATE)
+        UPDATE sendcampaign.run_data r
+        -- nothing may be sent before what is in Twilio's list has been read back
+        SET system_identifier = here,
+            timeline = CASE WHEN r.finished_at IS NULL THEN '' ELSE r.timeline END,
+            paused_from = CASE WHEN NOT old.was_foreign THEN r.paused_from
+                               WHEN r.total IS NULL THEN 'queued' ELSE 'running' END
+        FROM old WHERE r.id = old.id
+        RETURNING r.job_id, r.schema, old.system_identifier, old.was_foreign
+    LOOP
+        runs := runs + 1;
+        IF NOT moved.system_identifier = ANY (former) THEN
+            former := former || moved.system_identifier;
+        END IF;
+        IF moved.was_foreign THEN
+            PERFORM set_config('sendcampaign.schema', moved.schema::text, true);
+            PERFORM sendcampaign.resume(moved.job_id);
+        END IF;
+    END LOOP;
+    PERFORM set_config('sendcampaign.schema', coalesce(schema_before, 'public'), true);
+    UPDATE sendcampaign.opt_out_data o SET system_identifier = here
+        WHERE o.system_identifier = ANY (former);
+    UPDATE sendcampaign.unreachable_data u SET system_identifier = here
+        WHERE u.system_identifier = ANY (former)
+            AND NOT EXISTS (SELECT FROM sendcampaign.unreachable_data n
+                            WHERE n.phone = u.phone AND n.role_oid = u.role_oid
+                                AND n.system_identifier = here);
+    UPDATE sendcampaign.reply_data p SET system_identifier = here
+        WHERE p.system_identifier = ANY (former)
+            AND NOT EXISTS (SELECT FROM sendcampaign.reply_data n
+                            WHERE n.sid_hash = p.sid_hash AND n.role_oid = p.role_oid
+                                AND n.system_identifier = here);
+    PERFORM sendcampaign.wake();
+    RETURN runs;
+END
+$$;
+COMMENT ON FUNCTION sendcampaign.after_pg_upgrade() IS
+'Continues the runs of a database after pg_upgrade, once the old cluster cannot send any more; returns how many runs, those that have ended included, it has taken over';
+REVOKE ALL ON FUNCTION sendcampaign.after_pg_upgrade() FROM PUBLIC;
+-- A call may be made where ordinary triggers do not fire: by a trigger of a
+-- subscription, whose worker has session_replication_role = replica.
+ALTER TABLE sendcampaign.run_data ENABLE ALWAYS TRIGGER keep_xid;
+ALTER TABLE sendcampaign.message_data ENABLE ALWAYS TRIGGER keep_xid;
+ALTER TABLE sendcampaign.receipt_data ENABLE ALWAYS TRIGGER keep_xid;
+ALTER TABLE sendcampaign.event_data ENABLE ALWAYS TRIGGER keep_xid;
+ALTER TABLE sendcampaign.batch ENABLE ALWAYS TRIGGER keep_xid;
+ALTER TABLE sendcampaign.claim ENABLE ALWAYS TRIGGER keep_xid;
+ALTER TABLE sendcampaign.reply_data ENABLE ALWAYS TRIGGER keep_xid;

@@ -123,6 +123,7 @@ need_to_test() {
     need perl prove
     need nghttp2-proxy nghttpx
     need openssl openssl
+    need git git
     need nodejs node
     need npm npm
     need_if_there_is chromium '/usr/bin/chromium*'
@@ -137,9 +138,9 @@ need_to_test() {
 pgxs() { local file; file=$("$pg_config" --pgxs); echo "${file%/src/makefiles/pgxs.mk}"; }
 
 # Like need, for a package that some distributions do not have: tests that need
-# it are skipped there.
+# it are skipped there, and where what is installed is tested as it is.
 need_if_there_is() {
-    compgen -G "$2" >/dev/null || optional+=("$1")
+    [ -n "${INSTALLED:-}" ] || compgen -G "$2" >/dev/null || optional+=("$1")
 }
 
 # Otherwise Debian's server package would create and start a cluster.
@@ -191,7 +192,7 @@ unpack() {
     shift
     ! command -v "$sign" >/dev/null || return 0
     echo "Unpacking $*"
-    as_user mkdir "$work/packages"
+    as_user mkdir -p "$work/packages"
     if ! download "$@" && [ -z "${updated:-}" ] && can_be_root; then
         quietly 'Updating the list of packages' apt update || true
         download "$@" || true
@@ -199,8 +200,22 @@ unpack() {
     for file in "$work"/packages/*.deb; do
         [ ! -e "$file" ] || as_user dpkg-deb -x "$file" "$work/packages"
     done
-    PATH=$PATH:$work/packages/usr/bin
+    PATH=$PATH:$work/packages/usr/bin:$work/packages/usr/sbin
     command -v "$sign" >/dev/null || echo "They cannot be had: their tests are skipped"
+}
+
+# The packages that would be installed with one, itself included.
+with_dependencies() {
+    apt-get -s -q --no-install-recommends install "$1" 2>/dev/null | awk '$1 == "Inst" { print $2 }'
+}
+
+# Where unpacked programs find the libraries that were unpacked with them; nothing else
+# is to use these.
+unpacked_libraries() {
+    local folder
+    for folder in "$work"/packages/usr/lib/*-linux-gnu*; do
+        [ ! -d "$folder" ] || export UNPACKED_LIBRARIES=$folder
+    done
 }
 
 download() { (cd "$work/packages" && as_user apt-get -qq download "$@" >/dev/null 2>&1); }
@@ -306,15 +321,27 @@ copy() {
     tar -C "$from" --mode=u+rwX,go+rX -c "$@" | as_user tar -C "$to" --no-same-owner -x
 }
 
-# Builds a copy, and installs it in the temporary directory.
+# INSTALLED=1: tests what is installed beside the server. It must be this version.
+expect_installed() {
+    local control version
+    control=$("$pg_config" --sharedir)/extension/sendcampaign.control
+    version=$(sed -n "s/^default_version = //p" "$root/sendcampaign.control")
+    grep -qsx "default_version = $version" "$control" ||
+        die "INSTALLED: version $version of sendcampaign is not installed for $pg_config"
+}
+
+# Builds a copy, and installs it in the temporary directory, unless what is installed
+# already is to be tested: copy_server() has copied that.
 build() {
     local copy=$work/sendcampaign flags="-Werror ${debug_points:-} $sanitize" tools=()
     [ -z "$sanitize" ] || tools=(CC=gcc)
-    copy "$root" "$copy" --exclude-vcs --exclude='*.o' --exclude='*.so' --exclude=node_modules .
+    copy "$root" "$copy" --exclude=.git --exclude='*.o' --exclude='*.so' --exclude=node_modules .
     copy_server
-    as_user make -s -C "$copy" PG_CONFIG="$pg_config" COPT="$flags" "${tools[@]}" with_llvm=no all
-    as_user make -s -C "$copy" PG_CONFIG="$pg_config" COPT="$flags" "${tools[@]}" with_llvm=no \
-        DESTDIR="$work/install" install
+    if [ -z "${INSTALLED:-}" ]; then
+        as_user make -s -C "$copy" PG_CONFIG="$pg_config" COPT="$flags" "${tools[@]}" with_llvm=no all
+        as_user make -s -C "$copy" PG_CONFIG="$pg_config" COPT="$flags" "${tools[@]}" with_llvm=no \
+            DESTDIR="$work/install" install
+    fi
     as_user make -s -C "$copy/test/twilio" CFLAGS_EXTRA="$sanitize"
 }
 

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * compat.h
- *	  Differences between PostgreSQL 15, 16, 17 and 18.
+ *	  Differences between PostgreSQL 15 and 19.
  *
  *-------------------------------------------------------------------------
  */
@@ -148,9 +148,20 @@ compat_check_permissions(PlannedStmt *statement)
 /* From 17 on, a worker may connect as a role that may not log in. */
 #if PG_VERSION_NUM >= 170000
 #define COMPAT_CONNECT_FLAGS BGWORKER_BYPASS_ROLELOGINCHECK
+#define COMPAT_NEEDS_LOGIN	 false
 #else
 #define COMPAT_CONNECT_FLAGS 0
+#define COMPAT_NEEDS_LOGIN	 true
 #endif
+
+/* From 17 on, there is one more limit to the time of a transaction. */
+static inline void
+compat_no_transaction_timeout(void)
+{
+#if PG_VERSION_NUM >= 170000
+	SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_SESSION);
+#endif
+}
 
 /* Tells whether this process is a background worker rather than a session. */
 static inline bool

@@ -13,6 +13,8 @@
 #include "settings.h"
 #include "twilio/classify.h"
 #include "utils/builtins.h"
+#include "utils/tuplestore.h"
+#include "worker/courier.h"
 #include "worker/launcher.h"
 #include "worker/start_worker.h"
 
@@ -25,6 +27,7 @@ _PG_init(void)
 {
 	define_settings();
 	register_start_callbacks();
+	register_courier_callbacks();
 
 	/* the servers that pg_upgrade starts must not send anything */
 	if (process_shared_preload_libraries_in_progress && !IsBinaryUpgrade)

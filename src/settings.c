@@ -32,6 +32,7 @@ char  *sendcampaign_api_url;
 char  *sendcampaign_ca_file;
 char  *sendcampaign_schema;
 int	   sendcampaign_max_concurrency;
+double sendcampaign_node_share;
 double sendcampaign_segments_per_second;
 double sendcampaign_request_timeout;
 double sendcampaign_connect_timeout;
@@ -48,6 +49,18 @@ int	   sendcampaign_launcher_interval;
 int	   sendcampaign_worker_idle_timeout;
 int	   sendcampaign_failure_threshold;
 double sendcampaign_failure_scale_factor;
+
+int
+max_concurrency_here(void)
+{
+	return Max(1, (int) (sendcampaign_max_concurrency * sendcampaign_node_share + 1e-6));
+}
+
+double
+rate_here(double rate)
+{
+	return rate > 0 ? Max(MIN_RATE, rate * sendcampaign_node_share) : rate;
+}
 
 double
 lookup_timeout(void)
@@ -185,6 +198,12 @@ define_limits(void)
 		"0: as fast as the account takes them.  A group's \"twilioSegmentsPerSecond\" takes precedence.",
 		&sendcampaign_segments_per_second, 0.0, 0.0, MAX_RATE, PGC_USERSET, 0, check_rate, NULL,
 		NULL);
+	DefineCustomRealVariable("sendcampaign.node_share",
+							 "Share of the limits of accounts and senders that this node has.",
+							 "For accounts with which several nodes or servers send.  It applies to"
+							 " sendcampaign.max_concurrency and to the rates of senders.",
+							 &sendcampaign_node_share, 1.0, 0.01, 1.0, PGC_SUSET, 0, NULL, NULL,
+							 NULL);
 	DefineCustomRealVariable("sendcampaign.request_timeout",
 							 "Time after which a request without an answer is given up.",
 							 "Twilio's own limit is about 30 s.", &sendcampaign_request_timeout,

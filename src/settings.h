@@ -13,6 +13,7 @@ extern char	 *sendcampaign_api_url;
 extern char	 *sendcampaign_ca_file;
 extern char	 *sendcampaign_schema;
 extern int	  sendcampaign_max_concurrency;
+extern double sendcampaign_node_share;			/* a fraction */
 extern double sendcampaign_segments_per_second; /* of one sender; 0: no limit */
 extern double sendcampaign_request_timeout;		/* in seconds, like the three below */
 extern double sendcampaign_connect_timeout;
@@ -42,6 +43,10 @@ rate_is_valid(double rate)
 {
 	return rate == 0 || (rate >= MIN_RATE && rate <= MAX_RATE);
 }
+
+/* Return what this node has of sendcampaign.max_concurrency and of a sender's rate. */
+extern int	  max_concurrency_here(void);
+extern double rate_here(double rate);
 
 /*
  * Returns sendcampaign.lookup_timeout, or the default derived from

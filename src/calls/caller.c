@@ -15,6 +15,7 @@
 #include "catalog/pg_type.h"
 #include "database/app_tables.h"
 #include "database/check.h"
+#include "database/tables_home.h"
 #include "miscadmin.h"
 #include "settings.h"
 #include "utils/guc.h"
@@ -42,15 +43,25 @@ check_role(Oid role)
 }
 
 AppTables *
-open_tables_of_caller(Oid *role)
+open_tables_anywhere(Oid *role)
 {
 	AppTables *tables = tables_open(sendcampaign_schema);
 
+	tables_check_layout(tables);
 	*role = role_to_send_as(tables);
 
 	/* a caller of a function that somebody else owns must not make it run the caller's code */
 	if (schema_is_of_callers_choice() || superuser_arg(*role))
 		tables_check_trust(tables, *role);
+	return tables;
+}
+
+AppTables *
+open_tables_of_caller(Oid *role)
+{
+	AppTables *tables = open_tables_anywhere(role);
+
+	tables_check_home(tables);
 	return tables;
 }
 

@@ -52,9 +52,12 @@ extern bool act_for_run(const AppTables *tables, Oid *role, bool at_home, Oid li
 /*
  * Opens the tables that the caller's sendcampaign.schema names, palloc'd, and
  * sets *role to the role with whose rights they are used.  Throws if their
- * code cannot be trusted.
+ * code cannot be trusted, or if another node of Citus has them.
  */
 extern AppTables *open_tables_of_caller(Oid *role);
+
+/* Does the same on a node of Citus that is not the one which has the tables. */
+extern AppTables *open_tables_anywhere(Oid *role);
 
 /* Throws if the role lacks a right that it needs to send, or cannot have a worker. */
 extern void check_sender(const AppTables *tables, Oid role, bool creates_job);

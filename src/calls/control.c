@@ -16,9 +16,11 @@
 #include "compat.h"
 #include "database/app_tables.h"
 #include "database/attempt.h"
+#include "database/citus.h"
 #include "database/home.h"
 #include "database/own_tables.h"
 #include "database/run_table.h"
+#include "database/tables_home.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "settings.h"
@@ -61,7 +63,7 @@ lock_run(int64 job_id, LockedRun *run)
 {
 	Oid	  types[] = {INT8OID, TEXTOID, NUMERICOID, OIDOID};
 	Datum values[] = {Int64GetDatum(job_id), CStringGetTextDatum(sendcampaign_schema),
-					  system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
+					  home_identifier(), ObjectIdGetDatum(MyDatabaseId)};
 
 	if (own_query("SELECT state, schema::text, (" ROLE ")::int8, total IS NOT NULL,"
 				  " test_phone IS NOT NULL, id, " AT_HOME
@@ -92,6 +94,21 @@ fail_in_state(const LockedRun *run, const char *hint)
 			 errmsg("the run of background job %lld is in state \"%s\"",
 					(long long) run->job_id, run->state),
 			 errhint("%s", hint)));
+}
+
+void
+check_is_own(const LockedRun *run)
+{
+	if (!run->at_home && is_of_other_node(run->id))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the run of background job %lld belongs to another node of the Citus"
+						" cluster",
+						(long long) run->job_id),
+				 errdetail("This server is a copy of that node, so it has a copy of the run."),
+				 errhint("Call the function on that node. If that node is gone for good, call"
+						 " sendcampaign.resume() here first; to end the copy, call"
+						 " sendcampaign.cancel().")));
 }
 
 static bool
@@ -197,6 +214,7 @@ sendcampaign_settle(PG_FUNCTION_ARGS)
 	check_writable("sendcampaign.settle()");
 	spi_connect();
 	lock_run(PG_GETARG_INT64(0), &run);
+	check_is_own(&run);
 	tables = tables_open(run.schema);
 	settle_message(&run, list_user_id, sent);
 	role = run.role;
@@ -267,6 +285,7 @@ sendcampaign_pause(PG_FUNCTION_ARGS)
 	check_writable("sendcampaign.pause()");
 	spi_connect();
 	lock_run(PG_GETARG_INT64(0), &run);
+	check_is_own(&run);
 	if (!is_in_state(&run, "queued", "running", NULL))
 		fail_in_state(&run, "Only a queued or running run can be paused.");
 	runs_pause(run.id);
@@ -310,6 +329,28 @@ check_may_bring_home(const LockedRun *run)
 }
 
 /*
+ * With Citus, no other node may send it.  Where a dump was loaded, the mark is
+ * that of the cluster it comes from.
+ */
+static void
+take_job(const LockedRun *run)
+{
+	AppTables  *tables;
+	Oid			role = run->role;
+	ActingScope scope;
+
+	if (!citus_is_here() || run->is_test)
+		return;
+	if (node_of_run(run->id))
+		check_is_own(run);
+	tables = tables_open(run->schema);
+	if (act_for_run(tables, &role, run->at_home, run->list_users, &scope))
+		tables_take_job(tables, run->job_id, !run->at_home && !is_of_other_node(run->id));
+	act_as_caller(role, &scope);
+	tables_close(tables);
+}
+
+/*
  * A run that a person has paused continues from its previous state.  For one
  * that was paused because messages may have been sent that are not recorded
  * here, the tables are taken to be correct.
@@ -317,6 +358,7 @@ check_may_bring_home(const LockedRun *run)
 static void
 write_resumed(LockedRun *run)
 {
+	take_job(run);
 	if (!run->at_home)
 	{
 		check_may_bring_home(run);
@@ -377,14 +419,18 @@ cancel_in_queue(const LockedRun *run)
 	tables_close(tables);
 }
 
-/* No worker works on a run that was not queued here, so it ends here, too. */
+/*
+ * No worker works on a run that was not queued here, so it ends here, too.  That
+ * of which it is a copy tells the job.
+ */
 static void
-cancel_foreign(LockedRun *run)
+cancel_foreign(LockedRun *run, bool is_copy)
 {
-	runs_cancel(run->id, true);
+	runs_cancel(run->id, run->begun);
 	announce_all_at_commit(runs_wind_up(
 		run->id, "the run was queued in another cluster or database, so nothing is looked up"));
-	tell_job(run);
+	if (!is_copy)
+		tell_job(run);
 }
 
 /* sendcampaign.cancel(job_id bigint) */
@@ -392,16 +438,18 @@ Datum
 sendcampaign_cancel(PG_FUNCTION_ARGS)
 {
 	LockedRun run;
+	bool	  is_copy;
 
 	check_writable("sendcampaign.cancel()");
 	spi_connect();
 	lock_run(PG_GETARG_INT64(0), &run);
 	if (!is_in_state(&run, "queued", "running", "paused"))
 		fail_in_state(&run, "Only a queued, running or paused run can be cancelled.");
-	if (!run.begun)
+	is_copy = !run.at_home && is_of_other_node(run.id);
+	if (!run.begun && !is_copy)
 		cancel_in_queue(&run);
 	else if (!run.at_home)
-		cancel_foreign(&run);
+		cancel_foreign(&run, is_copy);
 	else
 	{
 		runs_cancel(run.id, true);

@@ -37,6 +37,9 @@ extern bool is_for_caller(Oid role);
 /* Throws the error that the job has no run. */
 extern void fail_no_run(int64 job_id);
 
+/* Throws if the run is a copy, as a clone has it, of one of another node of Citus. */
+extern void check_is_own(const LockedRun *run);
+
 /* Throws the error that the run is in a state that does not allow the call. */
 extern void fail_in_state(const LockedRun *run, const char *hint);
 

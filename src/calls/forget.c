@@ -113,7 +113,7 @@ sendcampaign_forget_recipient(PG_FUNCTION_ARGS)
 {
 	Oid	  types[] = {OIDOID, BOOLOID, TEXTARRAYOID, NUMERICOID, OIDOID};
 	Datum values[] = {ObjectIdGetDatum(GetUserId()), BoolGetDatum(superuser()), 0,
-					  system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
+					  home_identifier(), ObjectIdGetDatum(MyDatabaseId)};
 	int64 count;
 
 	check_writable("sendcampaign.forget_recipient()");

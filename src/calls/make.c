@@ -47,7 +47,7 @@ begin_making(Making *making, FunctionCallInfo fcinfo, int user_id, const char *f
 	memset(making, 0, sizeof(*making));
 	check_writable(function);
 	spi_connect();
-	making->tables = open_tables_of_caller(&making->role);
+	making->tables = open_tables_anywhere(&making->role);
 	tables_check_columns(making->tables);
 	making->has_user = !PG_ARGISNULL(user_id);
 	if (making->has_user)

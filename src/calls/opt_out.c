@@ -21,6 +21,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/tuplestore.h"
 
 PG_FUNCTION_INFO_V1(sendcampaign_opt_out);
 PG_FUNCTION_INFO_V1(sendcampaign_opt_in);

@@ -73,7 +73,7 @@ find_run(Reconciliation *r)
 {
 	Oid			 types[] = {INT8OID, TEXTOID, NUMERICOID, OIDOID};
 	Datum		 values[] = {Int64GetDatum(r->job_id), CStringGetTextDatum(sendcampaign_schema),
-							 system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
+							 home_identifier(), ObjectIdGetDatum(MyDatabaseId)};
 	CampaignText text = {0};
 
 	if (own_query("SELECT id, (" ROLE_HERE(

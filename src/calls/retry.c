@@ -144,6 +144,7 @@ retry_failed(int64 job_id)
 	int64	   undelivered;
 
 	lock_run(job_id, &run);
+	check_is_own(&run);
 	if (strcmp(run.state, "failed") == 0)
 		fail_in_state(&run, "Call send_campaign() with the same campaign and job to continue it.");
 	if (strcmp(run.state, "completed") != 0)

@@ -15,11 +15,13 @@
 #include "calls/caller.h"
 #include "catalog/pg_type.h"
 #include "database/app_tables.h"
+#include "database/citus.h"
 #include "database/home.h"
 #include "database/list_query.h"
 #include "database/own_tables.h"
 #include "database/rehearse.h"
 #include "database/run_table.h"
+#include "database/tables_home.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "settings.h"
@@ -116,8 +118,8 @@ meet_existing_run(const AppTables *tables, const NewRun *run, Oid caller)
 	int64 campaign_id = run->campaign_id;
 	int64 job_id = run->job_id;
 	Oid	  types[] = {INT8OID, TEXTOID, NUMERICOID, OIDOID};
-	Datum values[] = {Int64GetDatum(job_id), CStringGetTextDatum(tables->schema),
-					  system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
+	Datum values[] = {Int64GetDatum(job_id), CStringGetTextDatum(tables->schema), home_identifier(),
+					  ObjectIdGetDatum(MyDatabaseId)};
 	char *state;
 	int64 id;
 
@@ -157,8 +159,8 @@ static bool
 is_test_of(Oid caller, const AppTables *tables, int64 job_id)
 {
 	Oid	  types[] = {INT8OID, TEXTOID, NUMERICOID, OIDOID};
-	Datum values[] = {Int64GetDatum(job_id), CStringGetTextDatum(tables->schema),
-					  system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
+	Datum values[] = {Int64GetDatum(job_id), CStringGetTextDatum(tables->schema), home_identifier(),
+					  ObjectIdGetDatum(MyDatabaseId)};
 
 	if (own_query(
 			"SELECT (" ROLE_HERE(
@@ -179,6 +181,7 @@ queue_run(const AppTables *tables, const NewRun *run, bool job_is_new, Oid calle
 	Oid	  types[] = {INT8OID, TEXTOID};
 	Datum values[] = {Int64GetDatum(run->job_id), CStringGetTextDatum(tables->schema)};
 
+	tables_mark_job(tables, run->job_id);
 	if (runs_insert(run))
 		return true;
 	if (job_is_new && own_query("SELECT FROM sendcampaign.run_data"
@@ -232,6 +235,20 @@ set_audience(const AppTables *tables, NewRun *run, char *query)
 		list_query_check(run->recipients);
 }
 
+/* A run that has failed here goes on here, even if its tables have moved to another node of Citus. */
+static bool
+has_failed_here(int64 job_id)
+{
+	Oid	  types[] = {INT8OID, TEXTOID, NUMERICOID, OIDOID};
+	Datum values[] = {Int64GetDatum(job_id), CStringGetTextDatum(sendcampaign_schema),
+					  home_identifier(), ObjectIdGetDatum(MyDatabaseId)};
+
+	return citus_is_here() &&
+		   own_query("SELECT FROM sendcampaign.run_data WHERE job_id = $1 AND schema = $2::name"
+					 " AND state = 'failed' AND " IS_AT_HOME("$3", "$4"),
+					 4, types, values, NULL) > 0;
+}
+
 /* send_campaign(campaign_id bigint, job_id bigint, recipients text) returns bigint */
 Datum
 send_campaign(PG_FUNCTION_ARGS)
@@ -244,7 +261,8 @@ send_campaign(PG_FUNCTION_ARGS)
 	check_arguments(fcinfo);
 	run.campaign_id = PG_GETARG_INT64(0);
 	spi_connect();
-	tables = open_tables_of_caller(&run.role);
+	tables = !create_job && has_failed_here(PG_GETARG_INT64(1)) ? open_tables_anywhere(&run.role)
+																: open_tables_of_caller(&run.role);
 	check_sender(tables, run.role, create_job);
 	run.schema = tables->schema;
 	run.list_users = tables->list_users;

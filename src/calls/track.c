@@ -124,7 +124,7 @@ track(TrackedLink *link, char *event, const char *signature)
 											  link->list_user_id, signature);
 	if (!events_find_run(link, &run))
 		return false;
-	tables = open_tables_of_caller(&role);
+	tables = open_tables_anywhere(&role); /* the run is here */
 	act_as(role, &scope);
 	is_new = has_its_list_users(tables, &run) &&
 			 record_event(tables, &run, link->list_user_id, event);

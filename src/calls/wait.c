@@ -59,7 +59,7 @@ has_ended(int64 job_id, char **state)
 	MemoryContext context = CurrentMemoryContext;
 	Oid			  types[] = {INT8OID, TEXTOID, NUMERICOID, OIDOID};
 	Datum		  values[] = {Int64GetDatum(job_id), CStringGetTextDatum(sendcampaign_schema),
-							  system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
+							  home_identifier(), ObjectIdGetDatum(MyDatabaseId)};
 	bool		  ended;
 
 	spi_check(SPI_connect_ext(SPI_OPT_NONATOMIC), SPI_OK_CONNECT, "SPI_connect_ext");

@@ -12,6 +12,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "settings.h"
+#include "worker/courier.h"
 #include "worker/scan.h"
 
 PG_FUNCTION_INFO_V1(sendcampaign_wake);
@@ -25,6 +26,7 @@ sendcampaign_wake(PG_FUNCTION_ARGS)
 	check_writable("sendcampaign.wake()");
 	spi_connect();
 	started = sendcampaign_enabled ? start_workers_for_queue(superuser()) : 0;
+	start_courier_if_needed();
 	spi_finish();
 	PG_RETURN_INT32(started);
 }

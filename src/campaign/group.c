@@ -269,24 +269,25 @@ check_has_sender(const GroupConfig *group, int64 list_id)
 							  " \"twilioMessagingServiceSid\"");
 }
 
-static void
-read_rate(GroupConfig *group, const GroupRow *row)
+static double
+read_rate(const GroupRow *row)
 {
-	char *text = trimmed(row, SEGMENTS_PER_SECOND);
-	char *end;
+	char  *text = trimmed(row, SEGMENTS_PER_SECOND);
+	char  *end;
+	double rate;
 
-	group->rate = sendcampaign_segments_per_second;
 	if (text == NULL)
-		return;
+		return sendcampaign_segments_per_second;
 	errno = 0;
-	group->rate = strtod(text, &end);
+	rate = strtod(text, &end);
 	/* strtod() accepts 1e-400 as 0, and hexadecimal numbers as well */
 	if (errno != 0 || text[strspn(text, "0123456789.+-eE")] != '\0' || *end != '\0' ||
-		!rate_is_valid(group->rate))
+		!rate_is_valid(rate))
 		wrong_configuration(
 			"twilioSegmentsPerSecond", text,
 			"Set it to the number of segments per second that each sender may send, from"
 			" " CppAsString2(MIN_RATE) " to " CppAsString2(MAX_RATE) ", or to 0 for no limit.");
+	return rate;
 }
 
 /* Returns a value that is true or false. */
@@ -542,7 +543,7 @@ group_of_row(const AppTables *tables, const GroupRow *row, int64 campaign_id, in
 	read_region(group, row);
 	read_senders(group, row);
 	check_has_sender(group, list_id);
-	read_rate(group, row);
+	group->rate = rate_here(read_rate(row));
 	group->smart_encoded = read_flag(row, SMART_ENCODED);
 	group->sign_links = read_flag(row, SIGN_LINKS);
 	read_quiet_hours(group, row);

@@ -343,19 +343,21 @@ same_user_condition(Oid list_users, const char *alias, const char *list)
 /*
  * A count as a key of data.  Other keys are kept, as are concurrent changes to
  * them, since the row's newest version is updated.  A count that is missing or
- * not a number is treated as 0.
+ * not a number is treated as 0.  Only with immutable functions, so that Citus
+ * can pass the statement on to the node that has the row: its planner rejects
+ * others in CASE, or crashes on them.
  */
 #define COUNT_IN_DATA                                                                              \
 	"data = (CASE WHEN u.data IS NULL OR pg_catalog.jsonb_typeof(u.data::pg_catalog.jsonb)"        \
-	"  OPERATOR(pg_catalog.=) 'null' THEN pg_catalog.jsonb_build_object('%1$s', 1)"                \
+	"  OPERATOR(pg_catalog.=) 'null' THEN '{\"%1$s\": 1}'::pg_catalog.jsonb"                       \
 	" WHEN pg_catalog.jsonb_typeof(u.data::pg_catalog.jsonb) OPERATOR(pg_catalog.=) 'object' THEN" \
-	"  u.data::pg_catalog.jsonb OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object('%1$s'"      \
-	",  CASE WHEN pg_catalog.jsonb_typeof(u.data::pg_catalog.jsonb"                                \
+	"  pg_catalog.jsonb_set(u.data::pg_catalog.jsonb, '{%1$s}'::pg_catalog.text[],"                \
+	"  (CASE WHEN pg_catalog.jsonb_typeof(u.data::pg_catalog.jsonb"                                \
 	"    OPERATOR(pg_catalog.->) '%1$s'::pg_catalog.text) OPERATOR(pg_catalog.=) 'number'"         \
 	"   OR u.data OPERATOR(pg_catalog.->>) '%1$s'::pg_catalog.text"                                \
 	"    OPERATOR(pg_catalog.~) '^-?[0-9]{1,99}$'"                                                 \
 	"  THEN (u.data OPERATOR(pg_catalog.->>) '%1$s'::pg_catalog.text)::pg_catalog.numeric"         \
-	"  ELSE 0 END OPERATOR(pg_catalog.+) 1)"                                                       \
+	"  ELSE 0 END OPERATOR(pg_catalog.+) 1)::pg_catalog.text::pg_catalog.jsonb)"                   \
 	" ELSE u.data::pg_catalog.jsonb END)%2$s"
 
 char *

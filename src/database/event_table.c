@@ -62,7 +62,7 @@ events_find_run(const TrackedLink *link, TrackedRun *run)
 	/* as in the view sendcampaign.run */
 	bool  sees_all = superuser() || has_bypassrls_privilege(GetUserId());
 	Datum values[] = {ObjectIdGetDatum(GetUserId()),	 BoolGetDatum(sees_all),
-					  Int64GetDatum(link->campaign_id),	 system_identifier(),
+					  Int64GetDatum(link->campaign_id),	 home_identifier(),
 					  ObjectIdGetDatum(MyDatabaseId),	 CStringGetTextDatum(link->schema),
 					  Int64GetDatum(link->list_user_id), BoolGetDatum(link->is_signed)};
 
@@ -111,7 +111,7 @@ events_forget_phones(Datum phones)
 {
 	Oid	  types[] = {OIDOID, BOOLOID, TEXTARRAYOID, NUMERICOID, OIDOID};
 	Datum values[] = {ObjectIdGetDatum(GetUserId()), BoolGetDatum(superuser()), phones,
-					  system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
+					  home_identifier(), ObjectIdGetDatum(MyDatabaseId)};
 
 	(void) own_query("SELECT FROM " RUNS_OF_CALLER
 					 " JOIN sendcampaign.message_data m ON m.run_id = r.id"

@@ -8,6 +8,8 @@
  *
  *	  system identifier, database	another cluster or database: a dump of the
  *									run, or a copy; it must not send anything
+ *	  group of Citus				the same for nodes of one cluster: a clone of
+ *									a node has its system identifier and database
  *	  timeline, backup label		a promotion, or a restored base backup
  *	  written_in					a dump that was loaded in place, or rows
  *									that were replicated there and back
@@ -26,6 +28,7 @@
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
+#include "database/citus.h"
 #include "database/home.h"
 #include "database/own_tables.h"
 #include "fmgr.h"
@@ -38,12 +41,48 @@
 PG_FUNCTION_INFO_V1(sendcampaign_current_xid);
 PG_FUNCTION_INFO_V1(sendcampaign_keep_xid);
 
+static Datum
+make_numeric(char *digits)
+{
+	return DirectFunctionCall3(numeric_in, CStringGetDatum(digits), ObjectIdGetDatum(InvalidOid),
+							   Int32GetDatum(-1));
+}
+
 Datum
 system_identifier(void)
 {
-	return DirectFunctionCall3(numeric_in,
-							   CStringGetDatum(psprintf(UINT64_FORMAT, GetSystemIdentifier())),
-							   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+	return make_numeric(psprintf(UINT64_FORMAT, GetSystemIdentifier()));
+}
+
+Datum
+home_identifier(void)
+{
+	int32 group = citus_local_group();
+
+	if (group <= 0)
+		return system_identifier();
+	return make_numeric(psprintf(UINT64_FORMAT ".%010d", GetSystemIdentifier(), group));
+}
+
+char *
+home_mark(void)
+{
+	if (!citus_is_here())
+		return NULL;
+	return psprintf(UINT64_FORMAT "/%u/%d", GetSystemIdentifier(), MyDatabaseId,
+					citus_local_group());
+}
+
+bool
+is_of_other_node(int64 run_id)
+{
+	Oid	  types[] = {INT8OID, NUMERICOID, OIDOID};
+	Datum values[] = {Int64GetDatum(run_id), system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
+
+	return citus_is_here() && own_query("SELECT FROM sendcampaign.run_data WHERE id = $1"
+										" AND trunc(system_identifier) = $2 AND database = $3"
+										" AND written_in <> '0'::xid",
+										3, types, values, NULL) > 0;
 }
 
 /*
@@ -105,6 +144,16 @@ Datum
 sendcampaign_current_xid(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_TRANSACTIONID(GetCurrentTransactionId());
+}
+
+char *
+node_of_run(int64 run_id)
+{
+	if (own_query_by_id("SELECT ((system_identifier % 1) * 10000000000)::int8"
+						" FROM sendcampaign.run_data WHERE id = $1",
+						run_id) == 0)
+		return NULL;
+	return citus_node_name((int32) spi_int64(0, 1));
 }
 
 static TransactionId

@@ -17,7 +17,7 @@
 
 /*
  * SQL condition on a row of sendcampaign.run_data: the run was queued here.
- * The parameters are the system identifier (numeric) and the database (oid).
+ * The parameters are home_identifier() (numeric) and the database (oid).
  * Never true for rows that the owner of the database has loaded, whatever they
  * contain.
  */
@@ -38,6 +38,25 @@
 
 /* Returns the cluster's system identifier as a numeric, palloc'd. */
 extern Datum system_identifier(void);
+
+/*
+ * Returns what a run's row has as its system identifier: the same, and on a node
+ * of Citus that is not the coordinator, the node's group behind the point.
+ * Palloc'd.
+ */
+extern Datum home_identifier(void);
+
+/* Returns what the row of a job has whose campaign is sent here, palloc'd; NULL without Citus. */
+extern char *home_mark(void);
+
+/*
+ * Tells whether a run that is not at home (IS_AT_HOME) was queued on another
+ * node of this Citus cluster, which may go on with it.
+ */
+extern bool is_of_other_node(int64 run_id);
+
+/* Returns the name of the run's node, palloc'd; NULL if that is no longer in the cluster. */
+extern char *node_of_run(int64 run_id);
 
 /*
  * Returns what changes when commits may have been lost: the timeline, and a

@@ -209,7 +209,7 @@ set_scope(const ReceiptScope *scope, Datum *values, char *nulls)
 	values[1] = CStringGetTextDatum(scope->account);
 	values[2] = optional_text(scope->schema);
 	values[3] = Int64GetDatum(scope->group_id);
-	values[4] = system_identifier();
+	values[4] = home_identifier();
 	values[5] = ObjectIdGetDatum(MyDatabaseId);
 	nulls[2] = nulls[3] = scope->schema ? ' ' : 'n';
 }
@@ -532,7 +532,7 @@ receipts_forget_phones(Datum phones)
 {
 	Oid	  types[] = {OIDOID, BOOLOID, TEXTARRAYOID, NUMERICOID, OIDOID};
 	Datum values[] = {ObjectIdGetDatum(GetUserId()), BoolGetDatum(superuser()), phones,
-					  system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
+					  home_identifier(), ObjectIdGetDatum(MyDatabaseId)};
 
 	(void) own_query("WITH found AS (SELECT d.run_id, d.list_user_id,"
 					 "   d.sid IS NOT DISTINCT FROM m.sid AS is_of_message"

@@ -163,7 +163,7 @@ replies_find_answered(Oid role, const char *account, const Reply *replies, int c
 	values[1] = array_of_column(&times);
 	values[2] = ObjectIdGetDatum(role);
 	values[3] = CStringGetTextDatum(account);
-	values[4] = system_identifier();
+	values[4] = home_identifier();
 	values[5] = ObjectIdGetDatum(MyDatabaseId);
 	*num_messages = (int) own_execute(&statement, values, NULL);
 	messages = palloc(Max(*num_messages, 1) * sizeof(AnsweredMessage));
@@ -184,7 +184,7 @@ replies_find_groups(Oid role, const char *account)
 										" GROUP BY schema, group_id ORDER BY max(id) DESC",
 		4,
 		{OIDOID, TEXTOID, NUMERICOID, OIDOID}};
-	Datum  values[] = {ObjectIdGetDatum(role), CStringGetTextDatum(account), system_identifier(),
+	Datum  values[] = {ObjectIdGetDatum(role), CStringGetTextDatum(account), home_identifier(),
 					   ObjectIdGetDatum(MyDatabaseId)};
 	uint64 count = own_execute(&statement, values, NULL);
 	List  *groups = NIL;

@@ -76,12 +76,13 @@ runs_insert(const NewRun *run)
 	static OwnStatement statement = {
 		"INSERT INTO sendcampaign.run_data"
 		" (job_id, campaign_id, role, schema, database, role_oid, timeline,"
-		"  list_users, list_users_owner, recipients, recipients_list)"
+		"  list_users, list_users_owner, recipients, recipients_list, system_identifier)"
 		" VALUES ($1, $2, $3::name, $4::name, $5, $6, $7, $8, " OWNER_OF(
-			"$8") ", $9, nullif($10, 0))"
+			"$8") ", $9, nullif($10, 0), $11)"
 				  " ON CONFLICT DO NOTHING",
-		10,
-		{INT8OID, INT8OID, TEXTOID, TEXTOID, OIDOID, OIDOID, TEXTOID, OIDOID, TEXTOID, INT8OID}};
+		11,
+		{INT8OID, INT8OID, TEXTOID, TEXTOID, OIDOID, OIDOID, TEXTOID, OIDOID, TEXTOID, INT8OID,
+		 NUMERICOID}};
 	Datum values[] = {Int64GetDatum(run->job_id),
 					  Int64GetDatum(run->campaign_id),
 					  CStringGetTextDatum(GetUserNameFromId(run->role, false)),
@@ -91,16 +92,17 @@ runs_insert(const NewRun *run)
 					  CStringGetTextDatum(cluster_timeline()),
 					  ObjectIdGetDatum(run->list_users),
 					  optional_text(run->recipients),
-					  Int64GetDatum(run->query_list)};
+					  Int64GetDatum(run->query_list),
+					  home_identifier()};
 
-	return own_execute(&statement, values, run->recipients ? NULL : "        n ") == 1;
+	return own_execute(&statement, values, run->recipients ? NULL : "        n  ") == 1;
 }
 
 int64
 runs_insert_test(const NewRun *run)
 {
-	Oid	  types[] = {INT8OID, TEXTOID, TEXTOID, OIDOID,	 TEXTOID,
-					 OIDOID,  TEXTOID, OIDOID,	TEXTOID, INT8OID};
+	Oid	  types[] = {INT8OID, TEXTOID, TEXTOID, OIDOID,	 TEXTOID,	OIDOID,
+					 TEXTOID, OIDOID,  TEXTOID, INT8OID, NUMERICOID};
 	Datum values[] = {Int64GetDatum(run->campaign_id),
 					  CStringGetTextDatum(GetUserNameFromId(run->role, false)),
 					  CStringGetTextDatum(run->schema),
@@ -110,15 +112,16 @@ runs_insert_test(const NewRun *run)
 					  CStringGetTextDatum(cluster_timeline()),
 					  ObjectIdGetDatum(run->list_users),
 					  optional_text(run->recipients),
-					  Int64GetDatum(run->query_list)};
+					  Int64GetDatum(run->query_list),
+					  home_identifier()};
 
 	(void) own_query(
 		"INSERT INTO sendcampaign.run_data"
 		" (job_id, campaign_id, role, schema, database, test_phone, role_oid, timeline,"
-		"  list_users, list_users_owner, recipients, recipients_list)"
+		"  list_users, list_users_owner, recipients, recipients_list, system_identifier)"
 		" VALUES (nextval('sendcampaign.test_job_id'), $1, $2::name, $3::name, $4, $5,"
-		"  $6, $7, $8, " OWNER_OF("$8") ", $9, nullif($10, 0)) RETURNING job_id",
-		10, types, values, run->recipients ? NULL : "        n ");
+		"  $6, $7, $8, " OWNER_OF("$8") ", $9, nullif($10, 0), $11) RETURNING job_id",
+		11, types, values, run->recipients ? NULL : "        n  ");
 	return spi_int64(0, 1);
 }
 
@@ -554,7 +557,7 @@ runs_cancel_sweeps(Oid role)
 		"  AND " IS_AT_HOME("$2", "$3") SWEEP_IS_DUE " LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED))",
 		3,
 		{OIDOID, NUMERICOID, OIDOID}};
-	Datum values[] = {ObjectIdGetDatum(role), system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
+	Datum values[] = {ObjectIdGetDatum(role), home_identifier(), ObjectIdGetDatum(MyDatabaseId)};
 
 	(void) own_execute(&statement, values, NULL);
 }
@@ -595,7 +598,7 @@ runs_chose_owner(Oid role, Oid list_users, Oid owner)
 {
 	Oid	  types[] = {OIDOID, OIDOID, OIDOID, NUMERICOID, OIDOID};
 	Datum values[] = {ObjectIdGetDatum(role), ObjectIdGetDatum(list_users), ObjectIdGetDatum(owner),
-					  system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
+					  home_identifier(), ObjectIdGetDatum(MyDatabaseId)};
 
 	return own_query("SELECT FROM sendcampaign.run_data WHERE role_oid = $1 AND list_users = $2"
 					 " AND list_users_owner = $3 AND " IS_AT_HOME("$4", "$5") " LIMIT 1",
@@ -779,7 +782,7 @@ Oid
 runs_bring_home(int64 id)
 {
 	Oid	  types[] = {INT8OID, NUMERICOID, OIDOID};
-	Datum values[] = {Int64GetDatum(id), system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
+	Datum values[] = {Int64GetDatum(id), home_identifier(), ObjectIdGetDatum(MyDatabaseId)};
 
 	if (own_query("UPDATE sendcampaign.run_data SET" STATE_RESUMED ", system_identifier = $2,"
 				  " database = $3, timeline = '', written_in = DEFAULT, role_oid = r.oid"
@@ -834,7 +837,7 @@ void
 runs_rename_role(Oid role, const char *name, Datum ids)
 {
 	Oid	  types[] = {OIDOID, TEXTOID, INT8ARRAYOID, NUMERICOID, OIDOID};
-	Datum values[] = {ObjectIdGetDatum(role), CStringGetTextDatum(name), ids, system_identifier(),
+	Datum values[] = {ObjectIdGetDatum(role), CStringGetTextDatum(name), ids, home_identifier(),
 					  ObjectIdGetDatum(MyDatabaseId)};
 
 	(void) own_query("UPDATE sendcampaign.run_data SET role = $2::name WHERE role_oid = $1"
@@ -950,7 +953,7 @@ runs_forget(TimestampTz before)
 
 	Oid	  types[] = {OIDOID, BOOLOID, TIMESTAMPTZOID, NUMERICOID, OIDOID};
 	Datum values[] = {ObjectIdGetDatum(GetUserId()), BoolGetDatum(superuser()),
-					  TimestampTzGetDatum(before), system_identifier(),
+					  TimestampTzGetDatum(before), home_identifier(),
 					  ObjectIdGetDatum(MyDatabaseId)};
 
 	(void) own_query(
@@ -977,7 +980,7 @@ runs_forget_test_phones(Datum phones)
 {
 	Oid	  types[] = {OIDOID, BOOLOID, TEXTARRAYOID, NUMERICOID, OIDOID};
 	Datum values[] = {ObjectIdGetDatum(GetUserId()), BoolGetDatum(superuser()), phones,
-					  system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
+					  home_identifier(), ObjectIdGetDatum(MyDatabaseId)};
 
 	(void) own_query("UPDATE sendcampaign.run_data SET test_phone = ''"
 					 " WHERE test_phone = ANY ($3) AND finished_at IS NOT NULL AND" IS_FOR_CALLER,

@@ -59,7 +59,7 @@
 static uint64
 execute(OwnStatement *statement, const char *account, const char *what)
 {
-	Datum values[] = {CStringGetTextDatum(account), CStringGetTextDatum(what), system_identifier(),
+	Datum values[] = {CStringGetTextDatum(account), CStringGetTextDatum(what), home_identifier(),
 					  ObjectIdGetDatum(MyDatabaseId)};
 
 	return own_execute(statement, values, NULL);

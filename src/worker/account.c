@@ -72,9 +72,9 @@ account_get(const GroupConfig *group)
 	account->host = group->api_host ? pstrdup(group->api_host) : NULL;
 	account->user = pstrdup(group->user);
 	account->secret = pstrdup(group->secret);
-	account->window = Min(FIRST_WINDOW, sendcampaign_max_concurrency);
+	account->window = Min(FIRST_WINDOW, max_concurrency_here());
 	account->growing_fast = true;
-	account->growth = Min(FIRST_GROWTH, sendcampaign_max_concurrency - account->window);
+	account->growth = Min(FIRST_GROWTH, max_concurrency_here() - account->window);
 	account->num_windows = FIRST_WINDOWS;
 	dlist_push_tail(&all_accounts, &account->node);
 	MemoryContextSwitchTo(old);
@@ -145,10 +145,10 @@ account_answered(Account *account)
 	if (account->trouble)
 		pfree(account->trouble);
 	account->trouble = NULL;
-	if (account->window >= sendcampaign_max_concurrency)
+	if (account->window >= max_concurrency_here())
 		return;
 	if (account->growing_fast)
-		account->growth = Min(account->growth + 2, sendcampaign_max_concurrency - account->window);
+		account->growth = Min(account->growth + 2, max_concurrency_here() - account->window);
 	else
 		grow_slowly(account);
 }
@@ -202,7 +202,7 @@ account_grow(Account *account, int64 now)
 
 	if (growth == 0)
 		return;
-	account->window = Min(account->window + growth, sendcampaign_max_concurrency);
+	account->window = Min(account->window + growth, max_concurrency_here());
 	account->growth -= growth;
 	account->grown_at = now;
 }
@@ -227,7 +227,7 @@ accounts_grow(void)
 bool
 account_has_room(const Account *account, TimestampTz now)
 {
-	return account->in_flight < Min(account->window, sendcampaign_max_concurrency) &&
+	return account->in_flight < Min(account->window, max_concurrency_here()) &&
 		   account->paused_until <= now && !account_is_diverted(account);
 }
 

@@ -15,9 +15,11 @@
 #include "catalog/pg_type.h"
 #include "database/attempt.h"
 #include "database/check.h"
+#include "database/citus.h"
 #include "database/home.h"
 #include "database/own_tables.h"
 #include "database/run_table.h"
+#include "database/tables_home.h"
 #include "debug_point.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -116,7 +118,7 @@ read_queue(int limit)
 		{TEXTOID, OIDOID, NUMERICOID, OIDOID, INT8ARRAYOID, INT8OID, INT8ARRAYOID}};
 	Datum values[] = {CStringGetTextDatum(cluster_timeline()),
 					  ObjectIdGetDatum(worker.role),
-					  system_identifier(),
+					  home_identifier(),
 					  ObjectIdGetDatum(MyDatabaseId),
 					  ids_of_runs(),
 					  Int64GetDatum(limit),
@@ -135,7 +137,7 @@ read_queued(int64 id)
 	static OwnStatement statement = {
 		WAITING_RUNS " AND id = $5", 5, {TEXTOID, OIDOID, NUMERICOID, OIDOID, INT8OID}};
 	Datum values[] = {CStringGetTextDatum(cluster_timeline()), ObjectIdGetDatum(worker.role),
-					  system_identifier(), ObjectIdGetDatum(MyDatabaseId), Int64GetDatum(id)};
+					  home_identifier(), ObjectIdGetDatum(MyDatabaseId), Int64GetDatum(id)};
 
 	return own_execute(&statement, values, NULL);
 }
@@ -146,7 +148,7 @@ read_foreign_runs(void)
 {
 	Oid	  types[] = {TEXTOID, TEXTOID, NUMERICOID, OIDOID};
 	Datum values[] = {CStringGetTextDatum(cluster_timeline()),
-					  CStringGetTextDatum(worker.role_name), system_identifier(),
+					  CStringGetTextDatum(worker.role_name), home_identifier(),
 					  ObjectIdGetDatum(MyDatabaseId)};
 
 	return own_query(
@@ -167,7 +169,7 @@ runs_are_waiting(void)
 									 " LIMIT 1",
 									 4,
 									 {OIDOID, NUMERICOID, OIDOID, INT8ARRAYOID}};
-	Datum				values[] = {ObjectIdGetDatum(worker.role), system_identifier(),
+	Datum				values[] = {ObjectIdGetDatum(worker.role), home_identifier(),
 									ObjectIdGetDatum(MyDatabaseId), ids_of_runs()};
 
 	return own_execute(&statement, values, NULL) > 0;
@@ -527,6 +529,68 @@ needs_query(const Run *run, const QueuedRun *queued)
 }
 
 /*
+ * A clone of a node of Citus has that node's runs, and is that node by all that
+ * it knows, from its promotion to the moment at which it is registered.  The
+ * node itself has had no promotion, so its runs do not get here.
+ */
+static void
+await_clone(Run *run, void *arg)
+{
+	if (run->commits_lost && citus_is_here() && citus_has_clone())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("this server may be a clone of the node that sends job %lld",
+						(long long) run->job_id),
+				 errdetail("It has been promoted, and the catalogs of Citus have a clone of this"
+						   " node."),
+				 errhint("Promote the clone with citus_promote_clone_and_rebalance(), or remove it"
+						 " with citus_remove_clone_node().")));
+}
+
+/*
+ * With Citus, the job may have been sent by another node while the run waited:
+ * its tables have moved, and the mark was gone.  A test has no job.
+ */
+static void
+find_other_sender(Run *run, void *arg)
+{
+	char	 **node = arg;
+	AppTables *tables;
+
+	if (run->campaign.test_phone || !citus_is_here())
+		return;
+	tables = tables_open(run->schema);
+	if (OidIsValid(run->list_users))
+		tables_check_chosen(tables, run->list_users);
+	*node = tables_other_sender(tables, run->job_id);
+}
+
+/* Tells whether the run can be taken up here; otherwise it has been paused, or waits. */
+static bool
+job_is_ours(Run *run)
+{
+	char *node = NULL;
+
+	if (!attempt_for_run(find_other_sender, run, &node, &run->claiming))
+	{
+		if (run->stop_reason == NULL)
+		{
+			tell_trouble(run);
+			free_run(run);
+		}
+		return false;
+	}
+	if (node == NULL)
+		return true;
+	pause_run(run,
+			  reason_text(psprintf("the background job has been sent by another node, %s", node),
+						  "Its tables have moved to another node since.",
+						  "See sendcampaign.run on that node."),
+			  true);
+	return false;
+}
+
+/*
  * Takes up a run by itself.  It leaves the worker if that fails, but may be tried
  * again.  Returns false if it leaves because its list is long.
  */
@@ -537,6 +601,14 @@ adopt(Run *run, const QueuedRun *queued)
 	QueuedVersion version = {run->id, queued->version, needs_query(run, queued)};
 	HowToBegin	  how = {.most = PG_INT64_MAX};
 
+	if (!attempt_for_run(await_clone, run, NULL, &run->claiming))
+	{
+		tell_trouble(run);
+		free_run(run);
+		return true;
+	}
+	if (!queued->cancelled && !job_is_ours(run))
+		return true;
 	if (version.has_query)
 		how.most = list_worker_is_free(version);
 	else if (is_usual(run, queued))
@@ -577,6 +649,7 @@ begin_queued_run(int64 id)
 	QueuedRun  queued;
 	Run		  *run;
 	HowToBegin how = {.most = PG_INT64_MAX};
+	char	  *node = NULL;
 
 	if (!take_run(id) || read_queued(id) == 0)
 		return false;
@@ -584,6 +657,9 @@ begin_queued_run(int64 id)
 	if (!is_usual(run, &queued) && !needs_query(run, &queued))
 		return false;
 	how.version = queued.version;
+	find_other_sender(run, &node);
+	if (node) /* the worker finds it, too */
+		return false;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	begin_run(run, &how);
 	PopActiveSnapshot();
@@ -620,7 +696,8 @@ begin_together(const Adopted *adopted, int count)
 
 	for (int i = 0; i < count; i++)
 	{
-		if (is_usual(adopted[i].run, &adopted[i].queued))
+		/* with Citus, each has its job looked at */
+		if (is_usual(adopted[i].run, &adopted[i].queued) && !citus_is_here())
 			runs[num_runs++] = adopted[i].run;
 	}
 	qsort(runs, num_runs, sizeof(Run *), compare_schemas);
@@ -710,6 +787,34 @@ adopt_runs(void)
 	return worker.num_runs + num_long_lists() - before;
 }
 
+/*
+ * The tables are needed to tell the job; if they cannot be opened, only the run
+ * says it.  Rows that the owner of the database has loaded may name any role
+ * and schema: that role has not chosen to use these tables.  If another node of
+ * Citus has the run, it tells the job.
+ */
+static void
+pause_foreign_run(Run *run, bool loaded)
+{
+	if (is_of_other_node(run->id))
+	{
+		pause_run(run,
+				  reason_text("the run was queued on another node of the Citus cluster",
+							  "That node goes on with it.",
+							  "If that node is gone for good, call sendcampaign.resume() to"
+							  " continue it here."),
+				  true);
+		return;
+	}
+	if (!loaded)
+		(void) attempt_for_run(open_tables, run, NULL, &run->reporting);
+	pause_run(run,
+			  reason_text("the run was queued in another cluster or database",
+						  "Messages may have been sent from there.",
+						  "To continue it here, and nowhere else, call sendcampaign.resume()."),
+			  true);
+}
+
 bool
 pause_foreign_runs(void)
 {
@@ -727,20 +832,7 @@ pause_foreign_runs(void)
 			continue;
 		}
 		add_to_worker(runs[i]);
-
-		/*
-		 * The tables are needed to tell the job; if they cannot be opened,
-		 * only the run says it.  Rows that the owner of the database has
-		 * loaded may name any role and schema: that role has not chosen to
-		 * use these tables.
-		 */
-		if (!queued[i].loaded)
-			(void) attempt_for_run(open_tables, runs[i], NULL, &runs[i]->reporting);
-		pause_run(runs[i],
-				  reason_text("the run was queued in another cluster or database",
-							  "Messages may have been sent from there.",
-							  "To continue it here, and nowhere else, call sendcampaign.resume()."),
-				  true);
+		pause_foreign_run(runs[i], queued[i].loaded);
 	}
 	return count == MAX_RUNS;
 }

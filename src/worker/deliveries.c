@@ -40,8 +40,8 @@ read_ended_job(EndedJob *job)
 		" AND " IS_AT_HOME("$3", "$4"),
 		4,
 		{INT8OID, OIDOID, NUMERICOID, OIDOID}};
-	Datum values[] = {Int64GetDatum(job->run_id), ObjectIdGetDatum(worker.role),
-					  system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
+	Datum values[] = {Int64GetDatum(job->run_id), ObjectIdGetDatum(worker.role), home_identifier(),
+					  ObjectIdGetDatum(MyDatabaseId)};
 
 	if (own_execute(&statement, values, NULL) == 0)
 		return false;

@@ -58,7 +58,7 @@ has_room_for_claim(Run *run, TimestampTz now, int wanted)
 
 	return run->num_ready - blocked < wanted &&
 		   run->open - run->num_done - run->num_agenda - blocked < 4 * enough + 2 * BATCH_SIZE &&
-		   run->open < 4 * sendcampaign_max_concurrency + 16 * BATCH_SIZE;
+		   run->open < 4 * max_concurrency_here() + 16 * BATCH_SIZE;
 }
 
 /* Tells whether a batch may be taken, to be claimed or skipped, if the run needs one. */

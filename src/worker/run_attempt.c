@@ -15,6 +15,7 @@ error_may_pass(int sqlerrcode)
 {
 	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
 	{
+		case ERRCODE_CONNECTION_EXCEPTION: /* another node, or a foreign table's server */
 		case ERRCODE_TRANSACTION_ROLLBACK: /* deadlock, serialization */
 		case ERRCODE_INSUFFICIENT_RESOURCES:
 		case ERRCODE_OPERATOR_INTERVENTION:

@@ -26,6 +26,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "worker/announce.h"
+#include "worker/courier.h"
 #include "worker/run.h"
 #include "worker/scan.h"
 #include "worker/start_worker.h"
@@ -184,7 +185,7 @@ int
 start_workers_for_queue(bool all)
 {
 	Oid	   types[] = {NUMERICOID, OIDOID};
-	Datum  values[] = {system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
+	Datum  values[] = {home_identifier(), ObjectIdGetDatum(MyDatabaseId)};
 	uint64 count = own_query(BY_ROLE(ROLES_TO_SEND " UNION ALL " ROLES_TO_SWEEP,
 									 " ORDER BY bool_or(has_runs) DESC, oid"),
 							 2, types, values, NULL);
@@ -201,7 +202,7 @@ void
 start_next_sweepers(void *unused)
 {
 	Oid			 types[] = {NUMERICOID, OIDOID, OIDOID, TIMESTAMPTZOID};
-	Datum		 values[] = {system_identifier(), ObjectIdGetDatum(MyDatabaseId),
+	Datum		 values[] = {home_identifier(), ObjectIdGetDatum(MyDatabaseId),
 							 ObjectIdGetDatum(worker.role), TimestampTzGetDatum(worker.pass)};
 	uint64		 count;
 	WaitingRole *roles;
@@ -235,7 +236,10 @@ sendcampaign_scanner_main(Datum arg)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pgstat_report_activity(STATE_RUNNING, "looking for unfinished campaigns");
 	if (sendcampaign_enabled && OidIsValid(own_lock_extension()))
+	{
 		(void) start_workers_for_queue(true);
+		start_courier_if_needed();
+	}
 	PopActiveSnapshot();
 	spi_finish();
 	CommitTransactionCommand();

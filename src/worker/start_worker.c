@@ -493,6 +493,15 @@ before_prepare(void)
 	}
 }
 
+/* Their memory is freed with the transaction. */
+static void
+forget_roles(void)
+{
+	roles_at_commit = NIL;
+	roles_to_wake = NIL;
+	wake_after_commit = NIL;
+}
+
 static void
 on_xact_event(XactEvent event, void *arg)
 {
@@ -510,12 +519,11 @@ on_xact_event(XactEvent event, void *arg)
 			/* no errors here, nor anything that may raise one */
 			foreach (lc, wake_after_commit)
 				SetLatch(&((PGPROC *) lfirst(lc))->procLatch);
-			/* FALLTHROUGH */
+			forget_roles();
+			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
-			roles_at_commit = NIL; /* their memory is freed with the transaction */
-			roles_to_wake = NIL;
-			wake_after_commit = NIL;
+			forget_roles();
 			break;
 		default:
 			break;
@@ -542,17 +550,13 @@ why_role_cannot_work(Oid role, char **hint)
 	can_login = ((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
 	ReleaseSysCache(tuple);
 
-#if PG_VERSION_NUM < 170000
-	if (!can_login)
+	if (COMPAT_NEEDS_LOGIN && !can_login)
 	{
 		*hint = psprintf(
 			"Use ALTER ROLE %s LOGIN. Before PostgreSQL 17, a background worker cannot connect as a role without LOGIN. The role needs no password.",
 			quote_identifier(name));
 		return psprintf("role \"%s\" is not permitted to log in", name);
 	}
-#else
-	(void) can_login;
-#endif
 	if (!superuser_arg(role) && !compat_can_connect(MyDatabaseId, role))
 	{
 		char *database = get_database_name(MyDatabaseId);

@@ -99,10 +99,10 @@ next_due_group(Oid role, Datum runs, Datum accounts)
 							   MAX_DUE_RUNS) " FOR NO KEY UPDATE OF run_data SKIP LOCKED",
 		5,
 		{OIDOID, NUMERICOID, OIDOID, INT8ARRAYOID, TEXTARRAYOID}};
-	Datum values[] = {ObjectIdGetDatum(role), system_identifier(), ObjectIdGetDatum(MyDatabaseId),
-					  runs, accounts};
-	int	  count = (int) own_execute(&statement, values, NULL);
-	bool  have_ended = true;
+	Datum	  values[] = {ObjectIdGetDatum(role), home_identifier(), ObjectIdGetDatum(MyDatabaseId),
+						  runs, accounts};
+	int		  count = (int) own_execute(&statement, values, NULL);
+	bool	  have_ended = true;
 	DueGroup *group;
 
 	if (count == 0)
@@ -135,7 +135,7 @@ sweeps_are_due(Oid role)
 									 " LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED",
 									 3,
 									 {OIDOID, NUMERICOID, OIDOID}};
-	Datum values[] = {ObjectIdGetDatum(role), system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
+	Datum values[] = {ObjectIdGetDatum(role), home_identifier(), ObjectIdGetDatum(MyDatabaseId)};
 
 	return own_execute(&statement, values, NULL) > 0;
 }
@@ -144,7 +144,7 @@ void
 put_off_sweeps(Oid role)
 {
 	Oid	  types[] = {OIDOID, NUMERICOID, OIDOID};
-	Datum values[] = {ObjectIdGetDatum(role), system_identifier(), ObjectIdGetDatum(MyDatabaseId)};
+	Datum values[] = {ObjectIdGetDatum(role), home_identifier(), ObjectIdGetDatum(MyDatabaseId)};
 
 	(void) own_query("SELECT coalesce(array_agg(id), '{}') FROM (SELECT id"
 					 " FROM sendcampaign.run_data WHERE role_oid = $1 AND " IS_AT_HOME("$2", "$3")

@@ -14,6 +14,7 @@
 
 #include "access/xact.h"
 #include "database/attempt.h"
+#include "database/citus.h"
 #include "database/own_tables.h"
 #include "database/run_table.h"
 #include "debug_point.h"
@@ -52,14 +53,15 @@ static int failures = 0;
  * Chooses whether the commit waits until it is on disk.  A claim must be on
  * disk before its messages are sent, whatever the role's synchronous_commit
  * says.  Outcomes need not be: messages whose outcomes are lost are still
- * claimed, and are looked up.
+ * claimed, and are looked up.  But Citus takes a table to be copied to another
+ * node when all is copied that is on disk: sentCount would lack the rest.
  */
 static void
 choose_durability(bool claimed, bool ended)
 {
 	const char *wanted = NULL;
 
-	if (claimed || worker.leaving)
+	if (claimed || worker.leaving || citus_is_here())
 		wanted = synchronous_commit == SYNCHRONOUS_COMMIT_OFF || worker.leaving ? "local" : NULL;
 	else if (!ended)
 		wanted = "off";
@@ -509,7 +511,7 @@ try_tick_for(Run *only, bool careful, ErrorData **error)
 		MemoryContextSwitchTo(context);
 		*error = CopyErrorData();
 		FlushErrorState();
-		AbortCurrentTransaction();
+		abort_transaction();
 		RESUME_INTERRUPTS();
 		good = false;
 	}
@@ -564,7 +566,7 @@ tell_at_once(Run *run)
 	{
 		MemoryContextSwitchTo(context);
 		FlushErrorState();
-		AbortCurrentTransaction();
+		abort_transaction();
 		forget_notice(run);
 	}
 	PG_END_TRY();

@@ -8,6 +8,8 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "compat.h"
+#include "database/citus.h"
 #include "database/spi.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -38,13 +40,11 @@ settle_settings(void)
 		{"lock_timeout", CppAsString2(LOCK_TIMEOUT_MS)},
 		{"row_security", "on"},
 		{"jit", "off"},
-#if PG_VERSION_NUM >= 170000
-		{"transaction_timeout", "0"},
-#endif
 	};
 
 	for (int i = 0; i < lengthof(settings); i++)
 		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_SESSION);
+	compat_no_transaction_timeout();
 }
 
 void
@@ -54,12 +54,28 @@ settle_after_triggers(void)
 		settle_settings();
 }
 
+/*
+ * Outside of a transaction block, Citus commits each statement that it passes
+ * on to another node by itself: a tick that is rolled back, and repeated, would
+ * count twice.
+ */
+static void
+begin_block_for_citus(void)
+{
+	if (!citus_is_here())
+		return;
+	BeginTransactionBlock();
+	CommitTransactionCommand();
+	StartTransactionCommand();
+}
+
 void
 begin_transaction(void)
 {
 	settle_settings();
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	begin_block_for_citus();
 	spi_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
@@ -69,8 +85,16 @@ commit_transaction(void)
 {
 	PopActiveSnapshot();
 	spi_finish();
+	if (IsTransactionBlock())
+		(void) EndTransactionBlock(false);
 	CommitTransactionCommand();
 	pgstat_report_stat(false);
+}
+
+void
+abort_transaction(void)
+{
+	AbortOutOfAnyTransaction(); /* of a block, too */
 }
 
 ErrorData *
@@ -91,7 +115,7 @@ try_transaction(void (*function)(void *arg), void *arg)
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();
-		AbortCurrentTransaction();
+		abort_transaction();
 		RESUME_INTERRUPTS();
 	}
 	PG_END_TRY();

@@ -20,6 +20,9 @@ extern void begin_transaction(void);
 /* Ends it. */
 extern void commit_transaction(void);
 
+/* Ends it after an error. */
+extern void abort_transaction(void);
+
 /*
  * Calls the function in a transaction of its own.  If it raises an error,
  * returns that, palloc'd in the caller's memory context; otherwise NULL.  Must

@@ -38,6 +38,7 @@
 #include "utils/memutils.h"
 #include "worker/adopt.h"
 #include "worker/announce.h"
+#include "worker/courier.h"
 #include "worker/linger.h"
 #include "worker/long_lists.h"
 #include "worker/next.h"
@@ -164,7 +165,7 @@ work_is_queued(void)
 		queued = true;
 		MemoryContextSwitchTo(context);
 		FlushErrorState();
-		AbortCurrentTransaction();
+		abort_transaction();
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
@@ -551,6 +552,7 @@ sendcampaign_worker_main(Datum arg)
 	worker.pass = start.pass;
 	connect_as(start.database, start.role);
 	wait_for_caller(start.xid);
+	fetch_opt_outs();
 	remember_connection();
 	http_init();
 	send_init();

@@ -16,7 +16,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes ();
 
-our @EXPORT = qw(new_cluster install_extension install_as_shown clone_database change_conf set_and_reload
+our @EXPORT =
+  qw(new_cluster install_extension install_as_shown clone_database change_conf set_and_reload
   sql sql_error sql_output call_error wait_until poll poll_in_company seconds_here
   create_campaign make_tenant configure create_job job_row
   start_campaign start_with_id run_campaign hold_campaign wait_for_run wake
@@ -47,13 +48,13 @@ my (%twilio_of, %companion);
 #
 
 # A running cluster that sends to this local Twilio.  Options: conf (lines for
-# postgresql.conf), init (arguments of PostgreSQL::Test::Cluster->init), db,
-# no_extension, linger (in ms, how long workers stay; 0 unless LINGER in the
-# environment says otherwise).
+# postgresql.conf), init (arguments of PostgreSQL::Test::Cluster->init), node (those
+# of its constructor), db, no_extension, version (of the extension), linger (in ms, how
+# long workers stay; 0 unless LINGER in the environment says otherwise).
 sub new_cluster
 {
 	my ($name, $twilio, %arg) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $node = PostgreSQL::Test::Cluster->new($name, %{ $arg{node} || {} });
 	my $url = $twilio->url;
 	my $ca_file = $twilio->{tls} ? $twilio->ca_file : '';
 	my $linger = $arg{linger} // $ENV{LINGER} // 0;
@@ -69,20 +70,23 @@ sub new_cluster
 	$node->append_conf('postgresql.conf', $arg{conf}) if $arg{conf};
 	$node->start;
 	$twilio_of{$name} = $twilio;
-	install_extension($node, $arg{db} || 'postgres') if !$arg{no_extension};
+	install_extension($node, $arg{db} || 'postgres', $arg{version}) if !$arg{no_extension};
 	return $node;
 }
 
-# The extension, and a role "app" that owns the application's tables.
+# The extension, in its newest version, that of EXTENSION_VERSION in the environment, or
+# another one, and a role "app" that owns the application's tables.
 sub install_extension
 {
-	my ($node, $db) = @_;
-	sql($node, <<~'SQL', db => $db);
-		CREATE EXTENSION sendcampaign;
-		DO $$ BEGIN
+	my ($node, $db, $version) = @_;
+	$version //= $ENV{EXTENSION_VERSION};
+	my $which = defined $version ? "VERSION '$version'" : '';
+	sql($node, <<~"SQL", db => $db);
+		CREATE EXTENSION sendcampaign $which;
+		DO \$\$ BEGIN
 			CREATE ROLE app LOGIN;
 		EXCEPTION WHEN duplicate_object THEN
-		END $$;
+		END \$\$;
 		GRANT CREATE ON SCHEMA public TO app;
 		GRANT USAGE ON SCHEMA sendcampaign TO app;
 		GRANT EXECUTE ON ALL ROUTINES IN SCHEMA sendcampaign TO PUBLIC;

@@ -798,8 +798,10 @@ sub calls
 		sendcampaign.settle(job_id, list_user_id, random() < 0.5)
 			FROM sendcampaign.message WHERE status = 'in_doubt'
 		SQL
-	push @calls, map { "sendcampaign.receive(NULL, 'x', 'AccountSid=$LocalTwilio::ACCOUNT&$_')" }
-	  'MessageSid=SM1&MessageStatus=delivered', 'MessageSid=SM1&From=%2B16000000001&To=1&Body=STOP';
+	push @calls,
+	  map { "sendcampaign.receive(NULL, 'x', 'AccountSid=$LocalTwilio::ACCOUNT&$_')" }
+	  'MessageSid=SM1&MessageStatus=delivered',
+	  'MessageSid=SM1&From=%2B16000000001&To=1&Body=STOP';
 	return map { "SELECT count(*) FROM (SELECT $_) t;\n" } @calls;
 }
 

@@ -33,6 +33,7 @@ sub start_query
 	my ($self, $sql) = @_;
 	$self->{count}++;
 	$self->{in} .= "$sql;\n\\echo end of query $self->{count}\n";
+	$self->{timer}->start($PostgreSQL::Test::Utils::timeout_default);
 	$self->{run}->pump_nb while $self->{in} ne '';
 }
 

@@ -22,6 +22,7 @@ sub new
 	my $node = new_cluster($name, $twilio, conf => <<~'CONF');
 		sendcampaign.request_timeout = '1s'
 		sendcampaign.lookup_delay = '200ms'
+		sendcampaign.receipts = off
 		CONF
 	my $self = bless { twilio => $twilio, node => $node }, $class;
 	$self->create_role;

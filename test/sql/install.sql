@@ -41,6 +41,7 @@ SELECT c.oid::regclass AS not_dumped
 FROM pg_class c, pg_extension e
 WHERE c.relnamespace = 'sendcampaign'::regnamespace AND c.relkind = 'r'
   AND c.relname NOT IN ('error_code', 'link_secret')    -- which the script fills
+  AND c.relname NOT IN ('opt_out_change', 'opt_out_node')    -- about the other nodes
   AND e.extname = 'sendcampaign' AND c.oid <> ALL (e.extconfig);
 
 -- what PUBLIC may do

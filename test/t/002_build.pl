@@ -169,6 +169,28 @@ refuses_to_build(
 	qr/is of a PostgreSQL without its server: $copy\/nowhere\/postgres is missing/,
 	'PG_CONFIG of an installation without a server');
 
+# INSTALLED=1 tests this version and no other.
+my $expect_installed = <<~'BASH';
+	. "$0/script/lib.sh"
+	pg_config=$1
+	expect_installed
+	BASH
+create_script("$copy/installed", "echo $copy/share");
+mkdir "$copy/share", 0755;
+mkdir "$copy/share/extension", 0755;
+append_to_file("$copy/share/extension/sendcampaign.control", "default_version = '0.9'\n");
+script_refuses(
+	'another version is installed',
+	qr/^INSTALLED: version '[0-9.]+' of sendcampaign is not installed for $copy\/installed$/m,
+	'bash', '-euc', $expect_installed, $root, "$copy/installed");
+script_refuses(
+	'none is installed',
+	qr/^INSTALLED: version /m,
+	'bash', '-euc', $expect_installed, $root, "$copy/pg_config");
+system_or_bail('cp', "$root/sendcampaign.control", "$copy/share/extension");
+($ok, $output) = run_in('/', 'bash', '-euc', $expect_installed, $root, "$copy/installed");
+ok($ok, 'this version is tested') or diag($output);
+
 my $install = <<~'BASH';
 	. "$0/script/lib.sh"
 	can_be_root() { false; }

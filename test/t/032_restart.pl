@@ -12,6 +12,7 @@ my $node = new_cluster('restart', $twilio, conf => <<~'CONF');
 	sendcampaign.request_timeout = '1s'
 	sendcampaign.lookup_delay = '200ms'
 	restart_after_crash = on
+	sendcampaign.receipts = off
 	CONF
 
 sub start_held

@@ -68,8 +68,9 @@ for my $past (@past)
 	sent_once($node, $twilio, $campaign, $job, "until $past", skipped => 300, total => 300);
 	is(expired($job), 300, "until $past: all have expired");
 }
-is($twilio->stats->{create_requests}, 0, 'Twilio is not asked');
-is( sql($node, 'SELECT DISTINCT error FROM ac_background_jobs'),
+# apart from a campaign that is sent beside one that takes long
+is(scalar(grep { $_->{body} !~ /^Companion\b/ } $twilio->ledger), 0, 'nothing is sent');
+is( sql($node, 'SELECT DISTINCT error FROM ac_background_jobs WHERE error IS NOT NULL'),
 	'nothing was sent: 300 of 300 skipped: expired: it was to be sent before (300)',
 	'the job says so');
 

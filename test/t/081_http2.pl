@@ -38,8 +38,9 @@ is("$run->{state} $run->{sent}", 'completed 500', 'all are sent');
 is(scalar(keys %{ $twilio->count_by_phone }), 500, 'each phone number gets it once');
 my @lines = split /\n/, slurp_file($log);
 is((grep { !/^h2 201 / } @lines), 0, 'each request uses HTTP/2');
-my %connections = map { (split / /)[2] => 1 } @lines;
-is(scalar(keys %connections), 1, 'there is one connection');
+my %requests;    # by connection; a companion's worker may have another one
+$requests{ (split / /)[2] }++ for @lines;
+ok((grep { $_ == 500 } values %requests), 'all are on one connection');
 
 $proxy->kill_kill(grace => 5);
 $node->stop;

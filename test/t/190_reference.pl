@@ -134,7 +134,9 @@ same(
 	[ grep { /^(?:(?:View )?sendcampaign\.\w+|send_campaign)$/ } keys %headed ],
 	[ lines(<<~SQL) ], 'headings of functions, views and settings');
 	SELECT concat(CASE WHEN n.nspname <> 'public' THEN n.nspname || '.' END, p.proname)
-	$routines AND p.proname NOT IN ('current_xid', 'keep_xid', 'keep_name', 'sender_of')
+	$routines AND p.proname NOT IN ('current_xid', 'keep_xid', 'keep_name', 'sender_of',
+		'other_nodes', 'note_opt_out', 'start_courier', 'take_opt_out', 'take_opt_outs',
+		'fetch_opt_outs', 'keep_waiting', 'check_extension_owner')
 	UNION
 	SELECT 'View sendcampaign.' || relname
 	FROM pg_class
@@ -146,7 +148,7 @@ same(
 	SQL
 my @with_columns = lines(<<~SQL);
 	SELECT concat(n.nspname, '.', p.proname)
-	$routines AND p.proargmodes && '{o,t}'::"char"[]
+	$routines AND p.proargmodes && '{o,t}'::"char"[] AND p.proname <> 'other_nodes'
 	SQL
 
 for my $function (@with_columns)

@@ -28,12 +28,16 @@ sub is_upward
 	return $to eq '' || $level{$to} < $level{$from};
 }
 
-my (@upward, %uses);
+# Does a text depend on PostgreSQL's version? Only compat.h may.
+sub depends_on_version { return $_[0] =~ /\bPG_VERSION(_NUM)?\b|\bPG_MAJORVERSION/ }
+
+my (@upward, @dependent, %uses);
 for my $path (glob("$source/*.[ch]"), glob("$source/*/*.[ch]"))
 {
 	my ($file) = $path =~ m{src/(.*)};
 	my $module = $file =~ s/\.[ch]$//r;
 	$uses{$module} ||= {};
+	push @dependent, $file if depends_on_version(slurp_file($path));
 	for my $header (grep { -e "$source/$_" } included(slurp_file($path)))
 	{
 		push @upward, "$file includes $header" if is_upward($file, $header);
@@ -59,6 +63,7 @@ sub circle
 cmp_ok(scalar(keys %uses), '>', 60, 'the sources were found');
 cmp_ok(scalar(map { keys %$_ } values %uses), '>', 200, 'so was what they include');
 is_deeply(\@upward, [], 'nothing includes what is above it');
+is_deeply(\@dependent, ['compat.h'], 'what depends on the version of PostgreSQL is in one header');
 my @circles = grep { $_ ne '' } map { join ' > ', circle($_, $_, {}) } sort keys %uses;
 is_deeply(\@circles, [], 'nothing includes itself by a detour');
 

@@ -1,0 +1,62 @@
+# Debian systems in folders, for scripts that build and test in a clean one. Needs
+# root. Nothing is mounted outside of a namespace of its own, which ends with the
+# command that runs there: a folder can be copied and removed at any time.
+
+systems=            # folder that has them
+keeper=             # process of the namespace that is in use
+
+# Makes a minimal system: bookworm, trixie or sid.
+make_system() {
+    local suite=$1 folder=$2
+    command -v debootstrap >/dev/null || install_packages debootstrap
+    rm -rf "$folder.part"
+    debootstrap --variant=minbase "$suite" "$folder.part" "${MIRROR:-http://deb.debian.org/debian}"
+    # no services are started by packages that are installed
+    printf '#!/bin/sh\nexit 101\n' >"$folder.part/usr/sbin/policy-rc.d"
+    chmod 755 "$folder.part/usr/sbin/policy-rc.d"
+    echo 'Acquire::Check-Valid-Until "false";' >"$folder.part/etc/apt/apt.conf.d/90old"
+    # nothing there outlives a power failure anyway
+    echo force-unsafe-io >"$folder.part/etc/dpkg/dpkg.cfg.d/unsafe-io"
+    echo 'APT::Install-Recommends "false";' >"$folder.part/etc/apt/apt.conf.d/90few"
+    mv "$folder.part" "$folder"
+}
+
+copy_system() { cp -a --reflink=auto "$1" "$2"; }
+
+# in_system FOLDER COMMAND...: runs a command there as root. All of its processes end
+# with it, whatever they are.
+in_system() {
+    local folder=$1 status=0
+    shift
+    unshare --mount --pid --kill-child --propagation private bash -euc '
+        mount -t proc proc "$0/proc"
+        mount -t tmpfs -o mode=1777 tmpfs "$0/dev/shm"
+        mount -t devpts -o newinstance,ptmxmode=0666 devpts "$0/dev/pts"
+        exec chroot "$0" /usr/bin/env -i HOME=/root LANG=C.UTF-8 TERM=dumb \
+            PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+            DEBIAN_FRONTEND=noninteractive ${http_proxy:+"http_proxy=$http_proxy"} \
+            ${PG_SUPPORTED_VERSIONS:+"PG_SUPPORTED_VERSIONS=$PG_SUPPORTED_VERSIONS"} "$@"' \
+        "$folder" "$@" </dev/null &
+    keeper=$!
+    wait "$keeper" || status=$?
+    keeper=
+    return $status
+}
+
+# make_systems_folder: in $SYSTEMS, or in one that is removed at the end. It is not
+# below $work, where clean_up() looks for servers to stop: these are other processes
+# here than in their namespace.
+make_systems_folder() {
+    [ "$EUID" = 0 ] || die 'This needs root: it makes Debian systems in folders'
+    trap 'remove_systems; clean_up' EXIT
+    systems=$(mktemp -d "${TMPDIR:-/var/tmp}/sendcampaign.systems.XXXXXX")
+}
+
+remove_systems() {
+    trap '' INT TERM HUP
+    if [ -n "$keeper" ]; then
+        kill -KILL "$keeper" 2>/dev/null || true
+        wait "$keeper" 2>/dev/null || true
+    fi
+    [ -z "$systems" ] || rm -rf --one-file-system "$systems" || rm -rf --one-file-system "$systems"
+}

@@ -1,0 +1,307 @@
+# The recipe of docs/install.md for an application's server that cannot have the
+# extension: a small server beside it, fed by logical replication, that sends and
+# reports back. Either of the two is killed while messages are on their way.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use Campaign;
+use LocalTwilio;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Session;
+use Test::More;
+
+plan skip_all => 'dblink is not installed'
+  if !-e PostgreSQL::Test::Cluster->new('probe')->config_data('--pkglibdir') . '/dblink.so';
+
+my $examples = "$FindBin::RealBin/../../examples/beside";
+my $twilio = LocalTwilio->start;
+
+#
+# The application's server, whose tables have more columns than others know
+#
+
+my $application = PostgreSQL::Test::Cluster->new('application');
+$application->init(allows_streaming => 'logical');
+my $hba = $application->data_dir . '/pg_hba.conf';
+my $lines = slurp_file($hba);
+unlink $hba;
+append_to_file($hba, "local all sms_sender scram-sha-256\n$lines");
+$application->start;
+sql($application, <<~SQL);
+	CREATE TABLE groups (id serial PRIMARY KEY, name text NOT NULL DEFAULT 'Group',
+	    configuration jsonb, counter_users integer NOT NULL DEFAULT 0);
+	CREATE TABLE ac_lists (id serial PRIMARY KEY, group_id integer REFERENCES groups);
+	CREATE TABLE ac_campaigns (id serial PRIMARY KEY, data jsonb,
+	    ac_list_id integer REFERENCES ac_lists);
+	CREATE TABLE ac_list_users (id serial PRIMARY KEY, data jsonb,
+	    ac_list_id integer REFERENCES ac_lists, created_at timestamptz NOT NULL DEFAULT now(),
+	    updated_at timestamptz NOT NULL DEFAULT now());
+	CREATE TABLE ac_background_jobs (id serial PRIMARY KEY, progress integer, error text,
+	    data jsonb, updated_at timestamptz NOT NULL DEFAULT now());
+	INSERT INTO groups (configuration) VALUES (jsonb_build_object(
+	    'twilioAccountSid', '$LocalTwilio::ACCOUNT',
+	    'twilioAuthToken', '$LocalTwilio::TOKEN',
+	    'twilioFromSmsNumber', '$LocalTwilio::SENDER'));
+	SQL
+
+# Campaign::create_campaign() sets a role that is not here.  Each list has its own
+# phones; the first list user has been sent five messages before.
+sub new_campaign
+{
+	my ($users) = @_;
+	return sql($application, <<~SQL);
+		WITH l AS (INSERT INTO ac_lists (group_id) VALUES (1) RETURNING id),
+		u AS (
+		    INSERT INTO ac_list_users (ac_list_id, data)
+		    SELECT l.id, jsonb_build_object('openCount', 7,
+		            'sms', '+1555' || lpad((1000 * l.id + i)::text, 7, '0'))
+		        || CASE WHEN i = 1 THEN '{"sentCount": 5}' ELSE '{}' END::jsonb
+		    FROM l, generate_series(1, $users) i)
+		INSERT INTO ac_campaigns (ac_list_id, data)
+		SELECT id, '{"message": "Hello", "baseUrl": "https://example.org"}' FROM l
+		RETURNING id
+		SQL
+}
+
+# The statements of docs/install.md that ask for a campaign; returns the job.
+sub request
+{
+	my ($campaign, $end) = @_;
+	return sql($application, <<~SQL);
+		BEGIN;
+		WITH j AS (
+		    INSERT INTO ac_background_jobs (progress, data) VALUES (5, '{"mine": 1}') RETURNING id),
+		r AS (
+		    INSERT INTO sms_requests (job_id, campaign_id) SELECT id, $campaign FROM j)
+		SELECT id FROM j;
+		@{[ $end // 'COMMIT' ]};
+		SQL
+}
+
+my $early = new_campaign(3);
+my $dir = $application->host;
+my $port = $application->port;
+$application->command_ok(
+	[
+		'psql', '-Xqd',
+		$application->connstr('postgres'), qw(-v password=secret -f),
+		"$examples/application.sql"
+	],
+	'application.sql runs');
+my $old_job = request($early);
+
+#
+# The server that sends
+#
+
+# Runs a script of the examples there
+sub run_script
+{
+	my ($sender, $script) = @_;
+	$sender->command_ok(
+		[
+			'psql', '-Xqd', $sender->connstr('postgres'),
+			'-v', "host=$dir", '-v', "port=$port", qw(-v dbname=postgres -v password=secret -f),
+			"$examples/$script"
+		],
+		"$script runs");
+	return;
+}
+
+my $sender = new_cluster(
+	'sender', $twilio,
+	no_extension => 1,
+	conf => <<~'CONF');
+	shared_preload_libraries = 'sendcampaign'
+	sendcampaign.launcher_interval = '1s'
+	sendcampaign.request_timeout = '1s'
+	sendcampaign.lookup_delay = '200ms'
+	wal_retrieve_retry_interval = '500ms'
+	max_worker_processes = 16
+	CONF
+run_script($sender, 'sender.sql');
+
+sub tell_now { return sql_output($sender, 'CALL sms.tell()', user => 'app') }
+
+# What the application's server knows of a campaign to so many, who each have one message.
+sub told
+{
+	my ($campaign, $job, $users, $name) = @_;
+	wait_for_run($sender, $job);
+	my $errors = '';
+	poll(sub { $errors .= (tell_now())[1]; job_row($application, $job, 'progress') == 100 });
+	is($errors, '', "$name: it is told");
+	is(scalar(() = grep { $_->{body} =~ /yc=$campaign$/ } $twilio->ledger),
+		$users, "$name: so many messages");
+	my %phones = map { $_->{to} => 1 } grep { $_->{body} =~ /yc=$campaign$/ } $twilio->ledger;
+	is(scalar keys %phones, $users, "$name: to as many phones");
+	is(sql($application, <<~SQL), $users - 1 . '|1|' . $users, "$name: sentCount");
+		SELECT count(*) FILTER (WHERE data ->> 'sentCount' = '1'),
+		    count(*) FILTER (WHERE data ->> 'sentCount' = '6'),
+		    count(*) FILTER (WHERE (data ->> 'openCount')::integer >= 7 AND data ? 'sms')
+		FROM ac_list_users WHERE ac_list_id = ${\ list_of($campaign)}
+		SQL
+	is( job_row(
+			$application, $job,
+			q{progress, error, data ->> 'mine', data ->> 'state', data ->> 'sent'}),
+		"100||1|completed|$users",
+		"$name: the job");
+	return;
+}
+
+is(sql($sender, 'SELECT count(*) FROM ac_list_users'), 3, 'the tables have been copied');
+is(sql($sender, 'SELECT count(*) FROM sms_requests'), 0, 'and no request of the past');
+my $job = request($early);
+wait_until($sender, "SELECT count(*) = 1 FROM sendcampaign.run WHERE job_id = $job");
+told($early, $job, 3, 'a request');
+
+#
+# Transactions, repetition, errors
+#
+
+my $rolled_back = request($early, 'ROLLBACK');
+sql($application, "INSERT INTO sms_requests (job_id, campaign_id) VALUES ($job, $early)");
+my $wrong = request(12345);
+wait_until($sender, "SELECT count(*) = 1 FROM ac_background_jobs WHERE id = $wrong");
+tell_now();
+like(
+	job_row($application, $wrong, 'error'),
+	qr/^campaign 12345 does not exist\. Check that/,
+	'an error is told to the job');
+is(sql($sender, 'SELECT count(*) FROM sendcampaign.run'),
+	1, 'rolled back, or the same job again: there is no other run');
+
+#
+# Killed while messages are on their way
+#
+
+# The servers work on, one without the other; what the application writes meanwhile stays.
+my $campaign = new_campaign(200);
+$twilio->set(hold => 1);
+$job = request($campaign);
+wait_for_flight($twilio, 20);
+sql($application,
+	"UPDATE ac_list_users SET data = jsonb_set(data, '{openCount}', '8') WHERE id % 2 = 0");
+$application->stop('immediate');
+$twilio->set(hold => 0, latency => 20);
+wait_until($sender, "SELECT sent > 40 FROM sendcampaign.run WHERE job_id = $job");
+my (undef, $error) = tell_now();
+like($error, qr/could not establish connection/, 'the application\'s server is down');
+$application->start;
+told($campaign, $job, 200, 'the application\'s server was killed');
+
+$campaign = new_campaign(200);
+$twilio->set('fault:never-after' => '#5', hold => 1);
+$job = request($campaign);
+wait_for_flight($twilio, 20);
+$twilio->set(hold => 0);
+wait_until($sender, "SELECT sent > 20 FROM sendcampaign.run WHERE job_id = $job");
+tell_now();
+$sender->stop('immediate');
+my $next = new_campaign(10);
+my $next_job = request($next);
+$sender->start;
+told($campaign, $job, 200, 'the sender was killed');
+wait_until($sender, "SELECT count(*) = 1 FROM sendcampaign.run WHERE job_id = $next_job");
+told($next, $next_job, 10, 'requested while it was down');
+
+# It is killed after the counts were told, and before it knows that
+$campaign = new_campaign(50);
+$job = request($campaign);
+wait_until($sender, "SELECT count(*) = 1 FROM sendcampaign.run WHERE job_id = $job");
+wait_for_run($sender, $job);
+wait_for_no_worker($sender);
+my $list = sql($application, 'SELECT ' . list_of($campaign));
+my $teller = Session->open($sender);
+sql($sender, 'SELECT sms.keep_counts_before(1000)', user => 'app');
+is($teller->query('SET ROLE app; BEGIN; SELECT sms.tell_counts(1000)'),
+	50, 'the counts are told, and this is not committed');
+is(sql($application, <<~SQL), 50, 'the application has them');
+	SELECT count(*) FROM ac_list_users WHERE ac_list_id = $list AND data ? 'sentCount'
+	SQL
+$sender->stop('immediate');
+eval { $teller->close };
+$sender->start;
+is( sql($sender, "SELECT count(*) FROM ac_list_users WHERE ac_list_id = $list AND told_count = 0"),
+	50,
+	'the sender does not know that it has told the counts');
+told($campaign, $job, 50, 'told twice');
+
+#
+# Pausing, and going on
+#
+
+$campaign = new_campaign(100);
+$twilio->set(hold => 1);
+$job = request($campaign);
+wait_for_flight($twilio, 20);
+sql($application, "INSERT INTO sms_requests (job_id, action) VALUES ($job, 'pause')");
+wait_until($sender, "SELECT state = 'paused' FROM sendcampaign.run WHERE job_id = $job");
+$twilio->set(hold => 0);
+sql($application, "INSERT INTO sms_requests (job_id, action) VALUES ($job, 'resume')");
+wait_until($sender, "SELECT state <> 'paused' FROM sendcampaign.run WHERE job_id = $job");
+told($campaign, $job, 100, 'paused and resumed');
+is(sql($sender, <<~SQL), 't', 'its row is still the extension\'s own');
+	SELECT written_in = xmin FROM sendcampaign.run_data WHERE job_id = $job
+	SQL
+
+#
+# From PostgreSQL 16 on, a subscription's trigger runs with the rights of the table's
+# owner, restricted as in the query of a materialized view
+#
+
+$campaign = new_campaign(5);
+wait_until($sender, "SELECT count(*) = 1 FROM ac_campaigns WHERE id = $campaign");
+sql($sender, <<~SQL, role => 'app');
+	CREATE FUNCTION ask() RETURNS bigint LANGUAGE sql AS \$\$
+	    INSERT INTO public.sms_requests (id, job_id, campaign_id, action, created_at)
+	    VALUES (-1, 9000, $campaign, 'send', now())
+	    RETURNING job_id \$\$;
+	SQL
+sql($sender, 'CREATE MATERIALIZED VIEW asked AS SELECT ask()', role => 'app');
+is(wait_for_run($sender, 9000)->{sent}, 5, 'a call that is restricted');
+
+#
+# The slot is lost: the copies begin anew
+#
+
+my $since = sql($application, 'SELECT now()');
+sql($sender, 'ALTER SUBSCRIPTION sms DISABLE');
+wait_until($application, q{SELECT NOT active FROM pg_replication_slots WHERE slot_name = 'sms'});
+sql($application, q{SELECT pg_drop_replication_slot('sms')});
+$next = new_campaign(10);
+$next_job = request($next);
+sql($sender, 'ALTER SUBSCRIPTION sms SET (slot_name = NONE)');
+sql($sender, 'DROP SUBSCRIPTION sms');
+sql($sender, 'TRUNCATE groups, ac_lists, ac_campaigns, ac_list_users');
+run_script($sender, 'subscribe.sql');
+sql($application, <<~SQL) for 1 .. 2;
+	INSERT INTO sms_requests (job_id, campaign_id)
+	SELECT r.job_id, r.campaign_id
+	FROM sms_requests r
+	JOIN ac_background_jobs j ON j.id = r.job_id
+	WHERE r.action = 'send' AND j.data -> 'state' IS NULL
+	    AND r.created_at >= '$since'
+	SQL
+wait_until($sender, "SELECT count(*) = 1 FROM sendcampaign.run WHERE job_id = $next_job");
+told($next, $next_job, 10, 'requested in between');
+$job = request($early);
+wait_until($sender, "SELECT count(*) = 1 FROM sendcampaign.run WHERE job_id = $job");
+wait_for_run($sender, $job);
+tell_now();
+is(sql($application, <<~SQL), '2,2,7', 'a second campaign to list users who were copied again');
+	SELECT string_agg(data ->> 'sentCount', ',' ORDER BY data ->> 'sentCount')
+	FROM ac_list_users WHERE ac_list_id = ${\ list_of($early)}
+	SQL
+is( sql($sender, 'SELECT count(*) FROM sendcampaign.run WHERE job_id < 9000'),
+	sql($application, <<~'SQL'), 'there is a run for each job that was asked for');
+	SELECT count(DISTINCT job_id)
+	FROM sms_requests
+	WHERE action = 'send' AND campaign_id < 12345 AND id > 1
+	SQL
+
+$application->stop;
+$sender->stop;
+done_testing();
