@@ -19,6 +19,12 @@
 double sendcampaign_segments_per_second = 0;
 char  *sendcampaign_api_url = "https://api.twilio.com";
 
+double
+rate_here(double rate)
+{
+	return rate;
+}
+
 static const char *input;
 static size_t	   input_size;
 
