@@ -784,12 +784,4 @@ $$;
 COMMENT ON FUNCTION sendcampaign.after_pg_upgrade() IS
 'Continues the runs of a database after pg_upgrade, once the old cluster cannot send any more; returns how many runs, those that have ended included, it has taken over';
 REVOKE ALL ON FUNCTION sendcampaign.after_pg_upgrade() FROM PUBLIC;
--- A call may be made where ordinary triggers do not fire: by a trigger of a
--- subscription, whose worker has session_replication_role = replica.
-ALTER TABLE sendcampaign.run_data ENABLE ALWAYS TRIGGER keep_xid;
-ALTER TABLE sendcampaign.message_data ENABLE ALWAYS TRIGGER keep_xid;
-ALTER TABLE sendcampaign.receipt_data ENABLE ALWAYS TRIGGER keep_xid;
-ALTER TABLE sendcampaign.event_data ENABLE ALWAYS TRIGGER keep_xid;
-ALTER TABLE sendcampaign.batch ENABLE ALWAYS TRIGGER keep_xid;
-ALTER TABLE sendcampaign.claim ENABLE ALWAYS TRIGGER keep_xid;
-ALTER TABLE sendcampaign.reply_data ENABLE ALWAYS TRIGGER keep_xid;
+

@@ -13,6 +13,7 @@
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
+#include "commands/trigger.h"
 #include "compat.h"
 #include "database/own_tables.h"
 #include "miscadmin.h"
@@ -90,12 +91,26 @@ plan_by_index(void)
 	switch_off("jit");
 }
 
+/*
+ * A trigger of a subscription, or a superuser, may call us where ordinary
+ * triggers do not fire.  Ours do for what we write, so that it is marked as such
+ * (written_in), but not for rows that are replicated into our tables.
+ */
+static void
+let_triggers_fire(void)
+{
+	if (SessionReplicationRole != SESSION_REPLICATION_ROLE_ORIGIN)
+		(void) set_config_option("session_replication_role", "origin", PGC_SUSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+}
+
 /* After an error, the abort of the (sub)transaction restores the caller. */
 static void
 become_owner(OwnerScope *scope)
 {
 	GetUserIdAndSecContext(&scope->user, &scope->security);
 	scope->guc_level = NewGUCNestLevel();
+	let_triggers_fire();
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 	SetUserIdAndSecContext(extension_owner(), scope->security | SECURITY_LOCAL_USERID_CHANGE |

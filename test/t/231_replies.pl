@@ -173,9 +173,8 @@ is(is_out(9), 0, 'a STOP from before a START that is known does not opt out');
 sql($node,
 	q(UPDATE sendcampaign.reply_data SET written_in = '0' WHERE phone = ') . phone(9) . q('));
 sql($node, <<~SQL);
-	ALTER TABLE sendcampaign.reply_data DISABLE TRIGGER keep_xid;
+	SET session_replication_role = replica;
 	UPDATE sendcampaign.reply_data SET written_in = '0' WHERE phone = '${\phone(9)}';
-	ALTER TABLE sendcampaign.reply_data ENABLE ALWAYS TRIGGER keep_xid;
 	SQL
 reply(9, 'STOP');
 is(is_out(9), 1, 'a START that was loaded does not keep a STOP from being recorded');
