@@ -42,12 +42,13 @@ check_role(Oid role)
 				 hint ? errhint("%s", hint) : 0));
 }
 
-AppTables *
-open_tables_anywhere(Oid *role)
+/* Sets *group to that of the node of Citus which has the tables. */
+static AppTables *
+open_tables(Oid *role, int32 *group)
 {
 	AppTables *tables = tables_open(sendcampaign_schema);
 
-	tables_check_layout(tables);
+	*group = tables_check_layout(tables);
 	*role = role_to_send_as(tables);
 
 	/* a caller of a function that somebody else owns must not make it run the caller's code */
@@ -57,11 +58,20 @@ open_tables_anywhere(Oid *role)
 }
 
 AppTables *
+open_tables_anywhere(Oid *role)
+{
+	int32 group;
+
+	return open_tables(role, &group);
+}
+
+AppTables *
 open_tables_of_caller(Oid *role)
 {
-	AppTables *tables = open_tables_anywhere(role);
+	int32	   group;
+	AppTables *tables = open_tables(role, &group);
 
-	tables_check_home(tables);
+	tables_check_home(tables, group);
 	return tables;
 }
 

@@ -61,15 +61,11 @@ is_for_caller(Oid role)
 void
 lock_run(int64 job_id, LockedRun *run)
 {
-	Oid	  types[] = {INT8OID, TEXTOID, NUMERICOID, OIDOID};
-	Datum values[] = {Int64GetDatum(job_id), CStringGetTextDatum(sendcampaign_schema),
-					  home_identifier(), ObjectIdGetDatum(MyDatabaseId)};
-
-	if (own_query("SELECT state, schema::text, (" ROLE ")::int8, total IS NOT NULL,"
-				  " test_phone IS NOT NULL, id, " AT_HOME
-				  ", coalesce(list_users, 0)::int8 FROM sendcampaign.run_data"
-				  " WHERE job_id = $1 AND schema = $2::name FOR UPDATE",
-				  4, types, values, NULL) == 0)
+	if (query_run_of_job("SELECT state, schema::text, (" ROLE ")::int8, total IS NOT NULL,"
+						 " test_phone IS NOT NULL, id, " AT_HOME
+						 ", coalesce(list_users, 0)::int8 FROM sendcampaign.run_data"
+						 " WHERE" IS_RUN_OF_JOB " FOR UPDATE",
+						 job_id, sendcampaign_schema) == 0)
 		fail_no_run(job_id);
 	*run = (LockedRun){.id = spi_int64(0, 6),
 					   .job_id = job_id,
@@ -96,10 +92,17 @@ fail_in_state(const LockedRun *run, const char *hint)
 			 errhint("%s", hint)));
 }
 
+/* Tells whether another node of Citus has queued it: a clone has copies of its runs. */
+static bool
+is_copy(const LockedRun *run)
+{
+	return !run->at_home && is_of_other_node(run->id);
+}
+
 void
 check_is_own(const LockedRun *run)
 {
-	if (!run->at_home && is_of_other_node(run->id))
+	if (is_copy(run))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the run of background job %lld belongs to another node of the Citus"
@@ -345,7 +348,7 @@ take_job(const LockedRun *run)
 		check_is_own(run);
 	tables = tables_open(run->schema);
 	if (act_for_run(tables, &role, run->at_home, run->list_users, &scope))
-		tables_take_job(tables, run->job_id, !run->at_home && !is_of_other_node(run->id));
+		tables_take_job(tables, run->job_id, !run->at_home && !is_copy(run));
 	act_as_caller(role, &scope);
 	tables_close(tables);
 }
@@ -424,12 +427,12 @@ cancel_in_queue(const LockedRun *run)
  * of which it is a copy tells the job.
  */
 static void
-cancel_foreign(LockedRun *run, bool is_copy)
+cancel_foreign(LockedRun *run)
 {
 	runs_cancel(run->id, run->begun);
 	announce_all_at_commit(runs_wind_up(
 		run->id, "the run was queued in another cluster or database, so nothing is looked up"));
-	if (!is_copy)
+	if (!is_copy(run))
 		tell_job(run);
 }
 
@@ -438,18 +441,16 @@ Datum
 sendcampaign_cancel(PG_FUNCTION_ARGS)
 {
 	LockedRun run;
-	bool	  is_copy;
 
 	check_writable("sendcampaign.cancel()");
 	spi_connect();
 	lock_run(PG_GETARG_INT64(0), &run);
 	if (!is_in_state(&run, "queued", "running", "paused"))
 		fail_in_state(&run, "Only a queued, running or paused run can be cancelled.");
-	is_copy = !run.at_home && is_of_other_node(run.id);
-	if (!run.begun && !is_copy)
+	if (!run.begun && !is_copy(&run))
 		cancel_in_queue(&run);
 	else if (!run.at_home)
-		cancel_foreign(&run, is_copy);
+		cancel_foreign(&run);
 	else
 	{
 		runs_cancel(run.id, true);

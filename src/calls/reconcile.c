@@ -71,21 +71,19 @@ typedef struct Reconciliation
 static void
 find_run(Reconciliation *r)
 {
-	Oid			 types[] = {INT8OID, TEXTOID, NUMERICOID, OIDOID};
-	Datum		 values[] = {Int64GetDatum(r->job_id), CStringGetTextDatum(sendcampaign_schema),
-							 home_identifier(), ObjectIdGetDatum(MyDatabaseId)};
 	CampaignText text = {0};
 
-	if (own_query("SELECT id, (" ROLE_HERE(
-					  "$3", "$4") ")::int8, schema::text, account, campaign_id, list_id,"
-								  " coalesce(message, ''), base_url, content_sid,"
-								  " least(coalesce(started_at, queued_at),"
-								  "  (SELECT min(m.created_at) FROM sendcampaign.message_data m"
-								  "   WHERE m.run_id = run_data.id AND m.status = 'sent')),"
-								  " coalesce(finished_at, 'infinity'), " IS_AT_HOME(
-									  "$3", "$4") " FROM sendcampaign.run_data"
-												  " WHERE job_id = $1 AND schema = $2::name",
-				  4, types, values, NULL) == 0 ||
+	if (query_run_of_job(
+			"SELECT id, (" ROLE_HERE(
+				"$3", "$4") ")::int8, schema::text, account, campaign_id, list_id,"
+							" coalesce(message, ''), base_url, content_sid,"
+							" least(coalesce(started_at, queued_at),"
+							"  (SELECT min(m.created_at) FROM sendcampaign.message_data m"
+							"   WHERE m.run_id = run_data.id AND m.status = 'sent')),"
+							" coalesce(finished_at, 'infinity'), " IS_AT_HOME(
+								"$3", "$4") " FROM sendcampaign.run_data"
+											" WHERE" IS_RUN_OF_JOB,
+			r->job_id, sendcampaign_schema) == 0 ||
 		!is_for_caller((Oid) spi_int64(0, 2)))
 		fail_no_run(r->job_id);
 	r->run_id = spi_int64(0, 1);

@@ -117,17 +117,13 @@ meet_existing_run(const AppTables *tables, const NewRun *run, Oid caller)
 {
 	int64 campaign_id = run->campaign_id;
 	int64 job_id = run->job_id;
-	Oid	  types[] = {INT8OID, TEXTOID, NUMERICOID, OIDOID};
-	Datum values[] = {Int64GetDatum(job_id), CStringGetTextDatum(tables->schema), home_identifier(),
-					  ObjectIdGetDatum(MyDatabaseId)};
 	char *state;
 	int64 id;
 
-	if (own_query(
-			"SELECT campaign_id, state, id, (" ROLE_HERE(
-				"$3", "$4") ")::int8"
-							" FROM sendcampaign.run_data WHERE job_id = $1 AND schema = $2::name",
-			4, types, values, NULL) == 0)
+	if (query_run_of_job("SELECT campaign_id, state, id, (" ROLE_HERE(
+							 "$3", "$4") ")::int8"
+										 " FROM sendcampaign.run_data WHERE" IS_RUN_OF_JOB,
+						 job_id, tables->schema) == 0)
 		fail_campaign_is_sending(campaign_id);
 	if (spi_int64(0, 1) != campaign_id)
 		fail_job_is_taken(job_id);
@@ -158,15 +154,10 @@ meet_existing_run(const AppTables *tables, const NewRun *run, Oid caller)
 static bool
 is_test_of(Oid caller, const AppTables *tables, int64 job_id)
 {
-	Oid	  types[] = {INT8OID, TEXTOID, NUMERICOID, OIDOID};
-	Datum values[] = {Int64GetDatum(job_id), CStringGetTextDatum(tables->schema), home_identifier(),
-					  ObjectIdGetDatum(MyDatabaseId)};
-
-	if (own_query(
-			"SELECT (" ROLE_HERE(
-				"$3", "$4") ")::int8 FROM sendcampaign.run_data"
-							" WHERE job_id = $1 AND schema = $2::name AND test_phone IS NOT NULL",
-			4, types, values, NULL) == 0)
+	if (query_run_of_job("SELECT (" ROLE_HERE("$3", "$4") ")::int8 FROM sendcampaign.run_data"
+														  " WHERE" IS_RUN_OF_JOB
+														  " AND test_phone IS NOT NULL",
+						 job_id, tables->schema) == 0)
 		return false;
 	return superuser_arg(caller) || is_member_of_role(caller, (Oid) spi_int64(0, 1));
 }
@@ -178,15 +169,11 @@ is_test_of(Oid caller, const AppTables *tables, int64 job_id)
 static bool
 queue_run(const AppTables *tables, const NewRun *run, bool job_is_new, Oid caller)
 {
-	Oid	  types[] = {INT8OID, TEXTOID};
-	Datum values[] = {Int64GetDatum(run->job_id), CStringGetTextDatum(tables->schema)};
-
 	tables_mark_job(tables, run->job_id);
 	if (runs_insert(run))
 		return true;
-	if (job_is_new && own_query("SELECT FROM sendcampaign.run_data"
-								" WHERE job_id = $1 AND schema = $2::name",
-								2, types, values, NULL) > 0)
+	if (job_is_new && query_run_of_job("SELECT FROM sendcampaign.run_data WHERE" IS_RUN_OF_JOB,
+									   run->job_id, tables->schema) > 0)
 		fail_new_job_has_run(tables, run->job_id);
 	return meet_existing_run(tables, run, caller);
 }
@@ -239,14 +226,10 @@ set_audience(const AppTables *tables, NewRun *run, char *query)
 static bool
 has_failed_here(int64 job_id)
 {
-	Oid	  types[] = {INT8OID, TEXTOID, NUMERICOID, OIDOID};
-	Datum values[] = {Int64GetDatum(job_id), CStringGetTextDatum(sendcampaign_schema),
-					  home_identifier(), ObjectIdGetDatum(MyDatabaseId)};
-
 	return citus_is_here() &&
-		   own_query("SELECT FROM sendcampaign.run_data WHERE job_id = $1 AND schema = $2::name"
-					 " AND state = 'failed' AND " IS_AT_HOME("$3", "$4"),
-					 4, types, values, NULL) > 0;
+		   query_run_of_job("SELECT FROM sendcampaign.run_data WHERE" IS_RUN_OF_JOB
+							" AND state = 'failed' AND " IS_AT_HOME("$3", "$4"),
+							job_id, sendcampaign_schema) > 0;
 }
 
 /* send_campaign(campaign_id bigint, job_id bigint, recipients text) returns bigint */

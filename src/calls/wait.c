@@ -57,17 +57,13 @@ static bool
 has_ended(int64 job_id, char **state)
 {
 	MemoryContext context = CurrentMemoryContext;
-	Oid			  types[] = {INT8OID, TEXTOID, NUMERICOID, OIDOID};
-	Datum		  values[] = {Int64GetDatum(job_id), CStringGetTextDatum(sendcampaign_schema),
-							  home_identifier(), ObjectIdGetDatum(MyDatabaseId)};
 	bool		  ended;
 
 	spi_check(SPI_connect_ext(SPI_OPT_NONATOMIC), SPI_OK_CONNECT, "SPI_connect_ext");
-	if (own_query(
-			"SELECT state, (" ROLE_HERE(
-				"$3", "$4") ")::int8, finished_at IS NOT NULL"
-							" FROM sendcampaign.run_data WHERE job_id = $1 AND schema = $2::name",
-			4, types, values, NULL) == 0 ||
+	if (query_run_of_job("SELECT state, (" ROLE_HERE(
+							 "$3", "$4") ")::int8, finished_at IS NOT NULL"
+										 " FROM sendcampaign.run_data WHERE" IS_RUN_OF_JOB,
+						 job_id, sendcampaign_schema) == 0 ||
 		!is_for_caller((Oid) spi_int64(0, 2)))
 		fail_no_run(job_id);
 	*state = MemoryContextStrdup(context, spi_string(0, 1));

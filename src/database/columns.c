@@ -377,21 +377,27 @@ count_clause(Oid list_users, const char *count)
  * there.  Data that cannot be read are not changed.
  */
 char *
+merge_clause(Oid table, const char *column, const char *less, const char *more)
+{
+	char *merged = psprintf("(CASE WHEN pg_catalog.jsonb_typeof(j.%1$s::pg_catalog.jsonb)"
+							" OPERATOR(pg_catalog.=) 'object' THEN j.%1$s::pg_catalog.jsonb%2$s"
+							" ELSE '{}'::pg_catalog.jsonb END OPERATOR(pg_catalog.||) %3$s)",
+							column, less, more);
+
+	if (column_type(table, column) != JSONOID)
+		return psprintf("%s = %s", column, merged);
+	return psprintf("%1$s = CASE WHEN %2$s THEN %3$s::pg_catalog.json ELSE j.%1$s END", column,
+					readable_json(psprintf("j.%s", column)), merged);
+}
+
+char *
 data_clause(Oid jobs, const char *counts)
 {
-	char *merged;
-
 	if (!has_column(jobs, "data"))
 		return pstrdup("");
-	merged = psprintf("(CASE WHEN pg_catalog.jsonb_typeof(j.data::pg_catalog.jsonb)"
-					  " OPERATOR(pg_catalog.=) 'object' THEN"
-					  " j.data::pg_catalog.jsonb OPERATOR(pg_catalog.-) 'nextAt'::pg_catalog.text"
-					  " ELSE '{}'::pg_catalog.jsonb END OPERATOR(pg_catalog.||) %s)",
-					  counts);
-	if (column_type(jobs, "data") != JSONOID)
-		return psprintf(", data = %s", merged);
-	return psprintf(", data = CASE WHEN %s THEN %s::pg_catalog.json ELSE j.data END",
-					readable_json("j.data"), merged);
+	return psprintf(
+		", %s",
+		merge_clause(jobs, "data", " OPERATOR(pg_catalog.-) 'nextAt'::pg_catalog.text", counts));
 }
 
 char *

@@ -103,6 +103,14 @@ extern bool id_is_unique(Oid table);
  */
 extern char *count_clause(Oid list_users, const char *count);
 
+/*
+ * Returns "column = ..." with more (an SQL expression, jsonb) merged into a
+ * column of type json or jsonb, and less (the rest of one) taken off before; the
+ * row's alias is j.  What is no object is replaced, but json that cannot be read
+ * is left alone.
+ */
+extern char *merge_clause(Oid table, const char *column, const char *less, const char *more);
+
 /* Returns ", data = ..." with counts (an SQL expression) merged in; the row's alias is j. */
 extern char *data_clause(Oid jobs, const char *counts);
 

@@ -73,6 +73,16 @@ home_mark(void)
 					citus_local_group());
 }
 
+uint64
+query_run_of_job(const char *sql, int64 job_id, const char *schema)
+{
+	Oid	  types[] = {INT8OID, TEXTOID, NUMERICOID, OIDOID};
+	Datum values[] = {Int64GetDatum(job_id), CStringGetTextDatum(schema), home_identifier(),
+					  ObjectIdGetDatum(MyDatabaseId)};
+
+	return own_query(sql, 4, types, values, NULL);
+}
+
 bool
 is_of_other_node(int64 run_id)
 {

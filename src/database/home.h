@@ -36,6 +36,16 @@
 		database_) " THEN role_oid"                                                                \
 				   " ELSE (SELECT named.oid FROM pg_roles named WHERE named.rolname = role) END"
 
+/*
+ * Runs a query, as the extension's owner, about the run of a job: its parameters
+ * are the job ($1), the schema ($2, text), and those of IS_AT_HOME and
+ * ROLE_HERE ($3, $4).  Returns the number of rows, which are in SPI_tuptable.
+ */
+extern uint64 query_run_of_job(const char *sql, int64 job_id, const char *schema);
+
+/* The same condition for all of these queries. */
+#define IS_RUN_OF_JOB " job_id = $1 AND schema = $2::name"
+
 /* Returns the cluster's system identifier as a numeric, palloc'd. */
 extern Datum system_identifier(void);
 

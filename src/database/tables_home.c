@@ -53,13 +53,13 @@ can_be_marked(const AppTables *tables)
 	return false;
 }
 
-void
+int32
 tables_check_layout(const AppTables *tables)
 {
 	int32 group;
 
 	if (!citus_is_here())
-		return;
+		return -1;
 	group = group_of_tables(tables);
 	if ((group > 0 || citus_has_table(tables->jobs)) &&
 		!has_column(tables->jobs, mark_columns[0]) && !has_column(tables->jobs, mark_columns[1]))
@@ -69,17 +69,14 @@ tables_check_layout(const AppTables *tables)
 				 errdetail("In a schema that Citus distributes, the job says there which node sends"
 						   " it."),
 				 errhint("Add the column \"data\" of type jsonb.")));
+	return group;
 }
 
 void
-tables_check_home(const AppTables *tables)
+tables_check_home(const AppTables *tables, int32 group)
 {
-	int32 group;
 	char *node;
 
-	if (!citus_is_here())
-		return;
-	group = group_of_tables(tables);
 	if (group == citus_local_group())
 		return;
 	node = citus_node_name(group);
@@ -128,21 +125,6 @@ mark_expression(Oid jobs)
 	return psprintf("(CASE%s ELSE coalesce(%s) END)", buf.data, any.data);
 }
 
-/* SQL: the part of SET that merges the mark, $2, into a column; what cannot be read stays. */
-static char *
-set_mark(Oid jobs, const char *column)
-{
-	char *merged = psprintf("(CASE WHEN pg_catalog.jsonb_typeof(j.%1$s::pg_catalog.jsonb)"
-							" OPERATOR(pg_catalog.=) 'object' THEN j.%1$s::pg_catalog.jsonb"
-							" ELSE '{}'::pg_catalog.jsonb END OPERATOR(pg_catalog.||) $2)",
-							column);
-
-	if (column_type(jobs, column) != JSONOID)
-		return psprintf("%s = %s, ", column, merged);
-	return psprintf("%1$s = CASE WHEN %2$s THEN %3$s::pg_catalog.json ELSE j.%1$s END, ", column,
-					readable_json(psprintf("j.%s", column)), merged);
-}
-
 /* SQL: the list of SET. */
 static char *
 set_marks(Oid jobs)
@@ -153,9 +135,9 @@ set_marks(Oid jobs)
 	for (int i = 0; i < lengthof(mark_columns); i++)
 	{
 		if (has_mark(jobs, mark_columns[i]))
-			appendStringInfoString(&buf, set_mark(jobs, mark_columns[i]));
+			appendStringInfo(&buf, "%s%s", buf.len > 0 ? ", " : "",
+							 merge_clause(jobs, mark_columns[i], "", "$2"));
 	}
-	buf.data[buf.len - strlen(", ")] = '\0';
 	return buf.data;
 }
 

@@ -15,11 +15,14 @@
 
 #include "database/app_tables.h"
 
-/* Throws if no node has all of the tables. */
-extern void tables_check_layout(const AppTables *tables);
+/*
+ * Returns the group of the node that has all of the tables, -1 without Citus.
+ * Throws if there is no such node.
+ */
+extern int32 tables_check_layout(const AppTables *tables);
 
-/* Throws if no node has all of the tables, or if it is not this one. */
-extern void tables_check_home(const AppTables *tables);
+/* Throws if that group is not this node's. */
+extern void tables_check_home(const AppTables *tables, int32 group);
 
 /*
  * Marks the job as sent by this node, in the caller's transaction, with the

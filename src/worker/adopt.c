@@ -528,6 +528,16 @@ needs_query(const Run *run, const QueuedRun *queued)
 	return run->has_query && !queued->begun && !queued->cancelled;
 }
 
+/* A run that could not be taken up, unless it has failed by that, is still in the queue. */
+static void
+wait_for_later(Run *run)
+{
+	if (run->stop_reason != NULL)
+		return;
+	tell_trouble(run);
+	free_run(run);
+}
+
 /*
  * A clone of a node of Citus has that node's runs, and is that node by all that
  * it knows, from its promotion to the moment at which it is registered.  The
@@ -536,7 +546,7 @@ needs_query(const Run *run, const QueuedRun *queued)
 static void
 await_clone(Run *run, void *arg)
 {
-	if (run->commits_lost && citus_is_here() && citus_has_clone())
+	if (run->commits_lost && citus_has_clone())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("this server may be a clone of the node that sends job %lld",
@@ -557,27 +567,27 @@ find_other_sender(Run *run, void *arg)
 	char	 **node = arg;
 	AppTables *tables;
 
-	if (run->campaign.test_phone || !citus_is_here())
+	if (run->campaign.test_phone)
 		return;
 	tables = tables_open(run->schema);
 	if (OidIsValid(run->list_users))
 		tables_check_chosen(tables, run->list_users);
 	*node = tables_other_sender(tables, run->job_id);
+	tables_close(tables);
 }
 
 /* Tells whether the run can be taken up here; otherwise it has been paused, or waits. */
 static bool
-job_is_ours(Run *run)
+is_sent_by_this_node(Run *run, const QueuedRun *queued)
 {
 	char *node = NULL;
 
-	if (!attempt_for_run(find_other_sender, run, &node, &run->claiming))
+	if (!citus_is_here())
+		return true;
+	if (!attempt_for_run(await_clone, run, NULL, &run->claiming) ||
+		(!queued->cancelled && !attempt_for_run(find_other_sender, run, &node, &run->claiming)))
 	{
-		if (run->stop_reason == NULL)
-		{
-			tell_trouble(run);
-			free_run(run);
-		}
+		wait_for_later(run);
 		return false;
 	}
 	if (node == NULL)
@@ -601,13 +611,7 @@ adopt(Run *run, const QueuedRun *queued)
 	QueuedVersion version = {run->id, queued->version, needs_query(run, queued)};
 	HowToBegin	  how = {.most = PG_INT64_MAX};
 
-	if (!attempt_for_run(await_clone, run, NULL, &run->claiming))
-	{
-		tell_trouble(run);
-		free_run(run);
-		return true;
-	}
-	if (!queued->cancelled && !job_is_ours(run))
+	if (!is_sent_by_this_node(run, queued))
 		return true;
 	if (version.has_query)
 		how.most = list_worker_is_free(version);
@@ -616,13 +620,7 @@ adopt(Run *run, const QueuedRun *queued)
 	if (queued->cancelled)
 		adopt_cancelled(run);
 	else if (!attempt_for_run(function, run, &how, &run->claiming))
-	{
-		if (run->stop_reason == NULL)
-		{
-			tell_trouble(run);
-			free_run(run); /* it is still in the queue */
-		}
-	}
+		wait_for_later(run);
 	else if (how.is_long)
 	{
 		leave_to_list_worker(version);
@@ -657,7 +655,8 @@ begin_queued_run(int64 id)
 	if (!is_usual(run, &queued) && !needs_query(run, &queued))
 		return false;
 	how.version = queued.version;
-	find_other_sender(run, &node);
+	if (citus_is_here())
+		find_other_sender(run, &node);
 	if (node) /* the worker finds it, too */
 		return false;
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -694,10 +693,11 @@ begin_together(const Adopted *adopted, int count)
 	int	  num_runs = 0;
 	int	  end;
 
+	if (citus_is_here()) /* each has its job looked at */
+		return;
 	for (int i = 0; i < count; i++)
 	{
-		/* with Citus, each has its job looked at */
-		if (is_usual(adopted[i].run, &adopted[i].queued) && !citus_is_here())
+		if (is_usual(adopted[i].run, &adopted[i].queued))
 			runs[num_runs++] = adopted[i].run;
 	}
 	qsort(runs, num_runs, sizeof(Run *), compare_schemas);

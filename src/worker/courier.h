@@ -13,7 +13,7 @@ extern void register_courier_callbacks(void);
 
 /*
  * For a new worker, before it sends anything: has the other nodes tell what this
- * one has missed, for a limited time, as a node may be down.  Must be called
+ * one has missed, as long as they do; not those that are down.  Must be called
  * between transactions.  Never throws.
  */
 extern void fetch_opt_outs(void);
