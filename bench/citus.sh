@@ -53,7 +53,8 @@ join_nodes() {
     on 0 'CREATE EXTENSION sendcampaign'
     on 0 'CREATE ROLE app LOGIN'
     for ((node = 0; node < citus_nodes; node++)); do
-        PGDATABASE=postgres PGPORT=$((citus_port + node)) psql -X -q -v ON_ERROR_STOP=1 -f "$root/bench/citus.sql"
+        PGDATABASE=postgres PGPORT=$((citus_port + node)) psql -X -q -v ON_ERROR_STOP=1 \
+            -f "$root/bench/citus.sql" -f "$root/bench/process.sql"
     done
 }
 

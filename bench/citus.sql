@@ -21,22 +21,6 @@ CREATE TABLE bench.measured (
     cpu_s double precision NOT NULL
 );
 
-/* As in schema.sql */
-CREATE FUNCTION bench.cpu_of_ended_s()
-RETURNS double precision
-LANGUAGE sql
-AS $$
-    SELECT (stat[16]::bigint + stat[17]::bigint) / current_setting('bench.ticks_per_s')::double precision
-    FROM (SELECT string_to_array(pg_read_file(format('/proc/%s/stat',
-              split_part(pg_read_file('postmaster.pid'), E'\n', 1))), ' ')) s(stat)
-$$;
-
-/* As in schema.sql: until the postmaster knows its CPU time */
-CREATE FUNCTION bench.is_process(pid integer)
-RETURNS boolean
-LANGUAGE sql
-AS $$ SELECT pid IS NOT NULL AND (pg_stat_file('/proc/' || pid, true)).size IS NOT NULL $$;
-
 /* A schema with a campaign 1 and a job 1, not distributed yet. */
 CREATE PROCEDURE bench.create_tenant(schema name, recipients integer, account text, token text)
 LANGUAGE plpgsql

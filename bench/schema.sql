@@ -179,19 +179,6 @@ AS $$
         AND datname = current_database()
 $$;
 
-/*
- * CPU time of all processes of this server that have ended, according to the
- * postmaster: a worker that ends cannot be asked for its total.
- */
-CREATE FUNCTION bench.cpu_of_ended_s()
-RETURNS double precision
-LANGUAGE sql
-AS $$
-    SELECT (stat[16]::bigint + stat[17]::bigint) / current_setting('bench.ticks_per_s')::double precision
-    FROM (SELECT string_to_array(pg_read_file(format('/proc/%s/stat',
-              split_part(pg_read_file('postmaster.pid'), E'\n', 1))), ' ')) s(stat)
-$$;
-
 /* Tells whether the run has ended.  It is an error if it did not send everything. */
 CREATE FUNCTION bench.has_ended(job bigint)
 RETURNS boolean
@@ -255,12 +242,6 @@ BEGIN
     END LOOP;
 END
 $$;
-
-/* A process that has ended exists until the postmaster has noticed that. */
-CREATE FUNCTION bench.is_process(pid integer)
-RETURNS boolean
-LANGUAGE sql
-AS $$ SELECT pid IS NOT NULL AND (pg_stat_file('/proc/' || pid, true)).size IS NOT NULL $$;
 
 CREATE PROCEDURE bench.wait_for_no_worker(pid integer DEFAULT NULL)
 LANGUAGE plpgsql

@@ -5,21 +5,13 @@ use strict;
 use warnings;
 use File::Temp;
 use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use Command;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $root = "$FindBin::RealBin/../..";
 my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
-
-# Whether a command succeeds, and what it prints, errors included.
-sub run_in
-{
-	my ($directory, @command) = @_;
-	my $output = '';
-	my $ok = IPC::Run::run(\@command, '<', \undef, '>&', \$output,
-		init => sub { chdir $directory or die });
-	return ($ok, $output);
-}
 
 # The functions of the extension that a library exports.
 sub functions_of

@@ -16,7 +16,7 @@ my $node = new_cluster('bench', $twilio, no_extension => 1, conf => <<~CONF);
 	bench.token = '$LocalTwilio::TOKEN'
 	bench.ticks_per_s = '100'
 	CONF
-sql($node, slurp_file("$bench/schema.sql"));
+sql($node, slurp_file("$bench/$_.sql")) for qw(schema process);
 
 my $campaign = sql($node, 'SELECT bench.create_campaign(50)');
 sql($node, "CALL bench.send('send', $campaign)");

@@ -6,6 +6,8 @@ use File::Basename qw(dirname);
 use File::Find qw(find);
 use File::Path qw(make_path);
 use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use Command;
 use IO::Uncompress::Unzip qw($UnzipError);
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -17,16 +19,6 @@ my $work = PostgreSQL::Test::Utils::tempdir();
 my ($version) = slurp_file("$root/META.json") =~ /^   "version": "(.*)",$/m;
 my $prefix = "sendcampaign-$version";
 my ($ok, $output);
-
-# Whether a command succeeds, and what it prints, errors included.
-sub run_in
-{
-	my ($directory, @command) = @_;
-	my $output = '';
-	my $ok = IPC::Run::run(\@command, '<', \undef, '>&', \$output,
-		init => sub { chdir $directory or die });
-	return ($ok, $output);
-}
 
 sub git
 {

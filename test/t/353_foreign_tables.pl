@@ -27,14 +27,9 @@ my $sender = new_cluster(
 	sendcampaign.lookup_delay = '200ms'
 	CONF
 my ($host, $port) = ($application->host, $application->port);
+install_as_shown($sender, 'postgres');
 sql($sender, <<~SQL);
-	CREATE EXTENSION sendcampaign;
 	CREATE EXTENSION postgres_fdw;
-	CREATE ROLE app LOGIN;
-	GRANT CREATE ON SCHEMA public TO app;
-	GRANT USAGE ON SCHEMA sendcampaign TO app;
-	GRANT EXECUTE ON ALL ROUTINES IN SCHEMA sendcampaign TO app;
-	GRANT EXECUTE ON FUNCTION send_campaign TO app;
 	CREATE SERVER application FOREIGN DATA WRAPPER postgres_fdw
 	    OPTIONS (host '$host', port '$port', dbname 'postgres');
 	CREATE USER MAPPING FOR PUBLIC SERVER application
