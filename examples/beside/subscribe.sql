@@ -19,4 +19,20 @@ BEGIN
     END LOOP;
 END
 $$;
-ALTER SUBSCRIPTION sms ADD PUBLICATION sms_requests WITH (copy_data = false);
+-- The process that follows the tables would pass over requests until it has started anew,
+-- so it is stopped while they are added. From the end of this script on, every request is
+-- followed; one that is made before may be passed over.
+ALTER SUBSCRIPTION sms DISABLE;
+DO $$
+BEGIN
+    WHILE EXISTS (SELECT FROM pg_catalog.pg_stat_subscription s
+                  WHERE s.subname = 'sms' AND s.pid IS NOT NULL)
+    LOOP
+        PERFORM pg_catalog.pg_sleep(0.1);
+        COMMIT;
+    END LOOP;
+END
+$$;
+ALTER SUBSCRIPTION sms ADD PUBLICATION sms_requests WITH (refresh = false);
+ALTER SUBSCRIPTION sms ENABLE;
+ALTER SUBSCRIPTION sms REFRESH PUBLICATION WITH (copy_data = false);

@@ -65,19 +65,24 @@ sub new_campaign
 		SQL
 }
 
-# The statements of docs/install.md that ask for a campaign; returns the job.
-sub request
+# The statement of docs/install.md that asks for a campaign
+sub request_for
 {
-	my ($campaign, $end) = @_;
-	return sql($application, <<~SQL);
-		BEGIN;
+	my ($campaign) = @_;
+	return <<~SQL;
 		WITH j AS (
 		    INSERT INTO ac_background_jobs (progress, data) VALUES (5, '{"mine": 1}') RETURNING id),
 		r AS (
 		    INSERT INTO sms_requests (job_id, campaign_id) SELECT id, $campaign FROM j)
 		SELECT id FROM j;
-		@{[ $end // 'COMMIT' ]};
 		SQL
+}
+
+# Asks for one; returns the job.
+sub request
+{
+	my ($campaign, $end) = @_;
+	return sql($application, join "\n", 'BEGIN;', request_for($campaign), $end // 'COMMIT');
 }
 
 my $early = new_campaign(3);
@@ -96,18 +101,33 @@ my $old_job = request($early);
 # The server that sends
 #
 
-# Runs a script of the examples there
+# Runs a script of the examples there; at the moment of its end, the campaign is asked
+# for.  Returns the job.
 sub run_script
 {
-	my ($sender, $script) = @_;
-	$sender->command_ok(
+	my ($sender, $script, $campaign) = @_;
+	my ($stdout, $stderr);
+	my $ended = IPC::Run::run(
 		[
-			'psql', '-Xqd', $sender->connstr('postgres'),
-			'-v', "host=$dir", '-v', "port=$port", qw(-v dbname=postgres -v password=secret -f),
-			"$examples/$script"
+			'psql',
+			'-XAtqd',
+			$sender->connstr('postgres'),
+			'-v',
+			"host=$dir",
+			'-v',
+			"port=$port",
+			qw(-v dbname=postgres -v password=secret -f),
+			"$examples/$script",
+			'-c',
+			"\\connect \"host=$dir port=$port dbname=postgres\"",
+			'-c',
+			request_for($campaign)
 		],
-		"$script runs");
-	return;
+		'>' => \$stdout,
+		'2>' => \$stderr);
+	ok($ended, "$script runs") or diag($stderr);
+	my ($job) = $stdout =~ /^(\d+)$/m;
+	return $job;
 }
 
 my $sender = new_cluster(
@@ -121,7 +141,7 @@ my $sender = new_cluster(
 	wal_retrieve_retry_interval = '500ms'
 	max_worker_processes = 16
 	CONF
-run_script($sender, 'sender.sql');
+my $job = run_script($sender, 'sender.sql', $early);
 
 sub tell_now { return sql_output($sender, 'CALL sms.tell()', user => 'app') }
 
@@ -152,10 +172,10 @@ sub told
 }
 
 is(sql($sender, 'SELECT count(*) FROM ac_list_users'), 3, 'the tables have been copied');
-is(sql($sender, 'SELECT count(*) FROM sms_requests'), 0, 'and no request of the past');
-my $job = request($early);
 wait_until($sender, "SELECT count(*) = 1 FROM sendcampaign.run WHERE job_id = $job");
-told($early, $job, 3, 'a request');
+told($early, $job, 3, 'a request right after that');
+is(sql($sender, 'SELECT string_agg(job_id::text, $$,$$) FROM sms_requests'),
+	$job, 'and no request of the past');
 
 #
 # Transactions, repetition, errors
@@ -276,7 +296,10 @@ $next_job = request($next);
 sql($sender, 'ALTER SUBSCRIPTION sms SET (slot_name = NONE)');
 sql($sender, 'DROP SUBSCRIPTION sms');
 sql($sender, 'TRUNCATE groups, ac_lists, ac_campaigns, ac_list_users');
-run_script($sender, 'subscribe.sql');
+my $last = new_campaign(20);
+my $last_job = run_script($sender, 'subscribe.sql', $last);
+wait_until($sender, "SELECT count(*) = 1 FROM sendcampaign.run WHERE job_id = $last_job");
+told($last, $last_job, 20, 'requested right after that');
 sql($application, <<~SQL) for 1 .. 2;
 	INSERT INTO sms_requests (job_id, campaign_id)
 	SELECT r.job_id, r.campaign_id
