@@ -5,20 +5,27 @@
 systems=            # folder that has them
 keeper=             # process of the namespace that is in use
 
-# Makes a minimal system: bookworm, trixie or sid.
+need_to_make_system() { need debootstrap debootstrap; }
+
+# Runs a command as the first process of new namespaces: when it has ended, all that
+# it started has, and what it mounted is not mounted any more.
+in_namespaces() { run_job unshare --mount --pid --ipc --fork --kill-child "$@"; }
+
+# make_system SUITE FOLDER: a minimal one: bookworm, trixie or sid. An interrupted one
+# is not taken for a complete one.
 make_system() {
     local suite=$1 folder=$2
-    command -v debootstrap >/dev/null || install_packages debootstrap
-    rm -rf "$folder.part"
-    debootstrap --variant=minbase "$suite" "$folder.part" "${MIRROR:-http://deb.debian.org/debian}"
+    rm -rf --one-file-system "$folder.new"
+    in_namespaces debootstrap --variant=minbase --include=ca-certificates "$suite" "$folder.new" \
+        "${MIRROR:-http://deb.debian.org/debian}"
     # no services are started by packages that are installed
-    printf '#!/bin/sh\nexit 101\n' >"$folder.part/usr/sbin/policy-rc.d"
-    chmod 755 "$folder.part/usr/sbin/policy-rc.d"
-    echo 'Acquire::Check-Valid-Until "false";' >"$folder.part/etc/apt/apt.conf.d/90old"
+    printf '#!/bin/sh\nexit 101\n' >"$folder.new/usr/sbin/policy-rc.d"
+    chmod 755 "$folder.new/usr/sbin/policy-rc.d"
+    echo 'Acquire::Check-Valid-Until "false";' >"$folder.new/etc/apt/apt.conf.d/90old"
     # nothing there outlives a power failure anyway
-    echo force-unsafe-io >"$folder.part/etc/dpkg/dpkg.cfg.d/unsafe-io"
-    echo 'APT::Install-Recommends "false";' >"$folder.part/etc/apt/apt.conf.d/90few"
-    mv "$folder.part" "$folder"
+    echo force-unsafe-io >"$folder.new/etc/dpkg/dpkg.cfg.d/unsafe-io"
+    echo 'APT::Install-Recommends "false";' >"$folder.new/etc/apt/apt.conf.d/90few"
+    mv "$folder.new" "$folder"
 }
 
 copy_system() { cp -a --reflink=auto "$1" "$2"; }

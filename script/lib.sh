@@ -174,6 +174,7 @@ install_missing() {
         return 0
     fi
     [ -n "${updated:-}" ] || quietly 'Updating the list of packages' apt update
+    pin_headers
     for package in "${optional[@]}"; do
         if apt-cache show "$package" >/dev/null 2>&1; then
             missing+=("$package")
@@ -182,6 +183,26 @@ install_missing() {
         fi
     done
     [ ${#missing[@]} = 0 ] || quietly "Installing ${missing[*]}" install_packages "${missing[@]}"
+}
+
+# Chooses the headers of the very version of the server that is installed, if apt still
+# has them.
+pin_headers() {
+    local i version
+    version=$(dpkg-query -W -f '${Version}' "postgresql-$pg_version" 2>/dev/null) || return 0
+    for i in "${!missing[@]}"; do
+        [[ ${missing[i]} == postgresql-server-dev-* ]] || continue
+        ! apt-cache show "${missing[i]}=$version" >/dev/null 2>&1 || missing[i]+="=$version"
+    done
+}
+
+# Headers may call functions that an earlier minor version of the server does not have.
+check_headers() {
+    local server headers
+    server=$("$bindir/postgres" --version | grep -oE '[0-9]+\.[0-9]+' | head -n 1) || return 0
+    headers=$("$pg_config" --version | grep -oE '[0-9]+\.[0-9]+' | head -n 1) || return 0
+    [ "${server#*.}" -ge "${headers#*.}" ] || die "The headers of PostgreSQL $headers are installed, but the server is $server, \
+which may not have all that they call. Update the server: apt-get install --only-upgrade postgresql-$pg_version"
 }
 
 # unpack SIGN PACKAGE...: unpacks packages in the temporary directory, unless there is
@@ -335,6 +356,7 @@ expect_installed() {
 build() {
     local copy=$work/sendcampaign flags="-Werror ${debug_points:-} $sanitize" tools=()
     [ -z "$sanitize" ] || tools=(CC=gcc)
+    [ -n "${INSTALLED:-}" ] || check_headers
     copy "$root" "$copy" --exclude=.git --exclude='*.o' --exclude='*.so' --exclude=node_modules .
     copy_server
     if [ -z "${INSTALLED:-}" ]; then

@@ -109,9 +109,9 @@ check_is_own(const LockedRun *run)
 						" cluster",
 						(long long) run->job_id),
 				 errdetail("This server is a copy of that node, so it has a copy of the run."),
-				 errhint("Call the function on that node. If that node is gone for good, call"
-						 " sendcampaign.resume() here first; to end the copy, call"
-						 " sendcampaign.cancel().")));
+				 errhint("Call the function on that node. If that node is gone for good, remove it"
+						 " from the cluster and call sendcampaign.resume() here first; to end the"
+						 " copy, call sendcampaign.cancel().")));
 }
 
 static bool

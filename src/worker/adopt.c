@@ -801,8 +801,8 @@ pause_foreign_run(Run *run, bool loaded)
 		pause_run(run,
 				  reason_text("the run was queued on another node of the Citus cluster",
 							  "That node goes on with it.",
-							  "If that node is gone for good, call sendcampaign.resume() to"
-							  " continue it here."),
+							  "If that node is gone for good, remove it from the cluster and"
+							  " call sendcampaign.resume() to continue it here."),
 				  true);
 		return;
 	}

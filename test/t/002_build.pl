@@ -161,6 +161,46 @@ refuses_to_build(
 	qr/is of a PostgreSQL without its server: $copy\/nowhere\/postgres is missing/,
 	'PG_CONFIG of an installation without a server');
 
+# Headers of a later minor version than the server's; earlier ones are fine.
+my $check_headers = <<~'BASH';
+	. "$0/script/lib.sh"
+	bindir=$1 pg_config=$1/pg_config pg_version=15
+	check_headers
+	BASH
+mkdir "$copy/server", 0755;
+create_script("$copy/server/postgres",
+	"echo 'postgres (PostgreSQL) 15.9 (Debian 15.9-0+deb12u1)'");
+create_script("$copy/server/pg_config", "echo 'PostgreSQL 15.10 (Debian 15.10-0+deb12u1)'");
+script_refuses(
+	'headers of a later minor version',
+	qr/^The headers of PostgreSQL 15\.10 are installed, but the server is 15\.9, .*--only-upgrade postgresql-15$/m,
+	'bash',
+	'-euc',
+	$check_headers,
+	$root,
+	"$copy/server");
+for my $version ('15.9', '15.8', '19beta1')
+{
+	unlink "$copy/server/pg_config";
+	create_script("$copy/server/pg_config", "echo 'PostgreSQL $version'");
+	($ok, $output) = run_in('/', 'bash', '-euc', $check_headers, $root, "$copy/server");
+	ok($ok, "headers of $version") or diag($output);
+}
+
+# The headers that are installed are those of the server, if apt has them.
+my $pin_headers = <<~'BASH';
+	. "$0/script/lib.sh"
+	dpkg-query() { echo "15.9-1"; }
+	apt-cache() { [ "$2" = "postgresql-server-dev-15=$has" ]; }
+	missing=(make postgresql-server-dev-15) pg_version=15
+	for has in 15.9-1 15.10-1; do (pin_headers; echo "$has: ${missing[*]}"); done
+	BASH
+($ok, $output) = run_in('/', 'bash', '-euc', $pin_headers, $root);
+is($output, <<~'TEXT', 'the headers of the server that is installed');
+	15.9-1: make postgresql-server-dev-15=15.9-1
+	15.10-1: make postgresql-server-dev-15
+	TEXT
+
 # INSTALLED=1 tests this version and no other.
 my $expect_installed = <<~'BASH';
 	. "$0/script/lib.sh"

@@ -77,8 +77,9 @@ for my $call ("pause($job)", "settle($job, 1, true)", "retry_failed($job)")
 			message =>
 			  "the run of background job $job belongs to another node of the Citus cluster",
 			detail => 'This server is a copy of that node, so it has a copy of the run.',
-			hint => 'Call the function on that node. If that node is gone for good, call'
-			  . ' sendcampaign.resume() here first; to end the copy, call sendcampaign.cancel().'
+			hint => 'Call the function on that node. If that node is gone for good, remove it'
+			  . ' from the cluster and call sendcampaign.resume() here first; to end the copy,'
+			  . ' call sendcampaign.cancel().'
 		},
 		"a copy: $call");
 }
@@ -90,7 +91,8 @@ $node->poll_query_until('postgres',
 	"SELECT state = 'paused' FROM sendcampaign.run WHERE schema = '$schema'");
 is( sql($node, "SELECT error FROM sendcampaign.run WHERE schema = '$schema'"),
 	'the run was queued on another node of the Citus cluster. That node goes on with it.'
-	  . ' If that node is gone for good, call sendcampaign.resume() to continue it here.',
+	  . ' If that node is gone for good, remove it from the cluster and call'
+	  . ' sendcampaign.resume() to continue it here.',
 	'a copy is paused');
 is( $citus->sql(
 		$node, $copy, "SELECT data, error, progress FROM ac_background_jobs WHERE id = $job"),
