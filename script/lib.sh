@@ -198,10 +198,12 @@ pin_headers() {
 
 # Headers may call functions that an earlier minor version of the server does not have.
 check_headers() {
-    local server headers
-    server=$("$bindir/postgres" --version | grep -oE '[0-9]+\.[0-9]+' | head -n 1) || return 0
-    headers=$("$pg_config" --version | grep -oE '[0-9]+\.[0-9]+' | head -n 1) || return 0
-    [ "${server#*.}" -ge "${headers#*.}" ] || die "The headers of PostgreSQL $headers are installed, but the server is $server, \
+    local number='[0-9]+\.([0-9]+)' server server_minor headers
+    [[ $("$bindir/postgres" --version) =~ $number ]] || return 0
+    server=${BASH_REMATCH[0]} server_minor=${BASH_REMATCH[1]}
+    [[ $("$pg_config" --version) =~ $number ]] || return 0
+    headers=${BASH_REMATCH[0]}
+    [ "$server_minor" -ge "${BASH_REMATCH[1]}" ] || die "The headers of PostgreSQL $headers are installed, but the server is $server, \
 which may not have all that they call. Update the server: apt-get install --only-upgrade postgresql-$pg_version"
 }
 
