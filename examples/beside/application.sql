@@ -6,6 +6,27 @@
 \set ON_ERROR_STOP on
 BEGIN;
 
+-- Changes are replicated by the primary key. With another replica identity, the server
+-- would refuse the application's own UPDATE and DELETE once the table is published.
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY '{groups,ac_lists,ac_campaigns,ac_list_users}'::text[] LOOP
+        IF NOT EXISTS (
+            SELECT FROM pg_catalog.pg_class c
+            JOIN pg_catalog.pg_index i ON i.indrelid = c.oid AND i.indisprimary
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = 'id'
+            WHERE c.oid = pg_catalog.format('public.%I', name)::regclass
+                AND c.relreplident = 'd' AND i.indkey::text = a.attnum::text)
+        THEN
+            RAISE EXCEPTION 'the replica identity of table "%" is not its primary key "id"', name
+                USING HINT = 'Give it this primary key and REPLICA IDENTITY DEFAULT, or change the columns of the publication.';
+        END IF;
+    END LOOP;
+END
+$$;
+
 -- Whoever inserts a row asks for something. Part of the application's transaction, as
 -- send_campaign() is where the extension is installed.
 CREATE TABLE public.sms_requests (
@@ -19,7 +40,10 @@ CREATE TABLE public.sms_requests (
 
 -- The role as which the small server connects: it reads these columns, and writes the
 -- counts and the progress. Not every server lets you give out REPLICATION by this name.
+-- With row-level security on any of these tables, it needs BYPASSRLS as well: without it,
+-- there is an error then, instead of rows that are silently missing.
 CREATE ROLE sms_sender LOGIN REPLICATION PASSWORD :'password';
+ALTER ROLE sms_sender SET row_security = off;
 GRANT USAGE ON SCHEMA public TO sms_sender;
 GRANT SELECT (id, configuration) ON public.groups TO sms_sender;
 GRANT SELECT (id, group_id) ON public.ac_lists TO sms_sender;

@@ -4,6 +4,9 @@
 -- with the host, port and database of the application's server, and the password of its
 -- role sms_sender, as in application.sql.
 \set ON_ERROR_STOP on
+-- the password does not belong in the log
+SET log_statement = none;
+SET log_min_error_statement = panic;
 BEGIN;
 
 CREATE EXTENSION sendcampaign;
@@ -19,13 +22,22 @@ GRANT EXECUTE ON FUNCTION send_campaign TO app;
 -- where it reports to
 CREATE SERVER application FOREIGN DATA WRAPPER dblink_fdw
     OPTIONS (host :'host', port :'port', dbname :'dbname', connect_timeout '10',
-             tcp_user_timeout '20000', options '-c lock_timeout=5s -c statement_timeout=30s');
+             tcp_user_timeout '20000', keepalives_idle '10', keepalives_interval '5',
+             keepalives_count '3', options '-c lock_timeout=5s -c statement_timeout=30s');
 CREATE USER MAPPING FOR app SERVER application
     OPTIONS (user 'sms_sender', password :'password');
 GRANT USAGE ON FOREIGN SERVER application TO app;
 
 SET LOCAL ROLE app;
 SELECT sendcampaign.create_tables();
+
+-- No id of the application is too big. A job comes from the application: if this server
+-- made one, it could have the id of another one there.
+ALTER TABLE public.groups ALTER id TYPE bigint;
+ALTER TABLE public.ac_lists ALTER id TYPE bigint, ALTER group_id TYPE bigint;
+ALTER TABLE public.ac_campaigns ALTER id TYPE bigint, ALTER ac_list_id TYPE bigint;
+ALTER TABLE public.ac_list_users ALTER id TYPE bigint, ALTER ac_list_id TYPE bigint;
+ALTER TABLE public.ac_background_jobs ALTER id TYPE bigint, ALTER id DROP DEFAULT;
 
 -- Counts are in columns that the application's tables do not have, so that replicated
 -- changes of "data" leave them alone. count_before is what the application had counted
@@ -42,8 +54,9 @@ ALTER TABLE public.ac_background_jobs
 CREATE INDEX ac_background_jobs_to_tell ON public.ac_background_jobs (id)
     WHERE (progress, error, data) IS DISTINCT FROM (told_progress, told_error, told_data);
 
+-- Without a key: an id that the application uses again must not stop the replication.
 CREATE TABLE public.sms_requests (
-    id bigint PRIMARY KEY,
+    id bigint NOT NULL,
     job_id bigint NOT NULL,
     campaign_id bigint,
     action text NOT NULL,
@@ -55,7 +68,8 @@ CREATE SCHEMA sms AUTHORIZATION app;
 SET LOCAL ROLE app;
 
 -- Does what a request says, in the transaction that replicates it. What is wrong with
--- the request is told to the job; what is wrong with this server is tried again.
+-- the request is told to the job, or to the log if the job has a run, of whose outcome it
+-- tells; what is wrong with this server is tried again.
 CREATE FUNCTION sms.follow_request()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -84,7 +98,12 @@ BEGIN
             GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
             UPDATE public.ac_background_jobs
             SET error = pg_catalog.concat_ws(' ', SQLERRM || '.', hint)
-            WHERE id = NEW.job_id;
+            WHERE id = NEW.job_id
+                AND NOT EXISTS (SELECT FROM sendcampaign.run r WHERE r.job_id = NEW.job_id);
+            IF NOT FOUND THEN
+                RAISE WARNING 'request % for background job %: %', NEW.id, NEW.job_id, SQLERRM
+                    USING HINT = hint;
+            END IF;
     END;
     RETURN NULL;
 END
@@ -114,8 +133,8 @@ $$;
 
 -- Tells the application's server the counts of up to so many list users. All values are
 -- totals, so telling them twice does no harm. Returns how many there were, or -1 if some
--- were locked. It waits for no lock here, as what it tells comes back by replication and
--- would wait for it.
+-- were locked. It waits for no lock: here, as what it tells comes back by replication and
+-- would wait for it, and there, as the others would have to wait, too.
 CREATE FUNCTION sms.tell_counts(most integer)
 RETURNS integer
 LANGUAGE plpgsql
@@ -124,6 +143,7 @@ DECLARE
     ids bigint[];
     totals integer[];
     counts integer[];
+    told bigint[];
     due integer;
 BEGIN
     SELECT pg_catalog.array_agg(d.id), pg_catalog.array_agg(d.count_before + d.sent_count),
@@ -142,23 +162,26 @@ BEGIN
     IF ids IS NULL THEN
         RETURN CASE WHEN due = 0 THEN 0 ELSE -1 END;
     END IF;
-    PERFORM public.dblink_exec('application', pg_catalog.format($sql$
+    SELECT coalesce(pg_catalog.array_agg(t.id), '{}')
+    INTO told
+    FROM public.dblink('application', pg_catalog.format($sql$
         WITH n AS (SELECT * FROM ROWS FROM (pg_catalog.unnest(%L::bigint[]),
                                             pg_catalog.unnest(%L::integer[])) n(id, total)),
         locked AS (SELECT u.id FROM public.ac_list_users u WHERE u.id = ANY (SELECT n.id FROM n)
-                   ORDER BY u.id FOR NO KEY UPDATE)
+                   ORDER BY u.id FOR NO KEY UPDATE SKIP LOCKED)
         UPDATE public.ac_list_users u
         SET data = CASE WHEN pg_catalog.jsonb_typeof(u.data) = 'object' THEN u.data ELSE '{}' END
                    || pg_catalog.jsonb_build_object('sentCount', n.total),
             updated_at = pg_catalog.now()
         FROM n JOIN locked USING (id)
-        WHERE u.id = n.id $sql$, ids, totals));
+        WHERE u.id = n.id
+        RETURNING u.id $sql$, ids, totals)) t(id bigint);
     UPDATE public.ac_list_users u
     SET told_count = n.count
     FROM ROWS FROM (pg_catalog.unnest(ids), pg_catalog.unnest(counts)) n(id, count)
-    WHERE u.id = n.id;
-    RETURN CASE WHEN pg_catalog.cardinality(ids) < due THEN -1
-                ELSE pg_catalog.cardinality(ids) END;
+    WHERE u.id = n.id AND u.id = ANY (told);
+    RETURN CASE WHEN pg_catalog.cardinality(told) < due THEN -1
+                ELSE pg_catalog.cardinality(told) END;
 END
 $$;
 
@@ -209,6 +232,7 @@ BEGIN
           ORDER BY j.id
           LIMIT 1000) d;
     LOOP
+        told := NULL;
         -- one at a time, so that what is older is not told later
         EXIT WHEN NOT pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtext('sms.tell'));
         PERFORM sms.keep_counts_before(1000);

@@ -88,13 +88,18 @@ sub request
 my $early = new_campaign(3);
 my $dir = $application->host;
 my $port = $application->port;
-$application->command_ok(
-	[
-		'psql', '-Xqd',
-		$application->connstr('postgres'), qw(-v password=secret -f),
-		"$examples/application.sql"
-	],
-	'application.sql runs');
+my @application_script = (
+	'psql', '-Xqd',
+	$application->connstr('postgres'),
+	qw(-v password=secret -f),
+	"$examples/application.sql");
+sql($application, 'ALTER TABLE ac_list_users REPLICA IDENTITY FULL');
+$application->command_fails_like(
+	\@application_script,
+	qr/ERROR:  the replica identity of table "ac_list_users" is not its primary key "id"/,
+	'a table whose changes could not be published as they are');
+sql($application, 'ALTER TABLE ac_list_users REPLICA IDENTITY DEFAULT');
+$application->command_ok(\@application_script, 'application.sql runs');
 my $old_job = request($early);
 
 #
@@ -193,6 +198,46 @@ like(
 is(sql($sender, 'SELECT count(*) FROM sendcampaign.run'),
 	1, 'rolled back, or the same job again: there is no other run');
 
+sql($application, <<~SQL);
+	INSERT INTO sms_requests (job_id, campaign_id) VALUES (3000000000, 12345);
+	DELETE FROM sms_requests WHERE job_id = $job;
+	INSERT INTO sms_requests (id, job_id, campaign_id) OVERRIDING SYSTEM VALUE
+	VALUES (2, $job, $early);
+	INSERT INTO sms_requests (job_id, action) VALUES ($job, 'cancel');
+	SQL
+poll(sub { log_of($sender) =~ /WARNING:  request \d+ for background job $job: .*"completed"/ })
+  or fail('the last request is followed');
+is(sql($sender, 'SELECT count(*) FROM ac_background_jobs WHERE id = 3000000000'),
+	1, 'an id that is no integer stops nothing, nor one that comes again');
+tell_now();
+is(job_row($application, $job, q{progress, error, data ->> 'state'}),
+	'100||completed', 'a request that comes too late is no error of a run that has ended');
+like(
+	sql_error($sender, "SELECT send_campaign($early)", role => 'app'),
+	qr/null value in column "id" of relation "ac_background_jobs"/,
+	'no job is made on the small server');
+
+# A list user that the application keeps locked
+my $locked = new_campaign(3);
+$job = request($locked);
+wait_until($sender, "SELECT count(*) = 1 FROM sendcampaign.run WHERE job_id = $job");
+wait_for_run($sender, $job);
+my $application_session = Session->open($application);
+$application_session->query(<<~SQL);
+	BEGIN;
+	UPDATE ac_list_users SET data = jsonb_set(data, '{openCount}', '9')
+	WHERE id = (SELECT min(id) FROM ac_list_users WHERE ac_list_id = ${\ list_of($locked)})
+	SQL
+is((tell_now())[1], '', 'a locked list user: no error');
+is(sql($application, <<~SQL), 2, 'the others are told');
+	SELECT count(*) FROM ac_list_users
+	WHERE ac_list_id = ${\ list_of($locked)} AND data ->> 'sentCount' = '1'
+	SQL
+is(job_row($application, $job, 'progress'), 5, 'the job is not ahead of the counts');
+$application_session->query('COMMIT');
+$application_session->close;
+told($locked, $job, 3, 'a list user that was locked');
+
 #
 # Killed while messages are on their way
 #
@@ -284,6 +329,22 @@ sql($sender, 'CREATE MATERIALIZED VIEW asked AS SELECT ask()', role => 'app');
 is(wait_for_run($sender, 9000)->{sent}, 5, 'a call that is restricted');
 
 #
+# Row-level security of the application's tables
+#
+
+sql($application, 'ALTER TABLE ac_list_users ENABLE ROW LEVEL SECURITY');
+my $hidden = new_campaign(3);
+$job = request($hidden);
+wait_until($sender, "SELECT count(*) = 1 FROM sendcampaign.run WHERE job_id = $job");
+wait_for_run($sender, $job);
+like(
+	(tell_now())[1],
+	qr/query would be affected by row-level security policy for table "ac_list_users"/,
+	'rows that are hidden are an error');
+sql($application, 'ALTER ROLE sms_sender BYPASSRLS');
+told($hidden, $job, 3, 'row-level security');
+
+#
 # The slot is lost: the copies begin anew
 #
 
@@ -295,7 +356,24 @@ $next = new_campaign(10);
 $next_job = request($next);
 sql($sender, 'ALTER SUBSCRIPTION sms SET (slot_name = NONE)');
 sql($sender, 'DROP SUBSCRIPTION sms');
+$sender->command_fails_like(
+	[ 'psql', '-Xqd', $sender->connstr('postgres'), '-f', "$examples/subscribe.sql" ],
+	qr/ERROR:  the tables are not empty/,
+	'the tables must be empty');
 sql($sender, 'TRUNCATE groups, ac_lists, ac_campaigns, ac_list_users');
+my $cancelled = new_campaign(10);
+my $cancelled_job = request($cancelled);
+sql($application, "INSERT INTO sms_requests (job_id, action) VALUES ($cancelled_job, 'cancel')");
+
+# interrupted, with the tables alone; then called again, and once more
+sql($sender, <<~SQL);
+	CREATE SUBSCRIPTION sms
+	CONNECTION 'host=$dir port=$port dbname=postgres user=sms_sender password=secret'
+	PUBLICATION sms_tables WITH (synchronous_commit = on)
+	SQL
+my $between = new_campaign(2);
+told($between, run_script($sender, 'subscribe.sql', $between),
+	2, 'subscribed after an interruption');
 my $last = new_campaign(20);
 my $last_job = run_script($sender, 'subscribe.sql', $last);
 wait_until($sender, "SELECT count(*) = 1 FROM sendcampaign.run WHERE job_id = $last_job");
@@ -305,8 +383,10 @@ sql($application, <<~SQL) for 1 .. 2;
 	SELECT r.job_id, r.campaign_id
 	FROM sms_requests r
 	JOIN ac_background_jobs j ON j.id = r.job_id
-	WHERE r.action = 'send' AND j.data -> 'state' IS NULL
+	WHERE r.action = 'send' AND j.data -> 'state' IS NULL AND j.error IS NULL
 	    AND r.created_at >= '$since'
+	    AND NOT EXISTS (SELECT FROM sms_requests s
+	                    WHERE s.job_id = r.job_id AND s.action IN ('pause', 'cancel'))
 	SQL
 wait_until($sender, "SELECT count(*) = 1 FROM sendcampaign.run WHERE job_id = $next_job");
 told($next, $next_job, 10, 'requested in between');
@@ -319,11 +399,14 @@ is(sql($application, <<~SQL), '2,2,7', 'a second campaign to list users who were
 	FROM ac_list_users WHERE ac_list_id = ${\ list_of($early)}
 	SQL
 is( sql($sender, 'SELECT count(*) FROM sendcampaign.run WHERE job_id < 9000'),
-	sql($application, <<~'SQL'), 'there is a run for each job that was asked for');
+	sql($application,
+		<<~SQL), 'there is a run for each job that was asked for, and not cancelled');
 	SELECT count(DISTINCT job_id)
 	FROM sms_requests
-	WHERE action = 'send' AND campaign_id < 12345 AND id > 1
+	WHERE action = 'send' AND campaign_id < 12345 AND id > 1 AND job_id <> $cancelled_job
 	SQL
+
+unlike(log_of($sender), qr/password.*secret/, 'the log has no password');
 
 $application->stop;
 $sender->stop;
