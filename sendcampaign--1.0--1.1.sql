@@ -593,6 +593,34 @@ COMMENT ON FUNCTION sendcampaign.at_home(name, text, boolean) IS
 'Runs a query on the node that sends the campaigns of a schema, with sendcampaign.schema set to it and with the rights that the role has there, in a transaction of its own if that is another node';
 REVOKE ALL ON FUNCTION sendcampaign.at_home(name, text, boolean) FROM PUBLIC;
 
+/*
+ * As in 1.0, but behind the point of a run's system_identifier is the group of
+ * its node: the OID of its role means something there all the same.
+ */
+CREATE OR REPLACE VIEW sendcampaign.run WITH (security_barrier = true) AS
+SELECT r.id, r.schema, r.job_id, r.campaign_id, r.role, r.state, r.total, r.sent, r.failed,
+       r.skipped, r.in_doubt, r.queued_at, r.started_at, r.finished_at, r.error, r.list_id,
+       r.message, r.base_url, r.system_identifier, r.database, r.timeline, r.read_back, r.next_at,
+       r.test_phone, r.paused_from, r.role_oid, r.media_urls, r.content_sid,
+       r.delivered OPERATOR(pg_catalog.+) coalesce(
+           (SELECT pg_catalog.sum(c.delivered)::bigint FROM sendcampaign.receipt_count c
+            WHERE c.run_id OPERATOR(pg_catalog.=) r.id), 0) AS delivered,
+       r.undelivered OPERATOR(pg_catalog.+) coalesce(
+           (SELECT pg_catalog.sum(c.undelivered)::bigint FROM sendcampaign.receipt_count c
+            WHERE c.run_id OPERATOR(pg_catalog.=) r.id), 0) AS undelivered,
+       r.unconfirmed OPERATOR(pg_catalog.+) coalesce(
+           (SELECT pg_catalog.sum(c.unconfirmed)::bigint FROM sendcampaign.receipt_count c
+            WHERE c.run_id OPERATOR(pg_catalog.=) r.id), 0) AS unconfirmed,
+       r.account, r.group_id, r.sweep_at, r.recipients
+FROM sendcampaign.run_data r
+WHERE (SELECT u.rolbypassrls FROM pg_catalog.pg_roles u WHERE u.rolname OPERATOR(pg_catalog.=) current_user)
+   OR CASE WHEN pg_catalog.trunc(r.system_identifier) OPERATOR(pg_catalog.=)
+               (SELECT c.system_identifier::numeric FROM pg_catalog.pg_control_system() c)
+           THEN pg_catalog.pg_has_role(r.role_oid, 'MEMBER')
+           ELSE EXISTS (SELECT FROM pg_catalog.pg_roles p
+                        WHERE p.rolname OPERATOR(pg_catalog.=) r.role
+                          AND pg_catalog.pg_has_role(p.oid, 'MEMBER')) END;
+
 CREATE VIEW sendcampaign.all_runs AS
 SELECT n.node, n.error AS node_error, r.*
 FROM sendcampaign.on_all_nodes('SELECT * FROM sendcampaign.run') n,
@@ -727,6 +755,8 @@ AS $$
 DECLARE
     here numeric := (pg_control_system()).system_identifier::numeric;
     moved record;
+    -- where the jobs have marks of the former cluster, which resume() takes over
+    has_marks boolean := EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'citus');
     former numeric[] := '{}';
     runs bigint := 0;
     schema_before text := current_setting('sendcampaign.schema', true);
@@ -740,26 +770,29 @@ BEGIN
         WITH old AS MATERIALIZED (
             SELECT r.id, r.system_identifier,
                    r.state = 'paused' AND r.paused_from IS NULL AND starts_with(r.error,
-                       'the run was queued in another cluster or database') AS was_foreign
+                       'the run was queued in another cluster or database') AS was_foreign,
+                   has_marks AND r.state IN ('queued', 'running') AS has_mark
             FROM sendcampaign.run_data r
-            WHERE r.system_identifier <> here AND r.xmin = r.written_in
+            WHERE trunc(r.system_identifier) <> here AND r.xmin = r.written_in
                 AND r.database = (SELECT d.oid FROM pg_database d
                                   WHERE d.datname = current_database())
             FOR UPDATE)
         UPDATE sendcampaign.run_data r
         -- nothing may be sent before what is in Twilio's list has been read back
-        SET system_identifier = here,
+        SET system_identifier = here + r.system_identifier % 1, -- the node's group
             timeline = CASE WHEN r.finished_at IS NULL THEN '' ELSE r.timeline END,
-            paused_from = CASE WHEN NOT old.was_foreign THEN r.paused_from
+            state = CASE WHEN old.has_mark THEN 'paused' ELSE r.state END,
+            paused_from = CASE WHEN NOT (old.was_foreign OR old.has_mark) THEN r.paused_from
                                WHEN r.total IS NULL THEN 'queued' ELSE 'running' END
         FROM old WHERE r.id = old.id
-        RETURNING r.job_id, r.schema, old.system_identifier, old.was_foreign
+        RETURNING r.job_id, r.schema, trunc(old.system_identifier) AS cluster,
+                  old.was_foreign OR old.has_mark AS resumes
     LOOP
         runs := runs + 1;
-        IF NOT moved.system_identifier = ANY (former) THEN
-            former := former || moved.system_identifier;
+        IF NOT moved.cluster = ANY (former) THEN
+            former := former || moved.cluster;
         END IF;
-        IF moved.was_foreign THEN
+        IF moved.resumes THEN
             PERFORM set_config('sendcampaign.schema', moved.schema::text, true);
             PERFORM sendcampaign.resume(moved.job_id);
         END IF;

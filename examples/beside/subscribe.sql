@@ -35,7 +35,8 @@ CREATE SUBSCRIPTION sms CONNECTION :'source' PUBLICATION sms_tables
 SELECT pg_catalog.set_config('sms.subscription', s.oid::text, false) AS subscription
 FROM pg_catalog.pg_subscription s
 JOIN pg_catalog.pg_database d ON d.oid = s.subdbid
-WHERE s.subname = 'sms' AND d.datname = pg_catalog.current_database();
+WHERE s.subname = 'sms' AND d.datname = pg_catalog.current_database()
+\gset
 
 SELECT 'Waiting for the first copy of the tables' AS status;
 DO $$

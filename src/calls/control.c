@@ -333,24 +333,27 @@ check_may_bring_home(const LockedRun *run)
 
 /*
  * With Citus, no other node may send it.  Where a dump was loaded, the mark is
- * that of the cluster it comes from.
+ * that of the cluster it comes from.  Returns true if another node, which is
+ * gone, may have sent it.
  */
-static void
+static bool
 take_job(const LockedRun *run)
 {
 	AppTables  *tables;
 	Oid			role = run->role;
+	bool		taken = false;
 	ActingScope scope;
 
 	if (!citus_is_here() || run->is_test)
-		return;
+		return false;
 	if (node_of_run(run->id))
 		check_is_own(run);
 	tables = tables_open(run->schema);
 	if (act_for_run(tables, &role, run->at_home, run->list_users, &scope))
-		tables_take_job(tables, run->job_id, !run->at_home && !is_copy(run));
+		taken = tables_take_job(tables, run->job_id, !run->at_home && !is_copy(run));
 	act_as_caller(role, &scope);
 	tables_close(tables);
+	return taken;
 }
 
 /*
@@ -361,7 +364,8 @@ take_job(const LockedRun *run)
 static void
 write_resumed(LockedRun *run)
 {
-	take_job(run);
+	bool may_be_sent = take_job(run);
+
 	if (!run->at_home)
 	{
 		check_may_bring_home(run);
@@ -374,6 +378,8 @@ write_resumed(LockedRun *run)
 		drop_impossible_claims(run->id, run->job_id);
 		runs_resume_anew(run->id);
 	}
+	if (may_be_sent)
+		runs_read_back_first(run->id);
 
 	/* quiet hours may have been changed */
 	(void) own_query_by_id("UPDATE sendcampaign.batch SET due = NULL"

@@ -778,6 +778,12 @@ runs_resume_anew(int64 id)
 	accept_loaded_rows(id);
 }
 
+void
+runs_read_back_first(int64 id)
+{
+	(void) own_query_by_id("UPDATE sendcampaign.run_data SET timeline = '' WHERE id = $1", id);
+}
+
 Oid
 runs_bring_home(int64 id)
 {

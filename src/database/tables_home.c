@@ -149,9 +149,11 @@ set_marks(Oid jobs)
 static char *
 node_of_mark(const char *mark)
 {
-	const char *group = strrchr(mark, '/');
+	const char *slash = strrchr(mark, '/');
+	int32		group = slash ? (int32) strtol(slash + 1, NULL, 10) : -1;
 
-	return group ? citus_node_name((int32) strtol(group + 1, NULL, 10)) : NULL;
+	/* what has our group without being us is what we were before pg_upgrade or a restore */
+	return group < 0 || group == citus_local_group() ? NULL : citus_node_name(group);
 }
 
 pg_noreturn static void fail_is_marked(int64 job_id, const char *mark);
@@ -239,17 +241,20 @@ tables_mark_job(const AppTables *tables, int64 job_id)
 		check_mark(tables, job_id, write_mark(tables, job_id, "%s IS NULL"));
 }
 
-void
+bool
 tables_take_job(const AppTables *tables, int64 job_id, bool anyway)
 {
 	char *mark;
+	bool  taken;
 
 	if (!citus_is_here() || !can_be_marked(tables))
-		return;
+		return false;
 	mark = write_mark(tables, job_id, "%s IS NULL");
-	if (mark && strcmp(mark, home_mark()) != 0 && (anyway || node_of_mark(mark) == NULL))
+	taken = mark && strcmp(mark, home_mark()) != 0 && (anyway || node_of_mark(mark) == NULL);
+	if (taken)
 		mark = write_mark(tables, job_id, "%s IS NOT NULL");
 	check_mark(tables, job_id, mark);
+	return taken;
 }
 
 char *

@@ -38,8 +38,9 @@ extern char *tables_other_sender(const AppTables *tables, int64 job_id);
 
 /*
  * Does the same for a run that a person continues here: throws only if a node
- * that is still in the cluster has marked it, unless "anyway".
+ * that is still in the cluster has marked it, unless "anyway".  Returns true if
+ * another one had: then it may have sent something.
  */
-extern void tables_take_job(const AppTables *tables, int64 job_id, bool anyway);
+extern bool tables_take_job(const AppTables *tables, int64 job_id, bool anyway);
 
 #endif /* SENDCAMPAIGN_TABLES_HOME_H */

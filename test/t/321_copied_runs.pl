@@ -99,10 +99,15 @@ is( $citus->sql(
 	$told,
 	'... and its job is told nothing');
 $citus->sql($node, $copy,
-	"UPDATE ac_background_jobs SET data = '{\"sentBy\": \"1/5/0\"}' WHERE id = $job");
+	"UPDATE ac_background_jobs SET data = '{\"sentBy\": \"1/5/9\"}' WHERE id = $job");
+sql($node, <<~'SQL');
+	INSERT INTO pg_dist_node (nodename, nodeport, groupid, isactive, shouldhaveshards)
+	VALUES ('localhost', 1, 9, false, false);
+	SQL
 is( refused($copy, "resume($job)")->{message},
-	"background job $job is sent by another node, 127.0.0.1:" . $node->port,
+	"background job $job is sent by another node, localhost:1",
 	'... nor resumed while its node is there');
+sql($node, 'DELETE FROM pg_dist_node WHERE groupid = 9');
 is($citus->accepted($copy), 0, 'nothing has left');
 $citus->sql($node, $copy,
 	"UPDATE ac_background_jobs SET data = '{\"sentBy\": \"1/5/7\"}' WHERE id = $job");

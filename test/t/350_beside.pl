@@ -213,7 +213,7 @@ tell_now();
 is(job_row($application, $job, q{progress, error, data ->> 'state'}),
 	'100||completed', 'a request that comes too late is no error of a run that has ended');
 like(
-	sql_error($sender, "SELECT send_campaign($early)", role => 'app'),
+	sql_error($sender, "SELECT send_campaign($early)", role => 'app')->{message},
 	qr/null value in column "id" of relation "ac_background_jobs"/,
 	'no job is made on the small server');
 
