@@ -267,6 +267,7 @@ set_and_reload($node, 'sendcampaign.lookup_timeout', '3s');
 }
 
 # What is read back after lost commits may be another run's, likewise.
+set_and_reload($node, 'sendcampaign.lookup_timeout', '60s');
 for my $base_url ('https://example.com/back', undef)
 {
 	my ($name, $first, $second) =
@@ -301,6 +302,7 @@ for my $base_url ('https://example.com/back', undef)
 	is($twilio->stats->{accepted}, 2, "$name: Twilio has taken both");
 	is(recorded($first, $second), '2|0|2', "$name: both are recorded as sent, each with its SID");
 }
+set_and_reload($node, 'sendcampaign.lookup_timeout', '3s');
 
 # The other one is the same role's, of a run that is paused: in no memory.
 sub wait_for_end

@@ -367,9 +367,10 @@ sql($application, "INSERT INTO sms_requests (job_id, action) VALUES ($cancelled_
 
 # interrupted, with the tables alone; then called again, and once more
 sql($sender, <<~SQL);
+	SET log_statement = none;
 	CREATE SUBSCRIPTION sms
 	CONNECTION 'host=$dir port=$port dbname=postgres user=sms_sender password=secret'
-	PUBLICATION sms_tables WITH (synchronous_commit = on)
+	PUBLICATION sms_tables WITH (synchronous_commit = on);
 	SQL
 my $between = new_campaign(2);
 told($between, run_script($sender, 'subscribe.sql', $between),
