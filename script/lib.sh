@@ -281,8 +281,8 @@ run_job() {
 # Processes of the group may remain, for example if one of several tests bails out.
 end_job() {
     kill -TERM -- "-$job" 2>/dev/null || true
-    wait "$job" 2>/dev/null || true
-    while kill -0 -- "-$job" 2>/dev/null; do sleep 0.1; done
+    # a second "wait" for it, after a signal has interrupted the first, may wait for any child
+    { while kill -0 -- "-$job"; do sleep 0.1; done; } 2>/dev/null
     job=
 }
 
