@@ -50,7 +50,11 @@ COMMENT ON COLUMN sendcampaign.opt_out_change.waiting IS 'Groups of the nodes (p
 CREATE TABLE sendcampaign.opt_out_node (
     node_group integer PRIMARY KEY,
     has_all boolean NOT NULL DEFAULT false,
-    last_phone text NOT NULL DEFAULT '',
+    last_phone text DEFAULT '',
+    unaware_below xid8 NOT NULL
+        DEFAULT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot()),
+    again boolean NOT NULL DEFAULT true,
+    shuffle boolean NOT NULL DEFAULT false,
     failures integer NOT NULL DEFAULT 0,
     retry_at timestamptz NOT NULL DEFAULT '-infinity',
     error text
@@ -58,7 +62,10 @@ CREATE TABLE sendcampaign.opt_out_node (
 COMMENT ON TABLE sendcampaign.opt_out_node IS
 'With Citus: the other nodes, and whether they have the opt-outs of this one';
 COMMENT ON COLUMN sendcampaign.opt_out_node.has_all IS 'True once the node has all opt-outs that were here when it was added';
-COMMENT ON COLUMN sendcampaign.opt_out_node.last_phone IS 'Until then: the last phone number whose opt-outs it has';
+COMMENT ON COLUMN sendcampaign.opt_out_node.last_phone IS 'Until then: the last phone number whose opt-outs it has; null if it has been told all, and is told all once more when the transactions have ended that did not know of it';
+COMMENT ON COLUMN sendcampaign.opt_out_node.unaware_below IS 'Transactions before this one may have changed opt-outs without knowing of the node';
+COMMENT ON COLUMN sendcampaign.opt_out_node.again IS 'True if such transactions were there when we began to tell it all, so that this has to be done once more';
+COMMENT ON COLUMN sendcampaign.opt_out_node.shuffle IS 'True if most of what it was told last was locked there, so that others have their turn';
 COMMENT ON COLUMN sendcampaign.opt_out_node.retry_at IS 'When it is tried again, as it could not be reached';
 
 -- Neither is dumped: elsewhere there are other nodes, and what opt_out_data gets there is noted.
@@ -72,7 +79,7 @@ COMMENT ON FUNCTION sendcampaign.start_courier() IS
 'Makes the commit start the process that tells opt-outs to other nodes; for the extension''s owner';
 REVOKE ALL ON FUNCTION sendcampaign.start_courier() FROM PUBLIC;
 
-CREATE FUNCTION sendcampaign.other_nodes()
+CREATE FUNCTION sendcampaign.other_nodes(disabled_too boolean DEFAULT false)
 RETURNS TABLE (node_group integer, host text, port integer)
 LANGUAGE plpgsql STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -83,14 +90,14 @@ BEGIN
     END IF;
     RETURN QUERY SELECT n.groupid, n.nodename::text, n.nodeport
         FROM pg_dist_node n
-        WHERE n.noderole = 'primary' AND n.isactive
+        WHERE n.noderole = 'primary' AND (n.isactive OR disabled_too)
           AND n.nodecluster = current_setting('citus.cluster_name')
           AND n.groupid NOT IN (SELECT l.groupid FROM pg_dist_local_group l)
         ORDER BY n.groupid;
 END
 $$;
-COMMENT ON FUNCTION sendcampaign.other_nodes() IS 'With Citus: the nodes other than this one';
-REVOKE ALL ON FUNCTION sendcampaign.other_nodes() FROM PUBLIC;
+COMMENT ON FUNCTION sendcampaign.other_nodes(boolean) IS 'With Citus: the nodes other than this one';
+REVOKE ALL ON FUNCTION sendcampaign.other_nodes(boolean) FROM PUBLIC;
 
 -- What another node has told us is in opt_out_change before it is here, so it is no change.
 CREATE FUNCTION sendcampaign.note_opt_out()
@@ -117,7 +124,7 @@ BEGIN
         (phone, schema, group_id, role, opted_out, reason, source, created_at, changed_at, waiting)
     VALUES (o.phone, o.schema, o.group_id, o.role, TG_OP <> 'DELETE', o.reason, o.source,
             o.created_at, clock_timestamp(),
-            ARRAY(SELECT n.node_group FROM sendcampaign.other_nodes() n))
+            ARRAY(SELECT n.node_group FROM sendcampaign.other_nodes(disabled_too => true) n))
     ON CONFLICT (phone, schema, group_id, role) DO UPDATE SET
         opted_out = excluded.opted_out, reason = excluded.reason, source = excluded.source,
         created_at = excluded.created_at, waiting = excluded.waiting,
@@ -244,24 +251,50 @@ CREATE FUNCTION sendcampaign.opt_outs_left(to_node integer DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
+SET enable_bitmapscan = on
 AS $$
+DECLARE
+    nodes integer[] := ARRAY(SELECT n.node_group
+                             FROM sendcampaign.other_nodes(disabled_too => true) n
+                             WHERE to_node IS NULL OR n.node_group = to_node);
 BEGIN
     PERFORM sendcampaign.check_extension_owner('opt_outs_left');
-    RETURN (SELECT count(*) FROM sendcampaign.opt_out_change c WHERE c.waiting <> '{}'
-                AND (to_node IS NULL OR c.waiting @> ARRAY[to_node]))
-         + (SELECT count(*) FROM sendcampaign.other_nodes() n
-            WHERE (to_node IS NULL OR n.node_group = to_node)
-              AND NOT EXISTS (SELECT FROM sendcampaign.opt_out_node k
-                              WHERE k.node_group = n.node_group AND k.has_all));
+    RETURN (SELECT count(*) FROM sendcampaign.opt_out_change c
+            WHERE c.waiting <> '{}' AND c.waiting && nodes)
+         + (SELECT count(*) FROM unnest(nodes) g
+            WHERE NOT EXISTS (SELECT FROM sendcampaign.opt_out_node k
+                              WHERE k.node_group = g AND k.has_all));
 END
 $$;
 COMMENT ON FUNCTION sendcampaign.opt_outs_left(integer) IS
 'With Citus: how many changes of opt-outs other nodes, or one, have not been told yet, and how many nodes do not have all from before; for the extension''s owner';
 REVOKE ALL ON FUNCTION sendcampaign.opt_outs_left(integer) FROM PUBLIC;
 
--- Whoever has locked the change here, too, makes it one for all nodes by committing.
+-- A node that is disabled is not tried, so nothing is due for it.
+CREATE FUNCTION sendcampaign.opt_outs_are_due()
+RETURNS boolean
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+SET enable_bitmapscan = on
+AS $$
+DECLARE
+    nodes integer[] := ARRAY(SELECT n.node_group FROM sendcampaign.other_nodes() n);
+BEGIN
+    PERFORM sendcampaign.check_extension_owner('opt_outs_are_due');
+    RETURN EXISTS (SELECT FROM unnest(nodes) g
+                   WHERE NOT EXISTS (SELECT FROM sendcampaign.opt_out_node k
+                                     WHERE k.node_group = g AND k.has_all))
+        OR EXISTS (SELECT FROM sendcampaign.opt_out_change c
+                   WHERE c.waiting <> '{}' AND c.waiting && nodes);
+END
+$$;
+COMMENT ON FUNCTION sendcampaign.opt_outs_are_due() IS
+'With Citus: whether there is something to be told to a node that is not disabled; for the extension''s owner';
+REVOKE ALL ON FUNCTION sendcampaign.opt_outs_are_due() FROM PUBLIC;
+
+-- Returns false if somebody has locked the change here, too: they may roll back.
 CREATE FUNCTION sendcampaign.keep_waiting(change jsonb, node_group integer)
-RETURNS void
+RETURNS boolean
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '2ms'
@@ -273,173 +306,365 @@ BEGIN
         change || jsonb_build_object('waiting', ARRAY[node_group])) t
     ON CONFLICT (phone, schema, group_id, role) DO UPDATE
         SET waiting = array_remove(c.waiting, keep_waiting.node_group) || keep_waiting.node_group;
+    RETURN true;
 EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-    NULL;
+    RETURN false;
 END
 $$;
 COMMENT ON FUNCTION sendcampaign.keep_waiting(jsonb, integer) IS
-'With Citus: notes that a node has not taken a change of an opt-out; for the extension''s owner';
+'With Citus: notes that a node has not taken a change of an opt-out, unless it is locked here, too; for the extension''s owner';
 REVOKE ALL ON FUNCTION sendcampaign.keep_waiting(jsonb, integer) FROM PUBLIC;
 
+CREATE FUNCTION sendcampaign.node_failed(node_group integer, error text)
+RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM sendcampaign.check_extension_owner('node_failed');
+    UPDATE sendcampaign.opt_out_node k SET error = node_failed.error, failures = k.failures + 1,
+        retry_at = clock_timestamp() + least(power(2, least(k.failures, 6)), 60) * interval '1 s'
+    WHERE k.node_group = node_failed.node_group;
+END
+$$;
+COMMENT ON FUNCTION sendcampaign.node_failed(integer, text) IS
+'With Citus: notes that a node could not be told opt-outs, and when it is tried again; for the extension''s owner';
+REVOKE ALL ON FUNCTION sendcampaign.node_failed(integer, text) FROM PUBLIC;
+
 /*
- * No lock is held while other nodes are waited for: what has been told is
- * marked afterwards, unless it has changed again.  If that is lost, it is told
- * once more, which does no harm.
+ * What waits for a node, found by the index on "waiting" alone: in the order of
+ * another one, all that has been told already would be read again for each step.
  */
+CREATE FUNCTION sendcampaign.waiting_opt_outs(node sendcampaign.opt_out_node, most integer)
+RETURNS jsonb
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+SET enable_bitmapscan = on
+SET enable_indexscan = off
+SET enable_seqscan = off
+AS $$
+BEGIN
+    PERFORM sendcampaign.check_extension_owner('waiting_opt_outs');
+    RETURN (SELECT coalesce(jsonb_agg(to_jsonb(c) - 'waiting'), '[]') FROM (
+        (SELECT * FROM sendcampaign.opt_out_change w
+         WHERE NOT node.shuffle AND w.waiting <> '{}' AND w.waiting @> ARRAY[node.node_group]
+         LIMIT most)
+        UNION ALL
+        (SELECT * FROM sendcampaign.opt_out_change w
+         WHERE node.shuffle AND w.waiting <> '{}' AND w.waiting @> ARRAY[node.node_group]
+         ORDER BY random() LIMIT most)) c);
+END
+$$;
+COMMENT ON FUNCTION sendcampaign.waiting_opt_outs(sendcampaign.opt_out_node, integer) IS
+'With Citus: some of the changes of opt-outs that wait for a node; for the extension''s owner';
+REVOKE ALL ON FUNCTION sendcampaign.waiting_opt_outs(sendcampaign.opt_out_node, integer) FROM PUBLIC;
+
+/*
+ * All that is known here and does not wait for the node, some phone numbers at a
+ * time.  The index on phones finds them, without those before.
+ */
+CREATE FUNCTION sendcampaign.known_opt_outs(node sendcampaign.opt_out_node, most integer,
+    OUT changes jsonb, OUT last text)
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+AS $$
+BEGIN
+    PERFORM sendcampaign.check_extension_owner('known_opt_outs');
+    SELECT max(p.phone) INTO last
+    FROM (SELECT a.phone
+          FROM ((SELECT o.phone FROM sendcampaign.opt_out_data o
+                 WHERE o.phone > node.last_phone ORDER BY o.phone LIMIT most)
+                UNION
+                (SELECT w.phone FROM sendcampaign.opt_out_change w
+                 WHERE w.phone > node.last_phone ORDER BY w.phone LIMIT most)) a
+          ORDER BY a.phone LIMIT most) p;
+    SELECT coalesce(jsonb_agg(to_jsonb(c) - 'waiting'), '[]') INTO changes
+    FROM (SELECT w.* FROM sendcampaign.opt_out_change w
+          WHERE w.phone > node.last_phone AND w.phone <= last
+            AND NOT w.waiting @> ARRAY[node.node_group]
+          UNION ALL
+          SELECT DISTINCT ON (o.phone, o.schema, o.group_id, o.role)
+                 o.phone, o.schema, o.group_id, o.role, true, o.reason, o.source,
+                 o.created_at, o.created_at, '{}'::integer[]
+          FROM sendcampaign.opt_out_data o
+          WHERE o.phone > node.last_phone AND o.phone <= last AND NOT EXISTS
+              (SELECT FROM sendcampaign.opt_out_change w
+               WHERE w.phone = o.phone AND w.schema IS NOT DISTINCT FROM o.schema
+                 AND w.group_id IS NOT DISTINCT FROM o.group_id AND w.role = o.role
+                 AND w.phone > node.last_phone AND w.phone <= last)) c;
+END
+$$;
+COMMENT ON FUNCTION sendcampaign.known_opt_outs(sendcampaign.opt_out_node, integer) IS
+'With Citus: the opt-outs of the next phone numbers, for a node that does not have all; for the extension''s owner';
+REVOKE ALL ON FUNCTION sendcampaign.known_opt_outs(sendcampaign.opt_out_node, integer) FROM PUBLIC;
+
+/*
+ * Marks what a node has been told, unless it has changed again.  Returns whether
+ * what it could not take waits for it.
+ */
+CREATE FUNCTION sendcampaign.mark_told(node_group integer, changes jsonb, locked jsonb)
+RETURNS boolean
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+AS $$
+DECLARE
+    change jsonb;
+    kept boolean := true;
+BEGIN
+    PERFORM sendcampaign.check_extension_owner('mark_told');
+    UPDATE sendcampaign.opt_out_change c
+    SET waiting = array_remove(c.waiting, mark_told.node_group)
+    FROM (SELECT w.phone, w.schema, w.group_id, w.role
+          FROM sendcampaign.opt_out_change w
+          JOIN jsonb_populate_recordset(NULL::sendcampaign.opt_out_change, changes) t
+            ON w.phone = t.phone AND w.schema IS NOT DISTINCT FROM t.schema
+           AND w.group_id IS NOT DISTINCT FROM t.group_id AND w.role = t.role
+           AND w.changed_at = t.changed_at
+          WHERE mark_told.node_group = ANY (w.waiting) AND NOT EXISTS
+              (SELECT FROM jsonb_array_elements(locked) l
+               WHERE l.value = to_jsonb(t) - 'waiting')
+          FOR NO KEY UPDATE OF w SKIP LOCKED) free
+    WHERE c.phone = free.phone AND c.schema IS NOT DISTINCT FROM free.schema
+      AND c.group_id IS NOT DISTINCT FROM free.group_id AND c.role = free.role;
+    FOR change IN
+        SELECT l.value FROM jsonb_array_elements(locked) l
+        WHERE NOT EXISTS
+            (SELECT FROM sendcampaign.opt_out_change w
+             JOIN jsonb_populate_record(NULL::sendcampaign.opt_out_change, l.value) t
+               ON w.phone = t.phone AND w.schema IS NOT DISTINCT FROM t.schema
+              AND w.group_id IS NOT DISTINCT FROM t.group_id AND w.role = t.role
+             WHERE mark_told.node_group = ANY (w.waiting))
+    LOOP
+        kept := sendcampaign.keep_waiting(change, mark_told.node_group) AND kept;
+    END LOOP;
+    RETURN kept;
+END
+$$;
+COMMENT ON FUNCTION sendcampaign.mark_told(integer, jsonb, jsonb) IS
+'With Citus: marks changes of opt-outs as told to a node, except those that it could not take; returns false if one of these is locked here, too. For the extension''s owner';
+REVOKE ALL ON FUNCTION sendcampaign.mark_told(integer, jsonb, jsonb) FROM PUBLIC;
+
+/*
+ * A step.  While other nodes are waited for, nothing that the application could
+ * need is locked, but only their rows in opt_out_node: one process at a time
+ * tells a node.  What has been told is marked afterwards.  If that is lost, it is
+ * told once more, which does no harm.
+ *
+ * A node that has failed is told only if it is meant, so that others do not wait
+ * for it.
+ *
+ * Returns 3 if the next step can follow at once, 2 if others are telling these
+ * nodes, 1 if something is left that cannot be told now, 0 if nothing is.
+ */
+CREATE FUNCTION sendcampaign.tell_opt_outs(to_node integer DEFAULT NULL)
+RETURNS integer
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+SET enable_bitmapscan = on
+AS $$
+DECLARE
+    most integer;
+    result integer := 0;
+    oldest xid8 := pg_snapshot_xmin(pg_current_snapshot());
+    held integer;
+    hosts text[] := '{}';
+    ports integer[] := '{}';
+    commands text[] := '{}';
+    nodes sendcampaign.opt_out_node[] := '{}';
+    batches jsonb[] := '{}';
+    full_ones boolean[] := '{}';
+    address record;
+    node sendcampaign.opt_out_node;
+    settled boolean;
+    waits jsonb;
+    known record;
+    told record;
+    locked jsonb;
+BEGIN
+    PERFORM sendcampaign.check_extension_owner('tell_opt_outs');
+    IF to_regclass('pg_catalog.pg_dist_local_group') IS NULL THEN
+        RETURN 0;
+    END IF;
+    INSERT INTO sendcampaign.opt_out_node (node_group)
+    SELECT n.node_group FROM sendcampaign.other_nodes(disabled_too => true) n
+    WHERE NOT EXISTS (SELECT FROM sendcampaign.opt_out_node k WHERE k.node_group = n.node_group)
+    ON CONFLICT DO NOTHING;
+    IF FOUND THEN
+        RETURN 3; -- so that nobody waits for these rows while we wait for nodes
+    END IF;
+    -- a snapshot that is older than the node does not show it to the trigger, either
+    SELECT max(age(a.backend_xmin)) INTO held FROM pg_stat_activity a
+    WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
+      AND a.backend_type <> 'autovacuum worker';
+    FOR address IN
+        SELECT n.* FROM sendcampaign.other_nodes(disabled_too => to_node IS NOT NULL) n
+        JOIN sendcampaign.opt_out_node k ON k.node_group = n.node_group
+        WHERE CASE WHEN to_node IS NULL THEN k.failures = 0 ELSE n.node_group = to_node END
+          AND (NOT k.has_all OR k.failures > 0 OR EXISTS
+               (SELECT FROM sendcampaign.opt_out_change w
+                WHERE w.waiting <> '{}' AND w.waiting @> ARRAY[n.node_group]))
+    LOOP
+        -- only if there is something to tell: a lock is written, and commits may hang
+        SELECT k.* INTO node FROM sendcampaign.opt_out_node k
+        WHERE k.node_group = address.node_group FOR NO KEY UPDATE SKIP LOCKED;
+        IF NOT FOUND THEN
+            result := greatest(result, 2);
+            CONTINUE;
+        END IF;
+        settled := oldest >= node.unaware_below
+            AND coalesce(held <= age(node.unaware_below::xid), true);
+        IF NOT node.has_all AND (node.last_phone = '' OR node.last_phone IS NULL AND settled) THEN
+            node.again := NOT settled;
+            node.last_phone := '';
+        END IF;
+        most := CASE WHEN node.failures > 0 THEN 100 ELSE 2000 END;
+        waits := sendcampaign.waiting_opt_outs(node, most);
+        SELECT '[]'::jsonb AS changes, NULL::text AS last INTO known;
+        IF NOT node.has_all AND node.last_phone IS NOT NULL THEN
+            SELECT k.* INTO known FROM sendcampaign.known_opt_outs(node, most) k;
+            node.last_phone := known.last;
+            node.has_all := known.last IS NULL AND NOT node.again;
+        END IF;
+        IF waits || known.changes = '[]' THEN
+            UPDATE sendcampaign.opt_out_node k
+            SET has_all = node.has_all, last_phone = node.last_phone, again = node.again,
+                shuffle = false, failures = 0, retry_at = '-infinity', error = NULL
+            WHERE k.node_group = node.node_group
+              AND (k.has_all, k.last_phone, k.again, k.shuffle, k.failures)
+                  IS DISTINCT FROM (node.has_all, node.last_phone, node.again, false, 0);
+            result := greatest(result, CASE WHEN known.last IS NOT NULL THEN 3 ELSE 0 END);
+            CONTINUE;
+        END IF;
+        hosts := hosts || address.host;
+        ports := ports || address.port;
+        nodes := nodes || node;
+        batches := batches || (waits || known.changes);
+        full_ones := full_ones || (jsonb_array_length(waits) = most);
+        commands := commands
+            || format('SELECT sendcampaign.take_opt_outs(%L)', waits || known.changes);
+    END LOOP;
+    PERFORM set_config('citus.node_connection_timeout', '5000', true);
+    FOR told IN
+        SELECT r.success, r.result, a.i
+        FROM master_run_on_worker(hosts, ports, commands, true) r
+        JOIN unnest(hosts, ports) WITH ORDINALITY a(host, port, i)
+          ON a.host = r.node_name AND a.port = r.node_port
+        WHERE hosts <> '{}'
+        ORDER BY a.i
+    LOOP
+        node := nodes[told.i];
+        IF NOT told.success THEN
+            PERFORM sendcampaign.node_failed(node.node_group, told.result);
+            CONTINUE;
+        END IF;
+        locked := told.result::jsonb;
+        IF NOT sendcampaign.mark_told(node.node_group, batches[told.i], locked) THEN
+            node.has_all := false;
+            node.again := true;
+            node.unaware_below := pg_snapshot_xmax(pg_current_snapshot());
+        END IF;
+        UPDATE sendcampaign.opt_out_node k SET has_all = node.has_all, last_phone = node.last_phone,
+            again = node.again, unaware_below = node.unaware_below,
+            shuffle = jsonb_array_length(locked) * 2 >= jsonb_array_length(batches[told.i])
+        WHERE k.node_group = node.node_group
+          AND (k.has_all, k.last_phone, k.again, k.unaware_below, k.shuffle)
+              IS DISTINCT FROM (node.has_all, node.last_phone, node.again, node.unaware_below,
+                  jsonb_array_length(locked) * 2 >= jsonb_array_length(batches[told.i]));
+        IF jsonb_array_length(locked) < jsonb_array_length(batches[told.i]) THEN
+            UPDATE sendcampaign.opt_out_node k
+            SET failures = 0, retry_at = '-infinity', error = NULL
+            WHERE k.node_group = node.node_group AND k.failures > 0;
+            IF full_ones[told.i] THEN
+                result := 3;
+            END IF;
+        ELSIF node.failures > 0 THEN
+            -- perhaps by those who have told it before, whose commits hang
+            PERFORM sendcampaign.node_failed(node.node_group, 'all of it is locked there');
+        END IF;
+        IF node.last_phone IS NOT NULL AND NOT node.has_all THEN
+            result := 3;
+        END IF;
+    END LOOP;
+    -- for a node that is gone, nothing waits
+    DELETE FROM sendcampaign.opt_out_node k
+    WHERE k.node_group NOT IN (SELECT n.groupid FROM pg_dist_node n);
+    IF FOUND THEN
+        UPDATE sendcampaign.opt_out_change c
+        SET waiting = ARRAY(SELECT g FROM unnest(c.waiting) g JOIN pg_dist_node n ON n.groupid = g)
+        WHERE c.ctid = ANY (ARRAY(SELECT w.ctid FROM sendcampaign.opt_out_change w
+                                  WHERE w.waiting <> '{}' AND NOT w.waiting <@
+                                      ARRAY(SELECT n.groupid FROM pg_dist_node n)
+                                  FOR NO KEY UPDATE SKIP LOCKED));
+    END IF;
+    IF result = 0 AND to_node IS NULL AND (EXISTS
+            (SELECT FROM sendcampaign.other_nodes() n JOIN sendcampaign.opt_out_node k
+             ON k.node_group = n.node_group WHERE k.failures > 0)
+            OR sendcampaign.opt_outs_are_due()) THEN
+        RETURN 1;
+    END IF;
+    RETURN result;
+END
+$$;
+COMMENT ON FUNCTION sendcampaign.tell_opt_outs(integer) IS
+'With Citus: tells opt-outs to the other nodes, or to one, as many as go in one step; returns 3 if the next step can follow at once, 2 if somebody else is telling them, 1 if something is left, 0 if nothing is. For the extension''s owner';
+REVOKE ALL ON FUNCTION sendcampaign.tell_opt_outs(integer) FROM PUBLIC;
+
 CREATE FUNCTION sendcampaign.share_opt_outs(to_node integer DEFAULT NULL, everything boolean DEFAULT false)
 RETURNS bigint
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    most constant integer := 2000;
-    hosts text[] := '{}';
-    ports integer[] := '{}';
-    commands text[] := '{}';
-    groups integer[] := '{}';
-    lasts text[] := '{}';
-    node record;
-    told record;
-    batch jsonb;
-    batches jsonb[] := '{}';
-    last text;
 BEGIN
     PERFORM sendcampaign.check_extension_owner('share_opt_outs');
     IF to_regclass('pg_catalog.pg_dist_local_group') IS NULL THEN
         RETURN 0;
     END IF;
     IF everything THEN
-        DELETE FROM sendcampaign.opt_out_node k WHERE to_node IS NULL OR k.node_group = to_node;
+        UPDATE sendcampaign.opt_out_node k SET has_all = false, last_phone = '', again = true,
+            unaware_below = pg_snapshot_xmax(pg_current_snapshot())
+        WHERE to_node IS NULL OR k.node_group = to_node;
+        PERFORM sendcampaign.start_courier();
+    ELSE
+        PERFORM sendcampaign.tell_opt_outs(to_node);
     END IF;
-    FOR node IN
-        SELECT n.node_group, n.host, n.port, coalesce(k.has_all, false) AS has_all,
-               coalesce(k.last_phone, '') AS last_phone
-        FROM sendcampaign.other_nodes() n
-        LEFT JOIN sendcampaign.opt_out_node k ON k.node_group = n.node_group
-        WHERE CASE WHEN to_node IS NULL THEN k.retry_at IS NULL OR k.retry_at <= clock_timestamp()
-                   ELSE n.node_group = to_node END
-    LOOP
-        last := NULL;
-        IF node.has_all THEN
-            SELECT coalesce(jsonb_agg(to_jsonb(c) - 'waiting'), '[]') INTO batch
-            FROM (SELECT * FROM sendcampaign.opt_out_change w
-                  WHERE w.waiting <> '{}' AND w.waiting @> ARRAY[node.node_group]
-                  ORDER BY random() LIMIT most) c; -- some may be locked for long
-            CONTINUE WHEN batch = '[]';
-        ELSE
-            -- all that is known here, some phone numbers at a time
-            SELECT max(p.phone) INTO last
-            FROM (SELECT a.phone FROM (SELECT o.phone FROM sendcampaign.opt_out_data o
-                                       UNION SELECT w.phone FROM sendcampaign.opt_out_change w) a
-                  WHERE a.phone > node.last_phone ORDER BY a.phone LIMIT most) p;
-            SELECT coalesce(jsonb_agg(to_jsonb(c) - 'waiting'), '[]') INTO batch
-            FROM (SELECT w.* FROM sendcampaign.opt_out_change w
-                  WHERE w.phone > node.last_phone AND w.phone <= last
-                  UNION ALL
-                  SELECT DISTINCT ON (o.phone, o.schema, o.group_id, o.role)
-                         o.phone, o.schema, o.group_id, o.role, true, o.reason, o.source,
-                         o.created_at, o.created_at, '{}'::integer[]
-                  FROM sendcampaign.opt_out_data o
-                  WHERE o.phone > node.last_phone AND o.phone <= last AND NOT EXISTS
-                      (SELECT FROM sendcampaign.opt_out_change w
-                       WHERE w.phone = o.phone AND w.schema IS NOT DISTINCT FROM o.schema
-                         AND w.group_id IS NOT DISTINCT FROM o.group_id AND w.role = o.role)) c;
-        END IF;
-        hosts := hosts || node.host;
-        ports := ports || node.port;
-        commands := commands || format('SELECT sendcampaign.take_opt_outs(%L)', batch);
-        batches := batches || batch;
-        groups := groups || node.node_group;
-        lasts := lasts || coalesce(last, CASE WHEN NOT node.has_all THEN '' END);
-    END LOOP;
-    IF groups <> '{}' THEN
-        PERFORM set_config('citus.node_connection_timeout', '5000', true);
-        FOR told IN
-            SELECT g.node_group, r.success, r.result, g.last, g.batch
-            FROM master_run_on_worker(hosts, ports, commands, true) r
-            JOIN unnest(hosts, ports, groups, lasts, batches)
-                 g(host, port, node_group, last, batch)
-              ON g.host = r.node_name AND g.port = r.node_port
-            ORDER BY g.node_group
-        LOOP
-            IF NOT told.success THEN
-                INSERT INTO sendcampaign.opt_out_node AS k (node_group, failures, retry_at, error)
-                VALUES (told.node_group, 1, clock_timestamp() + interval '1 s', told.result)
-                ON CONFLICT (node_group) DO UPDATE SET error = excluded.error,
-                    failures = k.failures + 1, retry_at = clock_timestamp()
-                        + least(power(2, least(k.failures, 6)), 60) * interval '1 s';
-                CONTINUE;
-            END IF;
-            INSERT INTO sendcampaign.opt_out_node AS k (node_group, has_all, last_phone)
-            VALUES (told.node_group, coalesce(told.last = '', true), coalesce(told.last, ''))
-            ON CONFLICT (node_group) DO UPDATE SET failures = 0, retry_at = '-infinity',
-                error = NULL, has_all = excluded.has_all, last_phone = excluded.last_phone
-            WHERE (k.failures, k.has_all, k.last_phone)
-                IS DISTINCT FROM (0, excluded.has_all, excluded.last_phone);
-            UPDATE sendcampaign.opt_out_change c
-            SET waiting = array_remove(c.waiting, told.node_group)
-            FROM (SELECT w.phone, w.schema, w.group_id, w.role
-                  FROM sendcampaign.opt_out_change w
-                  JOIN jsonb_populate_recordset(NULL::sendcampaign.opt_out_change, told.batch) t
-                    ON w.phone = t.phone AND w.schema IS NOT DISTINCT FROM t.schema
-                   AND w.group_id IS NOT DISTINCT FROM t.group_id AND w.role = t.role
-                   AND w.changed_at = t.changed_at
-                  WHERE told.node_group = ANY (w.waiting) AND NOT EXISTS
-                      (SELECT FROM jsonb_array_elements(told.result::jsonb) l
-                       WHERE l.value = to_jsonb(t) - 'waiting')
-                  FOR NO KEY UPDATE OF w SKIP LOCKED) free
-            WHERE c.phone = free.phone AND c.schema IS NOT DISTINCT FROM free.schema
-              AND c.group_id IS NOT DISTINCT FROM free.group_id AND c.role = free.role;
-            -- what the node could not take waits, also if it was no change until now
-            FOR batch IN SELECT l.value FROM jsonb_array_elements(told.result::jsonb) l
-                         WHERE told.last <> ''
-            LOOP
-                PERFORM sendcampaign.keep_waiting(batch, told.node_group);
-            END LOOP;
-        END LOOP;
-    END IF;
-    -- for a node that is gone, nothing waits
-    DELETE FROM sendcampaign.opt_out_node k
-    WHERE k.node_group NOT IN (SELECT n.groupid FROM pg_dist_node n);
-    UPDATE sendcampaign.opt_out_change c
-    SET waiting = ARRAY(SELECT g FROM unnest(c.waiting) g JOIN pg_dist_node n ON n.groupid = g)
-    WHERE c.ctid = ANY (ARRAY(SELECT w.ctid FROM sendcampaign.opt_out_change w
-                              WHERE w.waiting <> '{}' AND NOT w.waiting <@
-                                  ARRAY(SELECT n.groupid FROM pg_dist_node n)
-                              FOR NO KEY UPDATE SKIP LOCKED));
     RETURN sendcampaign.opt_outs_left(to_node);
 END
 $$;
 COMMENT ON FUNCTION sendcampaign.share_opt_outs(integer, boolean) IS
-'With Citus: tells opt-outs to the other nodes, or to one, as many as go in one step; returns how many are left. For the extension''s owner';
+'With Citus: tells opt-outs to the other nodes, or to one, as many as go in one step, or has the process begin anew with all of them; returns how many are left. For the extension''s owner';
 REVOKE ALL ON FUNCTION sendcampaign.share_opt_outs(integer, boolean) FROM PUBLIC;
 
-CREATE FUNCTION sendcampaign.fetch_opt_outs()
-RETURNS bigint
+CREATE FUNCTION sendcampaign.fetch_opt_outs(from_node integer DEFAULT NULL)
+RETURNS integer
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     command text;
-    remaining bigint;
+    answer integer;
 BEGIN
     PERFORM sendcampaign.check_extension_owner('fetch_opt_outs');
     IF to_regclass('pg_catalog.pg_dist_local_group') IS NULL THEN
         RETURN 0;
     END IF;
     PERFORM set_config('citus.node_connection_timeout', '5000', true);
-    command := format('SELECT sendcampaign.share_opt_outs(%s)', (SELECT groupid FROM pg_dist_local_group));
-    SELECT sum(r.result::bigint) FILTER (WHERE r.success) INTO remaining
+    command := format('SELECT sendcampaign.tell_opt_outs(%s)', (SELECT groupid FROM pg_dist_local_group));
+    SELECT max(r.result::integer) FILTER (WHERE r.success) INTO answer
     FROM (SELECT array_agg(n.host) AS hosts, array_agg(n.port) AS ports,
-                 array_agg(command) AS commands FROM sendcampaign.other_nodes() n) n,
+                 array_agg(command) AS commands FROM sendcampaign.other_nodes() n
+          WHERE from_node IS NULL OR n.node_group = from_node) n,
          master_run_on_worker(n.hosts, n.ports, n.commands, true) r
     WHERE n.hosts IS NOT NULL;
-    RETURN coalesce(remaining, 0);
+    RETURN coalesce(answer, 0);
 END
 $$;
-COMMENT ON FUNCTION sendcampaign.fetch_opt_outs() IS
-'With Citus: has the other nodes tell this one some of what it has missed of opt-outs, and returns how much is left of those that have answered; for the extension''s owner';
-REVOKE ALL ON FUNCTION sendcampaign.fetch_opt_outs() FROM PUBLIC;
+COMMENT ON FUNCTION sendcampaign.fetch_opt_outs(integer) IS
+'With Citus: has the other nodes, or one, tell this one some of what it has missed of opt-outs; returns the largest of what tell_opt_outs() returns on those that have answered. For the extension''s owner';
+REVOKE ALL ON FUNCTION sendcampaign.fetch_opt_outs(integer) FROM PUBLIC;
 
 /*
  * Queries on all nodes, and on a schema's home.  Citus connects to the other

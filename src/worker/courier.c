@@ -4,7 +4,7 @@
  *	  With Citus: the process that tells opt-outs to other nodes.
  *
  * What is to be told is in sendcampaign.opt_out_change, and how, in
- * sendcampaign.share_opt_outs().  The process is started by the commit that has
+ * sendcampaign.tell_opt_outs().  The process is started by the commit that has
  * something to tell, and stays until all nodes have it, trying those that are
  * down again from time to time.
  *
@@ -12,6 +12,9 @@
  * a change holds the queue lock, shared, from before it looks for that process
  * until its change is visible; the process leaves only while it holds the queue
  * lock exclusively, and sees nothing to tell.
+ *
+ * All nodes are told at once.  One that does not end this in time is told by
+ * itself from then on, when all others have been, until it has taken something.
  *
  * A node that comes back may send before it has been told.  So its workers begin
  * with another process, which asks the other nodes to tell now.  A worker itself
@@ -23,6 +26,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
 #include "compat.h"
 #include "database/attempt.h"
 #include "database/citus.h"
@@ -36,6 +40,7 @@
 #include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
+#include "storage/procsignal.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -50,11 +55,40 @@
 #define LOOK_MS		1000
 #define MAX_REST_MS 60000
 
-/* How long it waits for other nodes in one step; one that hangs must not keep others waiting. */
-#define STEP_MS 20000
+/* How long a step with all nodes may take, and one with a single node. */
+#define STEP_MS		10000
+#define ONE_NODE_MS 5000
 
 /* How often a worker that waits for what its node has missed looks whether that is there. */
 #define FETCH_LOOK_MS 20
+
+/* How long it tries to have the other nodes asked, in ms, and how often. */
+#define FETCH_TRY_MS   20000
+#define FETCH_RETRY_MS 200
+
+/* How often, and how many times, the process that asks looks whether others have told enough. */
+#define OTHERS_LOOK_MS	 100
+#define MAX_OTHERS_LOOKS 200
+
+/* What sendcampaign.tell_opt_outs() returns. */
+typedef enum Progress
+{
+	STEP_FAILED = -1,
+	NOTHING_LEFT,
+	SOMETHING_LEFT, /* which cannot be told now */
+	OTHERS_TELL,
+	MORE_TO_TELL
+} Progress;
+
+#define ALL_NODES (-1)
+
+/* A step, in a transaction of its own. */
+typedef struct Step
+{
+	int32		node; /* a group, or ALL_NODES */
+	const char *error;
+	Progress	progress;
+} Step;
 
 PGDLLEXPORT void sendcampaign_courier_main(Datum arg);
 PG_FUNCTION_INFO_V1(sendcampaign_start_courier);
@@ -160,25 +194,36 @@ sendcampaign_start_courier(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Returns how many changes are left to be told; a database that is not updated has none. */
-static int64
-count_left(void)
+/* Whether this database is on several nodes, and is updated. */
+static bool
+has_nodes(void)
 {
-	if (!citus_is_here() ||
-		own_query("SELECT FROM pg_proc p JOIN pg_namespace s ON s.oid = p.pronamespace"
-				  " AND s.nspname = 'sendcampaign' AND p.proname = 'opt_outs_left'",
-				  0, NULL, NULL, NULL) == 0)
-		return 0;
-	(void) own_query("SELECT sendcampaign.opt_outs_left()", 0, NULL, NULL, NULL);
-	return spi_int64(0, 1);
+	return citus_is_here() &&
+		   own_query("SELECT FROM pg_proc p JOIN pg_namespace s ON s.oid = p.pronamespace"
+					 " AND s.nspname = 'sendcampaign' AND p.proname = 'opt_outs_are_due'",
+					 0, NULL, NULL, NULL) > 0;
+}
+
+/* Whether there is something to be told. */
+static bool
+is_due(void)
+{
+	if (!has_nodes())
+		return false;
+	(void) own_query("SELECT sendcampaign.opt_outs_are_due()", 0, NULL, NULL, NULL);
+	return spi_bool(0, 1);
 }
 
 void
 start_courier_if_needed(void)
 {
-	if (count_left() > 0)
+	if (is_due())
 		start_unless_there(InvalidTransactionId);
 }
+
+/*
+ * The worker
+ */
 
 static void
 look_for_nodes(void *arg)
@@ -186,86 +231,201 @@ look_for_nodes(void *arg)
 	*(bool *) arg = citus_is_here() && OidIsValid(own_lock_extension());
 }
 
+/* A worker that is told to end does so when it begins to work. */
+static void
+wait_a_moment(long msec)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, msec,
+					 compat_wait_event());
+	ResetLatch(MyLatch);
+	if (ProcSignalBarrierPending)
+		ProcessProcSignalBarrier(); /* others wait for us, such as DROP DATABASE */
+}
+
+/* Has the other nodes asked; returns NULL if there are none, or this fails for too long. */
+static BackgroundWorkerHandle *
+start_to_ask(void)
+{
+	TimestampTz	 until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), FETCH_TRY_MS);
+	CourierStart start = {MyDatabaseId, InvalidTransactionId, true};
+	const char	*reason = "no background worker slot is free";
+	BackgroundWorkerHandle *courier;
+
+	do
+	{
+		bool	   needed = false;
+		ErrorData *error = try_transaction(look_for_nodes, &needed);
+
+		if (error != NULL)
+			reason = error_text(error);
+		else if (!needed || register_courier(start, &courier))
+			return needed ? courier : NULL;
+		wait_a_moment(FETCH_RETRY_MS);
+	} while (!ProcDiePending && GetCurrentTimestamp() < until);
+	ereport(LOG,
+			(errmsg("sendcampaign: could not ask other nodes for opt-outs before sending: %s",
+					reason)));
+	return NULL;
+}
+
 /*
  * Waits as long as there is something to be told.  A node that does not answer
- * keeps us from sending for one step at most.
+ * keeps us from sending for a limited time.
  */
 void
 fetch_opt_outs(void)
 {
-	bool  needed = false;
-	pid_t pid;
+	BackgroundWorkerHandle *courier = start_to_ask();
+	pid_t					pid;
 
-	BackgroundWorkerHandle *courier;
-
-	if (try_transaction(look_for_nodes, &needed) != NULL || !needed ||
-		!register_courier((CourierStart){MyDatabaseId, InvalidTransactionId, true}, &courier))
-		return;
-	while (GetBackgroundWorkerPid(courier, &pid) != BGWH_STOPPED && !ProcDiePending)
-	{
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, FETCH_LOOK_MS,
-						 compat_wait_event());
-		ResetLatch(MyLatch);
-	}
+	while (courier != NULL && GetBackgroundWorkerPid(courier, &pid) != BGWH_STOPPED &&
+		   !ProcDiePending)
+		wait_a_moment(FETCH_LOOK_MS);
 }
 
-/* The steps, each in a transaction of its own; they return how much is left. */
+/*
+ * Steps
+ */
+
+/* Calls a function with a node, or with NULL for all. */
+static Progress
+call_for_node(const char *query, int32 node)
+{
+	Oid	  types[] = {INT4OID};
+	Datum values[] = {Int32GetDatum(node)};
+
+	(void) own_query(query, 1, types, values, node == ALL_NODES ? "n" : NULL);
+	return (Progress) spi_int64(0, 1);
+}
+
 static void
 tell(void *arg)
 {
-	int64 *left = arg;
+	Step *step = arg;
 
-	*left = 0;
-	if (!OidIsValid(own_lock_extension()) || count_left() == 0)
-		return;
-	(void) own_query("SELECT sendcampaign.share_opt_outs()", 0, NULL, NULL, NULL);
-	*left = spi_int64(0, 1);
+	if (OidIsValid(own_lock_extension()) && has_nodes())
+		step->progress = call_for_node("SELECT sendcampaign.tell_opt_outs($1)::int8", step->node);
 }
 
 static void
 ask(void *arg)
 {
-	int64 *left = arg;
+	Step *step = arg;
 
-	*left = 0;
-	if (!OidIsValid(own_lock_extension()) || !citus_is_here())
-		return;
-	(void) own_query("SELECT sendcampaign.fetch_opt_outs()", 0, NULL, NULL, NULL);
-	*left = spi_int64(0, 1);
+	if (OidIsValid(own_lock_extension()) && citus_is_here())
+		step->progress = call_for_node("SELECT sendcampaign.fetch_opt_outs($1)::int8", step->node);
 }
 
 static void
 look(void *arg)
 {
-	*(int64 *) arg = OidIsValid(own_lock_extension()) ? count_left() : 0;
+	Step *step = arg;
+
+	if (OidIsValid(own_lock_extension()) && is_due())
+		step->progress = SOMETHING_LEFT;
 }
 
-/* Does a step, for a limited time; returns how much is left, or -1 after an error. */
-static int64
-make_step(void (*step)(void *))
+static void
+note_failure(void *arg)
 {
-	int64	   left = 0;
+	Step *step = arg;
+	Oid	  types[] = {INT4OID, TEXTOID};
+	Datum values[] = {Int32GetDatum(step->node), CStringGetTextDatum(step->error)};
+
+	if (OidIsValid(own_lock_extension()))
+		(void) own_query("SELECT sendcampaign.node_failed($1, $2)", 2, types, values, NULL);
+}
+
+/* Does a step, for a limited time. */
+static Progress
+make_step(void (*function)(void *), Step *step)
+{
 	ErrorData *error;
 
+	step->progress = NOTHING_LEFT;
 	pgstat_report_activity(STATE_RUNNING, "sharing opt-outs with other nodes");
-	(void) time_limit_start(STEP_MS);
-	error = try_transaction(step, &left);
+	(void) time_limit_start(step->node == ALL_NODES ? STEP_MS : ONE_NODE_MS);
+	error = try_transaction(function, step);
 	time_limit_end();
 	if (error == NULL)
-		return left;
+		return step->progress;
+	step->error = time_limit_was_reached() ? "it takes too long" : error_text(error);
 	ereport(LOG,
-			(errmsg("sendcampaign: could not share opt-outs with other nodes: %s",
-					error_text(error))));
-	return -1;
+			(errmsg("sendcampaign: could not share opt-outs with other nodes: %s", step->error)));
+	return STEP_FAILED;
+}
+
+/*
+ * Nodes, one by one
+ */
+
+typedef struct NodeList
+{
+	MemoryContext context;
+	const char	 *query;
+	List		 *nodes; /* their groups */
+} NodeList;
+
+static void
+read_nodes(void *arg)
+{
+	NodeList	 *list = arg;
+	uint64		  count;
+	MemoryContext old;
+
+	if (!OidIsValid(own_lock_extension()) || !citus_is_here())
+		return;
+	count = own_query(list->query, 0, NULL, NULL, NULL);
+	for (uint64 i = 0; i < count; i++)
+	{
+		int32 node = (int32) spi_int64(i, 1);
+
+		old = MemoryContextSwitchTo(list->context);
+		list->nodes = lappend_int(list->nodes, node);
+		MemoryContextSwitchTo(old);
+	}
+}
+
+#define ALL_OTHERS "SELECT n.node_group::int8 FROM sendcampaign.other_nodes() n"
+#define FAILED_ONES                                                                                \
+	ALL_OTHERS " JOIN sendcampaign.opt_out_node k ON k.node_group = n.node_group"                  \
+			   " WHERE k.failures > 0 AND k.retry_at <= clock_timestamp()"
+
+static List *
+list_nodes(const char *query)
+{
+	NodeList list = {CurrentMemoryContext, query, NIL};
+
+	return try_transaction(read_nodes, &list) == NULL ? list.nodes : NIL;
+}
+
+/* One step for each of them. */
+static void
+tell_one_by_one(const char *query)
+{
+	List	 *nodes = list_nodes(query);
+	ListCell *lc;
+
+	foreach (lc, nodes)
+	{
+		Step step = {.node = lfirst_int(lc)};
+
+		CHECK_FOR_INTERRUPTS();
+		if (make_step(tell, &step) == STEP_FAILED)
+			(void) make_step(note_failure, &step);
+	}
+	list_free(nodes);
 }
 
 /* Leaves unless something has been added meanwhile, or is just being added. */
 static void
 leave_if_all_is_told(void)
 {
+	Step step = {.node = ALL_NODES};
+
 	if (!lock_courier(MyDatabaseId, QUEUE_LOCK, ExclusiveLock, true, false))
 		return;
-	if (make_step(look) == 0)
+	if (make_step(look, &step) == NOTHING_LEFT)
 	{
 		unlock_courier(COURIER_LOCK, ExclusiveLock, true);
 		proc_exit(0);
@@ -277,44 +437,70 @@ static void
 rest(long msec)
 {
 	pgstat_report_activity(STATE_IDLE, "waiting for nodes that do not have all opt-outs");
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, msec,
-					 compat_wait_event());
-	ResetLatch(MyLatch);
+	wait_a_moment(msec);
 }
 
-/* As long as a step leaves less than the last one, the next one follows at once. */
 static void
 tell_until_all_is_told(void)
 {
-	int64 before = PG_INT64_MAX;
-	int	  errors = 0;
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "sendcampaign courier",
+												  ALLOCSET_DEFAULT_SIZES);
+	int			  errors = 0;
 
 	for (;;)
 	{
-		int64 left = make_step(tell);
+		Step	 step = {.node = ALL_NODES};
+		Progress progress;
 
+		MemoryContextReset(context);
+		MemoryContextSwitchTo(context);
 		CHECK_FOR_INTERRUPTS();
-		errors = left < 0 ? errors + 1 : 0;
-		if (left == 0)
+		progress = make_step(tell, &step);
+		errors = progress == STEP_FAILED ? errors + 1 : 0;
+		if (progress == STEP_FAILED && time_limit_was_reached())
+		{
+			errors = 0;
+			tell_one_by_one(ALL_OTHERS);
+		}
+		else if (progress != STEP_FAILED)
+			tell_one_by_one(FAILED_ONES);
+		if (progress == NOTHING_LEFT)
 			leave_if_all_is_told();
-		if (left <= 0 || left >= before)
+		if (progress != MORE_TO_TELL)
 			rest(Min(LOOK_MS << Min(errors, 6), MAX_REST_MS));
-		before = left <= 0 ? PG_INT64_MAX : left;
 	}
 }
 
 /* What is locked by somebody stays left, and is told later. */
-static void
-ask_until_all_is_told(void)
+static Progress
+ask_until_all_is_told(int32 node)
 {
-	int64 before = PG_INT64_MAX;
-	int64 left;
+	Step	 step = {.node = node};
+	Progress progress;
+	int		 looks = 0;
 
-	while ((left = make_step(ask)) > 0 && left < before)
+	while ((progress = make_step(ask, &step)) >= OTHERS_TELL && looks < MAX_OTHERS_LOOKS)
 	{
 		CHECK_FOR_INTERRUPTS();
-		before = left;
+		looks = progress == OTHERS_TELL ? looks + 1 : 0;
+		if (progress == OTHERS_TELL)
+			wait_a_moment(OTHERS_LOOK_MS);
 	}
+	return progress;
+}
+
+/* One that does not answer is no reason not to hear what others know. */
+static void
+ask_all(void)
+{
+	List	 *nodes;
+	ListCell *lc;
+
+	if (ask_until_all_is_told(ALL_NODES) != STEP_FAILED || !time_limit_was_reached())
+		return;
+	nodes = list_nodes(ALL_OTHERS);
+	foreach (lc, nodes)
+		(void) ask_until_all_is_told(lfirst_int(lc));
 }
 
 static void
@@ -337,7 +523,7 @@ sendcampaign_courier_main(Datum arg)
 	settle_settings();
 	if (start.fetch)
 	{
-		ask_until_all_is_told();
+		ask_all();
 		proc_exit(0);
 	}
 	if (TransactionIdIsValid(start.xid))

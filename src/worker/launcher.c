@@ -188,6 +188,13 @@ reload_settings(void)
 	ProcessConfigFile(PGC_SIGHUP);
 }
 
+/* Then opt-outs may have to be told, which is not sending.  Citus has to be preloaded. */
+static bool
+citus_is_loaded(void)
+{
+	return GetConfigOption("citus.version", true, false) != NULL;
+}
+
 void
 sendcampaign_launcher_main(Datum arg)
 {
@@ -198,7 +205,7 @@ sendcampaign_launcher_main(Datum arg)
 
 	for (;;)
 	{
-		if (sendcampaign_enabled)
+		if (sendcampaign_enabled || citus_is_loaded())
 			make_round();
 		reload_settings(); /* the round may have reset the latch that was set for this */
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,

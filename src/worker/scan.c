@@ -235,9 +235,10 @@ sendcampaign_scanner_main(Datum arg)
 	spi_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pgstat_report_activity(STATE_RUNNING, "looking for unfinished campaigns");
-	if (sendcampaign_enabled && OidIsValid(own_lock_extension()))
+	if (OidIsValid(own_lock_extension()))
 	{
-		(void) start_workers_for_queue(true);
+		if (sendcampaign_enabled)
+			(void) start_workers_for_queue(true);
 		start_courier_if_needed();
 	}
 	PopActiveSnapshot();

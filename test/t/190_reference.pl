@@ -136,7 +136,8 @@ same(
 	SELECT concat(CASE WHEN n.nspname <> 'public' THEN n.nspname || '.' END, p.proname)
 	$routines AND p.proname NOT IN ('current_xid', 'keep_xid', 'keep_name', 'sender_of',
 		'other_nodes', 'note_opt_out', 'start_courier', 'take_opt_out', 'take_opt_outs',
-		'fetch_opt_outs', 'keep_waiting', 'check_extension_owner')
+		'fetch_opt_outs', 'keep_waiting', 'check_extension_owner', 'opt_outs_are_due',
+		'tell_opt_outs', 'waiting_opt_outs', 'known_opt_outs', 'mark_told', 'node_failed')
 	UNION
 	SELECT 'View sendcampaign.' || relname
 	FROM pg_class
@@ -148,7 +149,8 @@ same(
 	SQL
 my @with_columns = lines(<<~SQL);
 	SELECT concat(n.nspname, '.', p.proname)
-	$routines AND p.proargmodes && '{o,t}'::"char"[] AND p.proname <> 'other_nodes'
+	$routines AND p.proargmodes && '{o,t}'::"char"[] 
+		AND p.proname NOT IN ('other_nodes', 'known_opt_outs')
 	SQL
 
 for my $function (@with_columns)

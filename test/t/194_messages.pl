@@ -37,6 +37,8 @@ my %exempt = map { $_ => 1 } (
 	# all slots are taken at the commit of an opt-out, in a database with Citus
 	'sendcampaign: could not start the process that tells opt-outs to other nodes:'
 	  . ' no background worker slot is free',
+	# likewise, for 20 seconds
+	'sendcampaign: could not ask other nodes for opt-outs before sending: %s',
 	# Twilio breaks its word
 	"Twilio's list shows a message that differs from what was sent",
 	# a campaign's text is changed after commits were lost, while another run with

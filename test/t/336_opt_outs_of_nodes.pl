@@ -178,6 +178,13 @@ my %refused = (
 	'share_opt_outs' => 'share_opt_outs()',
 	'fetch_opt_outs' => 'fetch_opt_outs()',
 	'opt_outs_left' => 'opt_outs_left()',
+	'opt_outs_are_due' => 'opt_outs_are_due()',
+	'tell_opt_outs' => 'tell_opt_outs()',
+	'waiting_opt_outs' => 'waiting_opt_outs(NULL, 1)',
+	'known_opt_outs' => 'known_opt_outs(NULL, 1)',
+	'mark_told' => "mark_told(1, '[]', '[]')",
+	'node_failed' => "node_failed(1, '')",
+	'keep_waiting' => "keep_waiting('{}', 1)",
 	'start_courier' => 'start_courier()');
 for my $function (sort keys %refused)
 {
@@ -197,14 +204,14 @@ for my $table (qw(opt_out_change opt_out_node))
 # An error of the courier is logged, and what it had to tell is told later
 sql($first, <<~'SQL');
 	SET citus.enable_ddl_propagation = off;
-	ALTER FUNCTION sendcampaign.share_opt_outs RENAME TO away;
+	ALTER FUNCTION sendcampaign.tell_opt_outs RENAME TO away;
 	SQL
 sql($first, "SELECT sendcampaign.opt_out('$here->{prefix}00009')", role => 'app');
 my $failed = qr/LOG:  sendcampaign: could not share opt-outs with other nodes: function /;
 ok(poll(sub { log_of($first) =~ $failed }), 'a courier that fails says why');
 sql($first, <<~'SQL');
 	SET citus.enable_ddl_propagation = off;
-	ALTER FUNCTION sendcampaign.away RENAME TO share_opt_outs;
+	ALTER FUNCTION sendcampaign.away RENAME TO tell_opt_outs;
 	SQL
 ok(poll(sub { opted_out($added) =~ /\Q$here->{prefix}\E00009/ }), 'and goes on');
 
