@@ -19,7 +19,6 @@
 #include "database/home.h"
 #include "database/own_tables.h"
 #include "database/run_table.h"
-#include "database/tables_home.h"
 #include "debug_point.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -32,12 +31,14 @@
 #include "worker/claim.h"
 #include "worker/failure_limit.h"
 #include "worker/finish.h"
+#include "worker/left_alone.h"
 #include "worker/long_lists.h"
-#include "worker/run_attempt.h"
 #include "worker/message.h"
 #include "worker/read_back.h"
 #include "worker/record.h"
 #include "worker/recover.h"
+#include "worker/run_attempt.h"
+#include "worker/sent_elsewhere.h"
 #include "worker/start_worker.h"
 #include "worker/trouble.h"
 
@@ -50,6 +51,9 @@
 /* Of those that are taken up one by one: as many, or as many as this takes. */
 #define MAX_SINGLE	  8
 #define MAX_SINGLE_MS 20
+
+/* Runs that cannot be taken up may take so much of that time; others wait for the next time. */
+#define MAX_STUCK_MS 150
 
 /* What the queue says about a run. */
 typedef struct QueuedRun
@@ -102,6 +106,14 @@ typedef struct HowToBegin
 	RUN_COLUMNS("message", "base_url", "media_urls", "content_sid", "error")                       \
 	" WHERE role_oid = $2 AND " IS_AT_HOME("$3", "$4") IS_WAITING NOT_CONFUSED
 
+/* SQL condition on these: not those that the worker has, or a list worker ($5, $7). */
+#define NOT_HELD " AND id NOT IN (SELECT held.id FROM unnest($5 || $7) held(id))"
+
+/* Nor these, or those of these schemas ($8, $9). */
+#define NOT_LEFT_ALONE " AND NOT id = ANY ($8) AND NOT schema::text = ANY ($9)"
+
+#define OLDEST_FIRST " ORDER BY queued_at, id LIMIT $6 FOR NO KEY UPDATE SKIP LOCKED"
+
 /*
  * Fills SPI_tuptable with runs that are waiting, and returns their number.  A
  * run that somebody has locked may be about to be paused: it is left for the
@@ -111,20 +123,26 @@ static uint64
 read_queue(int limit)
 {
 	static OwnStatement statement = {
-		WAITING_RUNS " AND id NOT IN (SELECT held.id FROM unnest($5 || $7) held(id))"
-					 " ORDER BY queued_at, id LIMIT $6"
-					 " FOR NO KEY UPDATE SKIP LOCKED",
+		WAITING_RUNS NOT_HELD OLDEST_FIRST,
 		7,
 		{TEXTOID, OIDOID, NUMERICOID, OIDOID, INT8ARRAYOID, INT8OID, INT8ARRAYOID}};
-	Datum values[] = {CStringGetTextDatum(cluster_timeline()),
-					  ObjectIdGetDatum(worker.role),
-					  home_identifier(),
-					  ObjectIdGetDatum(MyDatabaseId),
-					  ids_of_runs(),
-					  Int64GetDatum(limit),
-					  ids_with_long_lists()};
+	static OwnStatement without = {WAITING_RUNS NOT_HELD NOT_LEFT_ALONE OLDEST_FIRST,
+								   9,
+								   {TEXTOID, OIDOID, NUMERICOID, OIDOID, INT8ARRAYOID, INT8OID,
+									INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID}};
+	Datum				values[9] = {CStringGetTextDatum(cluster_timeline()),
+									 ObjectIdGetDatum(worker.role),
+									 home_identifier(),
+									 ObjectIdGetDatum(MyDatabaseId),
+									 ids_of_runs(),
+									 Int64GetDatum(limit),
+									 ids_with_long_lists()};
 
-	return own_execute(&statement, values, NULL);
+	if (!some_are_left_alone())
+		return own_execute(&statement, values, NULL);
+	values[7] = ids_left_alone();
+	values[8] = schemas_left_alone();
+	return own_execute(&without, values, NULL);
 }
 
 /*
@@ -492,6 +510,14 @@ recover_cancelled(Run *run, void *arg)
 	recover_claims(run);
 }
 
+/* A run that could not be taken up is still in the queue, where it waits. */
+static void
+return_to_queue(Run *run)
+{
+	worker.num_stuck += leave_alone(run);
+	free_run(run);
+}
+
 /* Adopts a cancelled run, which must end whatever has become of the application's tables. */
 static void
 adopt_cancelled(Run *run)
@@ -502,7 +528,9 @@ adopt_cancelled(Run *run)
 	if (attempt_for_run(recover_cancelled, run, NULL, &run->claiming))
 		(void) attempt_for_run(open_cancelled, run, NULL, &run->claiming);
 	if (run->claiming.failures > 0 && run->stop_reason == NULL)
-		free_run(run); /* it is still in the queue */
+		return_to_queue(run);
+	else
+		stop_leaving_alone(run);
 }
 
 static void
@@ -528,52 +556,14 @@ needs_query(const Run *run, const QueuedRun *queued)
 	return run->has_query && !queued->begun && !queued->cancelled;
 }
 
-/* A run that could not be taken up, unless it has failed by that, is still in the queue. */
+/* The same unless it has failed by that. */
 static void
 wait_for_later(Run *run)
 {
 	if (run->stop_reason != NULL)
 		return;
 	tell_trouble(run);
-	free_run(run);
-}
-
-/*
- * A clone of a node of Citus has that node's runs, and is that node by all that
- * it knows, from its promotion to the moment at which it is registered.  The
- * node itself has had no promotion, so its runs do not get here.
- */
-static void
-await_clone(Run *run, void *arg)
-{
-	if (run->commits_lost && citus_has_clone())
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("this server may be a clone of the node that sends job %lld",
-						(long long) run->job_id),
-				 errdetail("It has been promoted, and the catalogs of Citus have a clone of this"
-						   " node."),
-				 errhint("Promote the clone with citus_promote_clone_and_rebalance(), or remove it"
-						 " with citus_remove_clone_node().")));
-}
-
-/*
- * With Citus, the job may have been sent by another node while the run waited:
- * its tables have moved, and the mark was gone.  A test has no job.
- */
-static void
-find_other_sender(Run *run, void *arg)
-{
-	char	 **node = arg;
-	AppTables *tables;
-
-	if (run->campaign.test_phone)
-		return;
-	tables = tables_open(run->schema);
-	if (OidIsValid(run->list_users))
-		tables_check_chosen(tables, run->list_users);
-	*node = tables_other_sender(tables, run->job_id);
-	tables_close(tables);
+	return_to_queue(run);
 }
 
 /* Tells whether the run can be taken up here; otherwise it has been paused, or waits. */
@@ -584,8 +574,7 @@ is_sent_by_this_node(Run *run, const QueuedRun *queued)
 
 	if (!citus_is_here())
 		return true;
-	if (!attempt_for_run(await_clone, run, NULL, &run->claiming) ||
-		(!queued->cancelled && !attempt_for_run(find_other_sender, run, &node, &run->claiming)))
+	if (!find_sender(run, !queued->cancelled, &node))
 	{
 		wait_for_later(run);
 		return false;
@@ -631,6 +620,7 @@ adopt(Run *run, const QueuedRun *queued)
 	{
 		run->taken_up = true;
 		end_back_off(&run->claiming);
+		stop_leaving_alone(run);
 	}
 	return true;
 }
@@ -647,7 +637,6 @@ begin_queued_run(int64 id)
 	QueuedRun  queued;
 	Run		  *run;
 	HowToBegin how = {.most = PG_INT64_MAX};
-	char	  *node = NULL;
 
 	if (!take_run(id) || read_queued(id) == 0)
 		return false;
@@ -655,9 +644,7 @@ begin_queued_run(int64 id)
 	if (!is_usual(run, &queued) && !needs_query(run, &queued))
 		return false;
 	how.version = queued.version;
-	if (citus_is_here())
-		find_other_sender(run, &node);
-	if (node) /* the worker finds it, too */
+	if (citus_is_here() && find_other_sender(run)) /* the worker finds it, too */
 		return false;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	begin_run(run, &how);
@@ -668,9 +655,17 @@ begin_queued_run(int64 id)
 /* A run that was in the queue, and now is in the worker. */
 typedef struct Adopted
 {
-	Run		 *run;
+	Run		 *run; /* NULL once it has been taken up by itself, or is in the queue again */
 	QueuedRun queued;
 } Adopted;
+
+/* The runs of one transaction. */
+typedef struct Adoption
+{
+	Adopted	   *adopted;
+	int			count;
+	TimestampTz began;
+} Adoption;
 
 /* By schema, and then as in the queue. */
 static int
@@ -685,25 +680,72 @@ compare_schemas(const void *a, const void *b)
 	return x->id < y->id ? -1 : x->id > y->id;
 }
 
+static bool
+has_lasted(const Adoption *adoption, int msec)
+{
+	return TimestampDifferenceExceeds(adoption->began, GetCurrentTimestamp(), msec);
+}
+
+/* Takes up one by itself.  Returns false if its list is long. */
+static bool
+adopt_one(Adopted *one)
+{
+	Run *run = one->run;
+
+	one->run = NULL;
+	return adopt(run, &one->queued);
+}
+
+/*
+ * If these could not begin together, and that took long, their tables are locked:
+ * one of them finds out, so that the others do not have to.
+ */
+static void
+find_out(Adoption *adoption, const Run *run, TimestampTz began)
+{
+	if (run->waits_for_room ||
+		!TimestampDifferenceExceeds(began, GetCurrentTimestamp(), MAX_SINGLE_MS))
+		return;
+	for (int i = 0; i < adoption->count; i++)
+	{
+		if (adoption->adopted[i].run == run)
+		{
+			(void) adopt_one(&adoption->adopted[i]);
+			return;
+		}
+	}
+}
+
+/* Returns how many of those are usual, and these, schema by schema. */
+static int
+choose_usual(const Adoption *adoption, Run **runs)
+{
+	int count = 0;
+
+	for (int i = 0; i < adoption->count; i++)
+	{
+		if (is_usual(adoption->adopted[i].run, &adoption->adopted[i].queued))
+			runs[count++] = adoption->adopted[i].run;
+	}
+	qsort(runs, count, sizeof(Run *), compare_schemas);
+	return count;
+}
+
 /* Begins what can begin together, schema by schema. */
 static void
-begin_together(const Adopted *adopted, int count)
+begin_together(Adoption *adoption)
 {
-	Run **runs = palloc(Max(count, 1) * sizeof(Run *));
-	int	  num_runs = 0;
+	Run **runs = palloc(Max(adoption->count, 1) * sizeof(Run *));
+	int	  num_runs;
 	int	  end;
 
 	if (citus_is_here()) /* each has its job looked at */
 		return;
-	for (int i = 0; i < count; i++)
-	{
-		if (is_usual(adopted[i].run, &adopted[i].queued))
-			runs[num_runs++] = adopted[i].run;
-	}
-	qsort(runs, num_runs, sizeof(Run *), compare_schemas);
+	num_runs = choose_usual(adoption, runs);
 	for (int begin = 0; begin < num_runs; begin = end)
 	{
-		int begun;
+		TimestampTz began = GetCurrentTimestamp();
+		int			begun;
 
 		for (end = begin + 1; end < num_runs; end++)
 		{
@@ -713,29 +755,36 @@ begin_together(const Adopted *adopted, int count)
 		begun = begin_small_runs(runs + begin, end - begin);
 		for (int i = 0; i < begun; i++)
 			runs[begin + i]->taken_up = true;
+		if (begun > 0)
+			stop_leaving_alone(runs[begin]);
+		else
+			find_out(adoption, runs[begin], began);
+		if (worker.num_stuck > 0 && has_lasted(adoption, MAX_STUCK_MS))
+			break;
 	}
 }
 
 /* Takes up those that have not begun; leaves some to a later transaction. */
 static void
-adopt_one_by_one(Adopted *adopted, int count)
+adopt_one_by_one(Adoption *adoption)
 {
 	TimestampTz began = GetCurrentTimestamp();
 	int			tried = 0;
 	bool		long_list = false;
 
-	for (int i = 0; i < count; i++)
+	for (int i = 0; i < adoption->count; i++)
 	{
-		Run *run = adopted[i].run;
+		Adopted *one = &adoption->adopted[i];
 
-		if (run->taken_up)
+		if (one->run == NULL || one->run->taken_up)
 			continue;
-		if (!run->waits_for_room && !long_list &&
+		if (!one->run->waits_for_room && !long_list && !is_left_alone(one->run) &&
+			(worker.num_stuck == 0 || !has_lasted(adoption, MAX_STUCK_MS)) &&
 			(tried++ < MAX_SINGLE ||
 			 !TimestampDifferenceExceeds(began, GetCurrentTimestamp(), MAX_SINGLE_MS)))
-			long_list = !adopt(run, &adopted[i].queued);
+			long_list = !adopt_one(one);
 		else
-			free_run(run);
+			free_run(one->run);
 	}
 }
 
@@ -768,23 +817,23 @@ adopt_runs(void)
 	int room = MAX_RUNS - worker.num_runs;
 	/* a few even if there is no room for small runs: there are others, and other accounts */
 	int		 most = Min(Min(MAX_ADOPTED, room), Max(MAX_SINGLE, room_for_small_runs()));
-	int		 count;
-	Adopted *adopted;
+	Adoption adoption = {.began = GetCurrentTimestamp()};
 
+	worker.num_stuck = 0;
 	end_changed_query();
-	count = most > 0 ? (int) read_queue(most) : 0;
-	adopted = palloc(Max(count, 1) * sizeof(Adopted));
-	count = take_from_queue(adopted, count);
+	adoption.count = most > 0 ? (int) read_queue(most) : 0;
+	adoption.adopted = palloc(Max(adoption.count, 1) * sizeof(Adopted));
+	adoption.count = take_from_queue(adoption.adopted, adoption.count);
 
 	/*
 	 * Campaign, list and recipients are read with one snapshot, which sees
 	 * everything that the transaction which queued the run has done.
 	 */
 	PushActiveSnapshot(GetTransactionSnapshot());
-	begin_together(adopted, count);
-	adopt_one_by_one(adopted, count);
+	begin_together(&adoption);
+	adopt_one_by_one(&adoption);
 	PopActiveSnapshot();
-	return worker.num_runs + num_long_lists() - before;
+	return worker.num_runs + num_long_lists() - before + worker.num_stuck;
 }
 
 /*

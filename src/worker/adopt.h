@@ -13,7 +13,8 @@
 /*
  * Adopts unfinished runs of the role that the worker does not have yet, as many
  * as it can hold: begins new ones, or leaves them to list workers, and continues
- * others.  Returns their number.
+ * others.  Returns their number, plus that of those that keep all of their schema
+ * waiting: others were not tried because of these.
  * In a transaction with SPI connected; throws.
  */
 extern int adopt_runs(void);

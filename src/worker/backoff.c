@@ -36,6 +36,7 @@ settle_back_off(Backoff *backoff, bool committed)
 	{
 		backoff->failures = 0;
 		backoff->since = 0;
+		backoff->locked = backoff->far = false;
 	}
 	backoff->passed = false;
 }

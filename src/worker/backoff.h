@@ -17,6 +17,8 @@ typedef struct Backoff
 	TimestampTz since; /* the first of these failures; or 0 */
 	TimestampTz until;
 	bool		passed; /* true if it has succeeded in the open transaction */
+	bool		locked; /* true if the last failure was a lock that others hold */
+	bool		far;	/* true if it was a node of Citus that could not be reached */
 } Backoff;
 
 /* Returns a delay in ms: exponential, with full jitter, between 0 and at most a minute. */

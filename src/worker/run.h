@@ -216,6 +216,7 @@ typedef struct Worker
 	char		*role_name;
 	dlist_head	 runs; /* of Run */
 	int			 num_runs;
+	int			 num_stuck;			/* tried in this transaction: all of their schema wait */
 	pairingheap *agenda;			/* of Message, by due */
 	int			 num_doubtful;		/* total of all runs */
 	bool		 has_ticked;		/* true if the last tick was committed */

@@ -8,7 +8,12 @@
 #include "postgres.h"
 
 #include "database/attempt.h"
+#include "database/citus.h"
 #include "worker/run_attempt.h"
+
+/* The least time from an attempt to the next one; the same if another node was not reached. */
+#define DELAY_MS	 100
+#define FAR_DELAY_MS 2000
 
 bool
 error_may_pass(int sqlerrcode)
@@ -28,6 +33,14 @@ error_may_pass(int sqlerrcode)
 	}
 }
 
+/* An attempt to reach a node takes longer than one to get a lock. */
+static int
+delay_after(const Backoff *backoff)
+{
+	return backoff->far ? FAR_DELAY_MS + backoff_delay(Min(backoff->failures, 5))
+						: DELAY_MS + backoff_delay(Min(backoff->failures, 2));
+}
+
 void
 back_off(Run *run, Backoff *backoff, const char *reason)
 {
@@ -43,9 +56,27 @@ back_off(Run *run, Backoff *backoff, const char *reason)
 		ereport(LOG,
 				(errmsg("sendcampaign: job %lld waits for the database: %s",
 						(long long) run->job_id, reason)));
-	backoff->until = TimestampTzPlusMilliseconds(now,
-												 100 + backoff_delay(Min(backoff->failures, 2)));
+	backoff->until = TimestampTzPlusMilliseconds(now, delay_after(backoff));
 	backoff->failures++;
+}
+
+/* A foreign table's server may be unreachable as well, but not the job. */
+static void
+note_cause(Backoff *backoff, int sqlerrcode)
+{
+	backoff->locked = sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+	backoff->far = ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_CONNECTION_EXCEPTION &&
+				   citus_is_here();
+}
+
+/* All tables of the run are on that node, so that none of its work can be done. */
+static void
+wait_for_node(Run *run, TimestampTz until)
+{
+	run->claiming.until = Max(run->claiming.until, until);
+	run->recording.until = Max(run->recording.until, until);
+	run->reporting.until = Max(run->reporting.until, until);
+	run->notice.tell_at = Max(run->notice.tell_at, until);
 }
 
 typedef struct RunCall
@@ -72,9 +103,12 @@ attempt_for_run(RunFunction function, Run *run, void *arg, Backoff *backoff)
 	if (error == NULL)
 		return true;
 	run->group_stored = false; /* if it was, that has been rolled back */
+	note_cause(backoff, error->sqlerrcode);
 	if (error_may_pass(error->sqlerrcode))
 		back_off(run, backoff, error_text(error));
 	else
 		run_stop(run, error_text(error));
+	if (backoff->far)
+		wait_for_node(run, backoff->until);
 	return false;
 }

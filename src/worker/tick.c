@@ -607,6 +607,26 @@ tick_one_by_one(ErrorData **error)
 	return found;
 }
 
+/*
+ * Tells whether a run waits for another node.  The next attempt to reach that may
+ * fail as well, and what all have done in the same transaction would be undone, and
+ * the attempt made a second time.
+ */
+static bool
+some_wait_for_node(void)
+{
+	dlist_iter iter;
+
+	dlist_foreach (iter, &worker.runs)
+	{
+		const Run *run = dlist_container(Run, node, iter.cur);
+
+		if (run->claiming.far || run->recording.far || run->reporting.far)
+			return true;
+	}
+	return false;
+}
+
 void
 work(void)
 {
@@ -620,7 +640,8 @@ work(void)
 	old = MemoryContextSwitchTo(context);
 	pgstat_report_activity(STATE_RUNNING, "recording and claiming messages");
 	last_look = GetCurrentTimestamp();
-	if (try_tick(false, &error) || try_tick(true, &error) || tick_one_by_one(&error))
+	if ((!some_wait_for_node() && try_tick(false, &error)) || try_tick(true, &error) ||
+		tick_one_by_one(&error))
 	{
 		failures = 0;
 		next_tick = 0;

@@ -23,6 +23,20 @@
 /* How long to wait for a lock. */
 #define LOCK_TIMEOUT_MS 100
 
+/* How long to wait for a connection to another node of Citus. */
+#define NODE_TIMEOUT	"citus.node_connection_timeout"
+#define NODE_TIMEOUT_MS 3000
+
+/* A node that hangs must not hold up what others send; without Citus, there is no such setting. */
+static void
+limit_node_timeout(void)
+{
+	const char *msec = GetConfigOption(NODE_TIMEOUT, true, false);
+
+	if (msec && strtol(msec, NULL, 10) > NODE_TIMEOUT_MS)
+		SetConfigOption(NODE_TIMEOUT, CppAsString2(NODE_TIMEOUT_MS), PGC_USERSET, PGC_S_SESSION);
+}
+
 /*
  * Settings of the role, or left behind by its triggers, that must not
  * interfere with its other runs.  Cheap outside of a transaction.
@@ -44,6 +58,7 @@ settle_settings(void)
 
 	for (int i = 0; i < lengthof(settings); i++)
 		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_SESSION);
+	limit_node_timeout();
 	compat_no_transaction_timeout();
 }
 
