@@ -149,7 +149,7 @@ same(
 	SQL
 my @with_columns = lines(<<~SQL);
 	SELECT concat(n.nspname, '.', p.proname)
-	$routines AND p.proargmodes && '{o,t}'::"char"[] 
+	$routines AND p.proargmodes && '{o,t}'::"char"[]
 		AND p.proname NOT IN ('other_nodes', 'known_opt_outs')
 	SQL
 

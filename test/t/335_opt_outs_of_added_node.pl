@@ -52,6 +52,15 @@ $repeatable_read->query('SET ROLE app; BEGIN ISOLATION LEVEL REPEATABLE READ; SE
 my $number = $citus->add_node;
 my $added = $citus->node($number);
 $citus->move($here, $number);
+
+# As if it had been told nothing yet, and nobody told it before it asks
+my $told = 'SELECT has_all OR last_phone IS NULL FROM sendcampaign.opt_out_node';
+ok(wait_until($coordinator, $told), 'it is told all');
+sql($coordinator, <<~'SQL');
+	UPDATE sendcampaign.opt_out_node
+	SET has_all = false, last_phone = '', failures = 1, retry_at = 'infinity'
+	SQL
+sql($added, 'TRUNCATE sendcampaign.opt_out_data, sendcampaign.opt_out_change');
 is(skipped($added, $here), 1, 'a node that is added has all opt-outs before it sends');
 is((scalar grep { $_->{to} eq $last } $twilio->ledger), 0, 'also the last one');
 
