@@ -18,11 +18,11 @@ my $citus = Citus->new(
 	conf => "sendcampaign.max_concurrency = 10\n");
 my ($coordinator, $worker) = $citus->nodes;
 
-my $tenant = $citus->add_tenant('tenant', users => 400, on => 1);
+my $tenant = $citus->add_tenant('tenant', users => 800, on => 1);
 $citus->call_slowly($worker, $tenant);
 $citus->move($tenant, 0);
 my $ended = 0;
-while ($ended < 5 && $citus->accepted($tenant) < 400)
+while ($ended < 5 && $citus->accepted($tenant) < 800)
 {
 	# the job's row is the last that a tick writes: what it has counted is rolled back
 	my ($count) = sql($coordinator, <<~"SQL") =~ /(\d+)\z/;
