@@ -12,9 +12,13 @@ SET log_min_error_statement = panic;
 -- those of the past, which would send them again. A request counts as received only when
 -- it is on disk, on a synchronous standby as well if there is one.
 \set source 'host=' :host ' port=' :port ' dbname=' :dbname ' user=sms_sender password=' :password
-SELECT EXISTS (SELECT FROM pg_catalog.pg_subscription s
-               JOIN pg_catalog.pg_database d ON d.oid = s.subdbid
-               WHERE s.subname = 'sms' AND d.datname = pg_catalog.current_database()) AS begun
+-- other databases may have one of that name
+CREATE TEMPORARY VIEW this_subscription AS
+    SELECT s.oid
+    FROM pg_catalog.pg_subscription s
+    JOIN pg_catalog.pg_database d ON d.oid = s.subdbid
+    WHERE s.subname = 'sms' AND d.datname = pg_catalog.current_database();
+SELECT EXISTS (TABLE this_subscription) AS begun
 \gset
 \if :begun
 ALTER SUBSCRIPTION sms ENABLE;
@@ -32,16 +36,11 @@ $$;
 CREATE SUBSCRIPTION sms CONNECTION :'source' PUBLICATION sms_tables
     WITH (synchronous_commit = on);
 \endif
-SELECT pg_catalog.set_config('sms.subscription', s.oid::text, false) AS subscription
-FROM pg_catalog.pg_subscription s
-JOIN pg_catalog.pg_database d ON d.oid = s.subdbid
-WHERE s.subname = 'sms' AND d.datname = pg_catalog.current_database()
-\gset
 
 SELECT 'Waiting for the first copy of the tables' AS status;
 DO $$
 DECLARE
-    subscription oid := current_setting('sms.subscription');
+    subscription oid := (TABLE this_subscription);
     failed bigint := (SELECT s.sync_error_count FROM pg_catalog.pg_stat_subscription_stats s
                       WHERE s.subid = subscription);
 BEGIN
@@ -67,7 +66,7 @@ ALTER SUBSCRIPTION sms DISABLE;
 DO $$
 BEGIN
     WHILE EXISTS (SELECT FROM pg_catalog.pg_stat_subscription s
-                  WHERE s.subid = current_setting('sms.subscription')::oid
+                  WHERE s.subid = (TABLE this_subscription)
                       AND s.pid IS NOT NULL)
     LOOP
         PERFORM pg_catalog.pg_sleep(0.1);

@@ -297,7 +297,10 @@ extern void runs_resume_anew(int64 id);
 /* Has what Twilio has accepted read back before anything is sent. */
 extern void runs_read_back_first(int64 id);
 
-/* Makes the run go on as runs_resume_anew() does, and makes this database the run's home; returns its role. */
+/*
+ * Makes the run go on as runs_resume_anew() does, and makes this database the
+ * run's home; returns its role.
+ */
 extern Oid runs_bring_home(int64 id);
 
 /*
