@@ -10,6 +10,7 @@ use strict;
 use warnings;
 
 use Exporter 'import';
+use KeptSession;
 use LocalTwilio;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -34,11 +35,13 @@ my (%twilio_of, %companion);
 # What a test waits for and does not see is a fault, whatever it tests afterwards.
 {
 	no warnings 'redefine';
-	my $poll_query_until = \&PostgreSQL::Test::Cluster::poll_query_until;
 	*PostgreSQL::Test::Cluster::poll_query_until = sub {
-		my ($node, $db, $query, @expected) = @_;
-		my $seen = $poll_query_until->($node, $db, $query, @expected);
-		fail("waited for: $query") if !$seen;
+		my ($node, $db, $query, $expected) = @_;
+		$expected //= 't';
+		# an error is no answer yet
+		my $answer = sub { eval { sql($node, $query, db => $db) } };
+		my $seen = poll(sub { ($answer->() // '') eq $expected }, 180);
+		fail("waited for: $query; last answer: " . ($answer->() // $@)) if !$seen;
 		return $seen;
 	};
 }
@@ -138,7 +141,11 @@ sub change_conf
 	$changes++;
 	$node->append_conf('postgresql.conf', "$lines\ntest.changes = $changes");
 	$node->reload;
-	wait_until($node, "SELECT current_setting('test.changes', true) = '$changes'");
+	# a session that is there takes them up by itself: not so these
+	KeptSession::close_all($node);
+	my $seen = "SELECT current_setting('test.changes', true)";
+	poll(sub { $node->safe_psql('postgres', $seen) eq $changes })
+	  or fail('the configuration is not taken up');
 }
 
 # The same for one setting.
@@ -176,10 +183,11 @@ sub log_of
 sub sql
 {
 	my ($node, $sql, %arg) = @_;
-	return $node->safe_psql(
-		$arg{db} || 'postgres',
-		as_role($sql, $arg{role}),
-		extra_params => connect_as($arg{user}));
+	my $db = $arg{db} || 'postgres';
+	$sql = as_role($sql, $arg{role});
+	return KeptSession::run($node, $db, $sql) if !$arg{user} && KeptSession::suits($sql);
+	KeptSession::close_all($node);
+	return $node->safe_psql($db, $sql, extra_params => connect_as($arg{user}));
 }
 
 # Runs SQL up to the first error; returns what it prints, and psql's messages:
@@ -247,18 +255,20 @@ sub wait_until
 	return $node->poll_query_until($arg{db} || 'postgres', $query, $arg{expected} // 't');
 }
 
-# Polls a condition for up to 120 s (or so many).  What is waited for needs the
-# machine as well: the longer a look takes, the later the next one comes.
+# Polls a condition for up to 120 s (or so many), less and less often.  What is waited
+# for needs the machine as well: the longer a look takes, the later the next one comes.
 sub poll
 {
 	my ($condition, $seconds) = @_;
 	my $until = Time::HiRes::time() + ($seconds || 120);
+	my $pause = 0.02;
 	my $began;
 	while (($began = Time::HiRes::time()) < $until)
 	{
 		return 1 if $condition->();
 		my $took = Time::HiRes::time() - $began;
-		Time::HiRes::sleep($took < 0.01 ? 0.02 : 3 * $took);
+		$pause *= 1.2 if $pause < 0.1;
+		Time::HiRes::sleep($took < 0.01 ? $pause : $pause + 3 * $took);
 	}
 	return 0;
 }

@@ -7,13 +7,13 @@ use warnings;
 use IPC::Run ();
 use PostgreSQL::Test::Utils;
 
-# Session->open($node, $db)
+# Session->open($node, $db, arguments of psql...)
 sub open
 {
-	my ($class, $node, $db) = @_;
-	my $self = bless { in => '', out => '', err => '', count => 0 }, $class;
+	my ($class, $node, $db, @arguments) = @_;
+	my $self = bless { in => '', out => '', err => '', count => 0, process => $$ }, $class;
 	$self->{timer} = IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default);
-	$self->{run} = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr($db || 'postgres') ],
+	$self->{run} = IPC::Run::start([ 'psql', '-XAtq', @arguments, '-d', $node->connstr($db || 'postgres') ],
 		'<', \$self->{in}, '>', \$self->{out}, '2>', \$self->{err}, $self->{timer});
 	$self->query('SELECT 1');
 	return $self;
@@ -53,6 +53,15 @@ sub errors
 	return $self->{err};
 }
 
+# The same, since the last call
+sub take_errors
+{
+	my $self = shift;
+	my $errors = $self->{err};
+	$self->{err} = '';
+	return $errors;
+}
+
 sub close
 {
 	my $self = shift;
@@ -66,7 +75,8 @@ sub DESTROY
 {
 	my $self = shift;
 	local ($?, $@);
-	eval { $self->close };
+	# a child of the process that opened it does not end it
+	eval { $self->close } if $self->{process} == $$;
 }
 
 1;

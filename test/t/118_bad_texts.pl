@@ -10,8 +10,13 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $twilio = LocalTwilio->start;
-my $node =
-  new_cluster('bad_texts', $twilio, init => { extra => [ '--encoding=UTF8', '--locale=C' ] });
+my $node = new_cluster(
+	'bad_texts', $twilio,
+	init => { extra => [ '--encoding=UTF8', '--locale=C' ] },
+	conf => <<~'CONF');
+	sendcampaign.request_timeout = '2s'
+	sendcampaign.lookup_delay = '200ms'
+	CONF
 
 # All that read the text give the same error, and nothing is sent.
 sub is_refused

@@ -1,0 +1,54 @@
+# Sessions of the superuser that stay open between statements, one for each database: a
+# process of psql and one of the server for each statement would take most of the time
+# of a test. Whatever a statement leaves behind in its session is discarded after it.
+package KeptSession;
+
+use strict;
+use warnings;
+
+use Session;
+
+# Statements that need a session of their own: the first two as nothing else may be
+# connected to the database, or as what they set counts for new sessions only; the
+# others as they leave a transaction open, or are psql's.
+my $alone = qr/\b(DATABASE|SYSTEM|pg_reload_conf)\b|^\s*(BEGIN|START\ TRANSACTION)\s*;|\\/imx;
+
+# By process and connection: those of a process that has forked are not its child's.
+my %kept;
+
+# Can these statements be run here?
+sub suits
+{
+	my $sql = shift;
+	return $sql !~ $alone;
+}
+
+# Runs the statements and returns what they print; dies at the first error.
+sub run
+{
+	my ($node, $db, $sql) = @_;
+	my $key = "$$ " . $node->connstr($db);
+	# the server may have been restarted, or have ended it
+	delete $kept{$key} if $kept{$key} && !defined eval { $kept{$key}->query('SELECT 1') };
+	my $session = delete $kept{$key} || Session->open($node, $db, '-v', 'ON_ERROR_STOP=1');
+	my $output = eval { $session->query("$sql\n;DISCARD ALL") };
+	my $messages = $session->take_errors;
+	die "error running SQL: '$messages'\nwith sql '$sql'\n" if !defined $output;
+	print $messages;
+	$kept{$key} = $session;
+	return $output;
+}
+
+# Ends those of a node.
+sub close_all
+{
+	my $node = shift;
+	my $host_and_port = $node->connstr;
+	delete $kept{$_} for grep { index($_, "$$ $host_and_port") == 0 } keys %kept;
+	return;
+}
+
+# Before the servers are stopped, which would end them less quietly
+END { %kept = () }
+
+1;
