@@ -449,103 +449,236 @@ COMMENT ON FUNCTION sendcampaign.mark_told(integer, jsonb, jsonb) IS
 REVOKE ALL ON FUNCTION sendcampaign.mark_told(integer, jsonb, jsonb) FROM PUBLIC;
 
 /*
- * A step.  While other nodes are waited for, nothing that the application could
- * need is locked, but only their rows in opt_out_node: one process at a time
- * tells a node.  What has been told is marked afterwards.  If that is lost, it is
- * told once more, which does no harm.
- *
- * A node that has failed is told only if it is meant, so that others do not wait
- * for it.
- *
- * Returns 3 if the next step can follow at once, 2 if others are telling these
- * nodes, 1 if something is left that cannot be told now, 0 if nothing is.
+ * Telling them, a step at a time.  While other nodes are waited for, nothing that
+ * the application could need is locked, but only their rows in opt_out_node: one
+ * process at a time tells a node.  What has been told is marked afterwards.  If
+ * that is lost, it is told once more, which does no harm.
  */
-CREATE FUNCTION sendcampaign.tell_opt_outs(to_node integer DEFAULT NULL)
-RETURNS integer
+
+-- Returns whether there is one that we did not know.
+CREATE FUNCTION sendcampaign.add_opt_out_nodes()
+RETURNS boolean
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
-SET enable_bitmapscan = on
 AS $$
-DECLARE
-    most integer;
-    result integer := 0;
-    oldest xid8 := pg_snapshot_xmin(pg_current_snapshot());
-    held integer;
-    hosts text[] := '{}';
-    ports integer[] := '{}';
-    commands text[] := '{}';
-    nodes sendcampaign.opt_out_node[] := '{}';
-    batches jsonb[] := '{}';
-    full_ones boolean[] := '{}';
-    address record;
-    node sendcampaign.opt_out_node;
-    settled boolean;
-    waits jsonb;
-    known record;
-    told record;
-    locked jsonb;
 BEGIN
-    PERFORM sendcampaign.check_extension_owner('tell_opt_outs');
-    IF to_regclass('pg_catalog.pg_dist_local_group') IS NULL THEN
-        RETURN 0;
-    END IF;
+    PERFORM sendcampaign.check_extension_owner('add_opt_out_nodes');
     INSERT INTO sendcampaign.opt_out_node (node_group)
     SELECT n.node_group FROM sendcampaign.other_nodes(disabled_too => true) n
     WHERE NOT EXISTS (SELECT FROM sendcampaign.opt_out_node k WHERE k.node_group = n.node_group)
     ON CONFLICT DO NOTHING;
-    IF FOUND THEN
-        RETURN 3; -- so that nobody waits for these rows while we wait for nodes
+    RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION sendcampaign.add_opt_out_nodes() IS
+'With Citus: notes the nodes that are to be told opt-outs; returns whether there is one that was not known; for the extension''s owner';
+REVOKE ALL ON FUNCTION sendcampaign.add_opt_out_nodes() FROM PUBLIC;
+
+-- For a node that is gone, nothing waits.
+CREATE FUNCTION sendcampaign.forget_removed_nodes()
+RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+SET enable_bitmapscan = on
+AS $$
+BEGIN
+    PERFORM sendcampaign.check_extension_owner('forget_removed_nodes');
+    DELETE FROM sendcampaign.opt_out_node k
+    WHERE k.node_group NOT IN (SELECT n.groupid FROM pg_dist_node n);
+    IF NOT FOUND THEN
+        RETURN;
     END IF;
-    -- a snapshot that is older than the node does not show it to the trigger, either
-    SELECT max(age(a.backend_xmin)) INTO held FROM pg_stat_activity a
-    WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
-      AND a.backend_type <> 'autovacuum worker';
-    FOR address IN
+    UPDATE sendcampaign.opt_out_change c
+    SET waiting = ARRAY(SELECT g FROM unnest(c.waiting) g JOIN pg_dist_node n ON n.groupid = g)
+    WHERE c.ctid = ANY (ARRAY(SELECT w.ctid FROM sendcampaign.opt_out_change w
+                              WHERE w.waiting <> '{}' AND NOT w.waiting <@
+                                  ARRAY(SELECT n.groupid FROM pg_dist_node n)
+                              FOR NO KEY UPDATE SKIP LOCKED));
+END
+$$;
+COMMENT ON FUNCTION sendcampaign.forget_removed_nodes() IS
+'With Citus: what waits for a node that has been removed does so no longer; for the extension''s owner';
+REVOKE ALL ON FUNCTION sendcampaign.forget_removed_nodes() FROM PUBLIC;
+
+-- Transactions apart, a snapshot that is older than the node does not show it to the trigger.
+CREATE FUNCTION sendcampaign.is_known_to_all(node sendcampaign.opt_out_node)
+RETURNS boolean
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM sendcampaign.check_extension_owner('is_known_to_all');
+    RETURN pg_snapshot_xmin(pg_current_snapshot()) >= node.unaware_below
+        AND NOT EXISTS (SELECT FROM pg_stat_activity a
+                        WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
+                          AND a.backend_type <> 'autovacuum worker'
+                          AND age(a.backend_xmin) > age(node.unaware_below::xid));
+END
+$$;
+COMMENT ON FUNCTION sendcampaign.is_known_to_all(sendcampaign.opt_out_node) IS
+'With Citus: whether all transactions have ended that may have changed opt-outs without knowing of a node; for the extension''s owner';
+REVOKE ALL ON FUNCTION sendcampaign.is_known_to_all(sendcampaign.opt_out_node) FROM PUBLIC;
+
+CREATE FUNCTION sendcampaign.store_node(node sendcampaign.opt_out_node)
+RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM sendcampaign.check_extension_owner('store_node');
+    UPDATE sendcampaign.opt_out_node k
+    SET has_all = node.has_all, last_phone = node.last_phone, again = node.again,
+        unaware_below = node.unaware_below, shuffle = node.shuffle,
+        failures = node.failures, retry_at = node.retry_at, error = node.error
+    WHERE k.node_group = node.node_group AND k IS DISTINCT FROM node;
+END
+$$;
+COMMENT ON FUNCTION sendcampaign.store_node(sendcampaign.opt_out_node) IS
+'With Citus: stores what is known of a node, whose row must be locked; for the extension''s owner';
+REVOKE ALL ON FUNCTION sendcampaign.store_node(sendcampaign.opt_out_node) FROM PUBLIC;
+
+-- The node is what it will be once it has been told these.
+CREATE FUNCTION sendcampaign.next_opt_outs(INOUT node sendcampaign.opt_out_node,
+    OUT changes jsonb, OUT more_wait boolean)
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    most integer := CASE WHEN node.failures > 0 THEN 100 ELSE 2000 END;
+    is_settled boolean;
+    known record;
+BEGIN
+    PERFORM sendcampaign.check_extension_owner('next_opt_outs');
+    is_settled := sendcampaign.is_known_to_all(node);
+    IF NOT node.has_all AND (node.last_phone = '' OR node.last_phone IS NULL AND is_settled) THEN
+        node.again := NOT is_settled;
+        node.last_phone := '';
+    END IF;
+    changes := sendcampaign.waiting_opt_outs(node, most);
+    more_wait := jsonb_array_length(changes) = most;
+    IF NOT node.has_all AND node.last_phone IS NOT NULL THEN
+        SELECT k.* INTO known FROM sendcampaign.known_opt_outs(node, most) k;
+        changes := changes || known.changes;
+        node.last_phone := known.last;
+        node.has_all := known.last IS NULL AND NOT node.again;
+    END IF;
+    IF changes = '[]' THEN -- nobody is asked, so nobody fails
+        node.shuffle := false;
+        node.failures := 0;
+        node.retry_at := '-infinity';
+        node.error := NULL;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION sendcampaign.next_opt_outs(sendcampaign.opt_out_node) IS
+'With Citus: what a node is told next, and what its row is afterwards; for the extension''s owner';
+REVOKE ALL ON FUNCTION sendcampaign.next_opt_outs(sendcampaign.opt_out_node) FROM PUBLIC;
+
+CREATE FUNCTION sendcampaign.take_answer(node sendcampaign.opt_out_node, changes jsonb, locked jsonb)
+RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM sendcampaign.check_extension_owner('take_answer');
+    IF NOT sendcampaign.mark_told(node.node_group, changes, locked) THEN
+        node.has_all := false;
+        node.again := true;
+        node.unaware_below := pg_snapshot_xmax(pg_current_snapshot());
+    END IF;
+    node.shuffle := jsonb_array_length(locked) * 2 >= jsonb_array_length(changes);
+    IF jsonb_array_length(locked) < jsonb_array_length(changes) THEN
+        node.failures := 0;
+        node.retry_at := '-infinity';
+        node.error := NULL;
+    END IF;
+    PERFORM sendcampaign.store_node(node);
+    IF node.failures > 0 THEN
+        -- perhaps by those who have told it before, whose commits hang
+        PERFORM sendcampaign.node_failed(node.node_group, 'all of it is locked there');
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION sendcampaign.take_answer(sendcampaign.opt_out_node, jsonb, jsonb) IS
+'With Citus: notes that a node has taken changes of opt-outs, except those that are locked there; for the extension''s owner';
+REVOKE ALL ON FUNCTION sendcampaign.take_answer(sendcampaign.opt_out_node, jsonb, jsonb) FROM PUBLIC;
+
+/*
+ * The nodes that are told now.  One that has failed is told only if it is meant, so
+ * that others do not wait for it, and each only if there is something to tell: its
+ * row is locked afterwards, a lock is written, and commits may hang.
+ */
+CREATE FUNCTION sendcampaign.nodes_to_tell(to_node integer)
+RETURNS TABLE (node_group integer, host text, port integer)
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+SET enable_bitmapscan = on
+AS $$
+BEGIN
+    PERFORM sendcampaign.check_extension_owner('nodes_to_tell');
+    RETURN QUERY
         SELECT n.* FROM sendcampaign.other_nodes(disabled_too => to_node IS NOT NULL) n
         JOIN sendcampaign.opt_out_node k ON k.node_group = n.node_group
         WHERE CASE WHEN to_node IS NULL THEN k.failures = 0 ELSE n.node_group = to_node END
           AND (NOT k.has_all OR k.failures > 0 OR EXISTS
                (SELECT FROM sendcampaign.opt_out_change w
-                WHERE w.waiting <> '{}' AND w.waiting @> ARRAY[n.node_group]))
-    LOOP
-        -- only if there is something to tell: a lock is written, and commits may hang
+                WHERE w.waiting <> '{}' AND w.waiting @> ARRAY[n.node_group]));
+END
+$$;
+COMMENT ON FUNCTION sendcampaign.nodes_to_tell(integer) IS
+'With Citus: the nodes for which there is something, or one if there is; for the extension''s owner';
+REVOKE ALL ON FUNCTION sendcampaign.nodes_to_tell(integer) FROM PUBLIC;
+
+/*
+ * A step.  Returns 3 if the next step can follow at once, 2 if others are telling
+ * these nodes, 1 if something is left that cannot be told now, 0 if nothing is.
+ */
+CREATE FUNCTION sendcampaign.tell_opt_outs(to_node integer DEFAULT NULL)
+RETURNS integer
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    result integer := 0;
+    hosts text[] := '{}';
+    ports integer[] := '{}';
+    commands text[] := '{}';
+    nodes sendcampaign.opt_out_node[] := '{}';
+    batches jsonb[] := '{}';
+    more_wait boolean[] := '{}';
+    address record;
+    node sendcampaign.opt_out_node;
+    next record;
+    told record;
+BEGIN
+    PERFORM sendcampaign.check_extension_owner('tell_opt_outs');
+    IF to_regclass('pg_catalog.pg_dist_local_group') IS NULL THEN
+        RETURN 0;
+    ELSIF sendcampaign.add_opt_out_nodes() THEN
+        RETURN 3; -- so that nobody waits for these rows while we wait for nodes
+    END IF;
+    FOR address IN SELECT * FROM sendcampaign.nodes_to_tell(to_node) LOOP
         SELECT k.* INTO node FROM sendcampaign.opt_out_node k
         WHERE k.node_group = address.node_group FOR NO KEY UPDATE SKIP LOCKED;
         IF NOT FOUND THEN
             result := greatest(result, 2);
             CONTINUE;
         END IF;
-        settled := oldest >= node.unaware_below
-            AND coalesce(held <= age(node.unaware_below::xid), true);
-        IF NOT node.has_all AND (node.last_phone = '' OR node.last_phone IS NULL AND settled) THEN
-            node.again := NOT settled;
-            node.last_phone := '';
-        END IF;
-        most := CASE WHEN node.failures > 0 THEN 100 ELSE 2000 END;
-        waits := sendcampaign.waiting_opt_outs(node, most);
-        SELECT '[]'::jsonb AS changes, NULL::text AS last INTO known;
-        IF NOT node.has_all AND node.last_phone IS NOT NULL THEN
-            SELECT k.* INTO known FROM sendcampaign.known_opt_outs(node, most) k;
-            node.last_phone := known.last;
-            node.has_all := known.last IS NULL AND NOT node.again;
-        END IF;
-        IF waits || known.changes = '[]' THEN
-            UPDATE sendcampaign.opt_out_node k
-            SET has_all = node.has_all, last_phone = node.last_phone, again = node.again,
-                shuffle = false, failures = 0, retry_at = '-infinity', error = NULL
-            WHERE k.node_group = node.node_group
-              AND (k.has_all, k.last_phone, k.again, k.shuffle, k.failures)
-                  IS DISTINCT FROM (node.has_all, node.last_phone, node.again, false, 0);
-            result := greatest(result, CASE WHEN known.last IS NOT NULL THEN 3 ELSE 0 END);
+        SELECT n.* INTO next FROM sendcampaign.next_opt_outs(node) n;
+        IF next.changes = '[]' THEN
+            node := next.node;
+            PERFORM sendcampaign.store_node(node);
+            IF node.last_phone IS NOT NULL AND NOT node.has_all THEN
+                result := 3;
+            END IF;
             CONTINUE;
         END IF;
         hosts := hosts || address.host;
         ports := ports || address.port;
-        nodes := nodes || node;
-        batches := batches || (waits || known.changes);
-        full_ones := full_ones || (jsonb_array_length(waits) = most);
-        commands := commands
-            || format('SELECT sendcampaign.take_opt_outs(%L)', waits || known.changes);
+        commands := commands || format('SELECT sendcampaign.take_opt_outs(%L)', next.changes);
+        nodes := nodes || next.node;
+        batches := batches || next.changes;
+        more_wait := more_wait || next.more_wait;
     END LOOP;
     PERFORM set_config('citus.node_connection_timeout', '5000', true);
     FOR told IN
@@ -561,45 +694,14 @@ BEGIN
             PERFORM sendcampaign.node_failed(node.node_group, told.result);
             CONTINUE;
         END IF;
-        locked := told.result::jsonb;
-        IF NOT sendcampaign.mark_told(node.node_group, batches[told.i], locked) THEN
-            node.has_all := false;
-            node.again := true;
-            node.unaware_below := pg_snapshot_xmax(pg_current_snapshot());
-        END IF;
-        UPDATE sendcampaign.opt_out_node k SET has_all = node.has_all, last_phone = node.last_phone,
-            again = node.again, unaware_below = node.unaware_below,
-            shuffle = jsonb_array_length(locked) * 2 >= jsonb_array_length(batches[told.i])
-        WHERE k.node_group = node.node_group
-          AND (k.has_all, k.last_phone, k.again, k.unaware_below, k.shuffle)
-              IS DISTINCT FROM (node.has_all, node.last_phone, node.again, node.unaware_below,
-                  jsonb_array_length(locked) * 2 >= jsonb_array_length(batches[told.i]));
-        IF jsonb_array_length(locked) < jsonb_array_length(batches[told.i]) THEN
-            UPDATE sendcampaign.opt_out_node k
-            SET failures = 0, retry_at = '-infinity', error = NULL
-            WHERE k.node_group = node.node_group AND k.failures > 0;
-            IF full_ones[told.i] THEN
-                result := 3;
-            END IF;
-        ELSIF node.failures > 0 THEN
-            -- perhaps by those who have told it before, whose commits hang
-            PERFORM sendcampaign.node_failed(node.node_group, 'all of it is locked there');
-        END IF;
-        IF node.last_phone IS NOT NULL AND NOT node.has_all THEN
+        PERFORM sendcampaign.take_answer(node, batches[told.i], told.result::jsonb);
+        IF more_wait[told.i]
+            AND jsonb_array_length(told.result::jsonb) < jsonb_array_length(batches[told.i])
+            OR node.last_phone IS NOT NULL AND NOT node.has_all THEN
             result := 3;
         END IF;
     END LOOP;
-    -- for a node that is gone, nothing waits
-    DELETE FROM sendcampaign.opt_out_node k
-    WHERE k.node_group NOT IN (SELECT n.groupid FROM pg_dist_node n);
-    IF FOUND THEN
-        UPDATE sendcampaign.opt_out_change c
-        SET waiting = ARRAY(SELECT g FROM unnest(c.waiting) g JOIN pg_dist_node n ON n.groupid = g)
-        WHERE c.ctid = ANY (ARRAY(SELECT w.ctid FROM sendcampaign.opt_out_change w
-                                  WHERE w.waiting <> '{}' AND NOT w.waiting <@
-                                      ARRAY(SELECT n.groupid FROM pg_dist_node n)
-                                  FOR NO KEY UPDATE SKIP LOCKED));
-    END IF;
+    PERFORM sendcampaign.forget_removed_nodes();
     IF result = 0 AND to_node IS NULL AND (EXISTS
             (SELECT FROM sendcampaign.other_nodes() n JOIN sendcampaign.opt_out_node k
              ON k.node_group = n.node_group WHERE k.failures > 0)

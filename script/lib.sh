@@ -344,6 +344,20 @@ copy() {
     tar -C "$from" --mode=u+rwX,go+rX -c "$@" | as_user tar -C "$to" --no-same-owner -x
 }
 
+# The sources of the release before this one as an archive: those in $RELEASE, or from
+# history. Fails where neither has them.
+release_sources() {
+    local change
+    if [ -n "${RELEASE:-}" ]; then
+        tar -C "$RELEASE" --mode=u+rwX,go+rX -c .
+        return
+    fi
+    change=$(git -C "$root" log --format=%H -S"default_version = '1.1'" -- sendcampaign.control \
+        2>/dev/null | tail -n 1)
+    git -C "$root" cat-file -e "$change^:sendcampaign--1.0.sql" 2>/dev/null &&
+        git -C "$root" archive "$change^"
+}
+
 # INSTALLED=1: tests what is installed beside the server. It must be this version.
 expect_installed() {
     local control version

@@ -137,7 +137,9 @@ same(
 	$routines AND p.proname NOT IN ('current_xid', 'keep_xid', 'keep_name', 'sender_of',
 		'other_nodes', 'note_opt_out', 'start_courier', 'take_opt_out', 'take_opt_outs',
 		'fetch_opt_outs', 'keep_waiting', 'check_extension_owner', 'opt_outs_are_due',
-		'tell_opt_outs', 'waiting_opt_outs', 'known_opt_outs', 'mark_told', 'node_failed')
+		'tell_opt_outs', 'waiting_opt_outs', 'known_opt_outs', 'mark_told', 'node_failed',
+		'add_opt_out_nodes', 'forget_removed_nodes', 'is_known_to_all', 'store_node',
+		'next_opt_outs', 'take_answer', 'nodes_to_tell')
 	UNION
 	SELECT 'View sendcampaign.' || relname
 	FROM pg_class
@@ -150,7 +152,8 @@ same(
 my @with_columns = lines(<<~SQL);
 	SELECT concat(n.nspname, '.', p.proname)
 	$routines AND p.proargmodes && '{o,t}'::"char"[]
-		AND p.proname NOT IN ('other_nodes', 'known_opt_outs')
+		AND p.proname NOT IN
+			('other_nodes', 'known_opt_outs', 'next_opt_outs', 'nodes_to_tell')
 	SQL
 
 for my $function (@with_columns)

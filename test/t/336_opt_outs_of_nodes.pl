@@ -184,6 +184,13 @@ my %refused = (
 	'known_opt_outs' => 'known_opt_outs(NULL, 1)',
 	'mark_told' => "mark_told(1, '[]', '[]')",
 	'node_failed' => "node_failed(1, '')",
+	'add_opt_out_nodes' => 'add_opt_out_nodes()',
+	'forget_removed_nodes' => 'forget_removed_nodes()',
+	'is_known_to_all' => 'is_known_to_all(NULL)',
+	'store_node' => 'store_node(NULL)',
+	'next_opt_outs' => 'next_opt_outs(NULL)',
+	'take_answer' => "take_answer(NULL, '[]', '[]')",
+	'nodes_to_tell' => 'nodes_to_tell(NULL)',
 	'keep_waiting' => "keep_waiting('{}', 1)",
 	'start_courier' => 'start_courier()');
 for my $function (sort keys %refused)
