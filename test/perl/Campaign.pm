@@ -19,7 +19,7 @@ use Time::HiRes ();
 
 our @EXPORT =
   qw(new_cluster install_extension install_as_shown clone_database change_conf set_and_reload
-  sql sql_error sql_output call_error wait_until poll poll_in_company seconds_here
+  sql sql_error sql_output end_sessions call_error wait_until poll poll_in_company seconds_here
   create_campaign make_tenant configure create_job job_row
   start_campaign start_with_id run_campaign hold_campaign wait_for_run wake
   send_companion sent_once sent_with sent_of lose_commits lose_all
@@ -141,8 +141,8 @@ sub change_conf
 	$changes++;
 	$node->append_conf('postgresql.conf', "$lines\ntest.changes = $changes");
 	$node->reload;
-	# a session that is there takes them up by itself: not so these
-	KeptSession::close_all($node);
+	# a session that is there takes them up by itself
+	end_sessions($node);
 	my $seen = "SELECT current_setting('test.changes', true)";
 	poll(sub { $node->safe_psql('postgres', $seen) eq $changes })
 	  or fail('the configuration is not taken up');
@@ -186,9 +186,12 @@ sub sql
 	my $db = $arg{db} || 'postgres';
 	$sql = as_role($sql, $arg{role});
 	return KeptSession::run($node, $db, $sql) if !$arg{user} && KeptSession::suits($sql);
-	KeptSession::close_all($node);
+	end_sessions($node);
 	return $node->safe_psql($db, $sql, extra_params => connect_as($arg{user}));
 }
+
+# Ends the sessions that sql() keeps, where a test looks at all that there are.
+sub end_sessions { return KeptSession::close_all(shift) }
 
 # Runs SQL up to the first error; returns what it prints, and psql's messages:
 # notices, warnings and errors.  Options as for sql().
@@ -489,9 +492,9 @@ sub run_row
 sub wait_for_run
 {
 	my ($node, $job, %arg) = @_;
-	my $states = $arg{state} ? "'$arg{state}'" : "'completed', 'failed', 'cancelled'";
 	my $db = $arg{db} || 'postgres';
-	my $query = "SELECT state IN ($states) FROM sendcampaign.run WHERE job_id = $job";
+	my $is_there = $arg{state} ? "state = '$arg{state}'" : 'finished_at IS NOT NULL';
+	my $query = "SELECT $is_there FROM sendcampaign.run WHERE job_id = $job";
 	my $twilio = $twilio_of{ $node->name . " $db" } || $twilio_of{ $node->name };
 	my $ended;
 

@@ -11,10 +11,12 @@ use Session;
 # Statements that need a session of their own: the first two as nothing else may be
 # connected to the database, or as what they set counts for new sessions only; the
 # others as they leave a transaction open, or are psql's.
-my $alone = qr/\b(DATABASE|SYSTEM|pg_reload_conf)\b|^\s*(BEGIN|START\ TRANSACTION)\s*;|\\/imx;
+my $alone = qr/\b(DATABASE|SYSTEM|pg_reload_conf)\b|(^|;)\s*(BEGIN|START\ TRANSACTION)\b|\\/imx;
 
-# By process and connection: those of a process that has forked are not its child's.
+# By process (those of one that has forked are not its child's), node, database and what
+# the environment says of a session
 my %kept;
+my @environment = qw(PGCLIENTENCODING PGOPTIONS);
 
 # Can these statements be run here?
 sub suits
@@ -27,7 +29,7 @@ sub suits
 sub run
 {
 	my ($node, $db, $sql) = @_;
-	my $key = "$$ " . $node->connstr($db);
+	my $key = join ' ', $$, $node->connstr($db), map { $ENV{$_} // '' } @environment;
 	# the server may have been restarted, or have ended it
 	delete $kept{$key} if $kept{$key} && !defined eval { $kept{$key}->query('SELECT 1') };
 	my $session = delete $kept{$key} || Session->open($node, $db, '-v', 'ON_ERROR_STOP=1');

@@ -39,6 +39,7 @@ my $campaign = create_campaign($node, db => 'shop', users => 40);
 my $job = start_campaign($node, $campaign, db => 'shop');
 sent_once($node, $twilio, $campaign, $job, 'undisturbed', db => 'shop', total => 40);
 ok(worker_is_gone($node, 10), 'the worker ends when there is no work');
+end_sessions($node);
 is(sql($node, <<~'SQL'), 0, 'no process of it is left');
 	SELECT count(*) FROM pg_stat_activity
 	WHERE backend_type LIKE 'sendcampaign%' OR datname = 'shop'
