@@ -308,10 +308,13 @@ sub end_night
 	my $job = start_campaign($node, $campaign);
 	for my $n (1 .. 3)
 	{
-		poll(sub {
-			$twilio->stats->{accepted} > 30 * $n
-			  || run_row($node, $job)->{state} eq 'completed';
-		});
+		# a worker that is killed early leaves all of them in doubt
+		poll_in_company(
+			$node, $twilio,
+			sub {
+				$twilio->stats->{accepted} > 30 * $n
+				  || run_row($node, $job)->{state} eq 'completed';
+			});
 		if ($n == 2)
 		{
 			sql($node, "SELECT sendcampaign.pause($job)", role => 'app')

@@ -38,6 +38,7 @@ is(as_tenant($_, 'SELECT send_campaign(1)'), 1, "$_ has a job 1") for @tenants;
 wait_for_flight($twilio, 20);
 is(sql($node, 'SELECT count(*), count(DISTINCT id) FROM sendcampaign.run WHERE job_id = 1'),
 	'2|2', 'there are two runs');
+wait_until($node, "SELECT bool_and(state = 'running') FROM sendcampaign.run");
 as_tenant('north', 'SELECT sendcampaign.pause(1)');
 my $states = sql($node, <<~SQL);
 	SELECT string_agg(schema || ' ' || state, ', ' ORDER BY schema) FROM sendcampaign.run
