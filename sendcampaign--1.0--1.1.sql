@@ -537,9 +537,9 @@ COMMENT ON FUNCTION sendcampaign.store_node(sendcampaign.opt_out_node) IS
 'With Citus: stores what is known of a node, whose row must be locked; for the extension''s owner';
 REVOKE ALL ON FUNCTION sendcampaign.store_node(sendcampaign.opt_out_node) FROM PUBLIC;
 
--- The node is what it will be once it has been told these.
-CREATE FUNCTION sendcampaign.next_opt_outs(INOUT node sendcampaign.opt_out_node,
-    OUT changes jsonb, OUT more_wait boolean)
+-- "told" is the node as it will be once it has been told these.
+CREATE FUNCTION sendcampaign.next_opt_outs(node sendcampaign.opt_out_node,
+    OUT told sendcampaign.opt_out_node, OUT changes jsonb, OUT more_wait boolean)
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -550,23 +550,24 @@ DECLARE
 BEGIN
     PERFORM sendcampaign.check_extension_owner('next_opt_outs');
     is_settled := sendcampaign.is_known_to_all(node);
-    IF NOT node.has_all AND (node.last_phone = '' OR node.last_phone IS NULL AND is_settled) THEN
-        node.again := NOT is_settled;
-        node.last_phone := '';
+    told := node;
+    IF NOT told.has_all AND (told.last_phone = '' OR told.last_phone IS NULL AND is_settled) THEN
+        told.again := NOT is_settled;
+        told.last_phone := '';
     END IF;
-    changes := sendcampaign.waiting_opt_outs(node, most);
+    changes := sendcampaign.waiting_opt_outs(told, most);
     more_wait := jsonb_array_length(changes) = most;
-    IF NOT node.has_all AND node.last_phone IS NOT NULL THEN
-        SELECT k.* INTO known FROM sendcampaign.known_opt_outs(node, most) k;
+    IF NOT told.has_all AND told.last_phone IS NOT NULL THEN
+        SELECT k.* INTO known FROM sendcampaign.known_opt_outs(told, most) k;
         changes := changes || known.changes;
-        node.last_phone := known.last;
-        node.has_all := known.last IS NULL AND NOT node.again;
+        told.last_phone := known.last;
+        told.has_all := known.last IS NULL AND NOT told.again;
     END IF;
     IF changes = '[]' THEN -- nobody is asked, so nobody fails
-        node.shuffle := false;
-        node.failures := 0;
-        node.retry_at := '-infinity';
-        node.error := NULL;
+        told.shuffle := false;
+        told.failures := 0;
+        told.retry_at := '-infinity';
+        told.error := NULL;
     END IF;
 END
 $$;
@@ -666,7 +667,7 @@ BEGIN
         END IF;
         SELECT n.* INTO next FROM sendcampaign.next_opt_outs(node) n;
         IF next.changes = '[]' THEN
-            node := next.node;
+            node := next.told;
             PERFORM sendcampaign.store_node(node);
             IF node.last_phone IS NOT NULL AND NOT node.has_all THEN
                 result := 3;
@@ -676,7 +677,7 @@ BEGIN
         hosts := hosts || address.host;
         ports := ports || address.port;
         commands := commands || format('SELECT sendcampaign.take_opt_outs(%L)', next.changes);
-        nodes := nodes || next.node;
+        nodes := nodes || next.told;
         batches := batches || next.changes;
         more_wait := more_wait || next.more_wait;
     END LOOP;

@@ -25,6 +25,7 @@ our @EXPORT =
   send_companion sent_once sent_with sent_of lose_commits lose_all
   run_row run_of run_of_tenant list_of group_of
   wait_for_flight wait_for_no_worker worker_pids list_worker_pids worker_is_gone
+  no_worker_is_to_come
   worker_errors log_of
   terminate_workers kill_worker wait_until_up waits_at
   outcome_of reasons_of reasons_of_doubt);
@@ -39,7 +40,9 @@ my (%twilio_of, %companion);
 		my ($node, $db, $query, $expected) = @_;
 		$expected //= 't';
 		# an error is no answer yet
-		my $answer = sub { eval { sql($node, $query, db => $db) } };
+		my $answer = sub {
+			eval { sql($node, $query, db => $db) }
+		};
 		my $seen = poll(sub { ($answer->() // '') eq $expected }, 180);
 		fail("waited for: $query; last answer: " . ($answer->() // $@)) if !$seen;
 		return $seen;
@@ -634,6 +637,19 @@ sub worker_is_gone
 {
 	my ($node, $seconds) = @_;
 	return poll(sub { !worker_pids($node) }, 45 + $seconds);
+}
+
+# Waits until no worker is left, nor about to start: the server has ended all that it
+# was asked for. Its log needs the level debug1.
+sub no_worker_is_to_come
+{
+	my $node = shift;
+	return poll(sub {
+		my $log = log_of($node);
+		my @registered = $log =~ / registering background worker "sendcampaign worker/g;
+		my @ended = $log =~ / unregistering background worker "sendcampaign worker/g;
+		return @registered == @ended;
+	});
 }
 
 # What the server's processes have logged that they should not; clients' errors

@@ -8,10 +8,11 @@ use warnings;
 
 use Session;
 
-# Statements that need a session of their own: the first two as nothing else may be
-# connected to the database, or as what they set counts for new sessions only; the
-# others as they leave a transaction open, or are psql's.
-my $alone = qr/\b(DATABASE|SYSTEM|pg_reload_conf)\b|(^|;)\s*(BEGIN|START\ TRANSACTION)\b|\\/imx;
+# Statements that need a session of their own: those on databases, as nothing else may
+# be connected to them; settings, as they count for new sessions, and are checked only
+# where the library is loaded; transactions, as they may be left open; psql's commands.
+my $alone =
+  qr/\b(DATABASE|SYSTEM|ALTER\ ROLE|pg_reload_conf)\b|(^|;)\s*(BEGIN|START\ TRANSACTION)\b|\\/imx;
 
 # By process (those of one that has forked are not its child's), node, database and what
 # the environment says of a session

@@ -13,7 +13,8 @@ sub open
 	my ($class, $node, $db, @arguments) = @_;
 	my $self = bless { in => '', out => '', err => '', count => 0, process => $$ }, $class;
 	$self->{timer} = IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default);
-	$self->{run} = IPC::Run::start([ 'psql', '-XAtq', @arguments, '-d', $node->connstr($db || 'postgres') ],
+	$self->{run} =
+	  IPC::Run::start([ 'psql', '-XAtq', @arguments, '-d', $node->connstr($db || 'postgres') ],
 		'<', \$self->{in}, '>', \$self->{out}, '2>', \$self->{err}, $self->{timer});
 	$self->query('SELECT 1');
 	return $self;

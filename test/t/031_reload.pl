@@ -15,18 +15,6 @@ my $node = new_cluster('reload', $twilio, conf => <<~'CONF');
 	log_min_messages = debug1
 	CONF
 
-# No worker is there, nor about to be: the server has ended all that it was asked for.
-sub none_is_to_come
-{
-	return poll(
-		sub {
-			my $log = log_of($node);
-			my @registered = $log =~ / registering background worker "sendcampaign worker/g;
-			my @ended = $log =~ / unregistering background worker "sendcampaign worker/g;
-			return @registered == @ended;
-		});
-}
-
 sub in_flight { return $twilio->stats->{create_in_flight}; }
 
 # While Twilio is waited for, nothing is held that others could wait for.
@@ -92,7 +80,7 @@ is(wake($node), 0, 'wake() starts nothing while sending is off');
 my $late = create_campaign($node, users => 3);
 my ($late_job, $stderr) = sql_output($node, "SELECT send_campaign($late)", role => 'app');
 like($stderr, qr/WARNING: .*sending is switched off/, 'send_campaign() warns');
-ok(none_is_to_come(), 'and no worker stays');
+ok(no_worker_is_to_come($node), 'and no worker stays');
 my $stats = $twilio->stats;
 is($stats->{accepted}, 300 + $sent, 'nothing was sent while sending was off');
 

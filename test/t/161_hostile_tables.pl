@@ -182,7 +182,9 @@ sub check
 	push @wrong, 'there are messages and no run' if !$run && %phone;
 	return @wrong if !$run;
 	$runs_in_state{ $run->{state} }++;
-	if (!has_ended($run) && !defined $run->{error})
+	# the tables' own code may end whoever records, each time
+	my $ends_worker = $case->{text} =~ /pg_terminate_backend/;
+	if (!has_ended($run) && !defined $run->{error} && !$ends_worker)
 	{
 		my $row = JSON::PP->new->canonical->encode($run);
 		my $unknown = unknown_of($run);

@@ -18,6 +18,7 @@ my $node = new_cluster('worker_messages', $twilio, conf => <<~'END');
 	sendcampaign.request_timeout = '1s'
 	sendcampaign.lookup_delay = '500ms'
 	sendcampaign.lookup_timeout = '5s'
+	log_min_messages = debug1
 	END
 my $phone = '+15550000001';
 
@@ -124,8 +125,7 @@ stays_in_doubt(
 	});
 stays_in_doubt('Too many', \@lost, "Twilio's list has too many messages that may be this one",
 	%no_link, after => sub { post('Too many') for 1 .. 17 });
-stays_in_doubt('Neither', \@lost,
-	"Twilio's list shows neither this message nor any sent later");
+stays_in_doubt('Neither', \@lost, "Twilio's list shows neither this message nor any sent later");
 my $send_another = sub {
 	# it is a later message once the other one can no longer be under way
 	poll(sub { $twilio->stats->{lists} > 0 });
@@ -193,8 +193,8 @@ is( reasons($job),
 my $log = slurp_file($node->logfile, $offset);
 my $reading_back = "sendcampaign: job $job: commits may have been lost;"
   . ' reading back from Twilio what was sent';
-my $read_back = "sendcampaign: job $job: what was sent has been read back from Twilio;"
-  . ' the run continues';
+my $read_back =
+  "sendcampaign: job $job: what was sent has been read back from Twilio;" . ' the run continues';
 like($log, qr/LOG:  $reading_back$/m, 'the log says that it is read back');
 like($log, qr/LOG:  $read_back$/m, 'and that it has been');
 
@@ -287,7 +287,7 @@ is(wait_for_run($node, $job)->{failed}, 1, 'opt-outs are locked');
 reset_twilio();
 set_and_reload($node, 'sendcampaign.enabled', 'off');
 $job = start_campaign($node, create_campaign($node, users => 1));
-wait_for_no_worker($node);
+ok(no_worker_is_to_come($node), 'its worker has ended');
 set_and_reload($node, 'sendcampaign.enabled', 'on');
 query(<<~'SQL');
 	REVOKE CONNECT ON DATABASE postgres FROM PUBLIC;

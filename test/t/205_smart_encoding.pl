@@ -10,7 +10,6 @@ use Encode qw(encode_utf8);
 use LocalTwilio;
 use Test::More;
 
-binmode $_, ':utf8' for *STDOUT, *STDERR;
 my $twilio = LocalTwilio->start;
 my $node = new_cluster('smart', $twilio, conf => <<~'CONF');
 	sendcampaign.request_timeout = '1s'
@@ -65,10 +64,10 @@ for (@costs)
 	my $cost = qq(SELECT encoding || ' ' || units || ' ' || segments, text
 		FROM sendcampaign.preview($smart));
 	my ($shown) = split /\n/, sql($node, $cost, role => 'app');
-	is($shown, encode_utf8("$with|$text"), "$text: with Smart Encoding");
+	is($shown, encode_utf8("$with|$text"), encode_utf8($text) . ': with Smart Encoding');
 	configure($node, $smart, q(configuration - 'twilioSmartEncoded'));
 	($shown) = split /\n/, sql($node, $cost, role => 'app');
-	is($shown, encode_utf8("$without|$text"), "$text: without");
+	is($shown, encode_utf8("$without|$text"), encode_utf8($text) . ': without');
 }
 $campaign = smart_campaign('‘a’ Ж', users => 3);
 my $estimate = 'SELECT segments_gsm7, segments_ucs2, ucs2_characters FROM sendcampaign.estimate';
@@ -96,10 +95,10 @@ for my $text ('It’s “on” – now…', $quotes)
 	$campaign = smart_campaign($text, users => 40);
 	number_users($campaign);
 	my $run = run_campaign($node, $campaign);
-	is(outcome_of($node, $run->{job}), '40 sent', "$text: all are sent")
+	is(outcome_of($node, $run->{job}), '40 sent', encode_utf8($text) . ': all are sent')
 	  or diag(reasons_of_doubt($node, $run->{job}));
-	is($twilio->num_twice, 0, "$text: nobody has it twice");
-	is(scalar(keys %{ $twilio->count_by_phone }), 40, "$text: everybody has it");
+	is($twilio->num_twice, 0, encode_utf8($text) . ': nobody has it twice');
+	is(scalar(keys %{ $twilio->count_by_phone }), 40, encode_utf8($text) . ': everybody has it');
 }
 
 # Twilio replaces what it does not say, or something else by it: only a person can
@@ -153,7 +152,7 @@ for my $text ('Lost “text”', 'Lost “text” of {{n}}')
 	number_users($campaign);
 	my $lost = run_campaign($node, $campaign)->{job};
 	lose_commits($node, $lost, 8);
-	is(outcome_of($node, $lost), '12 sent', "$text: all are known again")
+	is(outcome_of($node, $lost), '12 sent', encode_utf8($text) . ': all are known again')
 	  or diag(reasons_of_doubt($node, $lost));
 	is($twilio->num_twice, 0, 'nobody has it twice');
 }
