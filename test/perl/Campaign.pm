@@ -33,9 +33,21 @@ our @EXPORT =
 # The local Twilio of a node, or of one of its databases; companions there.
 my (%twilio_of, %companion);
 
-# What a test waits for and does not see is a fault, whatever it tests afterwards.
 {
 	no warnings 'redefine';
+
+	# A server need not wait for sessions that are only kept.
+	for my $name (qw(stop restart))
+	{
+		my $function = PostgreSQL::Test::Cluster->can($name);
+		no strict 'refs';
+		*{"PostgreSQL::Test::Cluster::$name"} = sub {
+			end_sessions($_[0]);
+			return $function->(@_);
+		};
+	}
+
+	# What a test waits for and does not see is a fault, whatever it tests afterwards.
 	*PostgreSQL::Test::Cluster::poll_query_until = sub {
 		my ($node, $db, $query, $expected) = @_;
 		$expected //= 't';

@@ -31,8 +31,10 @@ sub run
 {
 	my ($node, $db, $sql) = @_;
 	my $key = join ' ', $$, $node->connstr($db), map { $ENV{$_} // '' } @environment;
-	# the server may have been restarted, or have ended it
-	delete $kept{$key} if $kept{$key} && !defined eval { $kept{$key}->query('SELECT 1') };
+	# The server may have been restarted, or have ended it. What it has read and written so
+	# far is counted.
+	my $first = 'SELECT pg_catalog.pg_stat_force_next_flush()';
+	delete $kept{$key} if $kept{$key} && !defined eval { $kept{$key}->query($first) };
 	my $session = delete $kept{$key} || Session->open($node, $db, '-v', 'ON_ERROR_STOP=1');
 	my $output = eval { $session->query("$sql\n;DISCARD ALL") };
 	my $messages = $session->take_errors;
