@@ -44,12 +44,12 @@ sub run
 	return $output;
 }
 
-# Ends those of a node.
+# Ends those of a node, or all.
 sub close_all
 {
 	my $node = shift;
-	my $host_and_port = $node->connstr;
-	delete $kept{$_} for grep { index($_, "$$ $host_and_port") == 0 } keys %kept;
+	my $those = "$$ " . ($node ? $node->connstr : '');
+	delete $kept{$_} for grep { index($_, $those) == 0 } keys %kept;
 	return;
 }
 

@@ -10,6 +10,7 @@ use Cwd qw(abs_path);
 use Exporter 'import';
 use Fcntl qw(:flock);
 use File::Basename qw(dirname);
+use KeptSession;
 use LocalTwilio;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -106,6 +107,8 @@ sub install_from
 {
 	my ($server, $build) = @_;
 	make($server, $build, "DESTDIR=$server->{folder}", 'install');
+	# a session that has loaded the library before it was replaced keeps that one
+	KeptSession::close_all();
 }
 
 sub make
