@@ -36,8 +36,8 @@ my (%twilio_of, %companion);
 {
 	no warnings 'redefine';
 
-	# A server need not wait for sessions that are only kept.
-	for my $name (qw(stop restart))
+	# A server need not wait for sessions that are only kept, nor a test for their processes.
+	for my $name (qw(stop restart kill9))
 	{
 		my $function = PostgreSQL::Test::Cluster->can($name);
 		no strict 'refs';
@@ -656,6 +656,8 @@ sub worker_is_gone
 sub no_worker_is_to_come
 {
 	my $node = shift;
+	# before it takes a connection, the server sees what it was asked for
+	$node->safe_psql('postgres', 'SELECT 1');
 	return poll(sub {
 		my $log = log_of($node);
 		my @registered = $log =~ / registering background worker "sendcampaign worker/g;

@@ -1,6 +1,7 @@
 # Sessions of the superuser that stay open between statements, one for each database: a
 # process of psql and one of the server for each statement would take most of the time
-# of a test. Whatever a statement leaves behind in its session is discarded after it.
+# of a test. Whatever a statement leaves behind in its session is discarded after it
+# (but a setting that nobody has defined is empty then, not null).
 package KeptSession;
 
 use strict;
@@ -12,7 +13,7 @@ use Session;
 # be connected to them; settings, as they count for new sessions, and are checked only
 # where the library is loaded; transactions, as they may be left open; psql's commands.
 my $alone =
-  qr/\b(DATABASE|SYSTEM|ALTER\ ROLE|pg_reload_conf)\b|(^|;)\s*(BEGIN|START\ TRANSACTION)\b|\\/imx;
+  qr/\b(DATABASE|SYSTEM|ALTER\s+(ROLE|USER)|LOAD|pg_reload_conf)\b|(^|;)\s*(BEGIN|START\ TRANSACTION)\b|\\/imx;
 
 # By process (those of one that has forked are not its child's), node, database and what
 # the environment says of a session
@@ -37,8 +38,14 @@ sub run
 	delete $kept{$key} if $kept{$key} && !defined eval { $kept{$key}->query($first) };
 	my $session = delete $kept{$key} || Session->open($node, $db, '-v', 'ON_ERROR_STOP=1');
 	my $output = eval { $session->query("$sql\n;DISCARD ALL") };
+	my $error = $@;
 	my $messages = $session->take_errors;
-	die "error running SQL: '$messages'\nwith sql '$sql'\n" if !defined $output;
+	if (!defined $output)
+	{
+		# psql has ended with the error, or does not end
+		$session->kill;
+		die "error running SQL: '" . ($messages || $error) . "'\nwith sql '$sql'\n";
+	}
 	print $messages;
 	$kept{$key} = $session;
 	return $output;

@@ -16,7 +16,7 @@ sub open
 	$self->{run} =
 	  IPC::Run::start([ 'psql', '-XAtq', @arguments, '-d', $node->connstr($db || 'postgres') ],
 		'<', \$self->{in}, '>', \$self->{out}, '2>', \$self->{err}, $self->{timer});
-	$self->query('SELECT 1');
+	eval { $self->query('SELECT 1'); 1 } or die "could not connect: $self->{err}$@";
 	return $self;
 }
 
@@ -69,7 +69,19 @@ sub close
 	my $run = delete $self->{run} or return;
 	$self->{in} .= "\\q\n";
 	$self->{timer}->start($PostgreSQL::Test::Utils::timeout_default);
-	$run->finish;
+	return if eval { $run->finish; 1 };
+	my $error = $@;
+	$run->kill_kill;
+	die $error;
+}
+
+# The same at once, whatever it is doing
+sub kill
+{
+	my $self = shift;
+	my $run = delete $self->{run} or return;
+	$run->kill_kill(grace => 0);
+	return;
 }
 
 sub DESTROY
