@@ -27,6 +27,14 @@ sub suits
 	return $sql !~ $alone;
 }
 
+sub open_session
+{
+	my ($node, $db) = @_;
+	my $session = Session->open($node, $db, '-v', 'ON_ERROR_STOP=1');
+	$session->{limit} *= 5;    # a million rows take long on a busy machine
+	return $session;
+}
+
 # Runs the statements and returns what they print; dies at the first error.
 sub run
 {
@@ -36,7 +44,7 @@ sub run
 	# far is counted.
 	my $first = 'SELECT pg_catalog.pg_stat_force_next_flush()';
 	delete $kept{$key} if $kept{$key} && !defined eval { $kept{$key}->query($first) };
-	my $session = delete $kept{$key} || Session->open($node, $db, '-v', 'ON_ERROR_STOP=1');
+	my $session = delete $kept{$key} || open_session($node, $db);
 	my $output = eval { $session->query("$sql\n;DISCARD ALL") };
 	my $error = $@;
 	my $messages = $session->take_errors;

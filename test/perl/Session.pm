@@ -11,8 +11,15 @@ use PostgreSQL::Test::Utils;
 sub open
 {
 	my ($class, $node, $db, @arguments) = @_;
-	my $self = bless { in => '', out => '', err => '', count => 0, process => $$ }, $class;
-	$self->{timer} = IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default);
+	my $self = bless {
+		in => '',
+		out => '',
+		err => '',
+		count => 0,
+		process => $$,
+		limit => $PostgreSQL::Test::Utils::timeout_default
+	}, $class;
+	$self->{timer} = IPC::Run::timeout($self->{limit});
 	$self->{run} =
 	  IPC::Run::start([ 'psql', '-XAtq', @arguments, '-d', $node->connstr($db || 'postgres') ],
 		'<', \$self->{in}, '>', \$self->{out}, '2>', \$self->{err}, $self->{timer});
@@ -34,7 +41,7 @@ sub start_query
 	my ($self, $sql) = @_;
 	$self->{count}++;
 	$self->{in} .= "$sql;\n\\echo end of query $self->{count}\n";
-	$self->{timer}->start($PostgreSQL::Test::Utils::timeout_default);
+	$self->{timer}->start($self->{limit});
 	$self->{run}->pump_nb while $self->{in} ne '';
 }
 
@@ -42,7 +49,7 @@ sub finish_query
 {
 	my $self = shift;
 	my $mark = "end of query $self->{count}";
-	$self->{timer}->start($PostgreSQL::Test::Utils::timeout_default);
+	$self->{timer}->start($self->{limit});
 	$self->{run}->pump until $self->{out} =~ s/\A(.*?)\n?\Q$mark\E\n//s;
 	return $1;
 }
@@ -68,7 +75,7 @@ sub close
 	my $self = shift;
 	my $run = delete $self->{run} or return;
 	$self->{in} .= "\\q\n";
-	$self->{timer}->start($PostgreSQL::Test::Utils::timeout_default);
+	$self->{timer}->start($self->{limit});
 	return if eval { $run->finish; 1 };
 	my $error = $@;
 	$run->kill_kill;
