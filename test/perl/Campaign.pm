@@ -36,13 +36,14 @@ my (%twilio_of, %companion);
 {
 	no warnings 'redefine';
 
-	# A server need not wait for sessions that are only kept, nor a test for their processes.
+	# A server need not wait for sessions that are only kept, nor a test for their processes;
+	# and those of other nodes may be connected to it (Citus).
 	for my $name (qw(stop restart kill9))
 	{
 		my $function = PostgreSQL::Test::Cluster->can($name);
 		no strict 'refs';
 		*{"PostgreSQL::Test::Cluster::$name"} = sub {
-			end_sessions($_[0]);
+			KeptSession::close_all();
 			return $function->(@_);
 		};
 	}
