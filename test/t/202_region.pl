@@ -279,8 +279,9 @@ $twilio->set(hold => 0);
 my $run = wait_for_run($node, $job, alone => 1);
 is($run->{state}, 'failed', 'the setting is changed in mid-run: the run fails');
 like($run->{error}, qr/\Q$message\E.*\Q$hint\E/, 'and says why');
+wait_for_no_worker($node);
 my $sent = sent_of($twilio, $campaign);
-is($run->{sent}, $sent, 'what was on its way is recorded');
+is(run_row($node, $job)->{sent}, $sent, 'what was on its way is recorded');
 cmp_ok($sent, '<', 100, 'the rest is not sent');
 is($other->stats->{requests}, 0, 'nothing is sent to the other server');
 is_deeply(

@@ -226,13 +226,13 @@ make_tenant($node, 'tenant');
 sql($node, <<~SQL);
 	GRANT EXECUTE ON ALL ROUTINES IN SCHEMA sendcampaign TO tenant;
 	UPDATE tenant.groups SET configuration = configuration
-		|| '{"twilioStatusCallback": "$URL", "twilioFromSmsNumber": "+15005550008"}';
+		|| '{"twilioStatusCallback": "$URL", "twilioFromSmsNumber": "+15557770008"}';
 	SQL
 my $tenants_job =
   sql($node, 'SET sendcampaign.schema = tenant; SELECT send_campaign(1)', role => 'tenant');
 $node->poll_query_until('postgres',
-	q(SELECT state = 'completed' FROM sendcampaign.run WHERE schema = 'tenant'));
-my %to_tenant = (To => '+15005550008');
+	q(SELECT state = 'completed' AND sent = 1 FROM sendcampaign.run WHERE schema = 'tenant'));
+my %to_tenant = (To => '+15557770008');
 is(receive($node, inbound_form('SMtenant', '+15550001234', 'hello', \%to_tenant)),
 	'reply', 'to another tenant');
 is(sql($node, "SELECT schema, role FROM sendcampaign.reply WHERE sid = 'SMtenant'"),
