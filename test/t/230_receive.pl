@@ -259,7 +259,9 @@ cmp_ok(scalar @callbacks, '>=', 4, 'Twilio reports messages before it has answer
 is(receive($node, $callbacks[-1]), 'receipt', 'which is kept');
 $twilio->set(hold => 0);
 is(wait_for_run($node, $early)->{sent}, 4, 'the answers come');
-like(delivery_of($node, $early), qr/^((-|delivered|undelivered 30007|sent)(, |$)){4}/,
+like(
+	delivery_of($node, $early),
+	qr/^((-|delivered|undelivered 30007|sent)(, |$)){4}/,
 	'what is kept counts');
 isnt(delivery_of($node, $early), '-, -, -, -', 'when the message has been recorded');
 
