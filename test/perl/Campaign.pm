@@ -21,7 +21,7 @@ our @EXPORT =
   qw(new_cluster install_extension install_as_shown clone_database change_conf set_and_reload
   sql sql_error sql_output end_sessions call_error wait_until poll poll_in_company seconds_here
   create_campaign make_tenant configure create_job job_row
-  start_campaign start_with_id run_campaign hold_campaign wait_for_run wake
+  start_campaign start_with_id run_campaign hold_campaign wait_for_run wait_for_all_of_run wake
   send_companion sent_once sent_with sent_of lose_commits lose_all
   run_row run_of run_of_tenant list_of group_of
   wait_for_flight wait_for_no_worker worker_pids list_worker_pids worker_is_gone
@@ -524,6 +524,15 @@ sub wait_for_run
 	  or diag("run of job $job did not end: "
 		  . sql($node, "SELECT * FROM sendcampaign.run WHERE job_id = $job", db => $db));
 	return run_row($node, $job, $db);
+}
+
+# The same, once what was on its way when the run failed has been recorded as well.
+sub wait_for_all_of_run
+{
+	my ($node, $job, %arg) = @_;
+	wait_for_run($node, $job, %arg);
+	wait_for_no_worker($node);
+	return run_row($node, $job, $arg{db});
 }
 
 # Something is sent later: one message of another campaign, to which no fault

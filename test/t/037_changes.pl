@@ -77,7 +77,7 @@ for my $table (sort keys %reason)
 		DELETE FROM $table WHERE id = $id{$table};
 		SQL
 	$twilio->set(hold => 0);
-	my $run = wait_for_run($node, $job);
+	my $run = wait_for_all_of_run($node, $job);
 	is($run->{state}, 'failed', "$table deleted: the run fails");
 	like($run->{error}, qr/^\Q$reason\E/, 'with the reason');
 	is(job_row($node, $job, 'error'), $run->{error}, 'which the job has as well');

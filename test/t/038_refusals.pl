@@ -69,7 +69,7 @@ $twilio->set(reset => 1, latency => 20);
 my $job = start_campaign($node, $campaign);
 wait_until($node, "SELECT sent > 0 FROM sendcampaign.run WHERE job_id = $job");
 $twilio->set(account => "$LocalTwilio::ACCOUNT:another");
-my $run = wait_for_run($node, $job);
+my $run = wait_for_all_of_run($node, $job);
 my @ledger = $twilio->ledger;
 is($run->{state}, 'failed', 'password changed: the run has failed');
 is($run->{sent}, scalar @ledger, 'all that was sent is counted');

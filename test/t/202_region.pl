@@ -276,12 +276,11 @@ $job = start_campaign($node, $campaign);
 wait_for_flight($twilio, 10);
 change_conf($node, "sendcampaign.api_url = '" . $other->url . "'");
 $twilio->set(hold => 0);
-my $run = wait_for_run($node, $job, alone => 1);
+my $run = wait_for_all_of_run($node, $job, alone => 1);
 is($run->{state}, 'failed', 'the setting is changed in mid-run: the run fails');
 like($run->{error}, qr/\Q$message\E.*\Q$hint\E/, 'and says why');
-wait_for_no_worker($node);
 my $sent = sent_of($twilio, $campaign);
-is(run_row($node, $job)->{sent}, $sent, 'what was on its way is recorded');
+is($run->{sent}, $sent, 'what was on its way is recorded');
 cmp_ok($sent, '<', 100, 'the rest is not sent');
 is($other->stats->{requests}, 0, 'nothing is sent to the other server');
 is_deeply(
