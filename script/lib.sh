@@ -344,12 +344,12 @@ copy() {
     tar -C "$from" --mode=u+rwX,go+rX -c "$@" | as_user tar -C "$to" --no-same-owner -x
 }
 
-# The sources of the release before this one as an archive: those in $RELEASE, or from
-# history. Fails where neither has them.
+# The sources of the release before this one as an archive: $RELEASE, or from history.
+# Fails where neither has them.
 release_sources() {
     local change
     if [ -n "${RELEASE:-}" ]; then
-        tar -C "$RELEASE" --mode=u+rwX,go+rX -c .
+        cat "$RELEASE"
         return
     fi
     change=$(git -C "$root" log --format=%H -S"default_version = '1.1'" -- sendcampaign.control \

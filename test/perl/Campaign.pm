@@ -27,7 +27,7 @@ our @EXPORT =
   wait_for_flight wait_for_no_worker worker_pids list_worker_pids worker_is_gone
   no_worker_is_to_come
   worker_errors log_of
-  terminate_workers kill_worker wait_until_up waits_at
+  terminate_workers kill_worker kill_server wait_until_up waits_at
   outcome_of reasons_of reasons_of_doubt);
 
 # The local Twilio of a node, or of one of its databases; companions there.
@@ -715,6 +715,21 @@ sub kill_worker
 	poll(sub { !kill 0, $pid }) or die 'the worker does not die';
 	wait_until_up($node);
 	return 1;
+}
+
+# All processes of the server end at once, as if the power failed.  It is stopped
+# first, so that it starts none that would be missed.
+sub kill_server
+{
+	my $node = shift;
+	my $pid = $node->{_pid};
+	kill 'STOP', $pid;
+	poll(sub { slurp_file("/proc/$pid/stat") =~ /\) T / }) or die 'the server does not stop';
+	my @pids = split ' ', slurp_file("/proc/$pid/task/$pid/children");
+	$node->kill9;
+	kill 'KILL', @pids;
+	poll(sub { !kill 0, @pids }) or die 'processes of the server are left';
+	return;
 }
 
 #

@@ -163,13 +163,7 @@ sub stop
 sub kill_node
 {
 	my ($self, $node) = @_;
-	my @pids = split /\n/, Campaign::sql($node, <<~'SQL');
-		SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()
-		SQL
-	$node->kill9;
-	kill 'KILL', @pids;
-	Campaign::poll(sub { !kill 0, @pids }) or die 'processes of the server are left';
-	return;
+	return Campaign::kill_server($node);
 }
 
 # A process of the extension is killed, and so the server of the node starts again.

@@ -17,17 +17,6 @@ my $node = new_cluster('crash', $twilio, conf => <<~'CONF');
 	wal_writer_delay = '10s'
 	CONF
 
-# All processes of the server end at once, as if the power failed.
-sub kill_all
-{
-	my @pids = split /\n/, sql($node, <<~'SQL');
-		SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()
-		SQL
-	$node->kill9;
-	kill 'KILL', @pids;
-	poll(sub { !kill 0, @pids }) or diag('processes of the server are left');
-}
-
 # Waits until Twilio has accepted so many messages.
 sub wait_for_accepted
 {
@@ -50,7 +39,7 @@ for my $owner ('ROLE app', 'DATABASE postgres')
 		ok(wait_for_accepted($count), "$owner: messages are being sent");
 		if ($kill % 2)
 		{
-			kill_all();
+			kill_server($node);
 		}
 		else
 		{

@@ -97,12 +97,7 @@ sub restart
 # All processes of the server end at once.
 sub power_failure
 {
-	my @pids = split /\n/, sql($node, <<~'SQL');
-	    SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()
-	SQL
-	$node->kill9;
-	kill 'KILL', @pids;
-	poll(sub { !kill 0, @pids }) or die 'processes of the server are left';
+	kill_server($node);
 	$node->start;
 }
 
