@@ -681,7 +681,7 @@ BEGIN
         batches := batches || next.changes;
         more_wait := more_wait || next.more_wait;
     END LOOP;
-    PERFORM set_config('citus.node_connection_timeout', '5000', true);
+    PERFORM set_config('citus.node_connection_timeout', '3000', true);
     FOR told IN
         SELECT r.success, r.result, a.i
         FROM master_run_on_worker(hosts, ports, commands, true) r
@@ -754,7 +754,7 @@ BEGIN
     IF to_regclass('pg_catalog.pg_dist_local_group') IS NULL THEN
         RETURN 0;
     END IF;
-    PERFORM set_config('citus.node_connection_timeout', '5000', true);
+    PERFORM set_config('citus.node_connection_timeout', '3000', true);
     command := format('SELECT sendcampaign.tell_opt_outs(%s)', (SELECT groupid FROM pg_dist_local_group));
     SELECT max(r.result::integer) FILTER (WHERE r.success) INTO answer
     FROM (SELECT array_agg(n.host) AS hosts, array_agg(n.port) AS ports,
@@ -810,7 +810,7 @@ BEGIN
         RETURN;
     END IF;
     timeout := pg_catalog.current_setting('citus.node_connection_timeout');
-    PERFORM pg_catalog.set_config('citus.node_connection_timeout', '5000', true);
+    PERFORM pg_catalog.set_config('citus.node_connection_timeout', '3000', true);
     FOR answer IN
         SELECT r.node_name, r.node_port, r.success, r.result
         FROM pg_catalog.master_run_on_worker(hosts, ports, commands, true) r

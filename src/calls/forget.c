@@ -24,6 +24,29 @@
 PG_FUNCTION_INFO_V1(sendcampaign_forget);
 PG_FUNCTION_INFO_V1(sendcampaign_forget_recipient);
 
+/*
+ * With Citus: forgets opt-outs that were deleted, once no node waits to be told
+ * that.  A node that has been down may tell such an opt-out once more, which
+ * counts again then: nobody gets a message because of that.
+ */
+static void
+forget_deleted_opt_outs(const char *condition, Datum value, Oid type)
+{
+	Oid	  types[] = {OIDOID, BOOLOID, type};
+	Datum values[] = {ObjectIdGetDatum(GetUserId()), BoolGetDatum(superuser()), value};
+
+	/* the objects may still be those of 1.0 */
+	if (own_query("SELECT FROM pg_class WHERE oid = to_regclass('sendcampaign.opt_out_change')", 0,
+				  NULL, NULL, NULL) == 0)
+		return;
+	(void) own_query(psprintf("DELETE FROM sendcampaign.opt_out_change c"
+							  " WHERE NOT c.opted_out AND c.waiting = '{}' AND %s AND ($2 OR EXISTS"
+							  " (SELECT FROM pg_roles r WHERE r.rolname = c.role"
+							  "  AND pg_has_role($1, r.oid, 'MEMBER')))",
+							  condition),
+					 3, types, values, NULL);
+}
+
 /* sendcampaign.forget(before timestamptz) returns bigint */
 Datum
 sendcampaign_forget(PG_FUNCTION_ARGS)
@@ -34,6 +57,7 @@ sendcampaign_forget(PG_FUNCTION_ARGS)
 	spi_connect();
 	count = runs_forget(PG_GETARG_TIMESTAMPTZ(0));
 	replies_forget(PG_GETARG_TIMESTAMPTZ(0));
+	forget_deleted_opt_outs("c.changed_at < $3", PG_GETARG_DATUM(0), TIMESTAMPTZOID);
 	spi_finish();
 	PG_RETURN_INT64(count);
 }
@@ -123,6 +147,7 @@ sendcampaign_forget_recipient(PG_FUNCTION_ARGS)
 	events_forget_phones(values[2]);
 	receipts_forget_phones(values[2]);
 	unreachable_forget(values[2]);
+	forget_deleted_opt_outs("c.phone = ANY ($3)", values[2], TEXTARRAYOID);
 	count = (int64) own_query(
 		"UPDATE sendcampaign.message_data SET phone = NULL, sid = NULL, error_message = NULL"
 		" FROM " RUNS_OF_CALLER " WHERE r.id = message_data.run_id"

@@ -15,6 +15,7 @@
 #include "worker/finish.h"
 #include "worker/run_attempt.h"
 #include "worker/job.h"
+#include "worker/left_alone.h"
 #include "worker/summary.h"
 
 /* What one of the functions below writes to the run's job. */
@@ -66,9 +67,12 @@ tell_error(Run *run, void *arg)
 static bool
 in_application(RunFunction function, Run *run, Telling *telling, Backoff *backoff, bool careful)
 {
-	if (careful)
-		return attempt_for_run(function, run, telling, backoff);
-	function(run, telling);
+	if (!careful)
+		function(run, telling);
+	else if (!attempt_work(function, run, telling, backoff))
+		return false;
+	else
+		stop_leaving_work_alone(run, backoff);
 	return true;
 }
 
@@ -84,7 +88,7 @@ report_progress(Run *run, const RunCounts *counts, bool careful)
 {
 	Telling telling = {counts};
 
-	if (run->reporting.until > GetCurrentTimestamp() || run->campaign.test_phone)
+	if (run->campaign.test_phone || !may_try_work(run, &run->reporting, GetCurrentTimestamp()))
 		return;
 	if (in_application(tell_progress, run, &telling, &run->reporting, careful))
 		end_back_off(&run->reporting);

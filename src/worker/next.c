@@ -12,6 +12,7 @@
 
 #include "settings.h"
 #include "worker/batch.h"
+#include "worker/left_alone.h"
 #include "worker/lookup.h"
 #include "worker/next.h"
 #include "worker/read_back.h"
@@ -66,7 +67,8 @@ static bool
 may_take_batch(const Run *run, TimestampTz now)
 {
 	return !worker.leaving && sendcampaign_enabled && !run->exhausted &&
-		   run->written == RUN_NO_PHASE && run->read_back == NULL && run->claiming.until <= now;
+		   run->written == RUN_NO_PHASE && run->read_back == NULL &&
+		   may_try_work(run, &run->claiming, now);
 }
 
 static bool

@@ -23,6 +23,7 @@
 #include "worker/finish.h"
 #include "worker/run_attempt.h"
 #include "worker/job.h"
+#include "worker/left_alone.h"
 #include "worker/message.h"
 #include "worker/next.h"
 #include "worker/record.h"
@@ -552,8 +553,10 @@ count_what_was_sent(Recording *recording, bool careful)
 
 	if (!is_test && !careful)
 		count_sent(recording, 1);
-	else if (!is_test && !attempt_for_run(count_sent_carefully, run, recording, &run->recording))
+	else if (!is_test && !attempt_work(count_sent_carefully, run, recording, &run->recording))
 		return run->recording.failures > failures ? COUNT_LATER : NOT_COUNTED;
+	else if (!is_test)
+		stop_leaving_work_alone(run, &run->recording);
 	end_back_off(&run->recording);
 	return COUNTED;
 }
@@ -702,7 +705,8 @@ may_record_together(Run *run)
 	if (run->num_done == 0 || run->num_done > RECORD_SIZE / 4 || run->campaign.test_phone ||
 		run->phase != RUN_SENDING || run->written != RUN_NO_PHASE || run->stop_reason ||
 		run->read_back || run->num_doubtful > 0 || run->recording.failures > 0 ||
-		run->reporting.failures > 0 || OidIsValid(run->counted_in))
+		run->reporting.failures > 0 || !may_try_work(run, &run->reporting, GetCurrentTimestamp()) ||
+		OidIsValid(run->counted_in))
 		return false;
 	dlist_foreach (iter, &run->done)
 	{

@@ -9,6 +9,7 @@
 
 #include "database/attempt.h"
 #include "database/citus.h"
+#include "worker/left_alone.h"
 #include "worker/run_attempt.h"
 
 /* The least time from an attempt to the next one; the same if another node was not reached. */
@@ -110,5 +111,15 @@ attempt_for_run(RunFunction function, Run *run, void *arg, Backoff *backoff)
 		run_stop(run, error_text(error));
 	if (backoff->far)
 		wait_for_node(run, backoff->until);
+	return false;
+}
+
+bool
+attempt_work(RunFunction function, Run *run, void *arg, Backoff *work)
+{
+	if (attempt_for_run(function, run, arg, work))
+		return true;
+	if (work->locked)
+		leave_work_alone(run, work);
 	return false;
 }

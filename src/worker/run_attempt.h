@@ -27,6 +27,12 @@ typedef void (*RunFunction)(Run *run, void *arg);
 extern bool attempt_for_run(RunFunction function, Run *run, void *arg, Backoff *backoff);
 
 /*
+ * Does the same for work of a run that has been taken up: if others have locked a
+ * table, that work of all runs of its schema has to wait.
+ */
+extern bool attempt_work(RunFunction function, Run *run, void *arg, Backoff *work);
+
+/*
  * Makes this work of the run wait a while, longer each time.  The reason is
  * copied; people are told if it lasts.
  */

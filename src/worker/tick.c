@@ -27,6 +27,7 @@
 #include "worker/announce.h"
 #include "worker/claim.h"
 #include "worker/finish.h"
+#include "worker/left_alone.h"
 #include "worker/run_attempt.h"
 #include "worker/lookup.h"
 #include "worker/next.h"
@@ -91,12 +92,14 @@ claim_all_for(Run *run, TimestampTz now, bool careful)
 	{
 		if (!careful)
 			claim_for(run, NULL);
-		else if (!attempt_for_run(claim_for, run, NULL, &run->claiming))
+		else if (!attempt_work(claim_for, run, NULL, &run->claiming))
 		{
 			drop_unfinished_claim(run);
 			wait_with_skipping(run);
 			break;
 		}
+		else
+			stop_leaving_work_alone(run, &run->claiming);
 		claimed |= !run->exhausted;
 	}
 	if (count > 0)
@@ -244,7 +247,7 @@ record_one(Run *run, bool careful)
 
 	if (!careful)
 		record_and_end(run, &careful);
-	else if (!attempt_for_run(record_and_end, run, &careful, &run->recording))
+	else if (!attempt_work(record_and_end, run, &careful, &run->recording))
 	{
 		forget_attempt(run);
 		fail_unrecordable(run);
@@ -257,7 +260,7 @@ record_one(Run *run, bool careful)
 static bool
 may_record(Run *run, TimestampTz now)
 {
-	return (run->recording.until <= now || worker.leaving) && run_rules(run)->records;
+	return (may_try_work(run, &run->recording, now) || worker.leaving) && run_rules(run)->records;
 }
 
 static int
@@ -607,11 +610,7 @@ tick_one_by_one(ErrorData **error)
 	return found;
 }
 
-/*
- * Tells whether a run waits for another node.  The next attempt to reach that may
- * fail as well, and what all have done in the same transaction would be undone, and
- * the attempt made a second time.
- */
+/* Tells whether a run waits for another node. */
 static bool
 some_wait_for_node(void)
 {
@@ -627,6 +626,17 @@ some_wait_for_node(void)
 	return false;
 }
 
+/*
+ * Tells whether something is tried again that has failed, as a node could not be
+ * reached, or a table was locked.  This attempt may fail as well, and what all have
+ * done in the same transaction would be undone, and the attempt made a second time.
+ */
+static bool
+may_fail_again(TimestampTz now)
+{
+	return some_wait_for_node() || some_work_is_tried_again(now);
+}
+
 void
 work(void)
 {
@@ -640,7 +650,7 @@ work(void)
 	old = MemoryContextSwitchTo(context);
 	pgstat_report_activity(STATE_RUNNING, "recording and claiming messages");
 	last_look = GetCurrentTimestamp();
-	if ((!some_wait_for_node() && try_tick(false, &error)) || try_tick(true, &error) ||
+	if ((!may_fail_again(last_look) && try_tick(false, &error)) || try_tick(true, &error) ||
 		tick_one_by_one(&error))
 	{
 		failures = 0;

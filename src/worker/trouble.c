@@ -15,6 +15,7 @@
 #include "database/attempt.h"
 #include "database/run_table.h"
 #include "worker/finish.h"
+#include "worker/left_alone.h"
 #include "worker/run_attempt.h"
 #include "worker/trouble.h"
 
@@ -126,14 +127,18 @@ static void
 tell_job(Run *run)
 {
 	Telling		telling = {run, text_of_trouble(run)};
+	ErrorData  *error;
 	TimestampTz now = GetCurrentTimestamp();
 
 	if ((is_same(telling.notice, run->notice.of_job) && !run->notice.job_lost) ||
-		run->notice.tell_at > now)
+		run->notice.tell_at > now || !may_try_work(run, &run->reporting, now))
 		return;
 	run->notice.written = true;
 	run->notice.tell_at = TimestampTzPlusMilliseconds(now, TELL_INTERVAL_MS);
-	if (attempt(write_job_notice, &telling) != NULL || !telling.told)
+	error = attempt(write_job_notice, &telling);
+	if (error && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+		leave_work_alone(run, &run->reporting);
+	if (error || !telling.told)
 		return;
 	replace_string(run->context, &run->notice.of_job, telling.notice);
 	run->notice.job_lost = false;

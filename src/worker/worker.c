@@ -39,6 +39,7 @@
 #include "worker/adopt.h"
 #include "worker/announce.h"
 #include "worker/courier.h"
+#include "worker/left_alone.h"
 #include "worker/linger.h"
 #include "worker/long_lists.h"
 #include "worker/next.h"
@@ -102,7 +103,7 @@ work_is_due(TimestampTz now)
 
 		if (wants_claim(run, now))
 			return true;
-		if (run->recording.until > now)
+		if (!may_try_work(run, &run->recording, now))
 			continue;
 		if (run_wants_record(run))
 			return true;

@@ -168,6 +168,8 @@ ok(!(grep { $_ != 1 } values %{ $twilio->count_by_phone }), 'resumed at once: ea
 my ($other, $other_job) = hold_campaign($node, $twilio, users => 400);
 $campaign = create_campaign($node, users => 400);
 $job = start_campaign($node, $campaign);
+ok(wait_until($node, "SELECT total = 400 FROM sendcampaign.run WHERE job_id = $job"),
+	'both are under way');
 call("pause($job)");
 $twilio->set(hold => 0);
 sent_once($node, $twilio, $other, $other_job, 'the other run', total => 400);

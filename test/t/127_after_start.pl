@@ -78,7 +78,7 @@ for my $rows (@more_rows)
 	my ($db, $campaign) = new_database(3000, $view);
 	my $job = start_and_change($db, $campaign,
 		"CREATE OR REPLACE VIEW ac_list_users AS SELECT u.* FROM users u, $rows");
-	my $run = wait_for_run($node, $job, db => $db);
+	my $run = wait_for_all_of_run($node, $job, db => $db);
 	is($run->{state}, 'failed', "$rows: the run fails");
 	like(
 		$run->{error},

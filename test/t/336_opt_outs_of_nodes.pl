@@ -15,6 +15,7 @@ need_citus();
 my $twilio = LocalTwilio->start;
 my $citus = Citus->new('opted', $twilio);
 my ($coordinator, $first, $second) = $citus->nodes;
+my $phone;
 my $here = $citus->add_tenant('here', users => 20, on => 1);
 my $there = $citus->add_tenant('there', users => 20, on => 2);
 my $third = $citus->add_tenant('third', users => 20, on => 1);
@@ -40,6 +41,15 @@ sub all_have
 	}
 }
 
+# How many changes of opt-outs to the phone are noted, on all nodes together
+sub num_changes
+{
+	return sql($coordinator, <<~"SQL");
+		SELECT sum((result->>'count')::integer) FROM sendcampaign.on_all_nodes(
+			\$\$SELECT count(*) FROM sendcampaign.opt_out_change WHERE phone = '$phone'\$\$)
+		SQL
+}
+
 # How many of a run's recipients were skipped.
 sub skipped
 {
@@ -56,7 +66,8 @@ sub skipped
 }
 
 # A person's, from another node
-my $phone = "$here->{prefix}00001";
+$phone = "$here->{prefix}00001";
+sql($coordinator, 'CREATE ROLE other_role; GRANT USAGE ON SCHEMA sendcampaign TO other_role');
 sql($second, "SELECT sendcampaign.opt_out('$phone')", role => 'app');
 all_have("$phone person", 'opt_out()');
 is(sql($first, 'SELECT role_oid::regrole::text FROM sendcampaign.opt_out_data'),
@@ -65,6 +76,18 @@ $citus->call($first, $here);
 is(skipped($first, $here), 1, 'the home of another tenant skips it');
 sql($coordinator, "SELECT sendcampaign.opt_in('$phone')", role => 'app');
 all_have('', 'opt_in() elsewhere');
+
+# It is kept that there was one, until the number is forgotten
+ok(wait_until($_, 'SELECT sendcampaign.opt_outs_left()', expected => 0), 'it is told to all')
+  for $citus->nodes;
+is(num_changes(), 3, 'each node knows of the change');
+sql($_, "SELECT sendcampaign.forget_recipient('$phone')", role => 'other_role') for $citus->nodes;
+is(num_changes(), 3, 'somebody else cannot forget that');
+sql($coordinator, <<~"SQL");
+	SELECT * FROM sendcampaign.on_all_nodes(
+		\$\$SELECT sendcampaign.forget_recipient('$phone')\$\$)
+	SQL
+is(num_changes(), 0, 'forget_recipient() leaves no number behind');
 
 # What is rolled back is told to nobody
 sql($first, "BEGIN; SELECT sendcampaign.opt_out('$phone'); ROLLBACK", role => 'app');
@@ -221,6 +244,17 @@ sql($first, <<~'SQL');
 	ALTER FUNCTION sendcampaign.away RENAME TO tell_opt_outs;
 	SQL
 ok(poll(sub { opted_out($added) =~ /\Q$here->{prefix}\E00009/ }), 'and goes on');
+
+# What has been deleted is forgotten with the runs of that time, on this node
+my $deleted = 'SELECT count(*) FROM sendcampaign.opt_out_change WHERE NOT opted_out';
+my $there_still = 'SELECT count(*) FROM sendcampaign.opt_out_change WHERE opted_out';
+my $num_kept = sql($first, $there_still);
+cmp_ok(sql($first, $deleted), '>', 1, 'opt-outs were deleted');
+sql($first, "SELECT sendcampaign.forget('2020-01-01')");
+cmp_ok(sql($first, $deleted), '>', 1, 'forget() keeps those that were deleted later');
+sql($first, 'SELECT sendcampaign.forget(now())');
+is(sql($first, $deleted), 0, 'forget() forgets others');
+is(sql($first, $there_still), $num_kept, '... and keeps all opt-outs');
 
 # Everything once more changes nothing
 sql($first, 'SELECT sendcampaign.share_opt_outs(everything => true)');
