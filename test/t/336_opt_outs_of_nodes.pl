@@ -67,7 +67,11 @@ sub skipped
 
 # A person's, from another node
 $phone = "$here->{prefix}00001";
-sql($coordinator, 'CREATE ROLE other_role; GRANT USAGE ON SCHEMA sendcampaign TO other_role');
+sql($coordinator, 'CREATE ROLE other_role');
+sql($_, <<~'SQL') for $citus->nodes;
+	SET citus.enable_ddl_propagation = off;
+	GRANT USAGE ON SCHEMA sendcampaign TO other_role;
+	SQL
 sql($second, "SELECT sendcampaign.opt_out('$phone')", role => 'app');
 all_have("$phone person", 'opt_out()');
 is(sql($first, 'SELECT role_oid::regrole::text FROM sendcampaign.opt_out_data'),
