@@ -40,7 +40,7 @@ my $conf = <<~'CONF';
 	max_replication_slots = 10
 	max_worker_processes = 32
 	max_prepared_transactions = 50
-	citus.node_conninfo = 'sslmode=disable'
+	citus.node_conninfo = 'sslmode=disable keepalives_idle=5 keepalives_interval=2 keepalives_count=3 tcp_user_timeout=15000'
 	citus.enable_statistics_collection = off
 	citus.local_hostname = '127.0.0.1'
 	citus.recover_2pc_interval = '1s'
