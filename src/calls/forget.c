@@ -25,9 +25,11 @@ PG_FUNCTION_INFO_V1(sendcampaign_forget);
 PG_FUNCTION_INFO_V1(sendcampaign_forget_recipient);
 
 /*
- * With Citus: forgets opt-outs that were deleted, once no node waits to be told
- * that.  A node that has been down may tell such an opt-out once more, which
- * counts again then: nobody gets a message because of that.
+ * With Citus: forgets that opt-outs were deleted, where this node has told it to all
+ * others, or another one has told it to us.  A node that does not know it yet, as it
+ * was down, may tell such an opt-out once more, which counts again then: nobody gets
+ * a message because of that.  If the clock of the node where it was deleted is ahead,
+ * it is kept until our own has come as far: a later opt-out has to be later by it.
  */
 static void
 forget_deleted_opt_outs(const char *condition, Datum value, Oid type)
@@ -40,7 +42,8 @@ forget_deleted_opt_outs(const char *condition, Datum value, Oid type)
 				  NULL, NULL, NULL) == 0)
 		return;
 	(void) own_query(psprintf("DELETE FROM sendcampaign.opt_out_change c"
-							  " WHERE NOT c.opted_out AND c.waiting = '{}' AND %s AND ($2 OR EXISTS"
+							  " WHERE NOT c.opted_out AND c.waiting = '{}'"
+							  " AND c.changed_at < clock_timestamp() AND %s AND ($2 OR EXISTS"
 							  " (SELECT FROM pg_roles r WHERE r.rolname = c.role"
 							  "  AND pg_has_role($1, r.oid, 'MEMBER')))",
 							  condition),

@@ -15,7 +15,7 @@
 #include "worker/finish.h"
 #include "worker/run_attempt.h"
 #include "worker/job.h"
-#include "worker/left_alone.h"
+#include "worker/locked_work.h"
 #include "worker/summary.h"
 
 /* What one of the functions below writes to the run's job. */
@@ -72,7 +72,7 @@ in_application(RunFunction function, Run *run, Telling *telling, Backoff *backof
 	else if (!attempt_work(function, run, telling, backoff))
 		return false;
 	else
-		stop_leaving_work_alone(run, backoff);
+		tables_are_free(run, backoff);
 	return true;
 }
 
@@ -83,14 +83,20 @@ has_job(const Run *run)
 	return run->campaign.tables != NULL && run->campaign.test_phone == NULL;
 }
 
+/* Tells the job something that need not be told: not at all while its table is locked. */
+static bool
+tell_if_possible(RunFunction function, Run *run, Telling *telling, bool careful)
+{
+	return has_job(run) && may_try_work(run, &run->reporting, GetCurrentTimestamp()) &&
+		   in_application(function, run, telling, &run->reporting, careful);
+}
+
 void
 report_progress(Run *run, const RunCounts *counts, bool careful)
 {
 	Telling telling = {counts};
 
-	if (run->campaign.test_phone || !may_try_work(run, &run->reporting, GetCurrentTimestamp()))
-		return;
-	if (in_application(tell_progress, run, &telling, &run->reporting, careful))
+	if (tell_if_possible(tell_progress, run, &telling, careful))
 		end_back_off(&run->reporting);
 }
 
@@ -243,8 +249,8 @@ put_to_sleep(Run *run, bool careful)
 	Telling	  telling = {&counts, .next_at = run->next_at};
 
 	run_wrote(run, RUN_ASLEEP);
-	if (runs_sleep(run->id, run->next_at, &counts) && run->campaign.test_phone == NULL)
-		(void) in_application(tell_sleep, run, &telling, &run->reporting, careful);
+	if (runs_sleep(run->id, run->next_at, &counts))
+		(void) tell_if_possible(tell_sleep, run, &telling, careful);
 }
 
 /* Returns false if somebody has just paused or cancelled the run. */
@@ -256,8 +262,7 @@ write_pause(Run *run, const char *reason, const char *paused_from, bool careful)
 
 	if (!runs_pause_itself(run->id, reason, paused_from, &counts))
 		return false;
-	if (has_job(run))
-		(void) in_application(tell_error, run, &telling, &run->reporting, careful);
+	(void) tell_if_possible(tell_error, run, &telling, careful);
 	prepare_announcement(run, runs_announcement(run->id));
 	ereport(LOG,
 			(errmsg("sendcampaign: job %lld is paused: %s", (long long) run->job_id, reason),

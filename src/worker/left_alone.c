@@ -1,8 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * left_alone.c
- *	  Which runs in the queue, and which work of others, a worker leaves alone for
- *	  a while, and until when.
+ *	  Which runs in the queue a worker leaves alone for a while, and until when.
  *
  * A run that cannot be taken up, since somebody has locked its tables, stays in
  * the queue.  The worker takes the oldest ones first, and each attempt lasts as
@@ -14,11 +13,6 @@
  * So the whole schema is left alone, and then one of its runs is tried: each time
  * another one, as it may be that only the first one's rows are locked.  Once one has
  * been taken up, the others follow.
- *
- * The same goes for runs that have been taken up, perhaps thousands of one schema.
- * They have several kinds of work, which use different tables, so each kind is left
- * alone by itself, in the whole schema.  When one of its runs is tried, others come
- * first, since each waits somewhat longer than its schema by its own Backoff.
  *
  * An attempt to reach a node of Citus that hangs takes longer than a lock.  So it is
  * remembered by node, and made more rarely.
@@ -50,22 +44,20 @@
 /* The others are tried this soon after one could be taken up. */
 #define AGAIN_MS 1000
 
-/* What was not tried again for this long is forgotten; work is tried at once by runs that have it. */
-#define FORGOTTEN_MS	  60000
-#define FORGOTTEN_WORK_MS 5000
+/* What was not tried again for this long is forgotten. */
+#define FORGOTTEN_MS 60000
 
 typedef enum LeftKind
 {
 	LEFT_RUN,
 	LEFT_SCHEMA,
-	LEFT_WORK,
 	LEFT_NODE
 } LeftKind;
 
 typedef struct LeftAlone
 {
 	LeftKind	kind;
-	int64		id;		/* of the run, the work, or the node's group; or 0 */
+	int64		id;		/* of the run, or the node's group; or 0 */
 	NameData	schema; /* of the run; "" for a node */
 	bool		far;	/* true if another node could not be reached */
 	int			failures;
@@ -141,14 +133,13 @@ wait_for(LeftAlone *entry, int64 msec)
 	entry->until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Min(msec, MOST_TOGETHER_MS));
 }
 
-/* Counts the schemas with such an entry whose tables are locked. */
 static int
-count_schemas(LeftKind kind, int64 id)
+count_schemas(void)
 {
 	int count = 0;
 
 	for (int i = 0; i < num_left; i++)
-		count += left[i].kind == kind && left[i].id == id && !left[i].far;
+		count += left[i].kind == LEFT_SCHEMA && !left[i].far;
 	return count;
 }
 
@@ -162,15 +153,15 @@ count_runs_of(const char *schema)
 	return count;
 }
 
-/* Returns for how long the schema is left alone, as far as the entry's kind and id say. */
+/* Returns for how long the schema is left alone. */
 static int64
-leave_schema_alone(LeftKind kind, int64 id, const char *schema, bool far)
+leave_schema_alone(const char *schema, bool far)
 {
-	LeftAlone *entry = find_or_add(kind, id, schema);
+	LeftAlone *entry = find_or_add(LEFT_SCHEMA, 0, schema);
 	int64	   msec = note_failure(entry, far);
 
 	if (!far)
-		msec = Max(msec, (count_schemas(kind, id) - 1) * SHARE_MS);
+		msec = Max(msec, (count_schemas() - 1) * SHARE_MS);
 	wait_for(entry, msec);
 	return msec;
 }
@@ -184,7 +175,7 @@ leave_alone(const Run *run)
 {
 	const Backoff *backoff = &run->claiming;
 	bool		   all = backoff->locked || backoff->far;
-	int64		   schema = all ? leave_schema_alone(LEFT_SCHEMA, 0, run->schema, backoff->far) : 0;
+	int64		   schema = all ? leave_schema_alone(run->schema, backoff->far) : 0;
 	LeftAlone	  *entry = find_or_add(LEFT_RUN, run->id, run->schema);
 	int64		   msec = Max(schema, note_failure(entry, backoff->far));
 	int			   others = count_runs_of(run->schema) - 1;
@@ -206,46 +197,6 @@ is_left_alone(const Run *run)
 
 	return num_left > 0 && (is_in_force(find(LEFT_SCHEMA, 0, run->schema), now) ||
 							is_in_force(find(LEFT_RUN, run->id, run->schema), now));
-}
-
-/* Kinds of work are told apart by where they are in a run. */
-static int64
-id_of_work(const Run *run, const Backoff *work)
-{
-	return (const char *) work - (const char *) run;
-}
-
-void
-leave_work_alone(const Run *run, Backoff *work)
-{
-	int64 msec = leave_schema_alone(LEFT_WORK, id_of_work(run, work), run->schema, false);
-
-	work->until = Max(work->until, TimestampTzPlusMilliseconds(
-									   GetCurrentTimestamp(), Min(msec, MOST_TOGETHER_MS) * 3 / 2));
-}
-
-bool
-may_try_work(const Run *run, const Backoff *work, TimestampTz now)
-{
-	return work->until <= now &&
-		   !is_in_force(find(LEFT_WORK, id_of_work(run, work), run->schema), now);
-}
-
-void
-stop_leaving_work_alone(const Run *run, const Backoff *work)
-{
-	forget(find(LEFT_WORK, id_of_work(run, work), run->schema));
-}
-
-bool
-some_work_is_tried_again(TimestampTz now)
-{
-	for (int i = 0; i < num_left; i++)
-	{
-		if (left[i].kind == LEFT_WORK && left[i].until <= now)
-			return true;
-	}
-	return false;
 }
 
 /* Those of this schema, or all that waited for another node, wait no longer than others. */
@@ -316,8 +267,7 @@ some_are_left_alone(void)
 	for (int i = num_left - 1; i >= 0; i--)
 	{
 		some |= left[i].until > now;
-		if (TimestampDifferenceExceeds(
-				left[i].until, now, left[i].kind == LEFT_WORK ? FORGOTTEN_WORK_MS : FORGOTTEN_MS))
+		if (TimestampDifferenceExceeds(left[i].until, now, FORGOTTEN_MS))
 			forget(&left[i]);
 	}
 	return some;

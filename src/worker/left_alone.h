@@ -1,8 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * left_alone.h
- *	  Which runs in the queue, and which work of others, a worker leaves alone for
- *	  a while, and until when.
+ *	  Which runs in the queue a worker leaves alone for a while, and until when.
  *
  * None of these functions throws, unless memory is short.
  *
@@ -26,22 +25,6 @@ extern bool is_left_alone(const Run *run);
 
 /* Notes that the run could be taken up: the others of its schema are tried again soon. */
 extern void stop_leaving_alone(const Run *run);
-
-/*
- * Notes that work of a run that has been taken up could not be done, since others
- * have locked a table: the same work of all runs of its schema is left alone, and
- * that of this run somewhat longer.  "work" is one of the run's.
- */
-extern void leave_work_alone(const Run *run, Backoff *work);
-
-/* Tells whether this work of the run may be tried now: neither it nor others' has to wait. */
-extern bool may_try_work(const Run *run, const Backoff *work, TimestampTz now);
-
-/* Notes that the tables could be used for this work: that of the others is left alone no longer. */
-extern void stop_leaving_work_alone(const Run *run, const Backoff *work);
-
-/* Tells whether work is to be tried again that was left alone, which may fail again. */
-extern bool some_work_is_tried_again(TimestampTz now);
 
 /*
  * The same for what is on another node of Citus, by its group: whether it

@@ -12,7 +12,7 @@
 
 #include "settings.h"
 #include "worker/batch.h"
-#include "worker/left_alone.h"
+#include "worker/locked_work.h"
 #include "worker/lookup.h"
 #include "worker/next.h"
 #include "worker/read_back.h"

@@ -23,7 +23,7 @@
 #include "worker/finish.h"
 #include "worker/run_attempt.h"
 #include "worker/job.h"
-#include "worker/left_alone.h"
+#include "worker/locked_work.h"
 #include "worker/message.h"
 #include "worker/next.h"
 #include "worker/record.h"
@@ -556,7 +556,7 @@ count_what_was_sent(Recording *recording, bool careful)
 	else if (!is_test && !attempt_work(count_sent_carefully, run, recording, &run->recording))
 		return run->recording.failures > failures ? COUNT_LATER : NOT_COUNTED;
 	else if (!is_test)
-		stop_leaving_work_alone(run, &run->recording);
+		tables_are_free(run, &run->recording);
 	end_back_off(&run->recording);
 	return COUNTED;
 }

@@ -9,7 +9,7 @@
 
 #include "database/attempt.h"
 #include "database/citus.h"
-#include "worker/left_alone.h"
+#include "worker/locked_work.h"
 #include "worker/run_attempt.h"
 
 /* The least time from an attempt to the next one; the same if another node was not reached. */
@@ -57,7 +57,7 @@ back_off(Run *run, Backoff *backoff, const char *reason)
 		ereport(LOG,
 				(errmsg("sendcampaign: job %lld waits for the database: %s",
 						(long long) run->job_id, reason)));
-	backoff->until = TimestampTzPlusMilliseconds(now, delay_after(backoff));
+	backoff->until = Max(backoff->until, TimestampTzPlusMilliseconds(now, delay_after(backoff)));
 	backoff->failures++;
 }
 
@@ -95,8 +95,9 @@ call_for_run(void *arg)
 	call->function(call->run, call->arg);
 }
 
-bool
-attempt_for_run(RunFunction function, Run *run, void *arg, Backoff *backoff)
+/* If "under_way", others of the schema may have the same trouble. */
+static bool
+try_for_run(RunFunction function, Run *run, void *arg, Backoff *backoff, bool under_way)
 {
 	RunCall	   call = {function, run, arg};
 	ErrorData *error = attempt(call_for_run, &call);
@@ -105,6 +106,8 @@ attempt_for_run(RunFunction function, Run *run, void *arg, Backoff *backoff)
 		return true;
 	run->group_stored = false; /* if it was, that has been rolled back */
 	note_cause(backoff, error->sqlerrcode);
+	if (under_way && backoff->locked)
+		leave_locked_work(run, backoff, error_text(error));
 	if (error_may_pass(error->sqlerrcode))
 		back_off(run, backoff, error_text(error));
 	else
@@ -115,11 +118,13 @@ attempt_for_run(RunFunction function, Run *run, void *arg, Backoff *backoff)
 }
 
 bool
+attempt_for_run(RunFunction function, Run *run, void *arg, Backoff *backoff)
+{
+	return try_for_run(function, run, arg, backoff, false);
+}
+
+bool
 attempt_work(RunFunction function, Run *run, void *arg, Backoff *work)
 {
-	if (attempt_for_run(function, run, arg, work))
-		return true;
-	if (work->locked)
-		leave_work_alone(run, work);
-	return false;
+	return try_for_run(function, run, arg, work, true);
 }

@@ -28,7 +28,7 @@ extern bool attempt_for_run(RunFunction function, Run *run, void *arg, Backoff *
 
 /*
  * Does the same for work of a run that has been taken up: if others have locked a
- * table, that work of all runs of its schema has to wait.
+ * table, that work of all runs of its schema has to wait (see locked_work.h).
  */
 extern bool attempt_work(RunFunction function, Run *run, void *arg, Backoff *work);
 

@@ -27,8 +27,8 @@
 #include "worker/announce.h"
 #include "worker/claim.h"
 #include "worker/finish.h"
-#include "worker/left_alone.h"
 #include "worker/run_attempt.h"
+#include "worker/locked_work.h"
 #include "worker/lookup.h"
 #include "worker/next.h"
 #include "worker/run_states.h"
@@ -42,6 +42,9 @@
 
 /* The most consecutive failures before the worker gives up. */
 #define MAX_FAILURES 20
+
+/* How long a worker that leaves goes on recording for one run after the other, in ms. */
+#define LEAVING_MS 1000
 
 TimestampTz last_record = 0;
 TimestampTz last_look = 0;
@@ -69,6 +72,52 @@ choose_durability(bool claimed, bool ended)
 	if (wanted)
 		(void) set_config_option("synchronous_commit", wanted, PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_LOCAL, true, 0, false);
+}
+
+static int
+compare_turns(const Run *a, TimestampTz a_until, const Run *b, TimestampTz b_until)
+{
+	if (a_until != b_until)
+		return a_until < b_until ? -1 : 1;
+	return a->id < b->id ? -1 : a->id > b->id;
+}
+
+static int
+compare_claiming(const void *a, const void *b)
+{
+	const Run *x = *(Run *const *) a;
+	const Run *y = *(Run *const *) b;
+
+	return compare_turns(x, x->claiming.until, y, y->claiming.until);
+}
+
+static int
+compare_recording(const void *a, const void *b)
+{
+	const Run *x = *(Run *const *) a;
+	const Run *y = *(Run *const *) b;
+
+	return compare_turns(x, x->recording.until, y, y->recording.until);
+}
+
+/*
+ * Returns the worker's runs, palloc'd.  Where tables are locked, those come first
+ * that have not failed, and then those that have waited longest: once one has failed,
+ * the others of its schema are left alone (see locked_work.c).
+ */
+static Run **
+runs_in_turn(int (*compare)(const void *a, const void *b))
+{
+	Run		 **runs = palloc(Max(worker.num_runs, 1) * sizeof(Run *));
+	int		   count = 0;
+	dlist_iter iter;
+
+	dlist_foreach (iter, &worker.runs)
+		runs[count++] = dlist_container(Run, node, iter.cur);
+	Assert(count == worker.num_runs);
+	if (some_work_is_locked())
+		qsort(runs, count, sizeof(Run *), compare);
+	return runs;
 }
 
 static void
@@ -99,7 +148,7 @@ claim_all_for(Run *run, TimestampTz now, bool careful)
 			break;
 		}
 		else
-			stop_leaving_work_alone(run, &run->claiming);
+			tables_are_free(run, &run->claiming);
 		claimed |= !run->exhausted;
 	}
 	if (count > 0)
@@ -115,12 +164,12 @@ static bool
 claim_all(const Run *only, bool careful)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	dlist_iter	iter;
+	Run		  **runs = runs_in_turn(compare_claiming);
 	bool		claimed = false;
 
-	dlist_foreach (iter, &worker.runs)
+	for (int i = 0; i < worker.num_runs; i++)
 	{
-		Run *run = dlist_container(Run, node, iter.cur);
+		Run *run = runs[i];
 
 		run->group_is_new = false;
 		if (only && run != only)
@@ -233,7 +282,8 @@ fail_carefully(Run *run, void *arg)
 static void
 fail_unrecordable(Run *run)
 {
-	if (run->stop_reason == NULL || run->phase == RUN_FAILED || run->recording.until != 0)
+	if (run->stop_reason == NULL || run->phase == RUN_FAILED ||
+		run->recording.until > GetCurrentTimestamp())
 		return;
 	/* one that was called again has not failed: it continues from the tables */
 	if (run->phase == RUN_SUPERSEDED || attempt_for_run(fail_carefully, run, NULL, &run->recording))
@@ -257,10 +307,13 @@ record_one(Run *run, bool careful)
 		end_back_off(&run->recording);
 }
 
+/* If "alone", nobody else's trouble counts: whose the trouble is, is to be found out. */
 static bool
-may_record(Run *run, TimestampTz now)
+may_record(Run *run, TimestampTz now, bool alone)
 {
-	return (may_try_work(run, &run->recording, now) || worker.leaving) && run_rules(run)->records;
+	bool may = alone ? run->recording.until <= now : may_try_work(run, &run->recording, now);
+
+	return (may || worker.leaving) && run_rules(run)->records;
 }
 
 static int
@@ -285,7 +338,7 @@ record_sets(TimestampTz now)
 	{
 		Run *run = dlist_container(Run, node, iter.cur);
 
-		if (may_record(run, now) && may_record_together(run) && sendcampaign_enabled)
+		if (may_record(run, now, false) && may_record_together(run) && sendcampaign_enabled)
 			runs[count++] = run;
 	}
 	qsort(runs, count, sizeof(Run *), compare_tables);
@@ -309,17 +362,21 @@ static bool
 record_all(const Run *only, bool careful)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	dlist_iter	iter;
+	Run		  **runs;
 	bool		ended = false;
 
 	if (!careful)
 		record_sets(now);
-	dlist_foreach (iter, &worker.runs)
+	runs = runs_in_turn(compare_recording);
+	for (int i = 0; i < worker.num_runs; i++)
 	{
-		Run *run = dlist_container(Run, node, iter.cur);
+		Run *run = runs[i];
 
-		if (!may_record(run, now) || (only && run != only))
+		if ((only && run != only) || !may_record(run, now, only != NULL))
 			continue;
+		/* what is not recorded now is looked up later */
+		if (worker.leaving && TimestampDifferenceExceeds(now, GetCurrentTimestamp(), LEAVING_MS))
+			break;
 		settle_after_triggers();
 		record_one(run, careful);
 		ended |= run->written == RUN_FAILED || run->written == RUN_ABANDONED ||
@@ -626,6 +683,27 @@ some_wait_for_node(void)
 	return false;
 }
 
+/* Tells whether work is tried again that had to wait for a locked table. */
+static bool
+some_locked_work_is_due(TimestampTz now)
+{
+	dlist_iter iter;
+
+	if (!some_work_is_locked())
+		return false;
+	dlist_foreach (iter, &worker.runs)
+	{
+		Run *run = dlist_container(Run, node, iter.cur);
+		bool records = run->num_done > 0 || run_wants_record(run);
+
+		if ((records && (work_is_tried_again(run, &run->recording, now) ||
+						 work_is_tried_again(run, &run->reporting, now))) ||
+			(work_is_tried_again(run, &run->claiming, now) && wants_claim(run, now)))
+			return true;
+	}
+	return false;
+}
+
 /*
  * Tells whether something is tried again that has failed, as a node could not be
  * reached, or a table was locked.  This attempt may fail as well, and what all have
@@ -634,7 +712,7 @@ some_wait_for_node(void)
 static bool
 may_fail_again(TimestampTz now)
 {
-	return some_wait_for_node() || some_work_is_tried_again(now);
+	return some_wait_for_node() || some_locked_work_is_due(now);
 }
 
 void

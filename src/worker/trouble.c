@@ -15,7 +15,7 @@
 #include "database/attempt.h"
 #include "database/run_table.h"
 #include "worker/finish.h"
-#include "worker/left_alone.h"
+#include "worker/locked_work.h"
 #include "worker/run_attempt.h"
 #include "worker/trouble.h"
 
@@ -44,12 +44,27 @@ has_trouble(const Run *run)
 		   (fails(&run->claiming) || fails(&run->recording) || fails(&run->reporting));
 }
 
+/* Returns why the run has to wait like others of its schema, which have tried; or NULL. */
+static const char *
+trouble_of_others(const Run *run)
+{
+	const char *trouble = NULL;
+
+	if (run->num_done > 0)
+		trouble = reason_of_wait(run, &run->recording, TOLD_AFTER_MS);
+	if (trouble == NULL && !run->exhausted && run_may_send(run))
+		trouble = reason_of_wait(run, &run->claiming, TOLD_AFTER_MS);
+	return trouble;
+}
+
 /* Returns what is wrong with the run's work in the database, palloc'd; or NULL. */
 static char *
 text_of_trouble(const Run *run)
 {
-	if (has_trouble(run))
-		return psprintf(TROUBLE "the database has raised an error: %s", run->notice.trouble);
+	const char *trouble = has_trouble(run) ? run->notice.trouble : trouble_of_others(run);
+
+	if (trouble)
+		return psprintf(TROUBLE "the database has raised an error: %s", trouble);
 	if (run->num_long_locked > 0)
 		return pstrdup(
 			TROUBLE
@@ -137,7 +152,7 @@ tell_job(Run *run)
 	run->notice.tell_at = TimestampTzPlusMilliseconds(now, TELL_INTERVAL_MS);
 	error = attempt(write_job_notice, &telling);
 	if (error && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
-		leave_work_alone(run, &run->reporting);
+		leave_locked_work(run, &run->reporting, error_text(error));
 	if (error || !telling.told)
 		return;
 	replace_string(run->context, &run->notice.of_job, telling.notice);

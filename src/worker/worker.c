@@ -39,8 +39,8 @@
 #include "worker/adopt.h"
 #include "worker/announce.h"
 #include "worker/courier.h"
-#include "worker/left_alone.h"
 #include "worker/linger.h"
+#include "worker/locked_work.h"
 #include "worker/long_lists.h"
 #include "worker/next.h"
 #include "worker/process.h"
@@ -70,6 +70,7 @@
 
 /* Transactions that record what is known then, at most. */
 #define LEAVE_TICKS 8
+#define LEAVE_MS	3000
 
 /* How long a worker that has nothing to do waits for prepared transactions. */
 #define PREPARED_WAIT_MS 60000
@@ -338,9 +339,10 @@ outcomes_are_left(void)
 static void
 leave(void)
 {
-	ErrorData *error;
-	dlist_iter iter;
-	bool	   callers_wait;
+	ErrorData  *error;
+	dlist_iter	iter;
+	bool		callers_wait;
+	TimestampTz begin;
 
 	ProcDiePending = false;
 	InterruptPending = false;
@@ -349,7 +351,10 @@ leave(void)
 	ProcDiePending = false;
 	dlist_foreach (iter, &worker.runs)
 		release_unsent(dlist_container(Run, node, iter.cur));
-	for (int i = 0; i < LEAVE_TICKS && outcomes_are_left(); i++)
+	begin = GetCurrentTimestamp();
+	for (int i = 0; i < LEAVE_TICKS && outcomes_are_left() &&
+					!TimestampDifferenceExceeds(begin, GetCurrentTimestamp(), LEAVE_MS);
+		 i++)
 	{
 		if (!try_tick(false, &error))
 			(void) try_tick(true, &error);
