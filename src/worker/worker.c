@@ -68,7 +68,7 @@
 /* How long a worker that has to make way waits for a slot before it tries again. */
 #define MAKE_WAY_MS 100
 
-/* Transactions that record what is known then, at most, and until when another one is begun, in ms. */
+/* Transactions that record what is known then: how many at most, and for how long, in ms. */
 #define LEAVE_TICKS 8
 #define LEAVE_MS	3000
 
