@@ -32,6 +32,11 @@
 #define pg_noreturn __attribute__((noreturn))
 #endif
 
+/* From PostgreSQL 19 on, a descriptor must be finished before it is used. */
+#if PG_VERSION_NUM < 190000
+#define TupleDescFinalize(desc) ((void) (desc))
+#endif
+
 /* Creates a set that lives as long as the process. */
 static inline WaitEventSet *
 compat_create_wait_event_set(int nevents)

@@ -14,6 +14,7 @@
 
 #include "access/tupdesc.h"
 #include "catalog/pg_type.h"
+#include "compat.h"
 #include "database/listed_table.h"
 #include "database/own_tables.h"
 #include "miscadmin.h"
@@ -53,6 +54,7 @@ listed_columns(void)
 
 	for (int i = 0; i < NUM_COLUMNS; i++)
 		TupleDescInitEntry(desc, i + 1, columns[i].name, columns[i].type, -1, 0);
+	TupleDescFinalize(desc);
 	return desc;
 }
 

@@ -20,6 +20,7 @@
 #include "campaign/phone.h"
 #include "catalog/pg_operator_d.h"
 #include "catalog/pg_type.h"
+#include "compat.h"
 #include "database/own_tables.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
@@ -58,6 +59,7 @@ begin_sort(PairSort *sort)
 
 	TupleDescInitEntry(pair, 1, "a", INT8OID, -1, 0);
 	TupleDescInitEntry(pair, 2, "b", INT8OID, -1, 0);
+	TupleDescFinalize(pair);
 	sort->state = tuplesort_begin_heap(pair, 2, columns, operators, collations, nulls_first,
 									   work_mem, NULL, TUPLESORT_NONE);
 	sort->in = MakeSingleTupleTableSlot(pair, &TTSOpsVirtual);

@@ -83,20 +83,14 @@ has_job(const Run *run)
 	return run->campaign.tables != NULL && run->campaign.test_phone == NULL;
 }
 
-/* Tells the job something that need not be told: not at all while its table is locked. */
-static bool
-tell_if_possible(RunFunction function, Run *run, Telling *telling, bool careful)
-{
-	return has_job(run) && may_try_work(run, &run->reporting, GetCurrentTimestamp()) &&
-		   in_application(function, run, telling, &run->reporting, careful);
-}
-
 void
 report_progress(Run *run, const RunCounts *counts, bool careful)
 {
 	Telling telling = {counts};
 
-	if (tell_if_possible(tell_progress, run, &telling, careful))
+	if (!has_job(run) || !may_try_work(run, &run->reporting, GetCurrentTimestamp()))
+		return;
+	if (in_application(tell_progress, run, &telling, &run->reporting, careful))
 		end_back_off(&run->reporting);
 }
 
@@ -249,8 +243,8 @@ put_to_sleep(Run *run, bool careful)
 	Telling	  telling = {&counts, .next_at = run->next_at};
 
 	run_wrote(run, RUN_ASLEEP);
-	if (runs_sleep(run->id, run->next_at, &counts))
-		(void) tell_if_possible(tell_sleep, run, &telling, careful);
+	if (runs_sleep(run->id, run->next_at, &counts) && has_job(run))
+		(void) in_application(tell_sleep, run, &telling, &run->reporting, careful);
 }
 
 /* Returns false if somebody has just paused or cancelled the run. */
@@ -262,7 +256,8 @@ write_pause(Run *run, const char *reason, const char *paused_from, bool careful)
 
 	if (!runs_pause_itself(run->id, reason, paused_from, &counts))
 		return false;
-	(void) tell_if_possible(tell_error, run, &telling, careful);
+	if (has_job(run))
+		(void) in_application(tell_error, run, &telling, &run->reporting, careful);
 	prepare_announcement(run, runs_announcement(run->id));
 	ereport(LOG,
 			(errmsg("sendcampaign: job %lld is paused: %s", (long long) run->job_id, reason),

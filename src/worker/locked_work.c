@@ -13,7 +13,8 @@
  * first (see runs_in_turn()), and as soon as one of them succeeds, the others need
  * not wait any more.
  *
- * The kinds of work use different tables, so each of them waits by itself.
+ * The kinds of work use different tables (but the end of a run is told to its job
+ * when it is recorded), so each of them waits by itself.
  *
  *-------------------------------------------------------------------------
  */
@@ -138,29 +139,28 @@ needs_tables(const Run *run, const Backoff *work)
 	return work == &run->claiming ? !run_is_cancelled(run) : run->campaign.test_phone == NULL;
 }
 
-void
+TimestampTz
 leave_locked_work(const Run *run, Backoff *work, const char *reason)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	char	   *copy = MemoryContextStrdup(TopMemoryContext, reason);
+	char	   *copy;
 	LockedWork *entry;
+	int			share;
 	int			msec;
 
 	if (!needs_tables(run, work))
-	{
-		pfree(copy);
-		return;
-	}
+		return now;
+	copy = MemoryContextStrdup(TopMemoryContext, reason);
 	entry = find_or_add(run, work, now);
 	if (entry->reason)
 		pfree(entry->reason);
 	entry->reason = copy;
-	msec = Min(FIRST_MS << Min(entry->failures, 10), MOST_MS);
+	share = Min((count_schemas(entry->work) - 1) * SHARE_MS, MOST_TOGETHER_MS);
+	msec = Min(FIRST_MS << Min(entry->failures, 10), Max(MOST_MS, share));
 	entry->failures++;
-	msec = Max(msec, Min((count_schemas(entry->work) - 1) * SHARE_MS, MOST_TOGETHER_MS));
 	entry->until = TimestampTzPlusMilliseconds(now, msec);
 	work->until = Max(work->until, TimestampTzPlusMilliseconds(entry->until, Min(msec, LONGER_MS)));
-	work->since = work->since == 0 ? entry->since : Min(work->since, entry->since);
+	return entry->since;
 }
 
 /*
@@ -170,7 +170,7 @@ leave_locked_work(const Run *run, Backoff *work, const char *reason)
 void
 tables_are_free(const Run *run, const Backoff *work)
 {
-	LockedWork *entry = find(run, work);
+	LockedWork *entry = needs_tables(run, work) ? find(run, work) : NULL;
 
 	if (entry && entry->until <= GetCurrentTimestamp())
 		forget(entry);

@@ -16,12 +16,13 @@
 /*
  * Notes that this work could not be done because of a lock: the same work of all
  * runs of the schema waits, and that of this run somewhat longer.  The reason is
- * copied, into TopMemoryContext.  Nothing bad happens if the open transaction is
- * rolled back.  Throws only if memory is short, as tables_are_free() never does.
+ * copied, into TopMemoryContext.  Returns since when they wait.  Nothing bad happens
+ * if the open transaction is rolled back.  Throws only if memory is short; the others
+ * never do.
  */
-extern void leave_locked_work(const Run *run, Backoff *work, const char *reason);
+extern TimestampTz leave_locked_work(const Run *run, Backoff *work, const char *reason);
 
-/* Notes that the work could be done: that of the others need not wait any more. */
+/* Notes that the work could use the tables: that of the others need not wait any more. */
 extern void tables_are_free(const Run *run, const Backoff *work);
 
 /* Tells whether the work may be tried now. */

@@ -134,6 +134,15 @@ array_with_outcome(const Recording *recording, Outcome outcome, int *count)
 	return make_array(ids, NULL, *count, INT8OID);
 }
 
+static bool
+has_outcome(const Recording *recording, Outcome outcome)
+{
+	int count;
+
+	(void) ids_with_outcome(recording, outcome, &count);
+	return count > 0;
+}
+
 /* Several recordings must have the same tables, which allow that. */
 static void
 count_sent(Recording *recordings, int num_recordings)
@@ -555,7 +564,7 @@ count_what_was_sent(Recording *recording, bool careful)
 		count_sent(recording, 1);
 	else if (!is_test && !attempt_work(count_sent_carefully, run, recording, &run->recording))
 		return run->recording.failures > failures ? COUNT_LATER : NOT_COUNTED;
-	else if (!is_test)
+	else if (!is_test && has_outcome(recording, OUTCOME_SENT))
 		tables_are_free(run, &run->recording);
 	end_back_off(&run->recording);
 	return COUNTED;

@@ -107,7 +107,11 @@ try_for_run(RunFunction function, Run *run, void *arg, Backoff *backoff, bool un
 	run->group_stored = false; /* if it was, that has been rolled back */
 	note_cause(backoff, error->sqlerrcode);
 	if (under_way && backoff->locked)
-		leave_locked_work(run, backoff, error_text(error));
+	{
+		TimestampTz since = leave_locked_work(run, backoff, error_text(error));
+
+		backoff->since = backoff->since == 0 ? since : Min(backoff->since, since);
+	}
 	if (error_may_pass(error->sqlerrcode))
 		back_off(run, backoff, error_text(error));
 	else

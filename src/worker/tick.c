@@ -43,7 +43,11 @@
 /* The most consecutive failures before the worker gives up. */
 #define MAX_FAILURES 20
 
-/* How long a worker that leaves goes on recording for one run after the other, in ms. */
+/*
+ * Once a table is found to be locked, no more is tried in this transaction after this
+ * time, in ms; and if the worker leaves: what is not recorded then is looked up later.
+ */
+#define LOCKED_MS  300
 #define LEAVING_MS 1000
 
 TimestampTz last_record = 0;
@@ -147,7 +151,7 @@ claim_all_for(Run *run, TimestampTz now, bool careful)
 			wait_with_skipping(run);
 			break;
 		}
-		else
+		else if (!run->exhausted && run->next_at <= now)
 			tables_are_free(run, &run->claiming);
 		claimed |= !run->exhausted;
 	}
@@ -157,6 +161,22 @@ claim_all_for(Run *run, TimestampTz now, bool careful)
 		run->num_claimed = count;
 	}
 	return claimed;
+}
+
+/*
+ * Tells whether this transaction, in which the run has been tried, waits for locks too
+ * long: those that have not been tried come first in the next one.
+ */
+static bool
+has_waited_enough(const Run *run, TimestampTz begin)
+{
+	const Backoff *all[] = {&run->claiming, &run->recording, &run->reporting};
+	bool		   locked = false;
+
+	for (int i = 0; i < lengthof(all); i++)
+		locked |= all[i]->locked && all[i]->until > begin;
+	return locked && TimestampDifferenceExceeds(begin, GetCurrentTimestamp(),
+												worker.leaving ? LEAVING_MS : LOCKED_MS);
 }
 
 /* Claims for all runs, or for one run only.  Returns true if there may be new claims. */
@@ -176,6 +196,8 @@ claim_all(const Run *only, bool careful)
 			continue;
 		settle_after_triggers();
 		claimed |= claim_all_for(run, now, careful);
+		if (has_waited_enough(run, now))
+			break;
 	}
 	return claimed;
 }
@@ -307,11 +329,16 @@ record_one(Run *run, bool careful)
 		end_back_off(&run->recording);
 }
 
-/* If "alone", nobody else's trouble counts: whose the trouble is, is to be found out. */
+/*
+ * If "alone", nobody else's trouble counts: whose the trouble is, is to be found out.
+ * Nor does it for what must not be sent any more, which is put back.
+ */
 static bool
 may_record(Run *run, TimestampTz now, bool alone)
 {
-	bool may = alone ? run->recording.until <= now : may_try_work(run, &run->recording, now);
+	bool puts_back = run->num_ready > 0 && !run_may_send(run);
+	bool may = alone || puts_back ? run->recording.until <= now
+								  : may_try_work(run, &run->recording, now);
 
 	return (may || worker.leaving) && run_rules(run)->records;
 }
@@ -374,13 +401,12 @@ record_all(const Run *only, bool careful)
 
 		if ((only && run != only) || !may_record(run, now, only != NULL))
 			continue;
-		/* what is not recorded now is looked up later */
-		if (worker.leaving && TimestampDifferenceExceeds(now, GetCurrentTimestamp(), LEAVING_MS))
-			break;
 		settle_after_triggers();
 		record_one(run, careful);
 		ended |= run->written == RUN_FAILED || run->written == RUN_ABANDONED ||
 				 run->written == RUN_ENDED;
+		if (has_waited_enough(run, now))
+			break;
 	}
 	last_record = now;
 	return ended;

@@ -16,6 +16,7 @@
 #include "database/run_table.h"
 #include "worker/finish.h"
 #include "worker/locked_work.h"
+#include "worker/next.h"
 #include "worker/run_attempt.h"
 #include "worker/trouble.h"
 
@@ -50,9 +51,10 @@ trouble_of_others(const Run *run)
 {
 	const char *trouble = NULL;
 
-	if (run->num_done > 0)
+	if (run->num_done > 0 || run_wants_record(run))
 		trouble = reason_of_wait(run, &run->recording, TOLD_AFTER_MS);
-	if (trouble == NULL && !run->exhausted && run_may_send(run))
+	if (trouble == NULL && run->num_ready == 0 && !run->exhausted && run_may_send(run) &&
+		run->written == RUN_NO_PHASE && run->next_at <= GetCurrentTimestamp())
 		trouble = reason_of_wait(run, &run->claiming, TOLD_AFTER_MS);
 	return trouble;
 }
@@ -152,9 +154,10 @@ tell_job(Run *run)
 	run->notice.tell_at = TimestampTzPlusMilliseconds(now, TELL_INTERVAL_MS);
 	error = attempt(write_job_notice, &telling);
 	if (error && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
-		leave_locked_work(run, &run->reporting, error_text(error));
+		(void) leave_locked_work(run, &run->reporting, error_text(error));
 	if (error || !telling.told)
 		return;
+	tables_are_free(run, &run->reporting);
 	replace_string(run->context, &run->notice.of_job, telling.notice);
 	run->notice.job_lost = false;
 }

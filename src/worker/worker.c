@@ -352,10 +352,11 @@ leave(void)
 	dlist_foreach (iter, &worker.runs)
 		release_unsent(dlist_container(Run, node, iter.cur));
 	begin = GetCurrentTimestamp();
-	for (int i = 0; i < LEAVE_TICKS && outcomes_are_left() &&
-					!TimestampDifferenceExceeds(begin, GetCurrentTimestamp(), LEAVE_MS);
-		 i++)
+	for (int i = 0; i < LEAVE_TICKS && outcomes_are_left(); i++)
 	{
+		if (some_work_is_locked() &&
+			TimestampDifferenceExceeds(begin, GetCurrentTimestamp(), LEAVE_MS))
+			break;
 		if (!try_tick(false, &error))
 			(void) try_tick(true, &error);
 	}
