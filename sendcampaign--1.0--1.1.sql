@@ -500,9 +500,8 @@ BEGIN
             ON w.phone = t.phone AND w.schema IS NOT DISTINCT FROM t.schema
            AND w.group_id IS NOT DISTINCT FROM t.group_id AND w.role = t.role
            AND w.changed_at = t.changed_at
-          WHERE mark_told.node_group = ANY (w.waiting) AND NOT EXISTS
-              (SELECT FROM jsonb_array_elements(locked) l
-               WHERE l.value = to_jsonb(t) - 'waiting')
+          WHERE mark_told.node_group = ANY (w.waiting) AND to_jsonb(t) - 'waiting' NOT IN
+              (SELECT l.value FROM jsonb_array_elements(locked) l)
           FOR NO KEY UPDATE OF w SKIP LOCKED) free
     WHERE c.phone = free.phone AND c.schema IS NOT DISTINCT FROM free.schema
       AND c.group_id IS NOT DISTINCT FROM free.group_id AND c.role = free.role;
@@ -711,13 +710,15 @@ REVOKE ALL ON FUNCTION sendcampaign.nodes_to_tell(integer, timestamptz) FROM PUB
  * A step, with changes that are so old, or all.  Returns 3 if the next step can
  * follow at once, 4 if so and a node does not have all from before it was added, 2
  * if others are telling these nodes, 1 if something is left that cannot be told now,
- * 0 if nothing is.
+ * 0 if nothing is.  Where only one plan is wanted, the others are made to seem to cost
+ * so much that code would be compiled for it.
  */
 CREATE FUNCTION sendcampaign.tell_opt_outs(to_node integer DEFAULT NULL,
     older_than interval DEFAULT NULL)
 RETURNS integer
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 DECLARE
     result integer := 0;
