@@ -894,7 +894,7 @@ BEGIN
     IF hosts IS NULL THEN
         RETURN;
     END IF;
-    timeout := pg_catalog.current_setting('citus.node_connection_timeout');
+    timeout := pg_catalog.current_setting('citus.node_connection_timeout', true);
     PERFORM pg_catalog.set_config('citus.node_connection_timeout', '3000', true);
     FOR answer IN
         SELECT r.node_name, r.node_port, r.success, r.result
