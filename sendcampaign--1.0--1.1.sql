@@ -476,11 +476,11 @@ COMMENT ON FUNCTION sendcampaign.known_opt_outs(sendcampaign.opt_out_node, integ
 REVOKE ALL ON FUNCTION sendcampaign.known_opt_outs(sendcampaign.opt_out_node, integer) FROM PUBLIC;
 
 /*
- * Marks what a node has been told, unless it has changed again.  Returns whether
- * what it could not take waits for it.
+ * Marks what a node has been told, unless it has changed again, or is locked here.
+ * Returns how many are marked, and whether what it could not take waits for it.
  */
-CREATE FUNCTION sendcampaign.mark_told(node_group integer, changes jsonb, locked jsonb)
-RETURNS boolean
+CREATE FUNCTION sendcampaign.mark_told(node_group integer, changes jsonb, locked jsonb,
+    OUT marked integer, OUT kept boolean)
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
@@ -489,7 +489,6 @@ SET enable_mergejoin = off
 AS $$
 DECLARE
     change jsonb;
-    kept boolean := true;
 BEGIN
     PERFORM sendcampaign.check_extension_owner('mark_told');
     UPDATE sendcampaign.opt_out_change c
@@ -505,6 +504,8 @@ BEGIN
           FOR NO KEY UPDATE OF w SKIP LOCKED) free
     WHERE c.phone = free.phone AND c.schema IS NOT DISTINCT FROM free.schema
       AND c.group_id IS NOT DISTINCT FROM free.group_id AND c.role = free.role;
+    GET DIAGNOSTICS marked = ROW_COUNT;
+    kept := true;
     FOR change IN
         SELECT l.value FROM jsonb_array_elements(locked) l
         WHERE NOT EXISTS
@@ -516,11 +517,10 @@ BEGIN
     LOOP
         kept := sendcampaign.keep_waiting(change, mark_told.node_group) AND kept;
     END LOOP;
-    RETURN kept;
 END
 $$;
 COMMENT ON FUNCTION sendcampaign.mark_told(integer, jsonb, jsonb) IS
-'With Citus: marks changes of opt-outs as told to a node, except those that it could not take; returns false if one of these is locked here, too. For the extension''s owner';
+'With Citus: marks changes of opt-outs as told to a node, except those that it could not take; returns how many, and false if one of these is locked here, too. For the extension''s owner';
 REVOKE ALL ON FUNCTION sendcampaign.mark_told(integer, jsonb, jsonb) FROM PUBLIC;
 
 /*
@@ -648,13 +648,16 @@ COMMENT ON FUNCTION sendcampaign.next_opt_outs(sendcampaign.opt_out_node, timest
 REVOKE ALL ON FUNCTION sendcampaign.next_opt_outs(sendcampaign.opt_out_node, timestamptz) FROM PUBLIC;
 
 CREATE FUNCTION sendcampaign.take_answer(node sendcampaign.opt_out_node, changes jsonb, locked jsonb)
-RETURNS void
+RETURNS integer
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    told record;
 BEGIN
     PERFORM sendcampaign.check_extension_owner('take_answer');
-    IF NOT sendcampaign.mark_told(node.node_group, changes, locked) THEN
+    SELECT m.* INTO told FROM sendcampaign.mark_told(node.node_group, changes, locked) m;
+    IF NOT told.kept THEN
         node.has_all := false;
         node.again := true;
         node.unaware_below := pg_snapshot_xmax(pg_current_snapshot());
@@ -669,10 +672,11 @@ BEGIN
         node.error := 'all of it is locked there';
     END IF;
     PERFORM sendcampaign.store_node(node);
+    RETURN told.marked;
 END
 $$;
 COMMENT ON FUNCTION sendcampaign.take_answer(sendcampaign.opt_out_node, jsonb, jsonb) IS
-'With Citus: notes that a node has taken changes of opt-outs, except those that are locked there; for the extension''s owner';
+'With Citus: notes that a node has taken changes of opt-outs, except those that are locked there; returns how many wait no longer. For the extension''s owner';
 REVOKE ALL ON FUNCTION sendcampaign.take_answer(sendcampaign.opt_out_node, jsonb, jsonb) FROM PUBLIC;
 
 /*
@@ -733,6 +737,7 @@ DECLARE
     node sendcampaign.opt_out_node;
     next record;
     told record;
+    marked integer;
 BEGIN
     PERFORM sendcampaign.check_extension_owner('tell_opt_outs');
     IF to_regclass('pg_catalog.pg_dist_local_group') IS NULL THEN
@@ -777,11 +782,10 @@ BEGIN
             PERFORM sendcampaign.node_failed(node.node_group, told.result);
             CONTINUE;
         END IF;
-        PERFORM sendcampaign.take_answer(node, batches[told.i], told.result::jsonb);
+        marked := sendcampaign.take_answer(node, batches[told.i], told.result::jsonb);
         IF node.last_phone IS NOT NULL AND NOT node.has_all THEN
             result := 4;
-        ELSIF more_wait[told.i]
-            AND jsonb_array_length(told.result::jsonb) < jsonb_array_length(batches[told.i]) THEN
+        ELSIF more_wait[told.i] AND marked > 0 THEN -- else they are locked here or there
             result := greatest(result, 3);
         END IF;
     END LOOP;

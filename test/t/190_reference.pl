@@ -154,7 +154,7 @@ my @with_columns = lines(<<~SQL);
 	$routines AND p.proargmodes && '{o,t}'::"char"[]
 		AND p.proname NOT IN
 			('other_nodes', 'known_opt_outs', 'next_opt_outs', 'nodes_to_tell', 'waiting_kinds',
-			'waiting_opt_outs')
+			'waiting_opt_outs', 'mark_told')
 	SQL
 
 for my $function (@with_columns)

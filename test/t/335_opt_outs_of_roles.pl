@@ -155,5 +155,19 @@ ok(wait_until($first, count_of($last), expected => 1), 'beside what a role has l
 $lock->query('ROLLBACK');
 $lock->close;
 ok(wait_until($coordinator, $left, expected => 0), 'all are told');
+
+# A transaction goes on for long that has changed what waits
+$lock = Session->open($coordinator);
+$lock->query('BEGIN; SELECT FROM sendcampaign.opt_out_node FOR UPDATE');
+sql($coordinator, $many =~ s/1777/1888/r, role => 'other');
+my $changes = Session->open($coordinator);
+$changes->query('BEGIN; ' . $many =~ s/1777/1888/r =~ s/opt_out/opt_in/r);
+$lock->query('COMMIT');
+$lock->close;
+my $tell = "SELECT sendcampaign.tell_opt_outs(1, '0')";
+ok(poll(sub { sql($coordinator, $tell) == 0 }), 'nobody waits for the end');
+$changes->query('COMMIT');
+$changes->close;
+ok(wait_until($coordinator, $left, expected => 0), 'all are told');
 $citus->stop;
 done_testing();
