@@ -405,7 +405,8 @@ BEGIN
         FROM sendcampaign.waiting_kinds() k WHERE node.node_group = ANY (k.waiting)),
     shares AS MATERIALIZED (
         SELECT k.role, k.waiting, e.first + random() * (e.last - e.first) AS moment,
-            greatest(most / 2 / (SELECT count(DISTINCT r.role) FROM kinds r) / k.of_role, 1) AS share
+            greatest(most / 2 / (SELECT count(DISTINCT r.role) FROM kinds r) / k.of_role, 1)
+                AS share
         FROM kinds k, LATERAL (SELECT
             greatest((SELECT w.changed_at FROM sendcampaign.opt_out_change w
                       WHERE w.waiting <> '{}' AND w.role = k.role AND w.waiting = k.waiting
@@ -602,7 +603,8 @@ BEGIN
     PERFORM sendcampaign.check_extension_owner('store_node');
     UPDATE sendcampaign.opt_out_node k
     SET has_all = node.has_all, last_phone = node.last_phone, again = node.again,
-        unaware_below = node.unaware_below, failures = node.failures, retry_at = node.retry_at, error = node.error
+        unaware_below = node.unaware_below, failures = node.failures,
+        retry_at = node.retry_at, error = node.error
     WHERE k.node_group = node.node_group AND k IS DISTINCT FROM node;
 END
 $$;
