@@ -40,7 +40,7 @@ CREATE TABLE sendcampaign.opt_out_change (
     waiting integer[] NOT NULL,
     UNIQUE NULLS NOT DISTINCT (phone, schema, group_id, role)
 );
-CREATE INDEX opt_out_change_waiting ON sendcampaign.opt_out_change USING gin (waiting)
+CREATE INDEX opt_out_change_waiting ON sendcampaign.opt_out_change (role, waiting, changed_at)
     WHERE waiting <> '{}';
 COMMENT ON TABLE sendcampaign.opt_out_change IS
 'With Citus: the last change of each opt-out, and which nodes do not have it yet. The later change counts, on whichever node it was made';
@@ -54,7 +54,6 @@ CREATE TABLE sendcampaign.opt_out_node (
     unaware_below xid8 NOT NULL
         DEFAULT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot()),
     again boolean NOT NULL DEFAULT true,
-    shuffle boolean NOT NULL DEFAULT false,
     failures integer NOT NULL DEFAULT 0,
     retry_at timestamptz NOT NULL DEFAULT '-infinity',
     error text
@@ -65,7 +64,6 @@ COMMENT ON COLUMN sendcampaign.opt_out_node.has_all IS 'True once the node has a
 COMMENT ON COLUMN sendcampaign.opt_out_node.last_phone IS 'Until then: the last phone number whose opt-outs it has; null if it has been told all, and is told all once more when the transactions have ended that did not know of it';
 COMMENT ON COLUMN sendcampaign.opt_out_node.unaware_below IS 'Transactions before this one may have changed opt-outs without knowing of the node';
 COMMENT ON COLUMN sendcampaign.opt_out_node.again IS 'True if such transactions were there when we began to tell it all, so that this has to be done once more';
-COMMENT ON COLUMN sendcampaign.opt_out_node.shuffle IS 'True if most of what it was told last was locked there, so that others have their turn';
 COMMENT ON COLUMN sendcampaign.opt_out_node.retry_at IS 'When it is tried again, as it could not be reached';
 
 -- Neither is dumped: elsewhere there are other nodes, and what opt_out_data gets there is noted.
@@ -91,7 +89,8 @@ BEGIN
     RETURN QUERY SELECT n.groupid, n.nodename::text, n.nodeport
         FROM pg_dist_node n
         WHERE n.noderole = 'primary' AND (n.isactive OR disabled_too)
-          AND n.nodecluster = current_setting('citus.cluster_name')
+          AND n.nodecluster = coalesce(nullif(current_setting('citus.cluster_name', true), ''),
+                                     'default') -- if Citus is not preloaded
           AND n.groupid NOT IN (SELECT l.groupid FROM pg_dist_local_group l)
         ORDER BY n.groupid;
 END
@@ -99,7 +98,11 @@ $$;
 COMMENT ON FUNCTION sendcampaign.other_nodes(boolean) IS 'With Citus: the nodes other than this one';
 REVOKE ALL ON FUNCTION sendcampaign.other_nodes(boolean) FROM PUBLIC;
 
--- What another node has told us is in opt_out_change before it is here, so it is no change.
+/*
+ * What another node has told us is in opt_out_change before it is here, so it is no
+ * change.  Other nodes know a role by its name: if that of a role which was dropped
+ * has an opt-out left, it is told.  They get the beginning of a long reason.
+ */
 CREATE FUNCTION sendcampaign.note_opt_out()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -108,6 +111,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     o sendcampaign.opt_out_data;
+    still boolean := true;
 BEGIN
     -- whoever may call it could let a table of their own say what others have opted out of
     IF TG_RELID <> 'sendcampaign.opt_out_data'::regclass THEN
@@ -116,13 +120,20 @@ BEGIN
                 HINT = 'Call sendcampaign.opt_out() or sendcampaign.opt_in() instead.';
     END IF;
     IF TG_OP = 'DELETE' THEN
-        o := OLD;
-    ELSE
+        SELECT * INTO o FROM sendcampaign.opt_out_data d
+        WHERE d.phone = OLD.phone AND d.schema IS NOT DISTINCT FROM OLD.schema
+          AND d.group_id IS NOT DISTINCT FROM OLD.group_id AND d.role = OLD.role
+        ORDER BY d.created_at DESC LIMIT 1;
+        still := FOUND;
+    END IF;
+    IF TG_OP <> 'DELETE' THEN
         o := NEW;
+    ELSIF NOT still THEN
+        o := OLD;
     END IF;
     INSERT INTO sendcampaign.opt_out_change AS c
         (phone, schema, group_id, role, opted_out, reason, source, created_at, changed_at, waiting)
-    VALUES (o.phone, o.schema, o.group_id, o.role, TG_OP <> 'DELETE', o.reason, o.source,
+    VALUES (o.phone, o.schema, o.group_id, o.role, still, left(o.reason, 1000), o.source,
             o.created_at, clock_timestamp(),
             ARRAY(SELECT n.node_group FROM sendcampaign.other_nodes(disabled_too => true) n))
     ON CONFLICT (phone, schema, group_id, role) DO UPDATE SET
@@ -198,7 +209,8 @@ BEGIN
     ON CONFLICT (phone, schema, group_id, role_oid) DO UPDATE SET
         reason = excluded.reason, created_at = excluded.created_at,
         source = CASE WHEN o.source = 'person' THEN o.source ELSE excluded.source END
-    WHERE o.role = excluded.role;
+    WHERE o.role = excluded.role AND (left(o.reason, 1000), o.source, o.created_at)
+        IS DISTINCT FROM (excluded.reason, excluded.source, excluded.created_at);
 END
 $$;
 COMMENT ON FUNCTION sendcampaign.take_opt_out(sendcampaign.opt_out_change) IS
@@ -207,7 +219,7 @@ REVOKE ALL ON FUNCTION sendcampaign.take_opt_out(sendcampaign.opt_out_change) FR
 
 /*
  * Anybody may have locked an opt-out of their own, for as long as they like.
- * That keeps nobody else's from being taken.
+ * That keeps nobody else's from being taken, nor does an error of one of them.
  */
 CREATE FUNCTION sendcampaign.take_opt_outs(changes jsonb)
 RETURNS jsonb
@@ -216,8 +228,12 @@ SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '100ms'
 AS $$
 DECLARE
+    most CONSTANT integer := 100; -- so many of a role are tried that cannot be taken
     change jsonb;
-    locked jsonb := '[]';
+    not_taken jsonb[] := '{}';
+    of_roles jsonb := '{}';
+    num integer;
+    failure text;
 BEGIN
     PERFORM sendcampaign.check_extension_owner('take_opt_outs');
     BEGIN
@@ -227,31 +243,70 @@ BEGIN
                                            e.value || '{"waiting": []}') AS c
               FROM jsonb_array_elements(changes) e OFFSET 0) t
         ORDER BY (t.c).phone, (t.c).schema, (t.c).group_id, (t.c).role;
-        RETURN locked;
-    EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+        RETURN '[]';
+    EXCEPTION WHEN OTHERS THEN
         PERFORM set_config('lock_timeout', '2ms', true);
     END;
-    FOR change IN SELECT e.value FROM jsonb_array_elements(changes) e
+    FOR change IN SELECT e.value FROM jsonb_array_elements(changes) e ORDER BY random()
     LOOP
-        BEGIN
-            PERFORM sendcampaign.take_opt_out(jsonb_populate_record(
-                NULL::sendcampaign.opt_out_change, change || '{"waiting": []}'));
-        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-            locked := locked || change;
-        END;
+        num := coalesce((of_roles ->> (change ->> 'role'))::integer, 0);
+        IF num < most THEN
+            BEGIN
+                PERFORM sendcampaign.take_opt_out(jsonb_populate_record(
+                    NULL::sendcampaign.opt_out_change, change || '{"waiting": []}'));
+                CONTINUE;
+            EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+                NULL;
+            WHEN OTHERS THEN
+                failure := SQLERRM;
+            END;
+            of_roles := of_roles || jsonb_build_object(change ->> 'role', num + 1);
+        END IF;
+        not_taken := not_taken || change;
     END LOOP;
-    RETURN locked;
+    IF failure IS NOT NULL THEN
+        RAISE LOG 'sendcampaign: could not take an opt-out that another node tells: %', failure;
+    END IF;
+    RETURN to_jsonb(not_taken);
 END
 $$;
 COMMENT ON FUNCTION sendcampaign.take_opt_outs(jsonb) IS
-'With Citus: takes changes of opt-outs that another node tells, and returns those that it could not take because somebody has locked the opt-out; for the extension''s owner';
+'With Citus: takes changes of opt-outs that another node tells, and returns those that it could not take, mostly because somebody has locked the opt-out; for the extension''s owner';
 REVOKE ALL ON FUNCTION sendcampaign.take_opt_outs(jsonb) FROM PUBLIC;
+
+/*
+ * Of which roles something waits, and for which nodes.  Each is found by the index,
+ * which skips what waits of the one before, however much that is.
+ */
+CREATE FUNCTION sendcampaign.waiting_kinds()
+RETURNS TABLE (role name, waiting integer[])
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+SET enable_bitmapscan = off
+SET enable_seqscan = off
+SET enable_sort = off
+AS $$
+BEGIN
+    PERFORM sendcampaign.check_extension_owner('waiting_kinds');
+    RETURN QUERY WITH RECURSIVE k AS (
+        (SELECT c.role, c.waiting FROM sendcampaign.opt_out_change c
+         WHERE c.waiting <> '{}' ORDER BY c.role, c.waiting LIMIT 1)
+        UNION ALL
+        SELECT n.role, n.waiting FROM k,
+            LATERAL (SELECT c.role, c.waiting FROM sendcampaign.opt_out_change c
+                     WHERE c.waiting <> '{}' AND (c.role, c.waiting) > (k.role, k.waiting)
+                     ORDER BY c.role, c.waiting LIMIT 1) n)
+    SELECT k.role, k.waiting FROM k;
+END
+$$;
+COMMENT ON FUNCTION sendcampaign.waiting_kinds() IS
+'With Citus: the roles of which changes of opt-outs wait, and for which nodes; for the extension''s owner';
+REVOKE ALL ON FUNCTION sendcampaign.waiting_kinds() FROM PUBLIC;
 
 CREATE FUNCTION sendcampaign.opt_outs_left(to_node integer DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
-SET enable_bitmapscan = on
 AS $$
 DECLARE
     nodes integer[] := ARRAY(SELECT n.node_group
@@ -275,7 +330,6 @@ CREATE FUNCTION sendcampaign.opt_outs_are_due()
 RETURNS boolean
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
-SET enable_bitmapscan = on
 AS $$
 DECLARE
     nodes integer[] := ARRAY(SELECT n.node_group FROM sendcampaign.other_nodes() n);
@@ -284,8 +338,7 @@ BEGIN
     RETURN EXISTS (SELECT FROM unnest(nodes) g
                    WHERE NOT EXISTS (SELECT FROM sendcampaign.opt_out_node k
                                      WHERE k.node_group = g AND k.has_all))
-        OR EXISTS (SELECT FROM sendcampaign.opt_out_change c
-                   WHERE c.waiting <> '{}' AND c.waiting && nodes);
+        OR EXISTS (SELECT FROM sendcampaign.waiting_kinds() k WHERE k.waiting && nodes);
 END
 $$;
 COMMENT ON FUNCTION sendcampaign.opt_outs_are_due() IS
@@ -332,32 +385,56 @@ COMMENT ON FUNCTION sendcampaign.node_failed(integer, text) IS
 REVOKE ALL ON FUNCTION sendcampaign.node_failed(integer, text) FROM PUBLIC;
 
 /*
- * What waits for a node, found by the index on "waiting" alone: in the order of
- * another one, all that has been told already would be read again for each step.
+ * Some of what waits for a node.  Each role has its share, so that nobody waits for
+ * what another one has opted out: half of it for the last changes, half for those
+ * before some moment, since the last ones may be locked there for long.  Neither
+ * reads what waits beyond that.  "more" is true if a role has used up its share.
  */
-CREATE FUNCTION sendcampaign.waiting_opt_outs(node sendcampaign.opt_out_node, most integer)
-RETURNS jsonb
+CREATE FUNCTION sendcampaign.waiting_opt_outs(node sendcampaign.opt_out_node, most integer,
+    before timestamptz, OUT changes jsonb, OUT more boolean)
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
-SET enable_bitmapscan = on
-SET enable_indexscan = off
+SET enable_bitmapscan = off
 SET enable_seqscan = off
+SET enable_sort = off
 AS $$
 BEGIN
     PERFORM sendcampaign.check_extension_owner('waiting_opt_outs');
-    RETURN (SELECT coalesce(jsonb_agg(to_jsonb(c) - 'waiting'), '[]') FROM (
-        (SELECT * FROM sendcampaign.opt_out_change w
-         WHERE NOT node.shuffle AND w.waiting <> '{}' AND w.waiting @> ARRAY[node.node_group]
-         LIMIT most)
-        UNION ALL
-        (SELECT * FROM sendcampaign.opt_out_change w
-         WHERE node.shuffle AND w.waiting <> '{}' AND w.waiting @> ARRAY[node.node_group]
-         ORDER BY random() LIMIT most)) c);
+    WITH kinds AS MATERIALIZED (
+        SELECT k.role, k.waiting, count(*) OVER (PARTITION BY k.role) AS of_role
+        FROM sendcampaign.waiting_kinds() k WHERE node.node_group = ANY (k.waiting)),
+    shares AS MATERIALIZED (
+        SELECT k.role, k.waiting, e.first + random() * (e.last - e.first) AS moment,
+            greatest(most / 2 / (SELECT count(DISTINCT r.role) FROM kinds r) / k.of_role, 1)
+                AS share
+        FROM kinds k, LATERAL (SELECT
+            greatest((SELECT w.changed_at FROM sendcampaign.opt_out_change w
+                      WHERE w.waiting <> '{}' AND w.role = k.role AND w.waiting = k.waiting
+                      ORDER BY w.changed_at LIMIT 1), '2000-01-01') AS first,
+            least((SELECT w.changed_at FROM sendcampaign.opt_out_change w
+                   WHERE w.waiting <> '{}' AND w.role = k.role AND w.waiting = k.waiting
+                     AND w.changed_at <= before
+                   ORDER BY w.changed_at DESC LIMIT 1), clock_timestamp()) AS last) e
+        ORDER BY random())
+    SELECT coalesce(jsonb_agg(to_jsonb(c) - 'waiting'), '[]'),
+           count(*) >= (SELECT min(s.share) FROM shares s)
+    INTO changes, more
+    FROM (SELECT w.* FROM shares s, LATERAL (
+              (SELECT * FROM sendcampaign.opt_out_change w
+               WHERE w.waiting <> '{}' AND w.role = s.role AND w.waiting = s.waiting
+                 AND w.changed_at <= before
+               ORDER BY w.changed_at DESC LIMIT s.share)
+              UNION
+              (SELECT * FROM sendcampaign.opt_out_change w
+               WHERE w.waiting <> '{}' AND w.role = s.role AND w.waiting = s.waiting
+                 AND w.changed_at <= least(s.moment, before)
+               ORDER BY w.changed_at DESC LIMIT s.share)) w
+          LIMIT most) c;
 END
 $$;
-COMMENT ON FUNCTION sendcampaign.waiting_opt_outs(sendcampaign.opt_out_node, integer) IS
-'With Citus: some of the changes of opt-outs that wait for a node; for the extension''s owner';
-REVOKE ALL ON FUNCTION sendcampaign.waiting_opt_outs(sendcampaign.opt_out_node, integer) FROM PUBLIC;
+COMMENT ON FUNCTION sendcampaign.waiting_opt_outs(sendcampaign.opt_out_node, integer, timestamptz) IS
+'With Citus: some of the changes of opt-outs that wait for a node, of each role; for the extension''s owner';
+REVOKE ALL ON FUNCTION sendcampaign.waiting_opt_outs(sendcampaign.opt_out_node, integer, timestamptz) FROM PUBLIC;
 
 /*
  * All that is known here and does not wait for the node, some phone numbers at a
@@ -385,7 +462,7 @@ BEGIN
             AND NOT w.waiting @> ARRAY[node.node_group]
           UNION ALL
           SELECT DISTINCT ON (o.phone, o.schema, o.group_id, o.role)
-                 o.phone, o.schema, o.group_id, o.role, true, o.reason, o.source,
+                 o.phone, o.schema, o.group_id, o.role, true, left(o.reason, 1000), o.source,
                  o.created_at, o.created_at, '{}'::integer[]
           FROM sendcampaign.opt_out_data o
           WHERE o.phone > node.last_phone AND o.phone <= last AND NOT EXISTS
@@ -400,11 +477,11 @@ COMMENT ON FUNCTION sendcampaign.known_opt_outs(sendcampaign.opt_out_node, integ
 REVOKE ALL ON FUNCTION sendcampaign.known_opt_outs(sendcampaign.opt_out_node, integer) FROM PUBLIC;
 
 /*
- * Marks what a node has been told, unless it has changed again.  Returns whether
- * what it could not take waits for it.
+ * Marks what a node has been told, unless it has changed again, or is locked here.
+ * Returns how many are marked, and whether what it could not take waits for it.
  */
-CREATE FUNCTION sendcampaign.mark_told(node_group integer, changes jsonb, locked jsonb)
-RETURNS boolean
+CREATE FUNCTION sendcampaign.mark_told(node_group integer, changes jsonb, locked jsonb,
+    OUT marked integer, OUT kept boolean)
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
@@ -413,7 +490,6 @@ SET enable_mergejoin = off
 AS $$
 DECLARE
     change jsonb;
-    kept boolean := true;
 BEGIN
     PERFORM sendcampaign.check_extension_owner('mark_told');
     UPDATE sendcampaign.opt_out_change c
@@ -424,12 +500,13 @@ BEGIN
             ON w.phone = t.phone AND w.schema IS NOT DISTINCT FROM t.schema
            AND w.group_id IS NOT DISTINCT FROM t.group_id AND w.role = t.role
            AND w.changed_at = t.changed_at
-          WHERE mark_told.node_group = ANY (w.waiting) AND NOT EXISTS
-              (SELECT FROM jsonb_array_elements(locked) l
-               WHERE l.value = to_jsonb(t) - 'waiting')
+          WHERE mark_told.node_group = ANY (w.waiting) AND to_jsonb(t) - 'waiting' NOT IN
+              (SELECT l.value FROM jsonb_array_elements(locked) l)
           FOR NO KEY UPDATE OF w SKIP LOCKED) free
     WHERE c.phone = free.phone AND c.schema IS NOT DISTINCT FROM free.schema
       AND c.group_id IS NOT DISTINCT FROM free.group_id AND c.role = free.role;
+    GET DIAGNOSTICS marked = ROW_COUNT;
+    kept := true;
     FOR change IN
         SELECT l.value FROM jsonb_array_elements(locked) l
         WHERE NOT EXISTS
@@ -441,11 +518,10 @@ BEGIN
     LOOP
         kept := sendcampaign.keep_waiting(change, mark_told.node_group) AND kept;
     END LOOP;
-    RETURN kept;
 END
 $$;
 COMMENT ON FUNCTION sendcampaign.mark_told(integer, jsonb, jsonb) IS
-'With Citus: marks changes of opt-outs as told to a node, except those that it could not take; returns false if one of these is locked here, too. For the extension''s owner';
+'With Citus: marks changes of opt-outs as told to a node, except those that it could not take; returns how many, and false if one of these is locked here, too. For the extension''s owner';
 REVOKE ALL ON FUNCTION sendcampaign.mark_told(integer, jsonb, jsonb) FROM PUBLIC;
 
 /*
@@ -479,7 +555,6 @@ CREATE FUNCTION sendcampaign.forget_removed_nodes()
 RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
-SET enable_bitmapscan = on
 AS $$
 BEGIN
     PERFORM sendcampaign.check_extension_owner('forget_removed_nodes');
@@ -528,8 +603,8 @@ BEGIN
     PERFORM sendcampaign.check_extension_owner('store_node');
     UPDATE sendcampaign.opt_out_node k
     SET has_all = node.has_all, last_phone = node.last_phone, again = node.again,
-        unaware_below = node.unaware_below, shuffle = node.shuffle,
-        failures = node.failures, retry_at = node.retry_at, error = node.error
+        unaware_below = node.unaware_below, failures = node.failures,
+        retry_at = node.retry_at, error = node.error
     WHERE k.node_group = node.node_group AND k IS DISTINCT FROM node;
 END
 $$;
@@ -538,7 +613,7 @@ COMMENT ON FUNCTION sendcampaign.store_node(sendcampaign.opt_out_node) IS
 REVOKE ALL ON FUNCTION sendcampaign.store_node(sendcampaign.opt_out_node) FROM PUBLIC;
 
 -- "told" is the node as it will be once it has been told these.
-CREATE FUNCTION sendcampaign.next_opt_outs(node sendcampaign.opt_out_node,
+CREATE FUNCTION sendcampaign.next_opt_outs(node sendcampaign.opt_out_node, before timestamptz,
     OUT told sendcampaign.opt_out_node, OUT changes jsonb, OUT more_wait boolean)
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -555,8 +630,8 @@ BEGIN
         told.again := NOT is_settled;
         told.last_phone := '';
     END IF;
-    changes := sendcampaign.waiting_opt_outs(told, most);
-    more_wait := jsonb_array_length(changes) = most;
+    SELECT w.changes, w.more INTO changes, more_wait
+    FROM sendcampaign.waiting_opt_outs(told, most, before) w;
     IF NOT told.has_all AND told.last_phone IS NOT NULL THEN
         SELECT k.* INTO known FROM sendcampaign.known_opt_outs(told, most) k;
         changes := changes || known.changes;
@@ -564,44 +639,46 @@ BEGIN
         told.has_all := known.last IS NULL AND NOT told.again;
     END IF;
     IF changes = '[]' THEN -- nobody is asked, so nobody fails
-        told.shuffle := false;
         told.failures := 0;
         told.retry_at := '-infinity';
         told.error := NULL;
     END IF;
 END
 $$;
-COMMENT ON FUNCTION sendcampaign.next_opt_outs(sendcampaign.opt_out_node) IS
+COMMENT ON FUNCTION sendcampaign.next_opt_outs(sendcampaign.opt_out_node, timestamptz) IS
 'With Citus: what a node is told next, and what its row is afterwards; for the extension''s owner';
-REVOKE ALL ON FUNCTION sendcampaign.next_opt_outs(sendcampaign.opt_out_node) FROM PUBLIC;
+REVOKE ALL ON FUNCTION sendcampaign.next_opt_outs(sendcampaign.opt_out_node, timestamptz) FROM PUBLIC;
 
 CREATE FUNCTION sendcampaign.take_answer(node sendcampaign.opt_out_node, changes jsonb, locked jsonb)
-RETURNS void
+RETURNS integer
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    told record;
 BEGIN
     PERFORM sendcampaign.check_extension_owner('take_answer');
-    IF NOT sendcampaign.mark_told(node.node_group, changes, locked) THEN
+    SELECT m.* INTO told FROM sendcampaign.mark_told(node.node_group, changes, locked) m;
+    IF NOT told.kept THEN
         node.has_all := false;
         node.again := true;
         node.unaware_below := pg_snapshot_xmax(pg_current_snapshot());
     END IF;
-    node.shuffle := jsonb_array_length(locked) * 2 >= jsonb_array_length(changes);
     IF jsonb_array_length(locked) < jsonb_array_length(changes) THEN
         node.failures := 0;
         node.retry_at := '-infinity';
         node.error := NULL;
+    ELSIF node.failures > 0 THEN
+        -- perhaps by those who have told it before, whose commits hang
+        node.retry_at := clock_timestamp() + interval '1 s';
+        node.error := 'all of it is locked there';
     END IF;
     PERFORM sendcampaign.store_node(node);
-    IF node.failures > 0 THEN
-        -- perhaps by those who have told it before, whose commits hang
-        PERFORM sendcampaign.node_failed(node.node_group, 'all of it is locked there');
-    END IF;
+    RETURN told.marked;
 END
 $$;
 COMMENT ON FUNCTION sendcampaign.take_answer(sendcampaign.opt_out_node, jsonb, jsonb) IS
-'With Citus: notes that a node has taken changes of opt-outs, except those that are locked there; for the extension''s owner';
+'With Citus: notes that a node has taken changes of opt-outs, except those that are locked there; returns how many wait no longer. For the extension''s owner';
 REVOKE ALL ON FUNCTION sendcampaign.take_answer(sendcampaign.opt_out_node, jsonb, jsonb) FROM PUBLIC;
 
 /*
@@ -609,38 +686,49 @@ REVOKE ALL ON FUNCTION sendcampaign.take_answer(sendcampaign.opt_out_node, jsonb
  * that others do not wait for it, and each only if there is something to tell: its
  * row is locked afterwards, a lock is written, and commits may hang.
  */
-CREATE FUNCTION sendcampaign.nodes_to_tell(to_node integer)
+CREATE FUNCTION sendcampaign.nodes_to_tell(to_node integer, before timestamptz)
 RETURNS TABLE (node_group integer, host text, port integer)
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
-SET enable_bitmapscan = on
+SET enable_bitmapscan = off
+SET enable_seqscan = off
 AS $$
 BEGIN
     PERFORM sendcampaign.check_extension_owner('nodes_to_tell');
     RETURN QUERY
+        WITH kinds AS MATERIALIZED (SELECT k.* FROM sendcampaign.waiting_kinds() k)
         SELECT n.* FROM sendcampaign.other_nodes(disabled_too => to_node IS NOT NULL) n
         JOIN sendcampaign.opt_out_node k ON k.node_group = n.node_group
         WHERE CASE WHEN to_node IS NULL THEN k.failures = 0 ELSE n.node_group = to_node END
           AND (NOT k.has_all OR k.failures > 0 OR EXISTS
-               (SELECT FROM sendcampaign.opt_out_change w
-                WHERE w.waiting <> '{}' AND w.waiting @> ARRAY[n.node_group]));
+               (SELECT FROM kinds w, LATERAL
+                    (SELECT FROM sendcampaign.opt_out_change c
+                     WHERE c.waiting <> '{}' AND c.role = w.role AND c.waiting = w.waiting
+                       AND c.changed_at <= before LIMIT 1) c
+                WHERE n.node_group = ANY (w.waiting)));
 END
 $$;
-COMMENT ON FUNCTION sendcampaign.nodes_to_tell(integer) IS
+COMMENT ON FUNCTION sendcampaign.nodes_to_tell(integer, timestamptz) IS
 'With Citus: the nodes for which there is something, or one if there is; for the extension''s owner';
-REVOKE ALL ON FUNCTION sendcampaign.nodes_to_tell(integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION sendcampaign.nodes_to_tell(integer, timestamptz) FROM PUBLIC;
 
 /*
- * A step.  Returns 3 if the next step can follow at once, 2 if others are telling
- * these nodes, 1 if something is left that cannot be told now, 0 if nothing is.
+ * A step, with changes that are so old, or all.  Returns 3 if the next step can
+ * follow at once, 4 if so and a node does not have all from before it was added, 2
+ * if others are telling these nodes, 1 if something is left that cannot be told now,
+ * 0 if nothing is.  Where only one plan is wanted, the others are made to seem to cost
+ * so much that code would be compiled for it.
  */
-CREATE FUNCTION sendcampaign.tell_opt_outs(to_node integer DEFAULT NULL)
+CREATE FUNCTION sendcampaign.tell_opt_outs(to_node integer DEFAULT NULL,
+    older_than interval DEFAULT NULL)
 RETURNS integer
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 DECLARE
     result integer := 0;
+    before timestamptz := coalesce(clock_timestamp() - older_than, 'infinity');
     hosts text[] := '{}';
     ports integer[] := '{}';
     commands text[] := '{}';
@@ -651,6 +739,7 @@ DECLARE
     node sendcampaign.opt_out_node;
     next record;
     told record;
+    marked integer;
 BEGIN
     PERFORM sendcampaign.check_extension_owner('tell_opt_outs');
     IF to_regclass('pg_catalog.pg_dist_local_group') IS NULL THEN
@@ -658,19 +747,19 @@ BEGIN
     ELSIF sendcampaign.add_opt_out_nodes() THEN
         RETURN 3; -- so that nobody waits for these rows while we wait for nodes
     END IF;
-    FOR address IN SELECT * FROM sendcampaign.nodes_to_tell(to_node) LOOP
+    FOR address IN SELECT * FROM sendcampaign.nodes_to_tell(to_node, before) LOOP
         SELECT k.* INTO node FROM sendcampaign.opt_out_node k
         WHERE k.node_group = address.node_group FOR NO KEY UPDATE SKIP LOCKED;
         IF NOT FOUND THEN
             result := greatest(result, 2);
             CONTINUE;
         END IF;
-        SELECT n.* INTO next FROM sendcampaign.next_opt_outs(node) n;
+        SELECT n.* INTO next FROM sendcampaign.next_opt_outs(node, before) n;
         IF next.changes = '[]' THEN
             node := next.told;
             PERFORM sendcampaign.store_node(node);
             IF node.last_phone IS NOT NULL AND NOT node.has_all THEN
-                result := 3;
+                result := 4;
             END IF;
             CONTINUE;
         END IF;
@@ -695,11 +784,11 @@ BEGIN
             PERFORM sendcampaign.node_failed(node.node_group, told.result);
             CONTINUE;
         END IF;
-        PERFORM sendcampaign.take_answer(node, batches[told.i], told.result::jsonb);
-        IF more_wait[told.i]
-            AND jsonb_array_length(told.result::jsonb) < jsonb_array_length(batches[told.i])
-            OR node.last_phone IS NOT NULL AND NOT node.has_all THEN
-            result := 3;
+        marked := sendcampaign.take_answer(node, batches[told.i], told.result::jsonb);
+        IF node.last_phone IS NOT NULL AND NOT node.has_all THEN
+            result := 4;
+        ELSIF more_wait[told.i] AND marked > 0 THEN -- else they are locked here or there
+            result := greatest(result, 3);
         END IF;
     END LOOP;
     PERFORM sendcampaign.forget_removed_nodes();
@@ -712,9 +801,9 @@ BEGIN
     RETURN result;
 END
 $$;
-COMMENT ON FUNCTION sendcampaign.tell_opt_outs(integer) IS
-'With Citus: tells opt-outs to the other nodes, or to one, as many as go in one step; returns 3 if the next step can follow at once, 2 if somebody else is telling them, 1 if something is left, 0 if nothing is. For the extension''s owner';
-REVOKE ALL ON FUNCTION sendcampaign.tell_opt_outs(integer) FROM PUBLIC;
+COMMENT ON FUNCTION sendcampaign.tell_opt_outs(integer, interval) IS
+'With Citus: tells opt-outs to the other nodes, or to one, as many as go in one step; returns 3 if the next step can follow at once, 4 if so and a node does not have all from before, 2 if somebody else is telling them, 1 if something is left, 0 if nothing is. For the extension''s owner';
+REVOKE ALL ON FUNCTION sendcampaign.tell_opt_outs(integer, interval) FROM PUBLIC;
 
 CREATE FUNCTION sendcampaign.share_opt_outs(to_node integer DEFAULT NULL, everything boolean DEFAULT false)
 RETURNS bigint
@@ -741,7 +830,8 @@ COMMENT ON FUNCTION sendcampaign.share_opt_outs(integer, boolean) IS
 'With Citus: tells opt-outs to the other nodes, or to one, as many as go in one step, or has the process begin anew with all of them; returns how many are left. For the extension''s owner';
 REVOKE ALL ON FUNCTION sendcampaign.share_opt_outs(integer, boolean) FROM PUBLIC;
 
-CREATE FUNCTION sendcampaign.fetch_opt_outs(from_node integer DEFAULT NULL)
+CREATE FUNCTION sendcampaign.fetch_opt_outs(from_node integer DEFAULT NULL,
+    older_than interval DEFAULT NULL)
 RETURNS integer
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -755,7 +845,8 @@ BEGIN
         RETURN 0;
     END IF;
     PERFORM set_config('citus.node_connection_timeout', '3000', true);
-    command := format('SELECT sendcampaign.tell_opt_outs(%s)', (SELECT groupid FROM pg_dist_local_group));
+    command := format('SELECT sendcampaign.tell_opt_outs(%s, %L)',
+                      (SELECT groupid FROM pg_dist_local_group), older_than);
     SELECT max(r.result::integer) FILTER (WHERE r.success) INTO answer
     FROM (SELECT array_agg(n.host) AS hosts, array_agg(n.port) AS ports,
                  array_agg(command) AS commands FROM sendcampaign.other_nodes() n
@@ -765,9 +856,9 @@ BEGIN
     RETURN coalesce(answer, 0);
 END
 $$;
-COMMENT ON FUNCTION sendcampaign.fetch_opt_outs(integer) IS
-'With Citus: has the other nodes, or one, tell this one some of what it has missed of opt-outs; returns the largest of what tell_opt_outs() returns on those that have answered. For the extension''s owner';
-REVOKE ALL ON FUNCTION sendcampaign.fetch_opt_outs(integer) FROM PUBLIC;
+COMMENT ON FUNCTION sendcampaign.fetch_opt_outs(integer, interval) IS
+'With Citus: has the other nodes, or one, tell this one some of what it has missed of opt-outs, of changes that are so old, or of all; returns the largest of what tell_opt_outs() returns on those that have answered. For the extension''s owner';
+REVOKE ALL ON FUNCTION sendcampaign.fetch_opt_outs(integer, interval) FROM PUBLIC;
 
 /*
  * Queries on all nodes, and on a schema's home.  Citus connects to the other
@@ -809,7 +900,7 @@ BEGIN
     IF hosts IS NULL THEN
         RETURN;
     END IF;
-    timeout := pg_catalog.current_setting('citus.node_connection_timeout');
+    timeout := pg_catalog.current_setting('citus.node_connection_timeout', true);
     PERFORM pg_catalog.set_config('citus.node_connection_timeout', '3000', true);
     FOR answer IN
         SELECT r.node_name, r.node_port, r.success, r.result

@@ -10,15 +10,17 @@
  *
  * There is one for each database, which holds the courier lock.  Whoever commits
  * a change holds the queue lock, shared, from before it looks for that process
- * until its change is visible; the process leaves only while it holds the queue
- * lock exclusively, and sees nothing to tell.
+ * until its change is visible; the process leaves only if, after it could not be
+ * found any more, it had the queue lock exclusively, and then saw nothing to tell.
  *
- * All nodes are told at once.  One that does not end this in time is told by
- * itself from then on, when all others have been, until it has taken something.
+ * All nodes are told at once.  If that fails, or does not end in time, each is
+ * told by itself, and one with which this fails is from then on, when all others
+ * have been, until it has taken something.
  *
  * A node that comes back may send before it has been told.  So its workers begin
  * with another process, which asks the other nodes to tell now.  A worker itself
  * never waits for a node: what may take long is done in processes of its own.
+ * Changes from after the beginning are not waited for, as there may be no end.
  *
  *-------------------------------------------------------------------------
  */
@@ -70,6 +72,9 @@
 #define OTHERS_LOOK_MS	 100
 #define MAX_OTHERS_LOOKS 200
 
+/* How long all others together are asked, unless this node is a new one. */
+#define MAX_ASK_MS 300000
+
 /* What sendcampaign.tell_opt_outs() returns. */
 typedef enum Progress
 {
@@ -77,7 +82,8 @@ typedef enum Progress
 	NOTHING_LEFT,
 	SOMETHING_LEFT, /* which cannot be told now */
 	OTHERS_TELL,
-	MORE_TO_TELL
+	MORE_TO_TELL,
+	MORE_FOR_NEW_NODE
 } Progress;
 
 #define ALL_NODES (-1)
@@ -85,7 +91,8 @@ typedef enum Progress
 /* A step, in a transaction of its own. */
 typedef struct Step
 {
-	int32		node; /* a group, or ALL_NODES */
+	int32		node;  /* a group, or ALL_NODES */
+	TimestampTz began; /* when we began to ask */
 	const char *error;
 	Progress	progress;
 } Step;
@@ -228,7 +235,7 @@ start_courier_if_needed(void)
 static void
 look_for_nodes(void *arg)
 {
-	*(bool *) arg = citus_is_here() && OidIsValid(own_lock_extension());
+	*(bool *) arg = OidIsValid(own_lock_extension()) && has_nodes();
 }
 
 /* A worker that is told to end does so when it begins to work. */
@@ -269,8 +276,8 @@ start_to_ask(void)
 }
 
 /*
- * Waits as long as there is something to be told.  A node that does not answer
- * keeps us from sending for a limited time.
+ * Waits as long as there is something to be told from before.  A node that does
+ * not answer keeps us from sending for a limited time.
  */
 void
 fetch_opt_outs(void)
@@ -287,14 +294,15 @@ fetch_opt_outs(void)
  * Steps
  */
 
-/* Calls a function with a node, or with NULL for all. */
+/* Calls a function with a node, or with NULL for all, and for how long we have asked. */
 static Progress
-call_for_node(const char *query, int32 node)
+call_for_node(const char *query, const Step *step)
 {
-	Oid	  types[] = {INT4OID};
-	Datum values[] = {Int32GetDatum(node)};
+	Oid	  types[] = {INT4OID, INT8OID};
+	Datum values[] = {Int32GetDatum(step->node),
+					  Int64GetDatum(GetCurrentTimestamp() - step->began)};
 
-	(void) own_query(query, 1, types, values, node == ALL_NODES ? "n" : NULL);
+	(void) own_query(query, 2, types, values, step->node == ALL_NODES ? "n " : NULL);
 	return (Progress) spi_int64(0, 1);
 }
 
@@ -304,7 +312,7 @@ tell(void *arg)
 	Step *step = arg;
 
 	if (OidIsValid(own_lock_extension()) && has_nodes())
-		step->progress = call_for_node("SELECT sendcampaign.tell_opt_outs($1)::int8", step->node);
+		step->progress = call_for_node("SELECT sendcampaign.tell_opt_outs($1)::int8", step);
 }
 
 static void
@@ -312,8 +320,10 @@ ask(void *arg)
 {
 	Step *step = arg;
 
-	if (OidIsValid(own_lock_extension()) && citus_is_here())
-		step->progress = call_for_node("SELECT sendcampaign.fetch_opt_outs($1)::int8", step->node);
+	if (OidIsValid(own_lock_extension()) && has_nodes())
+		step->progress = call_for_node("SELECT sendcampaign.fetch_opt_outs($1,"
+									   " $2 * interval '1 microsecond')::int8",
+									   step);
 }
 
 static void
@@ -349,10 +359,11 @@ make_step(void (*function)(void *), Step *step)
 	time_limit_end();
 	if (error == NULL)
 		return step->progress;
+	step->progress = STEP_FAILED;
 	step->error = time_limit_was_reached() ? "it takes too long" : error_text(error);
 	ereport(LOG,
 			(errmsg("sendcampaign: could not share opt-outs with other nodes: %s", step->error)));
-	return STEP_FAILED;
+	return step->progress;
 }
 
 /*
@@ -417,20 +428,24 @@ tell_one_by_one(const char *query)
 	list_free(nodes);
 }
 
-/* Leaves unless something has been added meanwhile, or is just being added. */
+/*
+ * Leaves unless something has been added meanwhile, or is just being added.  Nobody
+ * waits for us while we look: who finds the courier lock free starts another one.
+ */
 static void
 leave_if_all_is_told(void)
 {
 	Step step = {.node = ALL_NODES};
 
-	if (!lock_courier(MyDatabaseId, QUEUE_LOCK, ExclusiveLock, true, false))
-		return;
-	if (make_step(look, &step) == NOTHING_LEFT)
+	unlock_courier(COURIER_LOCK, ExclusiveLock, true);
+	if (lock_courier(MyDatabaseId, QUEUE_LOCK, ExclusiveLock, true, false))
 	{
-		unlock_courier(COURIER_LOCK, ExclusiveLock, true);
-		proc_exit(0);
+		unlock_courier(QUEUE_LOCK, ExclusiveLock, true);
+		if (make_step(look, &step) == NOTHING_LEFT)
+			proc_exit(0);
 	}
-	unlock_courier(QUEUE_LOCK, ExclusiveLock, true);
+	if (!lock_courier(MyDatabaseId, COURIER_LOCK, ExclusiveLock, true, false))
+		proc_exit(0); /* another one has been started */
 }
 
 static void
@@ -456,51 +471,59 @@ tell_until_all_is_told(void)
 		MemoryContextSwitchTo(context);
 		CHECK_FOR_INTERRUPTS();
 		progress = make_step(tell, &step);
-		errors = progress == STEP_FAILED ? errors + 1 : 0;
-		if (progress == STEP_FAILED && time_limit_was_reached())
-		{
-			errors = 0;
-			tell_one_by_one(ALL_OTHERS);
-		}
-		else if (progress != STEP_FAILED)
-			tell_one_by_one(FAILED_ONES);
+		errors = progress == STEP_FAILED && !time_limit_was_reached() ? errors + 1 : 0;
+		tell_one_by_one(progress == STEP_FAILED ? ALL_OTHERS : FAILED_ONES);
 		if (progress == NOTHING_LEFT)
 			leave_if_all_is_told();
-		if (progress != MORE_TO_TELL)
+		if (progress < MORE_TO_TELL)
 			rest(Min(LOOK_MS << Min(errors, 6), MAX_REST_MS));
 	}
 }
 
+/* Whether that has taken too long; a node that is new lacks opt-outs from all times. */
+static bool
+has_asked_enough(const Step *step)
+{
+	if (step->progress == MORE_FOR_NEW_NODE ||
+		GetCurrentTimestamp() < TimestampTzPlusMilliseconds(step->began, MAX_ASK_MS))
+		return false;
+	ereport(LOG,
+			(errmsg("sendcampaign: begins to send before other nodes have told all opt-outs, as they"
+					" have too many")));
+	return true;
+}
+
 /* What is locked by somebody stays left, and is told later. */
 static Progress
-ask_until_all_is_told(int32 node)
+ask_until_all_is_told(int32 node, TimestampTz began)
 {
-	Step	 step = {.node = node};
-	Progress progress;
-	int		 looks = 0;
+	Step step = {.node = node, .began = began};
+	int	 looks = 0;
 
-	while ((progress = make_step(ask, &step)) >= OTHERS_TELL && looks < MAX_OTHERS_LOOKS)
+	while (make_step(ask, &step) >= OTHERS_TELL && looks < MAX_OTHERS_LOOKS &&
+		   !has_asked_enough(&step))
 	{
 		CHECK_FOR_INTERRUPTS();
-		looks = progress == OTHERS_TELL ? looks + 1 : 0;
-		if (progress == OTHERS_TELL)
+		looks = step.progress == OTHERS_TELL ? looks + 1 : 0;
+		if (step.progress == OTHERS_TELL)
 			wait_a_moment(OTHERS_LOOK_MS);
 	}
-	return progress;
+	return step.progress;
 }
 
 /* One that does not answer is no reason not to hear what others know. */
 static void
 ask_all(void)
 {
-	List	 *nodes;
-	ListCell *lc;
+	TimestampTz began = GetCurrentTimestamp();
+	List	   *nodes;
+	ListCell   *lc;
 
-	if (ask_until_all_is_told(ALL_NODES) != STEP_FAILED || !time_limit_was_reached())
+	if (ask_until_all_is_told(ALL_NODES, began) != STEP_FAILED)
 		return;
 	nodes = list_nodes(ALL_OTHERS);
 	foreach (lc, nodes)
-		(void) ask_until_all_is_told(lfirst_int(lc));
+		(void) ask_until_all_is_told(lfirst_int(lc), began);
 }
 
 static void

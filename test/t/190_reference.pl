@@ -139,7 +139,7 @@ same(
 		'fetch_opt_outs', 'keep_waiting', 'check_extension_owner', 'opt_outs_are_due',
 		'tell_opt_outs', 'waiting_opt_outs', 'known_opt_outs', 'mark_told', 'node_failed',
 		'add_opt_out_nodes', 'forget_removed_nodes', 'is_known_to_all', 'store_node',
-		'next_opt_outs', 'take_answer', 'nodes_to_tell')
+		'next_opt_outs', 'take_answer', 'nodes_to_tell', 'waiting_kinds')
 	UNION
 	SELECT 'View sendcampaign.' || relname
 	FROM pg_class
@@ -153,7 +153,8 @@ my @with_columns = lines(<<~SQL);
 	SELECT concat(n.nspname, '.', p.proname)
 	$routines AND p.proargmodes && '{o,t}'::"char"[]
 		AND p.proname NOT IN
-			('other_nodes', 'known_opt_outs', 'next_opt_outs', 'nodes_to_tell')
+			('other_nodes', 'known_opt_outs', 'next_opt_outs', 'nodes_to_tell', 'waiting_kinds',
+			'waiting_opt_outs', 'mark_told')
 	SQL
 
 for my $function (@with_columns)
