@@ -880,20 +880,20 @@ REVOKE ALL ON FUNCTION sendcampaign.home_node(name) FROM PUBLIC;
 CREATE FUNCTION sendcampaign.at_home(schema name, query text, forwarded boolean DEFAULT false)
 RETURNS SETOF jsonb
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+-- Afterwards the setting is whoever's it was before: restored by ourselves, it would be of the role
+-- that calls us, which may be a SECURITY DEFINER function, and whose choice of tables is trusted.
+SET sendcampaign.schema = 'public'
 AS $$
 DECLARE
     home pg_catalog.record;
     answer pg_catalog.record;
-    setting pg_catalog.text;
 BEGIN
     SELECT * INTO home FROM sendcampaign.home_node(schema);
     IF home.is_here THEN
         PERFORM sendcampaign.version(); -- loads the library, which defines the setting
-        setting := pg_catalog.current_setting('sendcampaign.schema');
         PERFORM pg_catalog.set_config('sendcampaign.schema', schema::pg_catalog.text, true);
         RETURN QUERY EXECUTE pg_catalog.format(
             E'SELECT pg_catalog.to_jsonb(sendcampaign_row) FROM (%s\n) sendcampaign_row', query);
-        PERFORM pg_catalog.set_config('sendcampaign.schema', setting, true);
         RETURN;
     END IF;
     IF forwarded OR home.port IS NULL THEN
