@@ -73,9 +73,10 @@ sql($coordinator, <<~'SQL');
 	ALTER TABLE tenant.ac_background_jobs ALTER internal_data TYPE jsonb USING NULL, OWNER TO postgres;
 	GRANT SELECT, INSERT ON tenant.ac_background_jobs TO app;
 	GRANT UPDATE (progress, error, updated_at) ON tenant.ac_background_jobs TO app;
+	GRANT USAGE ON ALL SEQUENCES IN SCHEMA tenant TO app;
 	SQL
 is_deeply(
-	$citus->call_error($coordinator, $tenant),
+	$citus->call_error($coordinator, $citus->add_campaign($tenant)),
 	{
 		sqlstate => '55000',
 		message =>
