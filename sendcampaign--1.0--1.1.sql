@@ -155,6 +155,42 @@ CREATE TRIGGER note_opt_out AFTER INSERT OR UPDATE OR DELETE ON sendcampaign.opt
     FOR EACH ROW WHEN (pg_catalog.to_regclass('pg_catalog.pg_dist_local_group') IS NOT NULL)
     EXECUTE FUNCTION sendcampaign.note_opt_out();
 
+-- For everybody: the view below calls it with the rights of whoever reads the view.
+CREATE FUNCTION sendcampaign.name_is_common(relation oid)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'sendcampaign_name_is_common'
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION sendcampaign.name_is_common(oid) IS
+'Whether a table is what other nodes know by its name: with Citus, a table that is not distributed is the coordinator''s alone; else true';
+
+/*
+ * As in 1.0, but on a node of Citus that is not the coordinator, a schema that
+ * somebody has created there alone shows nothing of one that has its name.
+ */
+CREATE OR REPLACE VIEW sendcampaign.opt_out WITH (security_barrier = true) AS
+SELECT o.phone, o.schema, o.group_id, o.reason, o.role, o.created_at
+FROM sendcampaign.opt_out_data o
+WHERE (SELECT u.rolbypassrls FROM pg_catalog.pg_roles u WHERE u.rolname OPERATOR(pg_catalog.=) current_user)
+   OR CASE WHEN o.group_id IS NULL
+           THEN (SELECT pg_catalog.has_function_privilege(
+                     '@extschema@.send_campaign(bigint, bigint, text)', 'EXECUTE'))
+           ELSE o.schema OPERATOR(pg_catalog.=) ANY (
+               SELECT n.nspname
+               FROM pg_catalog.pg_class c
+               JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+               WHERE c.relname OPERATOR(pg_catalog.=) 'groups'
+                 AND c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p', 'f']::"char"[])
+                 AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+                 AND pg_catalog.has_any_column_privilege(c.oid, 'SELECT')
+                 AND NOT pg_catalog.row_security_active(c.oid)
+                 AND sendcampaign.name_is_common(c.oid)) END
+   OR CASE WHEN o.system_identifier OPERATOR(pg_catalog.=)
+                (SELECT c.system_identifier::numeric FROM pg_catalog.pg_control_system() c)
+           THEN pg_catalog.pg_has_role(o.role_oid, 'MEMBER')
+           ELSE EXISTS (SELECT FROM pg_catalog.pg_roles p
+                        WHERE p.rolname OPERATOR(pg_catalog.=) o.role
+                          AND pg_catalog.pg_has_role(p.oid, 'MEMBER')) END;
+
 CREATE FUNCTION sendcampaign.check_extension_owner(function text)
 RETURNS void
 LANGUAGE plpgsql STABLE PARALLEL UNSAFE
@@ -971,20 +1007,20 @@ REVOKE ALL ON FUNCTION sendcampaign.home_node(name) FROM PUBLIC;
 CREATE FUNCTION sendcampaign.at_home(schema name, query text, forwarded boolean DEFAULT false)
 RETURNS SETOF jsonb
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+-- Afterwards the setting is whoever's it was before: restored by ourselves, it would be of the role
+-- that calls us, which may be a SECURITY DEFINER function, and whose choice of tables is trusted.
+SET sendcampaign.schema = 'public'
 AS $$
 DECLARE
     home pg_catalog.record;
     answer pg_catalog.record;
-    setting pg_catalog.text;
 BEGIN
     SELECT * INTO home FROM sendcampaign.home_node(schema);
     IF home.is_here THEN
         PERFORM sendcampaign.version(); -- loads the library, which defines the setting
-        setting := pg_catalog.current_setting('sendcampaign.schema');
         PERFORM pg_catalog.set_config('sendcampaign.schema', schema::pg_catalog.text, true);
         RETURN QUERY EXECUTE pg_catalog.format(
             E'SELECT pg_catalog.to_jsonb(sendcampaign_row) FROM (%s\n) sendcampaign_row', query);
-        PERFORM pg_catalog.set_config('sendcampaign.schema', setting, true);
         RETURN;
     END IF;
     IF forwarded OR home.port IS NULL THEN
@@ -1106,6 +1142,15 @@ BEGIN
     IF has_citus THEN
         is_tenant := EXISTS (SELECT FROM pg_dist_schema t JOIN pg_namespace s ON s.oid = t.schemaid
                              WHERE s.nspname = create_tables.schema);
+        IF NOT is_tenant AND EXISTS (SELECT FROM pg_dist_local_group l WHERE l.groupid <> 0) THEN
+            RAISE EXCEPTION 'schema "%" is not distributed, and this node is not the coordinator',
+                    create_tables.schema
+                USING ERRCODE = 'object_not_in_prerequisite_state',
+                    DETAIL = 'No campaign is sent from tables that Citus does not know of on this'
+                        ' node.',
+                    HINT = 'Call the function on the coordinator, or distribute the schema there'
+                        ' with citus_schema_distribute().';
+        END IF;
     END IF;
     FOR missing IN
         SELECT t.name, t.columns
@@ -1122,15 +1167,15 @@ BEGIN
                           WHERE s.nspname = create_tables.schema AND c.relname = t.name)
         ORDER BY t.n
     LOOP
-        command := format('CREATE TABLE %I.%I (id serial PRIMARY KEY, %s,'
+        -- on other nodes than the coordinator, sequences of Citus need the range of bigint
+        command := format('CREATE TABLE %I.%I (id %s PRIMARY KEY, %s,'
                           ' created_at timestamptz NOT NULL DEFAULT now(),'
                           ' updated_at timestamptz NOT NULL DEFAULT now())',
-                          create_tables.schema, missing.name, missing.columns);
-        -- on other nodes than the coordinator, sequences of Citus need the range of bigint
-        IF has_citus THEN
-            command := replace(replace(command, 'id serial', 'id bigserial'),
-                               '_id integer', '_id bigint');
-        END IF;
+                          create_tables.schema, missing.name,
+                          CASE WHEN has_citus THEN 'bigserial' ELSE 'serial' END,
+                          CASE WHEN has_citus
+                               THEN replace(missing.columns, '_id integer', '_id bigint')
+                               ELSE missing.columns END);
         commands := commands || command;
         IF missing.name = 'ac_list_users' THEN
             commands := commands || format('CREATE INDEX ON %I.ac_list_users (ac_list_id)',
@@ -1160,11 +1205,63 @@ BEGIN
     END IF;
 END
 $$;
+
+/*
+ * Rows of other tables than run_data.  Those that the twin of another one keeps
+ * from it stay.  If anything is in the way, the rows are taken one by one.
+ */
+CREATE FUNCTION sendcampaign.take_over_rows(relation regclass, former numeric[], unless text)
+RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '2s'
+AS $$
+DECLARE
+    here numeric := (pg_control_system()).system_identifier::numeric;
+    condition text := format('o.system_identifier = ANY ($2) AND NOT EXISTS (SELECT FROM %s n'
+                             ' WHERE n.system_identifier = $1 AND %s)', relation, unless);
+    command text := format('UPDATE %s o SET system_identifier = $1 WHERE %s', relation, condition);
+    place tid;
+    failures bigint := 0;
+    failure text;
+BEGIN
+    BEGIN
+        EXECUTE command USING here, former;
+        RETURN;
+    EXCEPTION WHEN OTHERS THEN
+        PERFORM set_config('lock_timeout', '10ms', true);
+    END;
+    FOR place IN EXECUTE format('SELECT o.ctid FROM %s o WHERE %s', relation, condition)
+        USING here, former
+    LOOP
+        BEGIN
+            EXECUTE command || ' AND o.ctid = $3' USING here, former, place;
+        EXCEPTION WHEN OTHERS THEN
+            failures := failures + 1;
+            failure := SQLERRM;
+        END;
+    END LOOP;
+    IF failures > 0 THEN
+        RAISE WARNING '% rows of % could not be taken over', failures, relation
+            USING DETAIL = failure,
+                HINT = 'They count as before, for the roles that have the names of those who entered'
+                    ' them.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION sendcampaign.take_over_rows(regclass, numeric[], text) IS
+'For after_pg_upgrade(): takes over rows of a table that former clusters have entered';
+REVOKE ALL ON FUNCTION sendcampaign.take_over_rows(regclass, numeric[], text) FROM PUBLIC;
+
 /*
  * After pg_upgrade the cluster has another system identifier, as a copy of it has.
  * That it is no copy is a decision, which is an administrator's.  pg_upgrade keeps
  * the OIDs of databases and roles, and, in each row, the transaction that wrote it:
  * rows from elsewhere, which a dump has brought, are left as they are.
+ *
+ * This touches no table of an application, whose locks and triggers could keep
+ * everybody's runs from going on.  With Citus, jobs have marks of the former
+ * cluster: a worker takes them over when it comes to the run.
  */
 CREATE FUNCTION sendcampaign.after_pg_upgrade()
 RETURNS bigint
@@ -1173,62 +1270,60 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     here numeric := (pg_control_system()).system_identifier::numeric;
-    moved record;
-    -- where the jobs have marks of the former cluster, which resume() takes over
+    database_here oid := (SELECT d.oid FROM pg_database d WHERE d.datname = current_database());
     has_marks boolean := EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'citus');
-    former numeric[] := '{}';
-    runs bigint := 0;
-    schema_before text := current_setting('sendcampaign.schema', true);
+    former numeric[];
+    runs bigint;
+    resumed bigint[];
+    locked bigint;
 BEGIN
     IF NOT (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = current_user) THEN
         RAISE EXCEPTION 'only a superuser may call sendcampaign.after_pg_upgrade()'
             USING ERRCODE = 'insufficient_privilege',
                 HINT = 'Have a superuser call it, once the old cluster cannot send any more.';
     END IF;
-    FOR moved IN
-        WITH old AS MATERIALIZED (
-            SELECT r.id, r.system_identifier,
-                   r.state = 'paused' AND r.paused_from IS NULL AND starts_with(r.error,
-                       'the run was queued in another cluster or database') AS was_foreign,
-                   has_marks AND r.state IN ('queued', 'running') AS has_mark
-            FROM sendcampaign.run_data r
-            WHERE trunc(r.system_identifier) <> here AND r.xmin = r.written_in
-                AND r.database = (SELECT d.oid FROM pg_database d
-                                  WHERE d.datname = current_database())
-            FOR UPDATE)
+    WITH old AS MATERIALIZED (
+        SELECT r.id, trunc(r.system_identifier) AS cluster,
+               r.state = 'paused' AND r.paused_from IS NULL AND starts_with(r.error,
+                   'the run was queued in another cluster or database') AS was_foreign
+        FROM sendcampaign.run_data r
+        WHERE trunc(r.system_identifier) <> here AND r.xmin = r.written_in
+            AND r.database = database_here
+        FOR NO KEY UPDATE SKIP LOCKED),
+    taken AS (
         UPDATE sendcampaign.run_data r
-        -- nothing may be sent before what is in Twilio's list has been read back
         SET system_identifier = here + r.system_identifier % 1, -- the node's group
-            timeline = CASE WHEN r.finished_at IS NULL THEN '' ELSE r.timeline END,
-            state = CASE WHEN old.has_mark THEN 'paused' ELSE r.state END,
-            paused_from = CASE WHEN NOT (old.was_foreign OR old.has_mark) THEN r.paused_from
-                               WHEN r.total IS NULL THEN 'queued' ELSE 'running' END
+            -- nothing may be sent before what is in Twilio's list has been read back; and by this
+            -- a worker knows the marks
+            timeline = CASE WHEN r.finished_at IS NULL OR has_marks
+                            THEN 'pg_upgrade of ' || old.cluster ELSE r.timeline END,
+            state = CASE WHEN NOT old.was_foreign THEN r.state
+                         WHEN r.total IS NULL THEN 'queued' ELSE 'running' END,
+            error = CASE WHEN NOT old.was_foreign THEN r.error END,
+            next_at = CASE WHEN NOT old.was_foreign THEN r.next_at END
         FROM old WHERE r.id = old.id
-        RETURNING r.job_id, r.schema, trunc(old.system_identifier) AS cluster,
-                  old.was_foreign OR old.has_mark AS resumes
-    LOOP
-        runs := runs + 1;
-        IF NOT moved.cluster = ANY (former) THEN
-            former := former || moved.cluster;
-        END IF;
-        IF moved.resumes THEN
-            PERFORM set_config('sendcampaign.schema', moved.schema::text, true);
-            PERFORM sendcampaign.resume(moved.job_id);
-        END IF;
-    END LOOP;
-    PERFORM set_config('sendcampaign.schema', coalesce(schema_before, 'public'), true);
-    UPDATE sendcampaign.opt_out_data o SET system_identifier = here
-        WHERE o.system_identifier = ANY (former);
-    UPDATE sendcampaign.unreachable_data u SET system_identifier = here
-        WHERE u.system_identifier = ANY (former)
-            AND NOT EXISTS (SELECT FROM sendcampaign.unreachable_data n
-                            WHERE n.phone = u.phone AND n.role_oid = u.role_oid
-                                AND n.system_identifier = here);
-    UPDATE sendcampaign.reply_data p SET system_identifier = here
-        WHERE p.system_identifier = ANY (former)
-            AND NOT EXISTS (SELECT FROM sendcampaign.reply_data n
-                            WHERE n.sid_hash = p.sid_hash AND n.role_oid = p.role_oid
-                                AND n.system_identifier = here);
+        RETURNING r.id, old.cluster, old.was_foreign)
+    SELECT count(*), coalesce(array_agg(DISTINCT t.cluster), '{}'),
+           coalesce(array_agg(t.id) FILTER (WHERE t.was_foreign), '{}')
+    INTO runs, former, resumed FROM taken t;
+    -- quiet hours may have been changed
+    UPDATE sendcampaign.batch SET due = NULL WHERE ctid = ANY (ARRAY(
+        SELECT b.ctid FROM sendcampaign.batch b
+        WHERE b.run_id = ANY (resumed) AND b.due IS NOT NULL
+        FOR NO KEY UPDATE SKIP LOCKED));
+    PERFORM sendcampaign.take_over_rows('sendcampaign.opt_out_data', former, 'false');
+    PERFORM sendcampaign.take_over_rows('sendcampaign.unreachable_data', former,
+        'n.phone = o.phone AND n.role_oid = o.role_oid');
+    PERFORM sendcampaign.take_over_rows('sendcampaign.reply_data', former,
+        'n.sid_hash = o.sid_hash AND n.role_oid = o.role_oid');
+    SELECT count(*) INTO locked FROM sendcampaign.run_data r
+        WHERE trunc(r.system_identifier) <> here AND r.xmin = r.written_in
+            AND r.database = database_here;
+    IF locked > 0 THEN
+        RAISE WARNING '% runs are locked, and have not been taken over', locked
+            USING HINT = 'Call sendcampaign.after_pg_upgrade() once more when the transactions have'
+                ' ended that have locked them.';
+    END IF;
     PERFORM sendcampaign.wake();
     RETURN runs;
 END

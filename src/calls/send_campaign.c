@@ -163,13 +163,40 @@ is_test_of(Oid caller, const AppTables *tables, int64 job_id)
 }
 
 /*
+ * Another node must not have sent the job.  If its run is here, and the node that
+ * has marked it is not in the cluster, that is what this node was before
+ * pg_upgrade, or one that is gone: a run that continues reads back what has been
+ * sent.
+ */
+static void
+mark_job(const AppTables *tables, int64 job_id)
+{
+	int64 run_id;
+	bool  has_failed;
+
+	if (!citus_is_here() ||
+		query_run_of_job("SELECT id, state = 'failed' FROM sendcampaign.run_data"
+						 " WHERE" IS_RUN_OF_JOB " AND finished_at IS NOT NULL"
+						 " AND " IS_AT_HOME("$3", "$4"),
+						 job_id, tables->schema) == 0)
+	{
+		tables_mark_job(tables, job_id);
+		return;
+	}
+	run_id = spi_int64(0, 1);
+	has_failed = spi_bool(0, 2);
+	if (tables_take_job(tables, job_id, false) && has_failed)
+		runs_read_back_first(run_id);
+}
+
+/*
  * Queues the run; the insertion shows whether the job has a run already, or
  * the campaign is being sent.  Returns true if a worker is needed.
  */
 static bool
 queue_run(const AppTables *tables, const NewRun *run, bool job_is_new, Oid caller)
 {
-	tables_mark_job(tables, run->job_id);
+	mark_job(tables, run->job_id);
 	if (runs_insert(run))
 		return true;
 	if (job_is_new && query_run_of_job("SELECT FROM sendcampaign.run_data WHERE" IS_RUN_OF_JOB,

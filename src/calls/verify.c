@@ -20,6 +20,7 @@
 #include "calls/verify.h"
 #include "database/app_tables.h"
 #include "database/attempt.h"
+#include "database/citus.h"
 #include "database/time_limit.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -163,7 +164,7 @@ verify(void *arg)
 {
 	Verification *v = arg;
 	AppTables	 *tables;
-	GroupConfig	 *group;
+	GroupConfig	 *group = NULL;
 	ActingScope	  acting;
 	int			  level = NewGUCNestLevel();
 
@@ -171,7 +172,8 @@ verify(void *arg)
 	act_as(v->scope->role, &acting);
 	tables = tables_of(&v->key);
 	tables_check_chosen(tables, v->scope->list_users);
-	group = read_group_by_id(tables, v->scope->group_id);
+	if (citus_name_is_common(tables->groups))
+		group = read_group_by_id(tables, v->scope->group_id);
 	act_as_caller(v->scope->role, &acting);
 	AtEOXact_GUC(true, level);
 	if (group && is_wanted(group, v))

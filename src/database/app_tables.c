@@ -21,6 +21,7 @@
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "database/app_tables.h"
+#include "database/citus.h"
 #include "database/columns.h"
 #include "database/own_tables.h"
 #include "database/run_table.h"
@@ -432,6 +433,20 @@ query_by_id(const AppTables *tables, const char *sql, Oid table, int64 id)
 	return count > 0;
 }
 
+/* An opt-out counts on all nodes of Citus, for the group of the schema with this name. */
+static void
+check_name_is_common(Oid groups, const char *schema)
+{
+	if (!citus_name_is_common(groups))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s.groups\" is on this node of Citus alone", schema),
+				 errdetail("On other nodes, the schema's name may be that of somebody else's"
+						   " tables."),
+				 errhint("Connect to the coordinator, which has the tables that are not"
+						 " distributed, and call the function there.")));
+}
+
 void
 tables_check_group(const char *schema, int64 group_id)
 {
@@ -444,6 +459,7 @@ tables_check_group(const char *schema, int64 group_id)
 	if (superuser())
 		return;
 	groups = find_table(schema, find_schema(schema), "groups");
+	check_name_is_common(groups, schema);
 	if (schema_is_of_callers_choice())
 		check_code_is_trusted(GetUserId(), &groups, 1, schema);
 	sql = psprintf("SELECT FROM %s g WHERE g.id OPERATOR(pg_catalog.=) $1", table_name(groups));

@@ -13,15 +13,20 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "database/citus.h"
 #include "database/columns.h"
 #include "database/own_tables.h"
+#include "fmgr.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+
+PG_FUNCTION_INFO_V1(sendcampaign_name_is_common);
 
 /* The only row of pg_dist_local_group has one column. */
 #define GROUP_COLUMN 1
@@ -148,14 +153,60 @@ citus_group_of(const Oid *relations, int count, int num_written)
 	return Max(group, 0);
 }
 
+/* Tells whether a catalog of Citus has a row with these keys. */
+static bool
+catalog_has_row(const char *catalog, const char *index, ScanKeyData *keys, int num_keys)
+{
+	Oid			table = get_relname_relid(catalog, PG_CATALOG_NAMESPACE);
+	Oid			index_oid = get_relname_relid(index, PG_CATALOG_NAMESPACE);
+	Relation	rel;
+	SysScanDesc scan;
+	bool		found;
+
+	if (!OidIsValid(table))
+		return false;
+	rel = table_open(table, AccessShareLock);
+	scan = systable_beginscan(rel, index_oid, OidIsValid(index_oid), NULL, num_keys, keys);
+	found = HeapTupleIsValid(systable_getnext(scan));
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/* The columns by which rows are looked up, the first ones of their catalogs. */
+enum
+{
+	PARTITION_RELATION = 1, /* pg_dist_partition.logicalrelid */
+	OBJECT_CLASS = 1,		/* pg_dist_object.classid */
+	OBJECT_ID				/* pg_dist_object.objid */
+};
+
 bool
 citus_has_table(Oid table)
 {
-	Oid	  type = OIDOID;
-	Datum value = ObjectIdGetDatum(table);
+	ScanKeyData keys[2];
 
-	return own_query("SELECT FROM pg_dist_partition WHERE logicalrelid = $1", 1, &type, &value,
-					 NULL) > 0;
+	ScanKeyInit(&keys[0], PARTITION_RELATION, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(table));
+	if (catalog_has_row("pg_dist_partition", "pg_dist_partition_logical_relid_index", keys, 1))
+		return true;
+	ScanKeyInit(&keys[0], OBJECT_CLASS, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(RelationRelationId));
+	ScanKeyInit(&keys[1], OBJECT_ID, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(table));
+	return catalog_has_row("pg_dist_object", "pg_dist_object_pkey", keys, 2);
+}
+
+bool
+citus_name_is_common(Oid table)
+{
+	return citus_local_group() <= 0 || citus_has_table(table);
+}
+
+/* sendcampaign.name_is_common(relation oid) returns boolean */
+Datum
+sendcampaign_name_is_common(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(citus_name_is_common(PG_GETARG_OID(0)));
 }
 
 char *

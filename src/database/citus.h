@@ -27,8 +27,18 @@ extern int32 citus_local_group(void);
  */
 extern int32 citus_group_of(const Oid *relations, int count, int num_written);
 
-/* Tells whether Citus has the table: it is in a tenant's schema, or distributed otherwise. */
+/*
+ * Tells whether Citus has the table or view: it is in a tenant's schema, or
+ * distributed otherwise.
+ */
 extern bool citus_has_table(Oid table);
+
+/*
+ * Tells whether the table, or view, is what other nodes know by its name.  What
+ * Citus does not have is the coordinator's: on another node, anybody may have
+ * created a schema with the name of one that is there.  True without Citus.
+ */
+extern bool citus_name_is_common(Oid table);
 
 /* Returns "host:port" of the group's node, palloc'd; NULL if there is no such group. */
 extern char *citus_node_name(int32 group);

@@ -12,6 +12,7 @@
 #include "database/citus.h"
 #include "database/columns.h"
 #include "database/home.h"
+#include "database/own_tables.h"
 #include "database/tables_home.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -32,25 +33,65 @@ group_of_tables(const AppTables *tables)
 /* The columns of a job that have the mark; an application may replace what is in the first. */
 static const char *const mark_columns[] = {"data", "internal_data"};
 
+/* Tells whether the column can have a mark, for roles that may read and update it. */
 static bool
-has_mark(Oid jobs, const char *column)
+is_for_marks(Oid jobs, const char *column)
 {
 	Oid type = column_type(jobs, column);
 
-	return (type == JSONBOID || type == JSONOID) && can_write_column(jobs, column, CMD_UPDATE) &&
-		   may_use_column(jobs, column, ACL_UPDATE) && may_use_column(jobs, column, ACL_SELECT);
+	return (type == JSONBOID || type == JSONOID) && can_write_column(jobs, column, CMD_UPDATE);
 }
 
-/* Without a column for the mark, nothing would tell another node that the job is sent here. */
 static bool
-can_be_marked(const AppTables *tables)
+has_mark(Oid jobs, const char *column)
+{
+	return is_for_marks(jobs, column) && may_use_column(jobs, column, ACL_UPDATE) &&
+		   may_use_column(jobs, column, ACL_SELECT);
+}
+
+static bool
+some_column(const AppTables *tables, bool (*is_suitable)(Oid jobs, const char *column))
 {
 	for (int i = 0; i < lengthof(mark_columns); i++)
 	{
-		if (has_mark(tables->jobs, mark_columns[i]))
+		if (is_suitable(tables->jobs, mark_columns[i]))
 			return true;
 	}
 	return false;
+}
+
+static bool
+can_be_marked(const AppTables *tables)
+{
+	return some_column(tables, has_mark);
+}
+
+/*
+ * Without a column for the mark, nothing would tell another node, to which the
+ * tables have moved, that the job was sent here.  Tables that are not
+ * distributed stay where they are.
+ */
+static void
+check_can_be_marked(const AppTables *tables, int32 group, bool suitable)
+{
+	const char *table;
+
+	if (suitable || (group <= 0 && !citus_has_table(tables->jobs)))
+		return;
+	table = table_title(tables->jobs);
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 some_column(tables, is_for_marks)
+				 ? errmsg("the column \"data\" of table \"%s\" may not be read and updated", table)
+			 : some_column(tables, has_column)
+				 ? errmsg("table \"%s\" has no column \"data\" of type jsonb that can be updated",
+						  table)
+				 : errmsg("table \"%s\" has no column \"data\"", table),
+			 errdetail("In a schema that Citus distributes, the job says there which node sends"
+					   " it."),
+			 some_column(tables, is_for_marks)
+				 ? errhint("Grant SELECT and UPDATE on the column to the role that sends.")
+				 : errhint("Add the column \"data\" of type jsonb.")));
 }
 
 int32
@@ -61,14 +102,8 @@ tables_check_layout(const AppTables *tables)
 	if (!citus_is_here())
 		return -1;
 	group = group_of_tables(tables);
-	if ((group > 0 || citus_has_table(tables->jobs)) &&
-		!has_column(tables->jobs, mark_columns[0]) && !has_column(tables->jobs, mark_columns[1]))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" has no column \"data\"", table_title(tables->jobs)),
-				 errdetail("In a schema that Citus distributes, the job says there which node sends"
-						   " it."),
-				 errhint("Add the column \"data\" of type jsonb.")));
+	/* whoever only looks need not have the rights, nor does a superuser's call say what the role may */
+	check_can_be_marked(tables, group, some_column(tables, is_for_marks));
 	return group;
 }
 
@@ -237,8 +272,12 @@ check_mark(const AppTables *tables, int64 job_id, const char *mark)
 void
 tables_mark_job(const AppTables *tables, int64 job_id)
 {
-	if (citus_is_here() && can_be_marked(tables))
+	if (!citus_is_here())
+		return;
+	if (can_be_marked(tables))
 		check_mark(tables, job_id, write_mark(tables, job_id, "%s IS NULL"));
+	else
+		check_can_be_marked(tables, group_of_tables(tables), false);
 }
 
 bool
@@ -257,8 +296,28 @@ tables_take_job(const AppTables *tables, int64 job_id, bool anyway)
 	return taken;
 }
 
+/*
+ * Tells whether the mark is what this node wrote before pg_upgrade, from where
+ * after_pg_upgrade() has taken the run over: the cluster had another system
+ * identifier.  The run says so until it has been read back from Twilio's list.
+ */
+static bool
+is_former_mark(const char *mark, int64 run_id)
+{
+	const char *slash = strchr(mark, '/');
+	Oid			types[] = {INT8OID, TEXTOID};
+	Datum		values[] = {Int64GetDatum(run_id), 0};
+
+	if (slash == NULL || strcmp(slash, strchr(home_mark(), '/')) != 0)
+		return false;
+	values[1] = CStringGetTextDatum(pnstrdup(mark, slash - mark));
+	return own_query("SELECT FROM sendcampaign.run_data"
+					 " WHERE id = $1 AND timeline = 'pg_upgrade of ' || $2",
+					 2, types, values, NULL) > 0;
+}
+
 char *
-tables_other_sender(const AppTables *tables, int64 job_id)
+tables_other_sender(const AppTables *tables, int64 job_id, int64 run_id)
 {
 	char *mark;
 	char *node;
@@ -266,6 +325,8 @@ tables_other_sender(const AppTables *tables, int64 job_id)
 	if (!citus_is_here() || !can_be_marked(tables))
 		return NULL;
 	mark = write_mark(tables, job_id, "%s IS NULL");
+	if (mark && strcmp(mark, home_mark()) != 0 && is_former_mark(mark, run_id))
+		mark = write_mark(tables, job_id, "%s IS NOT NULL");
 	if (mark == NULL || strcmp(mark, home_mark()) == 0)
 		return NULL;
 	node = node_of_mark(mark);

@@ -32,9 +32,10 @@ extern void tables_mark_job(const AppTables *tables, int64 job_id);
 
 /*
  * Does the same for a run that is about to be sent, unless another node has
- * marked the job: returns that node's name then, palloc'd; otherwise NULL.
+ * marked the job: returns that node's name then, palloc'd; otherwise NULL.  What
+ * this node was before pg_upgrade is no other node.
  */
-extern char *tables_other_sender(const AppTables *tables, int64 job_id);
+extern char *tables_other_sender(const AppTables *tables, int64 job_id, int64 run_id);
 
 /*
  * Does the same for a run that a person continues here: throws only if a node

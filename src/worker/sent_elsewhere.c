@@ -79,7 +79,7 @@ find_other_sender(Run *run)
 	tables = tables_open(run->schema);
 	if (OidIsValid(run->list_users))
 		tables_check_chosen(tables, run->list_users);
-	node = tables_other_sender(tables, run->job_id);
+	node = tables_other_sender(tables, run->job_id, run->id);
 	tables_close(tables);
 	return node;
 }

@@ -50,7 +50,7 @@ FROM pg_class, aclexplode(relacl)
 WHERE relnamespace = 'sendcampaign'::regnamespace AND grantee = 0
 ORDER BY relname COLLATE "C", privilege_type COLLATE "C";
 SELECT has_schema_privilege('pg_monitor', 'sendcampaign', 'USAGE') AS usage_for_others;
-SELECT count(*) AS routines_of_public
+SELECT p.oid::regprocedure AS routines_of_public
 FROM pg_proc p, aclexplode(coalesce(proacl, acldefault('f', proowner)))
 WHERE (pronamespace = 'sendcampaign'::regnamespace OR proname = 'send_campaign') AND grantee = 0;
 

@@ -51,6 +51,9 @@ sql($node, <<~'SQL');
 	    SET search_path = pg_catalog, pg_temp
 	    SET sendcampaign.schema = 's_definer'
 	    AS 'SELECT public.send_campaign(1)';
+	CREATE FUNCTION ask_home(query text) RETURNS bigint LANGUAGE sql SECURITY DEFINER
+	    SET search_path = pg_catalog, pg_temp
+	    AS $$ SELECT count(*) FROM sendcampaign.at_home('s_definer', query) $$;
 	SET ROLE stranger;
 	CREATE FUNCTION lead() RETURNS bigint LANGUAGE sql
 	    SET sendcampaign.schema = 's_team'
@@ -237,7 +240,11 @@ my @settings = (
 	q{SELECT set_config('sendcampaign.schema', 's_team', false); SELECT send()},
 	q{BEGIN; SET LOCAL sendcampaign.schema = 's_team'; SELECT send()},
 	q{SELECT lead()},
-	q{SELECT send_mine(); SET sendcampaign.schema = 's_team'; SELECT send()});
+	q{SELECT send_mine(); SET sendcampaign.schema = 's_team'; SELECT send()},
+	q{SET sendcampaign.schema = 's_team'; SELECT ask_home('SELECT 1'); SELECT send()},
+	q{BEGIN; SET LOCAL sendcampaign.schema = 's_team'; SELECT ask_home('SELECT 1'); SELECT send()},
+	q{BEGIN; SET LOCAL sendcampaign.schema = 's_team'; DO $$ BEGIN PERFORM ask_home('SELECT 1/0');
+		EXCEPTION WHEN OTHERS THEN PERFORM ask_home('SELECT 1'); END $$; SELECT send()});
 for my $sql (@settings)
 {
 	$error = sql_error($node, $sql, role => 'stranger');

@@ -139,7 +139,8 @@ same(
 		'fetch_opt_outs', 'keep_waiting', 'check_extension_owner', 'opt_outs_are_due',
 		'tell_opt_outs', 'waiting_opt_outs', 'known_opt_outs', 'mark_told', 'node_failed',
 		'add_opt_out_nodes', 'forget_removed_nodes', 'is_known_to_all', 'store_node',
-		'next_opt_outs', 'take_answer', 'nodes_to_tell', 'waiting_kinds')
+		'next_opt_outs', 'take_answer', 'nodes_to_tell', 'waiting_kinds', 'name_is_common',
+		'take_over_rows')
 	UNION
 	SELECT 'View sendcampaign.' || relname
 	FROM pg_class

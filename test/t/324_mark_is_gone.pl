@@ -6,6 +6,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use Campaign;
+use Session;
 use Test::More;
 
 plan skip_all => 'CITUS is not set' if !$ENV{CITUS};
@@ -56,6 +57,34 @@ is_deeply(
 		hint => 'Add the column "data" of type jsonb.'
 	},
 	'no column for the mark');
+sql($coordinator, 'ALTER TABLE tenant.ac_background_jobs ADD internal_data text');
+is_deeply(
+	$citus->call_error($coordinator, $tenant),
+	{
+		sqlstate => '55000',
+		message =>
+		  'table "tenant.ac_background_jobs" has no column "data" of type jsonb that can be'
+		  . ' updated',
+		detail => 'In a schema that Citus distributes, the job says there which node sends it.',
+		hint => 'Add the column "data" of type jsonb.'
+	},
+	'a column of another type');
+sql($coordinator, <<~'SQL');
+	ALTER TABLE tenant.ac_background_jobs ALTER internal_data TYPE jsonb USING NULL, OWNER TO postgres;
+	GRANT SELECT, INSERT ON tenant.ac_background_jobs TO app;
+	GRANT UPDATE (progress, error, updated_at) ON tenant.ac_background_jobs TO app;
+	GRANT USAGE ON ALL SEQUENCES IN SCHEMA tenant TO app;
+	SQL
+is_deeply(
+	$citus->call_error($coordinator, $citus->add_campaign($tenant)),
+	{
+		sqlstate => '55000',
+		message =>
+		  'the column "data" of table "tenant.ac_background_jobs" may not be read and updated',
+		detail => 'In a schema that Citus distributes, the job says there which node sends it.',
+		hint => 'Grant SELECT and UPDATE on the column to the role that sends.'
+	},
+	'a column that the role may not write');
 
 # Sent by a node that is removed later: what it has sent is read back
 my $back = $citus->add_tenant('back', users => 20, on => 1);
@@ -102,6 +131,21 @@ sub make_former
 	return;
 }
 
+# Those that have ended, well and not
+my ($done, $again, $failed) =
+  map { $citus->add_tenant($_, users => 5, on => 1) } 'done', 'again', 'failed';
+$citus->sql($worker, $failed,
+	"UPDATE groups SET configuration = configuration - 'twilioAuthToken'");
+$citus->call($worker, $_) for $done, $again, $failed;
+$citus->sent_once($done, 'before pg_upgrade');
+wait_until(
+	$worker,
+	"SELECT state FROM sendcampaign.run WHERE schema = '$_->[0]'",
+	expected => $_->[1]) for [ 'again', 'completed' ], [ 'failed', 'failed' ];
+make_former($worker, $_) for $done, $again, $failed;
+is($citus->call_error($worker, $failed)->{sqlstate},
+	'55006', 'pg_upgrade: first, a run that has failed does not continue');
+
 my ($one, $two) = map { $citus->add_tenant($_, users => 20, on => 1) } 'one', 'two';
 my $local = $citus->add_tenant('local', users => 20, layout => 'local');
 set_and_reload($_, 'sendcampaign.enabled', 'off') for $worker, $coordinator;
@@ -109,12 +153,35 @@ $citus->call($worker, $_) for $one, $two;
 $citus->call($coordinator, $local);
 make_former($worker, $one);
 make_former($coordinator, $local);
-is(sql($_, 'SELECT sendcampaign.after_pg_upgrade()'), 1, 'pg_upgrade: one run is taken over')
-  for $worker, $coordinator;
+# no lock of a tenant's is waited for
+my $lock = Session->open($worker);
+$lock->query("BEGIN; SELECT FROM one.ac_background_jobs WHERE id = $one->{job} FOR UPDATE");
+is(sql($worker, 'SELECT sendcampaign.after_pg_upgrade()'), 4, 'pg_upgrade: runs are taken over');
+$lock->query('ROLLBACK');
+$lock->close;
+is(sql($coordinator, 'SELECT sendcampaign.after_pg_upgrade()'), 1, '... on each node');
 is(sql($_, 'SELECT sendcampaign.after_pg_upgrade()'), 0, 'once') for $worker, $coordinator;
 set_and_reload($_, 'sendcampaign.enabled', 'on') for $worker, $coordinator;
 wake($_) for $worker, $coordinator;
 $citus->sent_once($_, "pg_upgrade: $_->{schema}") for $one, $two, $local;
+
+# Those that had ended
+my ($rc, $out, $notices) = $worker->psql('postgres', Citus::call_sql($done));
+like(
+	$notices,
+	qr/NOTICE:  campaign $done->{campaign} is already in state "completed"/,
+	'pg_upgrade: a run that had completed, called again');
+is($citus->accepted($done), 5, '... sends nothing');
+$citus->sql($worker, $failed, <<~"SQL");
+	UPDATE groups SET configuration = configuration || '{"twilioAuthToken": "$LocalTwilio::TOKEN"}'
+	SQL
+$citus->call($worker, $failed);
+$citus->sent_once($failed, 'pg_upgrade: a run that had failed continues');
+sql($worker, <<~"SQL");    # as retry_failed() does
+	UPDATE sendcampaign.run_data SET state = 'running', finished_at = NULL WHERE schema = 'again';
+	SELECT sendcampaign.wake();
+	SQL
+$citus->sent_once($again, 'pg_upgrade: a run that had completed is opened again');
 
 #
 # A role that gets the name of another one sees nothing of that one's runs

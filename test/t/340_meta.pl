@@ -163,6 +163,14 @@ sub found_in
 
 my $short = $meta->{version} =~ s/\.0$//r;
 is($meta->{provides}{sendcampaign}{version}, $meta->{version}, 'one version in META.json');
+like(
+	$meta->{provides}{sendcampaign}{file},
+	qr/^sendcampaign--(?:.*--)?\Q$short\E\.sql$/,
+	'the file is the script that leads to it');
+like(
+	found_in('Makefile', qr/^DATA = (.*)$/m),
+	qr/(?:^| )\Q$meta->{provides}{sendcampaign}{file}\E(?: |$)/,
+	'which is installed');
 is(found_in('Makefile', qr/^EXTVERSION = (\S+)$/m), $short, "which is the library's");
 is(found_in('sendcampaign.control', qr/^default_version = '(.*)'$/m), $short, "the SQL's");
 is(found_in('debian/changelog', qr/^sendcampaign \((\S+)\)/),
