@@ -163,20 +163,26 @@ claim_all_for(Run *run, TimestampTz now, bool careful)
 	return claimed;
 }
 
-/*
- * Tells whether this transaction, in which the run has been tried, waits for locks too
- * long: those that have not been tried come first in the next one.
- */
-static bool
-has_waited_enough(const Run *run, TimestampTz begin)
+static int
+count_failures(const Run *run)
 {
-	const Backoff *all[] = {&run->claiming, &run->recording, &run->reporting};
-	bool		   locked = false;
+	return run->claiming.failures + run->recording.failures + run->reporting.failures;
+}
 
-	for (int i = 0; i < lengthof(all); i++)
-		locked |= all[i]->locked && all[i]->until > begin;
-	return locked && TimestampDifferenceExceeds(begin, GetCurrentTimestamp(),
-												worker.leaving ? LEAVING_MS : LOCKED_MS);
+/* Tells whether the run has just met a lock, having had so many failures before. */
+static bool
+has_met_lock(const Run *run, int failures)
+{
+	return count_failures(run) > failures &&
+		   (run->claiming.locked || run->recording.locked || run->reporting.locked);
+}
+
+/* What has not been tried by then comes first in the next transaction. */
+static bool
+has_waited_enough(TimestampTz begin)
+{
+	return TimestampDifferenceExceeds(begin, GetCurrentTimestamp(),
+									  worker.leaving ? LEAVING_MS : LOCKED_MS);
 }
 
 /* Claims for all runs, or for one run only.  Returns true if there may be new claims. */
@@ -186,17 +192,20 @@ claim_all(const Run *only, bool careful)
 	TimestampTz now = GetCurrentTimestamp();
 	Run		  **runs = runs_in_turn(compare_claiming);
 	bool		claimed = false;
+	bool		locked = false;
 
 	for (int i = 0; i < worker.num_runs; i++)
 	{
 		Run *run = runs[i];
+		int	 failures = count_failures(run);
 
 		run->group_is_new = false;
 		if (only && run != only)
 			continue;
 		settle_after_triggers();
 		claimed |= claim_all_for(run, now, careful);
-		if (has_waited_enough(run, now))
+		locked |= has_met_lock(run, failures);
+		if (locked && has_waited_enough(now))
 			break;
 	}
 	return claimed;
@@ -391,6 +400,7 @@ record_all(const Run *only, bool careful)
 	TimestampTz now = GetCurrentTimestamp();
 	Run		  **runs;
 	bool		ended = false;
+	bool		locked = false;
 
 	if (!careful)
 		record_sets(now);
@@ -398,6 +408,7 @@ record_all(const Run *only, bool careful)
 	for (int i = 0; i < worker.num_runs; i++)
 	{
 		Run *run = runs[i];
+		int	 failures = count_failures(run);
 
 		if ((only && run != only) || !may_record(run, now, only != NULL))
 			continue;
@@ -405,7 +416,8 @@ record_all(const Run *only, bool careful)
 		record_one(run, careful);
 		ended |= run->written == RUN_FAILED || run->written == RUN_ABANDONED ||
 				 run->written == RUN_ENDED;
-		if (has_waited_enough(run, now))
+		locked |= has_met_lock(run, failures);
+		if (locked && has_waited_enough(now))
 			break;
 	}
 	last_record = now;
