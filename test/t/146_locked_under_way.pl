@@ -148,9 +148,15 @@ $num_accepted += $twilio->stats->{accepted};
 begin_runs('shut down');
 $session = lock_by('LOCK TABLE one.ac_list_users IN ACCESS EXCLUSIVE MODE');
 ok(poll(sub { num_runs('one', "state = 'running' AND $waits") > 0 }, 60), 'shut down: they wait');
+my ($pid) = worker_pids($node);
 my $begin = time;
 terminate_workers($node);
-ok(worker_is_gone($node, 90), 'shut down: the worker ends');
+ok( poll(
+		sub {
+			!grep { $_ == $pid } worker_pids($node);
+		},
+		90),
+	'shut down: the worker ends');
 is_soon(time - $begin, 8, 'shut down: ... soon');
 $session->query('COMMIT');
 $session->close;
