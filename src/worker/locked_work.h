@@ -31,7 +31,7 @@ extern bool may_try_work(const Run *run, const Backoff *work, TimestampTz now);
 /* Tells whether any work has had to wait just now. */
 extern bool some_work_is_locked(void);
 
-/* Tells whether this work would be the first to be tried again, which may fail as well. */
+/* Tells whether this work is about to be tried again where it had to wait; it may fail again. */
 extern bool work_is_tried_again(const Run *run, const Backoff *work, TimestampTz now);
 
 /* Returns why the work has had to wait for at least so long; or NULL.  Not to be freed. */

@@ -19,7 +19,8 @@ use Time::HiRes ();
 
 our @EXPORT =
   qw(new_cluster install_extension install_as_shown clone_database change_conf set_and_reload
-  sql sql_error sql_output end_sessions call_error wait_until poll poll_in_company seconds_here
+  sql sql_error sql_output end_sessions call_error wait_until poll poll_in_company
+  seconds_here is_soon
   create_campaign make_tenant configure create_job job_row
   start_campaign start_with_id run_campaign hold_campaign wait_for_run wait_for_all_of_run wake
   send_companion sent_once sent_with sent_of lose_commits lose_all
@@ -301,6 +302,15 @@ sub seconds_here
 	sql($node, 'SELECT 1') for 1 .. 3;
 	my $took = (Time::HiRes::time() - $begin) / 3;
 	return $took < 0.1 ? $seconds : $seconds * $took / 0.1;
+}
+
+# Something has taken less than so many seconds; with SHOW_TIMES=1, how many is shown.
+sub is_soon
+{
+	my ($node, $seconds, $soon, $name) = @_;
+	cmp_ok($seconds, '<', seconds_here($node, $soon), $name);
+	diag(sprintf '%s: %.1f s', $name, $seconds) if $ENV{SHOW_TIMES};
+	return;
 }
 
 #

@@ -50,14 +50,6 @@ sub seconds_until_sent
 	return $sent ? time - $begin : 1e9;
 }
 
-sub is_soon
-{
-	my ($seconds, $soon, $name) = @_;
-	cmp_ok($seconds, '<', seconds_here($node, $soon), $name);
-	diag(sprintf '%s: %.1f s', $name, $seconds) if $ENV{SHOW_TIMES};
-	return;
-}
-
 make_tenant($node, $_, role => 'app') for qw(one other);
 set_and_reload($node, 'sendcampaign.enabled', 'off');
 call('one', 300);
@@ -68,10 +60,11 @@ my $lock = Session->open($node);
 $lock->query('BEGIN; LOCK TABLE one.ac_campaigns IN ACCESS EXCLUSIVE MODE');
 set_and_reload($node, 'sendcampaign.enabled', 'on');
 wake($node);
-is_soon(seconds_until_sent('other', 60), 8, 'many locked runs are in front: another schema');
+is_soon($node, seconds_until_sent('other', 60), 8,
+	'many locked runs are in front: another schema');
 is(num_queued('one'), 300, 'these are in the queue');
 call('other', 2);
-is_soon(seconds_until_sent('other', 60), 5, 'called later');
+is_soon($node, seconds_until_sent('other', 60), 5, 'called later');
 ok( poll(
 		sub {
 			sql($node,
@@ -82,7 +75,7 @@ ok( poll(
 	'runs say what they wait for');
 is(scalar worker_pids($node), 1, 'the worker stays');
 $lock->query('COMMIT');
-is_soon(seconds_until_sent('one', 60), 8, 'the lock has gone');
+is_soon($node, seconds_until_sent('one', 60), 8, 'the lock has gone');
 ok(worker_is_gone($node, 20), 'then the worker ends');
 
 # Many schemas, and one behind them
@@ -94,12 +87,12 @@ $lock->query('BEGIN');
 $lock->query("LOCK TABLE $_.ac_campaigns IN ACCESS EXCLUSIVE MODE") for @locked;
 set_and_reload($node, 'sendcampaign.enabled', 'on');
 wake($node);
-is_soon(seconds_until_sent('last', 60), 20, 'many locked schemas are in front');
+is_soon($node, seconds_until_sent('last', 60), 20, 'many locked schemas are in front');
 call('last', 12);
-is_soon(seconds_until_sent('last', 60), 5, 'called later');
+is_soon($node, seconds_until_sent('last', 60), 5, 'called later');
 is(num_queued('locked%'), 80, 'the others are in the queue');
 $lock->query('COMMIT');
-is_soon(seconds_until_sent('locked%', 120), 50, 'these locks have gone');
+is_soon($node, seconds_until_sent('locked%', 120), 50, 'these locks have gone');
 $lock->close;
 
 done_testing();

@@ -50,14 +50,6 @@ sub seconds_until_sent
 	return $sent ? time - $begin : 1e9;
 }
 
-sub is_soon
-{
-	my ($seconds, $soon, $name) = @_;
-	cmp_ok($seconds, '<', seconds_here($node, $soon), $name);
-	diag(sprintf '%s: %.1f s', $name, $seconds) if $ENV{SHOW_TIMES};
-	return;
-}
-
 # Begins to send runs of the schema "one", all of which are under way.
 sub begin_runs
 {
@@ -84,7 +76,7 @@ sub release
 	my ($session, $name) = @_;
 	$session->query('COMMIT');
 	$session->close;
-	is_soon(seconds_until_sent('one', 90), 8, "$name has gone");
+	is_soon($node, seconds_until_sent('one', 90), 8, "$name has gone");
 	$num_accepted += $twilio->stats->{accepted};
 	return;
 }
@@ -103,7 +95,7 @@ for my $lock (
 	for my $time (qw(first second third))
 	{
 		call('other', 3);
-		is_soon(seconds_until_sent('other', 90), 8, "$lock: another schema, $time time");
+		is_soon($node, seconds_until_sent('other', 90), 8, "$lock: another schema, $time time");
 	}
 	ok(poll(sub { num_runs('one', "state = 'running' AND $waits") > 90 }, 60),
 		"$lock: all runs say what they wait for")
@@ -129,19 +121,26 @@ ok(poll(sub { num_runs('one', "state <> 'completed'") == 10 }, 60),
 	'some rows: so are those that are called later');
 release($session, 'some rows');
 
-# What is cancelled
+# What is cancelled, or paused
 begin_runs('cancelled');
 $session = lock_by('LOCK TABLE one.ac_list_users, one.groups IN ACCESS EXCLUSIVE MODE');
 my $job = sql($node, "SELECT max(job_id) FROM sendcampaign.run WHERE schema = 'one'");
-sql($node, "SET sendcampaign.schema = 'one'; SELECT sendcampaign.cancel($job)", role => 'app');
+my $paused = $job - 1;
+sql($node, <<~"SQL", role => 'app');
+	SET sendcampaign.schema = 'one';
+	SELECT sendcampaign.cancel($job), sendcampaign.pause($paused);
+	SQL
 for my $time (qw(first second))
 {
 	call('other', 1);
-	is_soon(seconds_until_sent('other', 90), 8, "cancelled: another schema, $time time");
+	is_soon($node, seconds_until_sent('other', 90), 8, "cancelled: another schema, $time time");
 }
 $session->query('COMMIT');
 $session->close;
-ok(poll(sub { num_runs('one', 'finished_at IS NULL') == 0 }, 60), 'cancelled: all have ended');
+ok(poll(sub { num_runs('one', 'finished_at IS NULL') == 1 }, 60),
+	'cancelled: all have ended but the paused one');
+sql($node, "SET sendcampaign.schema = 'one'; SELECT sendcampaign.resume($paused)", role => 'app');
+ok(poll(sub { num_runs('one', 'finished_at IS NULL') == 0 }, 60), '... which ends as well');
 $num_accepted += $twilio->stats->{accepted};
 
 # A server that is shut down does not wait for each of them.
@@ -157,7 +156,7 @@ ok( poll(
 		},
 		90),
 	'shut down: the worker ends');
-is_soon(time - $begin, 8, 'shut down: ... soon');
+is_soon($node, time - $begin, 8, 'shut down: ... soon');
 $session->query('COMMIT');
 $session->close;
 wake($node);
