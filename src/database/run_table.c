@@ -888,15 +888,28 @@ runs_fail_of_role(Oid role, const char *reason)
 }
 
 /*
- * Ends cancelled runs with a reason ($2).  Loaded rows may name a recipient
+ * Locks runs, and returns their ids, bigint[].  What belongs to them is looked for
+ * by another statement: one that has waited for a worker's transaction, or has just
+ * missed it, would not see what that has written.
+ */
+static Datum
+lock_runs(const char *condition_and_lock, int nargs, Oid *types, Datum *values)
+{
+	(void) own_query(psprintf("SELECT coalesce(array_agg(id), '{}') FROM (SELECT id"
+							  " FROM sendcampaign.run_data WHERE %s) locked",
+							  condition_and_lock),
+					 nargs, types, values, NULL);
+	return PointerGetDatum(spi_array(0, 1));
+}
+
+/*
+ * Ends cancelled runs ($1) with a reason ($2).  Loaded rows may name a recipient
  * twice, or contain nulls.
  */
-#define WIND_UP(condition)                                                                         \
-	"WITH r AS (SELECT id FROM sendcampaign.run_data WHERE " condition                             \
-	"  AND finished_at IS NULL AND state = 'cancelled' FOR NO KEY UPDATE SKIP LOCKED),"            \
-	" b AS (DELETE FROM sendcampaign.batch USING r WHERE batch.run_id = r.id"                      \
+#define WIND_UP                                                                                    \
+	"WITH b AS (DELETE FROM sendcampaign.batch WHERE run_id = ANY ($1)"                            \
 	"  RETURNING batch.run_id, list_user_ids),"                                                    \
-	" c AS (DELETE FROM sendcampaign.claim USING r WHERE claim.run_id = r.id"                      \
+	" c AS (DELETE FROM sendcampaign.claim WHERE run_id = ANY ($1)"                                \
 	"  RETURNING claim.run_id, list_user_ids, phones, account),"                                   \
 	" m AS (INSERT INTO sendcampaign.message_data"                                                 \
 	"   (run_id, list_user_id, phone, status, error_message, attempts, account)"                   \
@@ -911,18 +924,30 @@ runs_fail_of_role(Oid role, const char *reason)
 	"   WHERE m.run_id = run_data.id AND m.status = 'skipped'),"                                   \
 	"  in_doubt = in_doubt + (SELECT count(*) FROM m"                                              \
 	"   WHERE m.run_id = run_data.id AND m.status = 'in_doubt')"                                   \
-	" FROM r WHERE run_data.id = r.id RETURNING " ANNOUNCEMENT
+	" WHERE id = ANY ($1) RETURNING " ANNOUNCEMENT
+
+/* The condition has one parameter. */
+static List *
+wind_up(const char *condition, Oid type, Datum value, const char *reason)
+{
+	Datum ids = lock_runs(psprintf("%s AND finished_at IS NULL AND state = 'cancelled'"
+								   " FOR NO KEY UPDATE SKIP LOCKED",
+								   condition),
+						  1, &type, &value);
+
+	return announcements_of(WIND_UP, INT8ARRAYOID, ids, reason);
+}
 
 List *
 runs_wind_up_of_role(Oid role, const char *reason)
 {
-	return announcements_of(WIND_UP("role_oid = $1"), OIDOID, ObjectIdGetDatum(role), reason);
+	return wind_up("role_oid = $1", OIDOID, ObjectIdGetDatum(role), reason);
 }
 
 List *
 runs_wind_up(int64 id, const char *reason)
 {
-	return announcements_of(WIND_UP("id = $1"), INT8OID, Int64GetDatum(id), reason);
+	return wind_up("id = $1", INT8OID, Int64GetDatum(id), reason);
 }
 
 /*
@@ -952,31 +977,40 @@ delete_left_behind(void)
 					 0, NULL, NULL, NULL);
 }
 
+/* Deletes runs, and what belongs to them; returns their number. */
+static int64
+delete_runs(Datum ids)
+{
+	Oid type = INT8ARRAYOID;
+
+	return (int64) own_query(
+		"WITH m AS (DELETE FROM sendcampaign.message_data WHERE run_id = ANY ($1)),"
+		" w AS (DELETE FROM sendcampaign.read_back_message WHERE run_id = ANY ($1)),"
+		" b AS (DELETE FROM sendcampaign.batch WHERE run_id = ANY ($1)),"
+		" t AS (DELETE FROM sendcampaign.chosen WHERE run_id = ANY ($1)),"
+		" c AS (DELETE FROM sendcampaign.claim WHERE run_id = ANY ($1)),"
+		" d AS (DELETE FROM sendcampaign.receipt_data WHERE run_id = ANY ($1)),"
+		" n AS (DELETE FROM sendcampaign.receipt_count WHERE run_id = ANY ($1))"
+		" DELETE FROM sendcampaign.run_data WHERE id = ANY ($1)",
+		1, &type, &ids, NULL);
+}
+
 int64
 runs_forget(TimestampTz before)
 {
-	int64 count;
-
 	Oid	  types[] = {OIDOID, BOOLOID, TIMESTAMPTZOID, NUMERICOID, OIDOID};
 	Datum values[] = {ObjectIdGetDatum(GetUserId()), BoolGetDatum(superuser()),
 					  TimestampTzGetDatum(before), home_identifier(),
 					  ObjectIdGetDatum(MyDatabaseId)};
+	Datum ids;
+	int64 count;
 
-	(void) own_query(
-		"WITH r AS (DELETE FROM sendcampaign.run_data"
-		"  WHERE finished_at < $3 AND" IS_FOR_CALLER "RETURNING id),"
-		" m AS (DELETE FROM sendcampaign.message_data USING r WHERE message_data.run_id = r.id),"
-		" w AS (DELETE FROM sendcampaign.read_back_message USING r WHERE read_back_message.run_id = r.id),"
-		" b AS (DELETE FROM sendcampaign.batch USING r WHERE batch.run_id = r.id),"
-		" t AS (DELETE FROM sendcampaign.chosen USING r WHERE chosen.run_id = r.id),"
-		" c AS (DELETE FROM sendcampaign.claim USING r WHERE claim.run_id = r.id),"
-		" d AS (DELETE FROM sendcampaign.receipt_data USING r WHERE receipt_data.run_id = r.id),"
-		" n AS (DELETE FROM sendcampaign.receipt_count USING r WHERE receipt_count.run_id = r.id),"
-		" e AS (DELETE FROM sendcampaign.early_receipt"
-		"  WHERE received_at < least($3, now() - interval '1 day'))"
-		" SELECT count(*) FROM r",
-		5, types, values, NULL);
-	count = spi_int64(0, 1);
+	ids = lock_runs("finished_at < $3 AND" IS_FOR_CALLER "ORDER BY id FOR UPDATE", 5, types,
+					values);
+	count = delete_runs(ids);
+	(void) own_query("DELETE FROM sendcampaign.early_receipt"
+					 " WHERE received_at < least($1, now() - interval '1 day')",
+					 1, &types[2], &values[2], NULL);
 	delete_left_behind();
 	return count;
 }

@@ -307,10 +307,15 @@ end_read_back(Run *run)
 void
 store_read_back(Run *run)
 {
+	static OwnStatement lock = {
+		"SELECT FROM sendcampaign.run_data WHERE id = $1 FOR KEY SHARE", 1, {INT8OID}};
 	ReadBack *read_back = run->read_back;
+	Datum	  id = Int64GetDatum(run->id);
 
 	if (read_back == NULL || !read_back->page_is_new)
 		return;
+	if (own_execute(&lock, &id, NULL) == 0)
+		return; /* a run that has failed may be forgotten at any time, with what was read back */
 	insert_messages(run);
 	if (read_back->reader.url == NULL)
 		end_read_back(run);

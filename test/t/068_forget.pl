@@ -121,6 +121,34 @@ for my $table (qw(run message batch claim))
 }
 unlike(log_of($node), qr/is gone/, 'the worker does not stumble');
 
+# What a worker commits while forget() waits for it goes with the run.
+my $late_run = sql($node, 'SELECT ' . run_of(finish('app')));
+my $worker = Session->open($node);
+my $caller = Session->open($node);
+$worker->query(<<~"SQL");
+    BEGIN;
+    UPDATE sendcampaign.run_data SET sent = sent + 1 WHERE id = $late_run;
+    INSERT INTO sendcampaign.batch VALUES ($late_run, 9, '{1}');
+    INSERT INTO sendcampaign.claim
+    VALUES ($late_run, 9, '{1}', '{+1}', 'AC', '{+2}', now(), 0);
+    INSERT INTO sendcampaign.message_data (run_id, list_user_id, phone, status, counted)
+    VALUES ($late_run, -1, '+15550000001', 'sent', true);
+    INSERT INTO sendcampaign.read_back_message
+    VALUES ($late_run, 'SM1', '+15550000001', 0, 1, 0)
+SQL
+$caller->start_query("SELECT sendcampaign.forget('infinity')");
+ok( wait_until($node, <<~'SQL'), 'forget() waits for who writes to the run');
+    SELECT count(*) > 0 FROM pg_stat_activity
+    WHERE wait_event_type = 'Lock' AND query LIKE 'SELECT sendcampaign.forget%'
+    SQL
+$worker->query('COMMIT');
+is($caller->finish_query, 1, 'it deletes the run');
+for my $table (sort keys %key)
+{
+	is(sql($node, "SELECT count(*) FROM sendcampaign.$table WHERE $key{$table} = $late_run"),
+		0, "what was written meanwhile is not left in $table");
+}
+
 # A number, which is in the list more than once.
 my $campaign = create_campaign($node, users => 6);
 my @phones = (
