@@ -23,6 +23,7 @@ sub new
 		sendcampaign.request_timeout = '1s'
 		sendcampaign.lookup_delay = '200ms'
 		sendcampaign.receipts = off
+		log_min_messages = debug1
 		CONF
 	my $self = bless { twilio => $twilio, node => $node }, $class;
 	$self->create_role;
@@ -64,7 +65,7 @@ sub start_queued
 	$self->{twilio}->set(hold => 0, reset => 1);
 	set_and_reload($node, 'sendcampaign.enabled', 'off');
 	my $job = start_campaign($node, $campaign, role => 'shop');
-	worker_is_gone($node, 20);
+	no_worker_is_to_come($node);
 	@$self{qw(campaign job)} = ($campaign, $job);
 	return ($campaign, $job);
 }

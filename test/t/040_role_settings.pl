@@ -51,6 +51,9 @@ sql($node, <<~'SQL', role => 'app');
 	CREATE OPERATOR decoy.> (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = decoy.never);
 	SQL
 
+# Since PostgreSQL 19 it can no longer be switched off.
+@settings = grep { !/standard_conforming_strings/ } @settings if $node->pg_version >= 19;
+
 for my $setting (@settings)
 {
 	my $campaign = create_campaign($node, users => 30, message => 'Übermorgen: żółć');
