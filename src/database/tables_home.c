@@ -229,18 +229,23 @@ query_mark(const AppTables *tables, const char *sql, int64 job_id, uint64 *rows)
 	return *rows > 0 ? spi_string(0, 1) : NULL;
 }
 
-/* Writes the mark if the condition on the job's mark, %s, is true. */
+/*
+ * Writes the mark if the job has none, or the one that is expected: whoever is faster
+ * keeps it.  Returns the mark that the job has then, palloc'd, or NULL.
+ */
 static char *
-write_mark(const AppTables *tables, int64 job_id, const char *condition)
+write_mark(const AppTables *tables, int64 job_id, const char *expected)
 {
 	char  *name = table_name(tables->jobs);
 	char  *mark = mark_expression(tables->jobs);
+	char  *condition = expected ? psprintf("OPERATOR(pg_catalog.=) %s::pg_catalog.text",
+										   quote_literal_cstr(expected))
+								: "IS NULL";
 	uint64 rows;
 	char  *written = query_mark(
 		 tables,
-		 psprintf("UPDATE %s j SET %s%s WHERE j.id OPERATOR(pg_catalog.=) $1 AND %s RETURNING %s",
-				  name, set_marks(tables->jobs), touch_clause(tables->jobs),
-				  psprintf(condition, mark), mark),
+		 psprintf("UPDATE %s j SET %s%s WHERE j.id OPERATOR(pg_catalog.=) $1 AND %s %s RETURNING %s",
+				  name, set_marks(tables->jobs), touch_clause(tables->jobs), mark, condition, mark),
 		 job_id, &rows);
 
 	if (rows > 0)
@@ -275,7 +280,7 @@ tables_mark_job(const AppTables *tables, int64 job_id)
 	if (!citus_is_here())
 		return;
 	if (can_be_marked(tables))
-		check_mark(tables, job_id, write_mark(tables, job_id, "%s IS NULL"));
+		check_mark(tables, job_id, write_mark(tables, job_id, NULL));
 	else
 		check_can_be_marked(tables, group_of_tables(tables), false);
 }
@@ -288,10 +293,10 @@ tables_take_job(const AppTables *tables, int64 job_id, bool anyway)
 
 	if (!citus_is_here() || !can_be_marked(tables))
 		return false;
-	mark = write_mark(tables, job_id, "%s IS NULL");
+	mark = write_mark(tables, job_id, NULL);
 	taken = mark && strcmp(mark, home_mark()) != 0 && (anyway || node_of_mark(mark) == NULL);
 	if (taken)
-		mark = write_mark(tables, job_id, "%s IS NOT NULL");
+		mark = write_mark(tables, job_id, mark);
 	check_mark(tables, job_id, mark);
 	return taken;
 }
@@ -324,9 +329,9 @@ tables_other_sender(const AppTables *tables, int64 job_id, int64 run_id)
 
 	if (!citus_is_here() || !can_be_marked(tables))
 		return NULL;
-	mark = write_mark(tables, job_id, "%s IS NULL");
+	mark = write_mark(tables, job_id, NULL);
 	if (mark && strcmp(mark, home_mark()) != 0 && is_former_mark(mark, run_id))
-		mark = write_mark(tables, job_id, "%s IS NOT NULL");
+		mark = write_mark(tables, job_id, mark);
 	if (mark == NULL || strcmp(mark, home_mark()) == 0)
 		return NULL;
 	node = node_of_mark(mark);

@@ -5,6 +5,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use Campaign;
+use Session;
 use Test::More;
 
 plan skip_all => 'CITUS is not set' if !$ENV{CITUS};
@@ -111,6 +112,27 @@ sql($node, 'DELETE FROM pg_dist_node WHERE groupid = 9');
 is($citus->accepted($copy), 0, 'nothing has left');
 $citus->sql($node, $copy,
 	"UPDATE ac_background_jobs SET data = '{\"sentBy\": \"1/5/7\"}' WHERE id = $job");
+
+# Another copy is faster
+my $other = Session->open($node);
+my $caller = Session->open($node);
+$other->query(<<~"SQL");
+	BEGIN;
+	UPDATE $schema.ac_background_jobs SET data = '{"sentBy": "1/5/8"}' WHERE id = $job
+	SQL
+$caller->query("SET ROLE app; SET sendcampaign.schema = '$schema'");
+$caller->start_query("SELECT sendcampaign.resume($job)");
+ok(wait_until($node, <<~'SQL'), 'two copies are resumed: one waits');
+	SELECT count(*) > 0 FROM pg_stat_activity
+	WHERE wait_event_type = 'Lock' AND query LIKE '%sendcampaign.resume%'
+	SQL
+$other->query('COMMIT');
+$caller->finish_query;
+like($caller->errors, qr{sent by a node that is not .* is 1/5/8\.$}ms, '... and is refused');
+$_->close for $other, $caller;
+$citus->sql($node, $copy,
+	"UPDATE ac_background_jobs SET data = '{\"sentBy\": \"1/5/7\"}' WHERE id = $job");
+
 is(refused($copy, "resume($job)")->{sqlstate}, '', 'it is resumed when that is gone');
 $citus->sent_once($copy, 'resumed');
 unlike($citus->sql($node, $copy, "SELECT data->>'sentBy' FROM ac_background_jobs WHERE id = $job"),
