@@ -41,6 +41,7 @@ void
 run_use_group(Run *run, GroupConfig *group, MemoryContext context)
 {
 	MemoryContext old;
+	dlist_iter	  iter;
 
 	if (run->group_context)
 		MemoryContextDelete(run->group_context);
@@ -52,8 +53,10 @@ run_use_group(Run *run, GroupConfig *group, MemoryContext context)
 	run->account = account_get(group);
 	/* without a rate, queues are created for the senders that are used */
 	for (int i = 0; group->rate > 0 && i < group->num_senders; i++)
+		(void) run_queue(run, group->account, group->senders[i]);
+	dlist_foreach (iter, &run->queues)
 	{
-		Sender *sender = run_queue(run, group->account, group->senders[i])->sender;
+		Sender *sender = dlist_container(SendQueue, node, iter.cur)->sender;
 
 		sender_set_rate(sender, lowest_rate(sender));
 	}

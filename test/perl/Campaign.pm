@@ -139,6 +139,12 @@ sub clone_database
 	my $url = $twilio->url;
 
 	$twilio_of{ $node->name . " $db" } = $twilio;
+	# it waits five seconds for those who are still there
+	end_sessions($node);
+	wait_until($node, <<~'SQL', db => 'template1');
+		SELECT count(*) = 0 FROM pg_stat_activity
+		WHERE datname = 'postgres' AND backend_type = 'client backend'
+		SQL
 	sql($node, "CREATE DATABASE $db TEMPLATE postgres", db => 'template1');
 	sql($node, "ALTER DATABASE $db SET sendcampaign.api_url = '$url'", db => 'template1');
 	if ($twilio->{tls})
@@ -299,7 +305,8 @@ sub seconds_here
 {
 	my ($node, $seconds) = @_;
 	my $begin = Time::HiRes::time();
-	sql($node, 'SELECT 1') for 1 .. 3;
+	# not sql(), whose sessions stay open
+	$node->safe_psql('postgres', 'SELECT 1') for 1 .. 3;
 	my $took = (Time::HiRes::time() - $begin) / 3;
 	return $took < 0.1 ? $seconds : $seconds * $took / 0.1;
 }
@@ -513,8 +520,36 @@ sub run_row
 	return \%run;
 }
 
+# How far a run has come; '' as long as it has not begun.
+sub progress_of
+{
+	my ($node, $job, $db) = @_;
+	return sql($node, <<~"SQL", db => $db);
+		SELECT concat_ws(' ', sent, failed, skipped, in_doubt) FROM sendcampaign.run
+		WHERE job_id = $job AND total IS NOT NULL
+		SQL
+}
+
+# Waits until the last companion has been sent, so that nobody meets it later.
+sub wait_for_companion
+{
+	my ($node, $db) = @_;
+	my $campaign = $companion{ $node->name . " $db" } or return;
+	poll(
+		sub {
+			my $left = eval { sql($node, <<~"SQL", db => $db) };
+				SELECT count(*) FROM sendcampaign.run
+				WHERE campaign_id = $campaign AND finished_at IS NULL
+				SQL
+			return !$left;
+		},
+		5);
+	return;
+}
+
 # Waits until the run has ended (or has the state given) and returns its row.
-# Where that takes long, others are sent meanwhile, except with alone => 1.
+# Where it has begun and makes no progress, others are sent to meanwhile, except
+# with alone => 1.
 sub wait_for_run
 {
 	my ($node, $job, %arg) = @_;
@@ -522,13 +557,19 @@ sub wait_for_run
 	my $is_there = $arg{state} ? "state = '$arg{state}'" : 'finished_at IS NOT NULL';
 	my $query = "SELECT $is_there FROM sendcampaign.run WHERE job_id = $job";
 	my $twilio = $twilio_of{ $node->name . " $db" } || $twilio_of{ $node->name };
+	my $company = 0;
+	my $progress = '';
 	my $ended;
 
 	for (my $i = 0; $twilio && !$arg{alone} && $i < 300 && !$ended; $i++)
 	{
-		$ended = poll(sub { sql($node, $query, db => $db) eq 't' }, $i ? 1 : 8);
-		send_companion($node, $twilio, $db) if !$ended;
+		$ended = poll(sub { sql($node, $query, db => $db) eq 't' }, $company ? 1 : 4);
+		my $before = $progress;
+		$progress = $ended ? '' : progress_of($node, $job, $db);
+		$company ||= $progress eq $before && $progress ne '';
+		send_companion($node, $twilio, $db) if $company && !$ended;
 	}
+	wait_for_companion($node, $db) if $company;
 	$ended ||= wait_until($node, $query, db => $db);
 	$ended
 	  or diag("run of job $job did not end: "
@@ -590,6 +631,7 @@ sub lose_commits
 	my ($node, $job, $n, $db, @wait) = @_;
 	my $run = run_of($job);
 	sql($node, <<~"SQL", db => $db);
+		BEGIN;
 		CREATE TEMP TABLE lost AS
 		SELECT list_user_id, status FROM sendcampaign.message_data
 		WHERE run_id = $run
@@ -606,6 +648,7 @@ sub lose_commits
 
 		INSERT INTO sendcampaign.batch (run_id, number, list_user_ids)
 		SELECT $run, 1, array_agg(list_user_id ORDER BY list_user_id) FROM lost;
+		COMMIT;
 
 		SELECT sendcampaign.wake();
 		SQL

@@ -130,7 +130,10 @@ SQL
 
 # 0 is no limit, for those who are in a hurry now.
 set_rate(0);
+wait_for_run($node, $job, alone => 1);    # another run would have it lifted
 sent_once($node, $twilio, $campaign, $job, 'the limit is lifted in mid-run');
+my (undef, $mean) = rates($twilio->ledger);
+cmp_ok($mean, '>', 4, 'the limit is lifted in mid-run: faster than it allowed');
 
 # Nonsense is no licence to send as fast as can be.
 set_rate('"fast"');
