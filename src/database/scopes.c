@@ -160,9 +160,10 @@ List *
 scopes_of_role(Oid role, const char *account)
 {
 	static OwnStatement statement = {
-		"SELECT r.role_oid::int8, r.schema, r.group_id FROM " RUNS_OF_ACCOUNT
-		" WHERE r.role_oid = $2::oid GROUP BY r.role_oid, r.schema, r.group_id"
-		" ORDER BY max(r.id) DESC LIMIT " MAX_SHARING,
+		"SELECT r.role_oid::int8, r.schema, r.group_id, " LATEST_LIST_USERS(
+			"r") " FROM " RUNS_OF_ACCOUNT
+				 " WHERE r.role_oid = $2::oid GROUP BY r.role_oid, r.schema, r.group_id"
+				 " ORDER BY max(r.id) DESC LIMIT " MAX_SHARING,
 		4,
 		{SCOPE_TYPES}};
 

@@ -195,6 +195,19 @@ receive($node, inbound_form('SMwrong', phone(7), 'STOP'));
 unlike(opted_out(7), qr/wrong/, 'a group with another token is not concerned');
 is(sql($node, 'SELECT DISTINCT role FROM sendcampaign.opt_out_data'), 'app', 'nor another role');
 
+# The tables, with which the runs began, have code of another role
+forget_replies();
+sql($node, <<~'SQL');
+	CREATE ROLE keeper;
+	GRANT ALL ON SCHEMA public TO keeper;
+	CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+	ALTER FUNCTION keep() OWNER TO keeper;
+	CREATE TRIGGER keep BEFORE UPDATE ON groups FOR EACH ROW EXECUTE FUNCTION keep();
+	SQL
+receive($node, inbound_form('SMkept', phone(99), 'STOP'));
+like(opted_out(99), qr/one two/, 'a STOP of a stranger counts for all, whoever has code there');
+sql($node, 'DROP TRIGGER keep ON groups');
+
 # One that cannot be read
 configure($node, $wrong, q(configuration || '{"twilioStatusCallback": "nowhere"}'));
 $twilio->inbound(from => phone(8), to => $LocalTwilio::SENDER, body => 'STOP');
