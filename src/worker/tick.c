@@ -393,6 +393,18 @@ record_sets(TimestampTz now)
 	}
 }
 
+/*
+ * Tells whether the run could not be taken up in this transaction.  The transaction has
+ * its row locked, and what the attempt has written there was rolled back.  If the new row
+ * does not fit on its page, a server with assertions accepts only an update by another
+ * subtransaction then (an assertion in heap_update()).
+ */
+static bool
+has_failed_now(const Run *run)
+{
+	return run->tentative && run->stop_reason != NULL;
+}
+
 /* Records the outcomes of all runs, or of one run only.  Returns true if a run has ended. */
 static bool
 record_all(const Run *only, bool careful)
@@ -413,7 +425,7 @@ record_all(const Run *only, bool careful)
 		if ((only && run != only) || !may_record(run, now, only != NULL))
 			continue;
 		settle_after_triggers();
-		record_one(run, careful);
+		record_one(run, careful || has_failed_now(run));
 		ended |= run->written == RUN_FAILED || run->written == RUN_ABANDONED ||
 				 run->written == RUN_ENDED;
 		locked |= has_met_lock(run, failures);
