@@ -52,6 +52,16 @@ sub same_files
 		'', $name);
 }
 
+# The path of an installed file, in short.
+sub in_server
+{
+	my $path = shift;
+	my (undef, $lib) = run_in('/', $pg_config, '--pkglibdir');
+	my (undef, $share) = run_in('/', $pg_config, '--sharedir');
+	chomp($lib, $share);
+	return $path =~ s{^\Q$lib\E/}{lib/}r =~ s{^\Q$share\E/}{}r;
+}
+
 # Writes the files of an archive to a directory; returns their names.
 sub unpack_zip
 {
@@ -147,7 +157,7 @@ for my $build (@builds)
 	($ok, $output) = run_in($directory, @command, 'install');
 	ok($ok, "$where: make install succeeds") or diag($output);
 	my @installed = files_of($to);
-	same_files([ map { s{.*/(?=(?:extension|lib)/)}{}r } grep { !/bitcode/ } @installed ],
+	same_files([ map { in_server("/$_") } grep { !/bitcode/ } @installed ],
 		\@expected, "$where: it installs the files");
 	cmp_ok(scalar(grep { /\.bc$/ } @installed), '>', 0, "$where: with bitcode") if !@llvm;
 	($ok, $output) = run_in($directory, @command, 'uninstall');
