@@ -18,6 +18,12 @@ CREATE TEMPORARY VIEW this_subscription AS
     FROM pg_catalog.pg_subscription s
     JOIN pg_catalog.pg_database d ON d.oid = s.subdbid
     WHERE s.subname = 'sms' AND d.datname = pg_catalog.current_database();
+-- the column has another name since PostgreSQL 19
+CREATE TEMPORARY VIEW failed_copies AS
+    SELECT coalesce(pg_catalog.to_jsonb(s) ->> 'sync_table_error_count',
+                    pg_catalog.to_jsonb(s) ->> 'sync_error_count')::bigint AS count
+    FROM pg_catalog.pg_stat_subscription_stats s
+    WHERE s.subid = (TABLE this_subscription);
 SELECT EXISTS (TABLE this_subscription) AS begun
 \gset
 \if :begun
@@ -41,15 +47,12 @@ SELECT 'Waiting for the first copy of the tables' AS status;
 DO $$
 DECLARE
     subscription oid := (TABLE this_subscription);
-    failed bigint := (SELECT s.sync_error_count FROM pg_catalog.pg_stat_subscription_stats s
-                      WHERE s.subid = subscription);
+    failed bigint := (SELECT count FROM failed_copies);
 BEGIN
     WHILE EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r
                   WHERE r.srsubid = subscription AND r.srsubstate <> 'r')
     LOOP
-        IF EXISTS (SELECT FROM pg_catalog.pg_stat_subscription_stats s
-                   WHERE s.subid = subscription AND s.sync_error_count > failed)
-        THEN
+        IF (SELECT count FROM failed_copies) > failed THEN
             RAISE EXCEPTION 'a table could not be copied'
                 USING HINT = 'The server log says why. It is tried again; then call this script again.';
         END IF;
