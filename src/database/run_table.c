@@ -839,17 +839,34 @@ runs_skip_batches(int64 id, int batches)
 	return own_execute(&statement, values, NULL) > 0;
 }
 
-void
-runs_rename_role(Oid role, const char *name, Datum ids)
+/* Returns these runs (bigint[]), or NULL if there are none. */
+static ArrayType *
+runs_with_old_name(Oid role, const char *name, Datum ids)
 {
 	Oid	  types[] = {OIDOID, TEXTOID, INT8ARRAYOID, NUMERICOID, OIDOID};
 	Datum values[] = {ObjectIdGetDatum(role), CStringGetTextDatum(name), ids, home_identifier(),
 					  ObjectIdGetDatum(MyDatabaseId)};
 
-	(void) own_query("UPDATE sendcampaign.run_data SET role = $2::name WHERE role_oid = $1"
+	(void) own_query("SELECT array_agg(id) FROM sendcampaign.run_data WHERE role_oid = $1"
 					 " AND role <> $2::name AND (finished_at IS NULL OR id = ANY ($3))"
 					 " AND " IS_AT_HOME("$4", "$5"),
 					 5, types, values, NULL);
+	return spi_array(0, 1);
+}
+
+bool
+runs_rename_role(Oid role, const char *name, Datum ids)
+{
+	ArrayType *runs = runs_with_old_name(role, name, ids);
+	Oid		   types[] = {INT8ARRAYOID, TEXTOID};
+	Datum	   values[] = {PointerGetDatum(runs), CStringGetTextDatum(name)};
+
+	if (runs == NULL)
+		return true;
+	return own_query("UPDATE sendcampaign.run_data SET role = $2::name WHERE id = ANY (ARRAY("
+					 " SELECT r.id FROM sendcampaign.run_data r WHERE r.id = ANY ($1)"
+					 " FOR NO KEY UPDATE SKIP LOCKED))",
+					 2, types, values, NULL) == ArrayGetNItems(ARR_NDIM(runs), ARR_DIMS(runs));
 }
 
 char *

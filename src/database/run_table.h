@@ -317,9 +317,10 @@ extern bool runs_skip_batches(int64 id, int batches);
 
 /*
  * Records the role's new name.  Of its runs that have ended, only those in ids
- * (bigint[]) are changed.
+ * (bigint[]) are changed.  Returns false if some are left, as somebody has locked
+ * them.
  */
-extern void runs_rename_role(Oid role, const char *name, Datum ids);
+extern bool runs_rename_role(Oid role, const char *name, Datum ids);
 
 /* Returns what is to be announced of a run that has not ended, or NULL if it is gone. */
 extern char *runs_announcement(int64 id);
