@@ -437,8 +437,9 @@ static void
 cancel_foreign(LockedRun *run)
 {
 	runs_cancel(run->id, run->begun);
-	announce_all_at_commit(runs_wind_up(
-		run->id, "the run was queued in another cluster or database, so nothing is looked up"));
+	announce_all_at_commit(
+		runs_wind_up(array_of_ids(&run->id, 1),
+					 "the run was queued in another cluster or database, so nothing is looked up"));
 	if (!is_copy(run))
 		tell_job(run);
 }
