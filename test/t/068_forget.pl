@@ -137,13 +137,12 @@ $worker->query(<<~"SQL");
     VALUES ($late_run, 'SM1', '+15550000001', 0, 1, 0)
 SQL
 $caller->start_query("SELECT sendcampaign.forget('infinity')");
-ok(wait_until($node, <<~'SQL'), 'forget() waits for who writes to the run');
+ok( wait_until($node, <<~'SQL'), 'forget() waits for who writes to the run');
     SELECT count(*) > 0 FROM pg_stat_activity
     WHERE wait_event_type = 'Lock' AND query LIKE 'SELECT sendcampaign.forget%'
     SQL
 $worker->query('COMMIT');
 is($caller->finish_query, 1, 'it deletes the run');
-
 for my $table (sort keys %key)
 {
 	is(sql($node, "SELECT count(*) FROM sendcampaign.$table WHERE $key{$table} = $late_run"),
