@@ -105,6 +105,27 @@ fail_campaign_is_sending(int64 campaign_id)
 }
 
 void
+reopen_run(void (*function)(void *arg), void *arg, int64 campaign_id)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		function(arg);
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() != ERRCODE_UNIQUE_VIOLATION)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		fail_campaign_is_sending(campaign_id);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+}
+
+void
 act_as(Oid role, ActingScope *scope)
 {
 	GetUserIdAndSecContext(&scope->caller, &scope->security);

@@ -21,6 +21,13 @@ extern void check_writable(const char *function);
 /* Throws the error that a run of the campaign for another job has not ended. */
 extern void fail_campaign_is_sending(int64 campaign_id);
 
+/*
+ * Calls a function that makes a run of the campaign unfinished again.  If another
+ * run of it, which was not committed when we looked, has come first, throws the same
+ * error, and not that of the unique index.
+ */
+extern void reopen_run(void (*function)(void *arg), void *arg, int64 campaign_id);
+
 /* What act_as_caller() restores. */
 typedef struct ActingScope
 {

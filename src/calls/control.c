@@ -63,12 +63,13 @@ lock_run(int64 job_id, LockedRun *run)
 {
 	if (query_run_of_job("SELECT state, schema::text, (" ROLE ")::int8, total IS NOT NULL,"
 						 " test_phone IS NOT NULL, id, " AT_HOME
-						 ", coalesce(list_users, 0)::int8 FROM sendcampaign.run_data"
+						 ", coalesce(list_users, 0)::int8, campaign_id FROM sendcampaign.run_data"
 						 " WHERE" IS_RUN_OF_JOB " FOR UPDATE",
 						 job_id, sendcampaign_schema) == 0)
 		fail_no_run(job_id);
 	*run = (LockedRun){.id = spi_int64(0, 6),
 					   .job_id = job_id,
+					   .campaign_id = spi_int64(0, 9),
 					   .role = (Oid) spi_int64(0, 3),
 					   .at_home = spi_bool(0, 7),
 					   .state = spi_string(0, 1),
@@ -436,8 +437,9 @@ static void
 cancel_foreign(LockedRun *run)
 {
 	runs_cancel(run->id, run->begun);
-	announce_all_at_commit(runs_wind_up(
-		run->id, "the run was queued in another cluster or database, so nothing is looked up"));
+	announce_all_at_commit(
+		runs_wind_up(array_of_ids(&run->id, 1),
+					 "the run was queued in another cluster or database, so nothing is looked up"));
 	if (!is_copy(run))
 		tell_job(run);
 }

@@ -15,6 +15,7 @@ typedef struct LockedRun
 {
 	int64 id;
 	int64 job_id;
+	int64 campaign_id;
 	Oid	  role;	   /* invalid if it was dropped */
 	bool  at_home; /* true if queued here; false if loaded from elsewhere */
 	char *state;

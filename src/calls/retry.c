@@ -50,13 +50,12 @@ codes_with(Retry retry, uint64 count)
 static void
 check_campaign_is_not_sent(const LockedRun *run)
 {
-	if (own_query_by_id(
-			"SELECT r.campaign_id FROM sendcampaign.run_data r JOIN sendcampaign.run_data o"
-			" ON o.campaign_id = r.campaign_id AND o.schema = r.schema"
-			" WHERE r.id = $1 AND o.test_phone IS NULL"
-			" AND o.state IN ('queued', 'running', 'paused') LIMIT 1",
-			run->id) > 0)
-		fail_campaign_is_sending(spi_int64(0, 1));
+	if (own_query_by_id("SELECT FROM sendcampaign.run_data r JOIN sendcampaign.run_data o"
+						" ON o.campaign_id = r.campaign_id AND o.schema = r.schema"
+						" WHERE r.id = $1 AND o.test_phone IS NULL"
+						" AND o.state IN ('queued', 'running', 'paused') LIMIT 1",
+						run->id) > 0)
+		fail_campaign_is_sending(run->campaign_id);
 }
 
 /*
@@ -135,6 +134,22 @@ reopen_job(AppTables *tables, const LockedRun *run)
 	act_as_caller(role, &scope);
 }
 
+/* What is sent again. */
+typedef struct Retrying
+{
+	const LockedRun *run;
+	int64			 failed;
+	int64			 undelivered;
+} Retrying;
+
+static void
+reopen(void *arg)
+{
+	const Retrying *retrying = arg;
+
+	runs_reopen(retrying->run->id, retrying->failed, retrying->undelivered);
+}
+
 static int64
 retry_failed(int64 job_id)
 {
@@ -155,7 +170,9 @@ retry_failed(int64 job_id)
 	count = requeue_messages(&run, &undelivered);
 	if (count > 0)
 	{
-		runs_reopen(run.id, count - undelivered, undelivered);
+		Retrying retrying = {&run, count - undelivered, undelivered};
+
+		reopen_run(reopen, &retrying, run.campaign_id);
 		if (!run.is_test) /* nor has it a job */
 			reopen_job(tables, &run);
 		if (OidIsValid(run.role))

@@ -66,15 +66,31 @@ fail_new_job_has_run(const AppTables *tables, int64 job_id)
 					 " sendcampaign.run.")));
 }
 
-/* A failed run continues where it stopped; a test, beside the campaign's own run. */
+/* A failed run that is called again. */
+typedef struct Requeuing
+{
+	const NewRun *run;
+	int64		  id;
+	bool		  is_test;
+} Requeuing;
+
+static void
+requeue(void *arg)
+{
+	Requeuing *requeuing = arg;
+
+	if (!runs_requeue(requeuing->id, requeuing->run, &requeuing->is_test))
+		fail_campaign_is_sending(requeuing->run->campaign_id);
+}
+
+/* It continues where it stopped; a test, beside the campaign's own run. */
 static void
 requeue_failed_run(const AppTables *tables, const NewRun *run, int64 id)
 {
-	bool is_test;
+	Requeuing requeuing = {run, id};
 
-	if (!runs_requeue(id, run, &is_test))
-		fail_campaign_is_sending(run->campaign_id);
-	if (!is_test)
+	reopen_run(requeue, &requeuing, run->campaign_id);
+	if (!requeuing.is_test)
 		tables_reopen_job(tables, run->job_id);
 }
 

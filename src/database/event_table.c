@@ -43,7 +43,10 @@
 				" AND m.status IN ('sent', 'in_doubt') AND m.phone IS NOT NULL"                    \
 				" ORDER BY r.id DESC LIMIT 1 FOR KEY SHARE OF m"
 
-/* Somebody may be faster than the record of what was sent. */
+/*
+ * Somebody may be faster than the record of what was sent; and that may come just
+ * after we have looked for it.
+ */
 #define OF_CLAIMS                                                                                  \
 	TRACKED_RUN HAS_LINK " AND EXISTS (SELECT FROM sendcampaign.claim c WHERE c.run_id = r.id"     \
 						 "  AND c.list_user_ids @> ARRAY[$7]) ORDER BY r.id DESC LIMIT 1"
@@ -66,7 +69,8 @@ events_find_run(const TrackedLink *link, TrackedRun *run)
 					  ObjectIdGetDatum(MyDatabaseId),	 CStringGetTextDatum(link->schema),
 					  Int64GetDatum(link->list_user_id), BoolGetDatum(link->is_signed)};
 
-	if (own_execute(&of_messages, values, NULL) == 0 && own_execute(&of_claims, values, NULL) == 0)
+	if (own_execute(&of_messages, values, NULL) == 0 &&
+		own_execute(&of_claims, values, NULL) == 0 && own_execute(&of_messages, values, NULL) == 0)
 		return false;
 	*run = (TrackedRun){spi_int64(0, 1), spi_int64(0, 2), (Oid) spi_int64(0, 3)};
 	return true;

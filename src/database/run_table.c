@@ -839,17 +839,34 @@ runs_skip_batches(int64 id, int batches)
 	return own_execute(&statement, values, NULL) > 0;
 }
 
-void
-runs_rename_role(Oid role, const char *name, Datum ids)
+/* Returns these runs (bigint[]), or NULL if there are none. */
+static ArrayType *
+runs_with_old_name(Oid role, const char *name, Datum ids)
 {
 	Oid	  types[] = {OIDOID, TEXTOID, INT8ARRAYOID, NUMERICOID, OIDOID};
 	Datum values[] = {ObjectIdGetDatum(role), CStringGetTextDatum(name), ids, home_identifier(),
 					  ObjectIdGetDatum(MyDatabaseId)};
 
-	(void) own_query("UPDATE sendcampaign.run_data SET role = $2::name WHERE role_oid = $1"
+	(void) own_query("SELECT array_agg(id) FROM sendcampaign.run_data WHERE role_oid = $1"
 					 " AND role <> $2::name AND (finished_at IS NULL OR id = ANY ($3))"
 					 " AND " IS_AT_HOME("$4", "$5"),
 					 5, types, values, NULL);
+	return spi_array(0, 1);
+}
+
+bool
+runs_rename_role(Oid role, const char *name, Datum ids)
+{
+	ArrayType *runs = runs_with_old_name(role, name, ids);
+	Oid		   types[] = {INT8ARRAYOID, TEXTOID};
+	Datum	   values[] = {PointerGetDatum(runs), CStringGetTextDatum(name)};
+
+	if (runs == NULL)
+		return true;
+	return own_query("UPDATE sendcampaign.run_data SET role = $2::name WHERE id = ANY (ARRAY("
+					 " SELECT r.id FROM sendcampaign.run_data r WHERE r.id = ANY ($1)"
+					 " FOR NO KEY UPDATE SKIP LOCKED))",
+					 2, types, values, NULL) == ArrayGetNItems(ARR_NDIM(runs), ARR_DIMS(runs));
 }
 
 char *
@@ -926,28 +943,21 @@ lock_runs(const char *condition_and_lock, int nargs, Oid *types, Datum *values)
 	"   WHERE m.run_id = run_data.id AND m.status = 'in_doubt')"                                   \
 	" WHERE id = ANY ($1) RETURNING " ANNOUNCEMENT
 
-/* The condition has one parameter. */
-static List *
-wind_up(const char *condition, Oid type, Datum value, const char *reason)
+Datum
+runs_lock_cancelled(Oid role)
 {
-	Datum ids = lock_runs(psprintf("%s AND finished_at IS NULL AND state = 'cancelled'"
-								   " FOR NO KEY UPDATE SKIP LOCKED",
-								   condition),
-						  1, &type, &value);
+	Oid	  type = OIDOID;
+	Datum value = ObjectIdGetDatum(role);
 
+	return lock_runs("role_oid = $1 AND finished_at IS NULL AND state = 'cancelled'"
+					 " FOR NO KEY UPDATE SKIP LOCKED",
+					 1, &type, &value);
+}
+
+List *
+runs_wind_up(Datum ids, const char *reason)
+{
 	return announcements_of(WIND_UP, INT8ARRAYOID, ids, reason);
-}
-
-List *
-runs_wind_up_of_role(Oid role, const char *reason)
-{
-	return wind_up("role_oid = $1", OIDOID, ObjectIdGetDatum(role), reason);
-}
-
-List *
-runs_wind_up(int64 id, const char *reason)
-{
-	return wind_up("id = $1", INT8OID, Int64GetDatum(id), reason);
 }
 
 /*
@@ -977,18 +987,36 @@ delete_left_behind(void)
 					 0, NULL, NULL, NULL);
 }
 
+/*
+ * A worker still has a run that somebody else has ended.  It moves recipients from
+ * batches to claims, or back, without writing to the run: what it has moved while
+ * we have waited for it is seen the next time.  It moves nothing that we have
+ * deleted.
+ */
+static void
+delete_recipients(Datum ids)
+{
+	Oid type = INT8ARRAYOID;
+
+	while (own_query("SELECT WHERE EXISTS (SELECT FROM sendcampaign.batch WHERE run_id = ANY ($1))"
+					 " OR EXISTS (SELECT FROM sendcampaign.claim WHERE run_id = ANY ($1))",
+					 1, &type, &ids, NULL) > 0)
+		(void) own_query("WITH b AS (DELETE FROM sendcampaign.batch WHERE run_id = ANY ($1))"
+						 " DELETE FROM sendcampaign.claim WHERE run_id = ANY ($1)",
+						 1, &type, &ids, NULL);
+}
+
 /* Deletes runs, and what belongs to them; returns their number. */
 static int64
 delete_runs(Datum ids)
 {
 	Oid type = INT8ARRAYOID;
 
+	delete_recipients(ids);
 	return (int64) own_query(
 		"WITH m AS (DELETE FROM sendcampaign.message_data WHERE run_id = ANY ($1)),"
 		" w AS (DELETE FROM sendcampaign.read_back_message WHERE run_id = ANY ($1)),"
-		" b AS (DELETE FROM sendcampaign.batch WHERE run_id = ANY ($1)),"
 		" t AS (DELETE FROM sendcampaign.chosen WHERE run_id = ANY ($1)),"
-		" c AS (DELETE FROM sendcampaign.claim WHERE run_id = ANY ($1)),"
 		" d AS (DELETE FROM sendcampaign.receipt_data WHERE run_id = ANY ($1)),"
 		" n AS (DELETE FROM sendcampaign.receipt_count WHERE run_id = ANY ($1))"
 		" DELETE FROM sendcampaign.run_data WHERE id = ANY ($1)",

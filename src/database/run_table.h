@@ -317,21 +317,25 @@ extern bool runs_skip_batches(int64 id, int batches);
 
 /*
  * Records the role's new name.  Of its runs that have ended, only those in ids
- * (bigint[]) are changed.
+ * (bigint[]) are changed.  Returns false if some are left, as somebody has locked
+ * them.
  */
-extern void runs_rename_role(Oid role, const char *name, Datum ids);
+extern bool runs_rename_role(Oid role, const char *name, Datum ids);
 
 /* Returns what is to be announced of a run that has not ended, or NULL if it is gone. */
 extern char *runs_announcement(int64 id);
 
+/* Locks the role's unfinished cancelled runs that nobody has locked; returns their ids, bigint[]. */
+extern Datum runs_lock_cancelled(Oid role);
+
 /*
- * For runs that no worker can work on: fail the role's unfinished ones, or
- * bring cancelled ones to their end.  Runs that somebody has locked are left
- * alone.  Return a list (char *) of what is to be announced.
+ * For runs that no worker can work on: fail the role's unfinished ones, except
+ * those that somebody has locked; or bring cancelled ones (bigint[]), which the
+ * caller has locked and no worker has, to their end.  Return a list (char *) of what
+ * is to be announced.
  */
 extern struct List *runs_fail_of_role(Oid role, const char *reason);
-extern struct List *runs_wind_up_of_role(Oid role, const char *reason);
-extern struct List *runs_wind_up(int64 id, const char *reason);
+extern struct List *runs_wind_up(Datum ids, const char *reason);
 
 /*
  * Deletes those of the caller's runs that ended before this time, with

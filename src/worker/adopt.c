@@ -343,24 +343,6 @@ store_recipients_in_little_memory(Run *run, int64 most, int64 *total)
 }
 
 /*
- * A command that rewrites the table of list users, or replaces it with another,
- * can leave it empty for older snapshots.  So it is read with a snapshot that
- * is newer than our locks.
- */
-static bool
-store_recipients_as_locked(Run *run, int64 most, int64 *total)
-{
-	bool stored;
-
-	tables_plan(run->campaign.tables, run->campaign.keys);
-	tables_check_not_replaced(run->campaign.tables);
-	PushActiveSnapshot(GetTransactionSnapshot());
-	stored = store_recipients_in_little_memory(run, most, total);
-	PopActiveSnapshot();
-	return stored;
-}
-
-/*
  * A query that selects recipients may take long, so a list worker runs it; if
  * it fails there, that is recorded with the run.  In rows that were loaded, the
  * query may be anybody's.
@@ -401,6 +383,30 @@ use_query(Run *run, HowToBegin *how)
 }
 
 /*
+ * Reads and stores what is sent, and to whom.  Returns false if the list is long.
+ *
+ * A command that rewrites the table of list users, or replaces it with another,
+ * can leave it empty for older snapshots.  So it is read with a snapshot that
+ * is newer than our locks; and so is the text, since both may change together.
+ */
+static bool
+store_what_is_sent(Run *run, int64 most, int64 *total)
+{
+	const AppTables *tables = run->campaign.tables;
+	bool			 stored;
+
+	tables_plan(run->campaign.tables, NIL);
+	tables_check_not_replaced(tables);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	read_campaign(run);
+	run->campaign.country = read_country_of_list(tables, run->campaign.list_id);
+	tables_plan(run->campaign.tables, run->campaign.keys);
+	stored = store_recipients_in_little_memory(run, most, total);
+	PopActiveSnapshot();
+	return stored;
+}
+
+/*
  * If commits were lost, the run may have begun before, and have sent messages.
  * They are read back, as for a run that continues; after a list worker, by the
  * worker, who finds a run that has begun.
@@ -416,9 +422,7 @@ begin_run(Run *run, void *arg)
 		use_query(run, how);
 	if (how->is_long)
 		return;
-	read_campaign(run);
-	run->campaign.country = read_country_of_list(run->campaign.tables, run->campaign.list_id);
-	how->is_long = !store_recipients_as_locked(run, how->most, &total);
+	how->is_long = !store_what_is_sent(run, how->most, &total);
 	if (how->is_long)
 		return;
 	if (how->version != 0)
@@ -482,7 +486,11 @@ reread_run(Run *run, void *arg)
 	resume_run(run, NULL);
 	/* messages in doubt, or sent before commits were lost, are identified by the old text */
 	if (run->open == 0 && !run->commits_lost)
+	{
+		PushActiveSnapshot(GetTransactionSnapshot()); /* newer than our locks, as above */
 		read_campaign(run);
+		PopActiveSnapshot();
+	}
 	store_beginning(run, 0, 0);
 }
 
@@ -825,10 +833,7 @@ adopt_runs(void)
 	adoption.adopted = palloc(Max(adoption.count, 1) * sizeof(Adopted));
 	adoption.count = take_from_queue(adoption.adopted, adoption.count);
 
-	/*
-	 * Campaign, list and recipients are read with one snapshot, which sees
-	 * everything that the transaction which queued the run has done.
-	 */
+	/* one that sees everything that the transactions which queued the runs have done */
 	PushActiveSnapshot(GetTransactionSnapshot());
 	begin_together(&adoption);
 	adopt_one_by_one(&adoption);

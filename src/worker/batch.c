@@ -389,13 +389,18 @@ take_next(Run *run, Batch *batch)
 	return true;
 }
 
-/* No batch is due: finds out whether there are any left.  Ours have numbers from 1 on. */
-static void
+/*
+ * Ours have numbers from 1 on.  Somebody may have made some due since we looked for
+ * one that is (see resume()).
+ */
+void
 look_ahead(Run *run)
 {
-	static OwnStatement statement = {
-		"SELECT min(due) FROM sendcampaign.batch WHERE run_id = $1 AND number > 0", 1, {INT8OID}};
-	Datum value = Int64GetDatum(run->id);
+	static OwnStatement statement = {"SELECT min(coalesce(due, clock_timestamp()))"
+									 " FROM sendcampaign.batch WHERE run_id = $1 AND number > 0",
+									 1,
+									 {INT8OID}};
+	Datum				value = Int64GetDatum(run->id);
 
 	(void) own_execute(&statement, &value, NULL);
 	run->next_at = spi_timestamptz(0, 1);

@@ -62,6 +62,9 @@ extern int64 store_first_recipient(Run *run);
  */
 extern bool take_batch(Run *run, Batch *batch);
 
+/* Sets these two by what the table has now; a batch that is due by now counts, too. */
+extern void look_ahead(Run *run);
+
 /*
  * Notes that recipients of the run may be in several of its batches and
  * claims, or have an outcome already, because its rows were loaded or commits

@@ -11,6 +11,7 @@
 #include "settings.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
+#include "worker/batch.h"
 #include "worker/failure_limit.h"
 #include "worker/finish.h"
 #include "worker/run_attempt.h"
@@ -236,13 +237,27 @@ fail_run(Run *run, bool careful)
 	run_wrote(run, RUN_FAILED);
 }
 
+/*
+ * Since we have looked, perhaps long ago, resume() may have made all batches due.
+ * That is known for sure while we have the row locked.
+ */
+static bool
+sleeps_still(Run *run)
+{
+	look_ahead(run);
+	return run->next_at > GetCurrentTimestamp();
+}
+
 void
 put_to_sleep(Run *run, bool careful)
 {
 	RunCounts counts;
-	Telling	  telling = {&counts, .next_at = run->next_at};
+	Telling	  telling = {&counts};
 
+	if (runs_lock_counts(run->id, &counts) && !sleeps_still(run))
+		return;
 	run_wrote(run, RUN_ASLEEP);
+	telling.next_at = run->next_at;
 	if (runs_sleep(run->id, run->next_at, &counts) && has_job(run))
 		(void) in_application(tell_sleep, run, &telling, &run->reporting, careful);
 }

@@ -53,6 +53,25 @@ announce_runs(List *announcements)
 }
 
 /*
+ * Returns the role's cancelled runs that are left to us, bigint[].  A worker that has
+ * one goes on until it has ended it.  None can take one of ours, as the row is locked.
+ */
+static Datum
+lock_cancelled_runs(Oid role)
+{
+	int	   count;
+	Datum *ids = ids_of_array(DatumGetArrayTypeP(runs_lock_cancelled(role)), &count);
+	int	   left = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (!worker_has_run(DatumGetInt64(ids[i])))
+			ids[left++] = ids[i];
+	}
+	return make_array(ids, NULL, left, INT8OID);
+}
+
+/*
  * Runs of a role that cannot work must not wait forever, unnoticed.  Those
  * that somebody has locked are left for the next time.
  */
@@ -61,7 +80,7 @@ fail_runs_of_role(Oid role, const char *reason)
 {
 	List *ended = runs_fail_of_role(role, reason);
 
-	ended = list_concat(ended, runs_wind_up_of_role(role, reason));
+	ended = list_concat(ended, runs_wind_up(lock_cancelled_runs(role), reason));
 	announce_runs(ended);
 	if (ended != NIL)
 		ereport(LOG,

@@ -797,6 +797,15 @@ give_up_run(int64 id)
 	LockRelease(&tag, ExclusiveLock, true);
 }
 
+bool
+worker_has_run(int64 id)
+{
+	if (!take_run(id))
+		return true;
+	give_up_run(id);
+	return false;
+}
+
 void
 hand_over(Oid role)
 {

@@ -128,4 +128,7 @@ extern bool try_hand_over(Oid role, bool prepared);
 extern bool take_run(int64 id);
 extern void give_up_run(int64 id);
 
+/* For others: tells whether a worker has it. */
+extern bool worker_has_run(int64 id);
+
 #endif /* SENDCAMPAIGN_START_WORKER_H */

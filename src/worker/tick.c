@@ -452,17 +452,20 @@ tell_all(const Run *only)
 
 /*
  * Records the role's name if it was renamed, now or before this worker started:
- * its runs are still its own.
+ * its runs are still its own.  Those that somebody has locked have it later.
  */
 static void
 follow_name(void)
 {
-	char *name = GetUserNameFromId(worker.role, true);
+	static bool names_left = false;
+	char	   *name = GetUserNameFromId(worker.role, true);
+	bool		is_new = name && strcmp(name, worker.role_name) != 0;
 
-	if (name == NULL || (worker.has_ticked && strcmp(name, worker.role_name) == 0))
+	if (name == NULL || (worker.has_ticked && !is_new && !names_left))
 		return;
-	runs_rename_role(worker.role, name, ids_of_runs());
-	worker.role_name = MemoryContextStrdup(TopMemoryContext, name);
+	names_left = !runs_rename_role(worker.role, name, ids_of_runs());
+	if (is_new)
+		worker.role_name = MemoryContextStrdup(TopMemoryContext, name);
 }
 
 /* An extension that was dropped and created again is not the one whose runs we have. */

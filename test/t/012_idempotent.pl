@@ -100,6 +100,26 @@ wait_for_run($node, $job);
 wait_for_no_worker($node);
 is(sent_with($twilio, 'other job'), 3, 'it is sent once');
 
+# a run that has failed is called again, while another job's call is not committed
+$campaign = create_campaign($node, users => 3, message => 'has failed');
+$job = create_job($node);
+configure($node, $campaign, "configuration - 'twilioAuthToken'");
+is(run_campaign($node, $campaign, job => $job, alone => 1)->{state}, 'failed', 'a run fails');
+configure($node, $campaign, qq(configuration || '{"twilioAuthToken": "$LocalTwilio::TOKEN"}'));
+my $other = create_job($node);
+$second->take_errors;
+$twilio->set(hold => 1);
+is(call_at_once('COMMIT', $campaign, $other, $job),
+	'', 'it is called while another job is: the call returns nothing');
+like(
+	$second->errors,
+	qr/^ERROR:  campaign $campaign is already being sent$/m,
+	'but the same error');
+$twilio->set(hold => 0);
+wait_for_run($node, $other);
+wait_for_no_worker($node);
+is(sent_with($twilio, 'has failed'), 3, 'it is sent once');
+
 # a transaction that cannot see the first one's run must not send either
 $campaign = create_campaign($node, users => 3, message => 'repeatable');
 $job = create_job($node);

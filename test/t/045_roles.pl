@@ -4,6 +4,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use Campaign;
+use Session;
 use Shop;
 use Test::More;
 
@@ -60,6 +61,28 @@ $shop->switch_on;
 is(wait_for_run($node, $job)->{state},
 	'completed', 'renamed while queued: the run is complete, as it is the same role');
 is(role_of($job), 'store', 'the run shows its new name');
+rename_role('store', 'shop');
+
+# Renamed in mid-run, while somebody has locked another of its runs
+my $paused = create_job($node, role => 'shop');
+my $other = create_campaign($node, users => 3);
+sql($node, <<~"SQL", role => 'shop');
+	SELECT sendcampaign.pause(job) FROM send_campaign($other, $paused) job
+	SQL
+my $holder = Session->open($node);
+($campaign, $job) = $shop->start_held;
+$holder->query("BEGIN; SELECT FROM sendcampaign.run_data WHERE job_id = $paused FOR UPDATE");
+rename_role('shop', 'store');
+wake($node);
+ok(poll(sub { role_of($job) eq 'store' }, 30), 'renamed beside a locked run: its worker goes on');
+is(role_of($paused), 'shop', 'the locked run has the old name');
+$holder->query('COMMIT');
+$holder->close;
+$twilio->set(hold => 0);
+sent_once($node, $twilio, $campaign, $job, 'renamed beside a locked run', total => 3000);
+is(role_of($paused), 'store', 'the locked run has the new name in the end');
+sql($node, "SELECT sendcampaign.cancel($paused)");
+ok(worker_is_gone($node, 20), 'renamed beside a locked run: the worker ends');
 rename_role('store', 'shop');
 
 # Dropped in mid-run

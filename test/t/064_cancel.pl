@@ -290,6 +290,20 @@ like(
 sql($node, 'ALTER TABLE gone RENAME TO groups');
 set_timeout('60s');
 
+# A role that can have no worker any more, while the one that it has waits for answers.
+($campaign, $job) = hold_campaign($node, $twilio, users => 300);
+call("cancel($job)");
+wait_until($node, "SELECT skipped > 0 FROM sendcampaign.run WHERE job_id = $job");
+sql($node, 'REVOKE CONNECT ON DATABASE postgres FROM PUBLIC');
+sql($node, 'SELECT sendcampaign.wake()');
+is(sql($node, "SELECT finished_at IS NULL FROM sendcampaign.run WHERE job_id = $job"),
+	't', 'wake() leaves a run to the worker that has it');
+$twilio->set(hold => 0);
+$run = is_wound_up($campaign, $job, 'no other worker may begin');
+is($run->{in_doubt}, 0, 'no other worker may begin: nothing is in doubt');
+wait_for_no_worker($node);
+sql($node, 'GRANT CONNECT ON DATABASE postgres TO PUBLIC');
+
 # A role that no worker can work for.
 sql($node, <<~'SQL');
     CREATE ROLE leaver LOGIN;

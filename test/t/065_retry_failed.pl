@@ -82,7 +82,21 @@ is( retry_error('stranger', $job)->{message},
 
 # While another job sends the campaign; one list user has opted out.
 $twilio->set(hold => 1);
-my $other = start_campaign($node, $campaign);
+my ($caller, $retrying) = map { Session->open($node) } 1, 2;
+$_->query('SET ROLE app') for $caller, $retrying;
+my $other = $caller->query("BEGIN; SELECT send_campaign($campaign)");
+$retrying->start_query("SELECT sendcampaign.retry_failed($job)");
+wait_until($node, <<~'SQL');
+    SELECT count(*) = 1 FROM pg_stat_activity
+    WHERE wait_event_type = 'Lock' AND query LIKE 'SELECT sendcampaign.retry_failed%'
+SQL
+$caller->query('COMMIT');
+is($retrying->finish_query, '', 'called before another job is committed: it waits');
+like(
+	$retrying->errors,
+	qr/^ERROR:  campaign $campaign is already being sent$/m,
+	'and is refused then');
+$_->close for $caller, $retrying;
 wait_for_flight($twilio, 8);
 my $error = retry_error('app', $job);
 is( "$error->{sqlstate} $error->{message}",

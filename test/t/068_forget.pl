@@ -149,6 +149,36 @@ for my $table (sort keys %key)
 		0, "what was written meanwhile is not left in $table");
 }
 
+# Nor is what a worker moves from one table to another meanwhile: it has the run still
+# if somebody else has ended that.
+my %written =
+  (batch => "(RUN, 9, '{1}')", claim => "(RUN, 9, '{1}', '{+1}', 'AC', '{+2}', now(), 0)");
+for my $move ([qw(batch claim)], [qw(claim batch)])
+{
+	my ($from, $to) = @$move;
+	my $moved_run = sql($node, 'SELECT ' . run_of(finish('app')));
+	my %values = map { $_ => $written{$_} =~ s/RUN/$moved_run/r } keys %written;
+	sql($node, "INSERT INTO sendcampaign.$from VALUES $values{$from}");
+	$worker->query(<<~"SQL");
+	    BEGIN;
+	    DELETE FROM sendcampaign.$from WHERE run_id = $moved_run;
+	    INSERT INTO sendcampaign.$to VALUES $values{$to}
+	SQL
+	$caller->start_query("SELECT sendcampaign.forget('infinity')");
+	wait_until($node, <<~'SQL');
+	    SELECT count(*) > 0 FROM pg_stat_activity
+	    WHERE wait_event_type = 'Lock' AND query LIKE 'SELECT sendcampaign.forget%'
+	SQL
+	$worker->query('COMMIT');
+	is($caller->finish_query, 1, "forget() deletes a run while a $from becomes a $to");
+
+	for my $table ($from, $to)
+	{
+		is(sql($node, "SELECT count(*) FROM sendcampaign.$table WHERE run_id = $moved_run"),
+			0, "no $table is left");
+	}
+}
+
 # A number, which is in the list more than once.
 my $campaign = create_campaign($node, users => 6);
 my @phones = (

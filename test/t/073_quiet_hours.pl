@@ -426,6 +426,31 @@ $twilio->set(hold => 0);
 sent_once($node, $twilio, $asleep, $asleep_job, 'the run that slept', total => 30);
 sent_once($node, $twilio, $awake, $awake_job, 'the other run', total => 30);
 
+# Paused and resumed in one transaction, as it is to be no night any more, while the
+# last messages of the day are under way.
+$twilio->set(reset => 1, hold => 1);
+$campaign = create_campaign($node, users => 60);
+set_quiet_hours($campaign, night() . q( || '{"timeZone": "Etc/GMT-6"}'));
+set_zones($campaign, 'UTC', undef);
+$job = start_campaign($node, $campaign);
+wait_for_flight($twilio, 20);
+my $no_night = "configuration - 'quietHours'";
+$group = group_of($campaign);
+sql($node, <<~SQL);
+    BEGIN;
+    SELECT sendcampaign.pause($job);
+    UPDATE groups SET configuration = $no_night WHERE id = $group;
+    SELECT sendcampaign.resume($job);
+    COMMIT
+SQL
+$twilio->set(hold => 0);
+my $at_rest = "SELECT finished_at IS NOT NULL OR next_at > now() FROM sendcampaign.run"
+  . " WHERE job_id = $job";
+poll_in_company($node, $twilio, sub { sql($node, $at_rest) eq 't' });
+is(run_row($node, $job)->{state}, 'completed', 'resumed in the moment: nobody is put off again')
+  or bring_forward($job);
+sent_once($node, $twilio, $campaign, $job, 'resumed in the moment', total => 60);
+
 # A run goes on by itself if the library is preloaded.  A dump keeps who is put
 # off, and until when.
 wait_for_no_worker($node);

@@ -140,6 +140,27 @@ is( sql($node,
 	'1|1',
 	'... and both count');
 
+# It is recorded after track() has looked for messages, and before it looks for what is
+# under way: it waits for the message of an earlier run, whose number is erased.
+$twilio->set(hold => 1);
+my $again_under_way = start_campaign($node, $quick);
+wait_for_flight($twilio, 1);
+my ($erasing, $tracking) = map { Session->open($node) } 1 .. 2;
+my $first_run = run_of($under_way);
+$erasing->query(<<~"SQL");
+	BEGIN;
+	SELECT FROM sendcampaign.message_data WHERE run_id = $first_run FOR UPDATE;
+	UPDATE sendcampaign.message_data SET phone = NULL WHERE run_id = $first_run
+	SQL
+$tracking->start_query("SELECT sendcampaign.track($reader, $quick, 'open')");
+wait_until($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'");
+$twilio->set(hold => 0);
+wait_for_run($node, $again_under_way);
+$erasing->query('COMMIT');
+is($tracking->finish_query, 't', 'a link is opened while the answer is recorded');
+is(events($again_under_way), "$reader open", '... of the run');
+$_->close for $erasing, $tracking;
+
 # What suppresses the count, suppresses the event
 sql($node, <<~'SQL', role => 'app');
 	CREATE FUNCTION suppress() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
