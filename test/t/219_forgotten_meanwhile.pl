@@ -1,0 +1,115 @@
+# forget_recipient() beside those who write at that moment: no phone number is left
+# behind, what is needed stays, and there is no deadlock.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use Campaign;
+use LocalTwilio;
+use Receipts;
+use Session;
+use Test::More;
+use Webhook;
+
+my $twilio = LocalTwilio->start;
+my $node = new_cluster('meanwhile', $twilio, conf => <<~'CONF');
+	deadlock_timeout = '20ms'
+	sendcampaign.receipts = off
+	sendcampaign.retry_undelivered_after = 0
+	CONF
+install_receipts($node);
+create_webhook_role($node);
+
+sub phone
+{
+	return sprintf '+1555%07d', shift;
+}
+
+# Sends a campaign whose group has a URL; returns the job and the SIDs.
+sub send_to_users
+{
+	my $campaign = create_campaign($node, users => 10);
+	configure($node, $campaign, qq(configuration || '{"twilioStatusCallback": "$URL"}'));
+	my $job = run_campaign($node, $campaign)->{job};
+	wait_for_no_worker($node);
+	return ($job, sids($node, $job));
+}
+
+# Begins a statement in a session, and waits until it has ended or waits for a lock.
+sub begin
+{
+	my ($session, $sql) = @_;
+	my $pid = $session->query('SELECT pg_backend_pid()');
+	$session->start_query($sql);
+	wait_until($node, <<~"SQL");
+		SELECT wait_event_type IS NOT DISTINCT FROM 'Lock'
+		    OR (state LIKE 'idle%' AND query NOT LIKE '%pg_backend_pid%')
+		FROM pg_stat_activity WHERE pid = $pid
+		SQL
+	return;
+}
+
+sub forget
+{
+	my $n = shift;
+	return "SELECT sendcampaign.forget_recipient('${\phone($n)}')";
+}
+
+# How many phones are marked as unreachable.
+sub num_marks
+{
+	return sql($node, 'SELECT count(*) FROM sendcampaign.unreachable_data');
+}
+
+my ($one, $two, $third) = map { Session->open($node) } 1 .. 3;
+
+# Reports that are not committed yet, in each way in which they are stored
+my ($job, @sid) = send_to_users();
+my @failed = (MessageStatus => 'undelivered', ErrorCode => 30006);
+my @ways = (
+	[
+		'a page of the list',
+		sub {
+			my ($sid) = @_;
+			return
+			  "SELECT report($job, " . Receipts::as_jsonb("$sid undelivered code=30006") . ')';
+		}
+	],
+	[
+		'a callback',
+		sub {
+			my ($sid, $n) = @_;
+			return Webhook::call_of(signed_form({
+				MessageSid => $sid,
+				@failed,
+				AccountSid => $LocalTwilio::ACCOUNT,
+				From => $LocalTwilio::SENDER,
+				To => phone($n)
+			}));
+		}
+	]);
+my $n = 1;
+for my $way (@ways)
+{
+	my ($how, $report) = @$way;
+	$one->query('BEGIN; ' . $report->($sid[ $n - 1 ], $n));
+	begin($two, forget($n));
+	$one->query('COMMIT');
+	is($two->finish_query, 1, "$how: a number is forgotten while it is reported on");
+	is(num_marks(), 0, '... and is not marked');
+	$n++;
+	is($two->query('BEGIN; ' . forget($n)), 1, "$how: a number is just being forgotten");
+	begin($one, $report->($sid[ $n - 1 ], $n));
+	$two->query('COMMIT');
+	$one->finish_query;
+	is(num_marks(), 0, '... and is not marked');
+	$n++;
+}
+is($two->query('BEGIN; ' . forget($n)), 1, 'whoever forgets a number');
+is(report($node, $job, "$sid[$n] undelivered code=30006"), 1, '... keeps no other one');
+$two->query('ROLLBACK');
+is(num_marks(), 1, '... from being marked');
+is($one->errors . $two->errors, '', 'no session has an error');
+
+$node->stop;
+done_testing();
