@@ -147,6 +147,8 @@ sendcampaign_forget_recipient(PG_FUNCTION_ARGS)
 	spi_connect();
 	values[2] = spellings(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	check_is_not_needed(types, values);
+	/* rows are locked in this order: runs, messages, receipts */
+	runs_forget_test_phones(values[2]);
 	events_forget_phones(values[2]);
 	receipts_forget_phones(values[2]);
 	unreachable_forget(values[2]);
@@ -156,7 +158,6 @@ sendcampaign_forget_recipient(PG_FUNCTION_ARGS)
 		" FROM " RUNS_OF_CALLER " WHERE r.id = message_data.run_id"
 		" AND message_data.phone = ANY ($3)",
 		5, types, values, NULL);
-	runs_forget_test_phones(values[2]);
 	replies_forget_phones(values[2]);
 	(void) own_query(
 		"DELETE FROM sendcampaign.read_back_message USING " RUNS_OF_CALLER

@@ -1034,11 +1034,14 @@ runs_forget(TimestampTz before)
 void
 runs_forget_test_phones(Datum phones)
 {
+	Oid	  id_type = INT8ARRAYOID;
 	Oid	  types[] = {OIDOID, BOOLOID, TEXTARRAYOID, NUMERICOID, OIDOID};
 	Datum values[] = {ObjectIdGetDatum(GetUserId()), BoolGetDatum(superuser()), phones,
 					  home_identifier(), ObjectIdGetDatum(MyDatabaseId)};
 
-	(void) own_query("UPDATE sendcampaign.run_data SET test_phone = ''"
-					 " WHERE test_phone = ANY ($3) AND finished_at IS NOT NULL AND" IS_FOR_CALLER,
-					 5, types, values, NULL);
+	values[2] = lock_runs("test_phone = ANY ($3) AND finished_at IS NOT NULL AND" IS_FOR_CALLER
+						  "ORDER BY id FOR NO KEY UPDATE",
+						  5, types, values);
+	(void) own_query("UPDATE sendcampaign.run_data SET test_phone = '' WHERE id = ANY ($1)", 1,
+					 &id_type, &values[2], NULL);
 }

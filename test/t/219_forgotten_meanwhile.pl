@@ -111,5 +111,39 @@ $two->query('ROLLBACK');
 is(num_marks(), 1, '... from being marked');
 is($one->errors . $two->errors, '', 'no session has an error');
 
+# Somebody tries failed messages again, which are locked in the other order
+($job, @sid) = send_to_users();
+report($node, $job, "$sid[0] undelivered code=30003 at=2026-01-01");
+my $receipt = 'SELECT FROM sendcampaign.receipt_data WHERE run_id = ' . run_of($job);
+$third->query("BEGIN; $receipt FOR UPDATE");
+begin($two, "SELECT sendcampaign.retry_failed($job)");
+begin($one, forget(1));
+$third->query('COMMIT');
+is($two->finish_query, 1, 'a message is sent again');
+like($one->finish_query, qr/^\d+$/, '... while its number is forgotten');
+is($one->errors . $two->errors, '', '... and neither call fails');
+wait_for_run($node, $job);
+wait_for_no_worker($node);
+
+# A test, whose run has the phone number, too
+sql($node, q{SELECT sendcampaign.forget('infinity')});
+my $test = create_campaign($node, users => 1);
+sql($node, "SELECT sendcampaign.send_test($test, '${\phone(1)}')", role => 'app');
+wait_until($node, 'SELECT count(*) = 1 FROM sendcampaign.run WHERE finished_at IS NOT NULL');
+wait_for_no_worker($node);
+$job = sql($node, 'SELECT job_id FROM sendcampaign.run');
+sql($node, <<~"SQL");
+	UPDATE sendcampaign.message_data SET status = 'failed', sid = NULL, error_code = NULL;
+	INSERT INTO sendcampaign.unreachable_data (phone, error_code, role, role_oid, updated_at)
+	VALUES ('${\phone(1)}', 30006, 'app', 'app'::regrole, now())
+	SQL
+$third->query('BEGIN; SELECT FROM sendcampaign.unreachable_data FOR UPDATE');
+begin($one, forget(1));
+begin($two, "SELECT sendcampaign.retry_failed($job)");
+$third->query('COMMIT');
+like($one->finish_query, qr/^\d+$/, 'the number of a test is forgotten');
+like($two->finish_query, qr/^\d+$/, '... while it is sent again');
+is($one->errors . $two->errors, '', '... and neither call fails');
+
 $node->stop;
 done_testing();
