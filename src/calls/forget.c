@@ -134,6 +134,16 @@ check_is_not_needed(Oid *types, Datum *values)
 		fail_number_is_needed(spi_int64(0, 1), false);
 }
 
+/* What a worker has read back since check_is_not_needed() is still needed. */
+static void
+forget_read_back(Oid *types, Datum *values)
+{
+	(void) own_query("DELETE FROM sendcampaign.read_back_message USING " RUNS_OF_CALLER
+					 " WHERE r.id = read_back_message.run_id AND read_back_message.phone = ANY ($3)"
+					 " AND r.finished_at IS NOT NULL AND r.state <> 'failed'",
+					 5, types, values, NULL);
+}
+
 /* sendcampaign.forget_recipient(phone text) returns bigint */
 Datum
 sendcampaign_forget_recipient(PG_FUNCTION_ARGS)
@@ -159,10 +169,7 @@ sendcampaign_forget_recipient(PG_FUNCTION_ARGS)
 		" AND message_data.phone = ANY ($3)",
 		5, types, values, NULL);
 	replies_forget_phones(values[2]);
-	(void) own_query(
-		"DELETE FROM sendcampaign.read_back_message USING " RUNS_OF_CALLER
-		" WHERE r.id = read_back_message.run_id AND read_back_message.phone = ANY ($3)",
-		5, types, values, NULL);
+	forget_read_back(types, values);
 	spi_finish();
 	PG_RETURN_INT64(count);
 }

@@ -145,5 +145,35 @@ like($one->finish_query, qr/^\d+$/, 'the number of a test is forgotten');
 like($two->finish_query, qr/^\d+$/, '... while it is sent again');
 is($one->errors . $two->errors, '', '... and neither call fails');
 
+# What was sent is read back meanwhile, for a run that has not ended.
+my ($sent) = send_to_users();
+my ($held_campaign, $held) = hold_campaign($node, $twilio, users => 300);
+sql($node, "SELECT sendcampaign.pause($held)", role => 'app');
+$twilio->set(hold => 0);
+wait_for_no_worker($node);
+is(run_row($node, $held)->{state}, 'paused', 'a run is paused');
+my $unsent = phone(9999);
+sql($node, <<~"SQL");
+	UPDATE sendcampaign.message_data SET phone = '$unsent'
+	WHERE run_id = ${\run_of($sent)} AND phone = '${\phone(9)}';
+	INSERT INTO sendcampaign.unreachable_data (phone, error_code, role, role_oid, updated_at)
+	VALUES ('$unsent', 30006, 'app', 'app'::regrole, now())
+	SQL
+$third->query('BEGIN; SELECT FROM sendcampaign.unreachable_data FOR UPDATE');
+begin($one, forget(9999));
+sql($node, <<~"SQL");
+	INSERT INTO sendcampaign.read_back_message
+	SELECT id, 'SMread' || job_id, '$unsent', 0, 1, 0 FROM sendcampaign.run
+	SQL
+$third->query('COMMIT');
+is($one->finish_query, 1, 'a number is forgotten while what was sent to it is read back');
+is(sql($node, 'SELECT string_agg(sid, $$ $$) FROM sendcampaign.read_back_message'),
+	"SMread$held", '... which a run that has not ended keeps');
+like(
+	call_error($node, "forget_recipient('$unsent')")->{detail},
+	qr/^Only the number shows that a message of background job $held was sent to it/,
+	'... as the next call says');
+
+is(worker_errors($node), '', 'workers have no errors');
 $node->stop;
 done_testing();
