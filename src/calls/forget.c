@@ -154,6 +154,9 @@ sendcampaign_forget_recipient(PG_FUNCTION_ARGS)
 	int64 count;
 
 	check_writable("sendcampaign.forget_recipient()");
+	check_read_committed("sendcampaign.forget_recipient()",
+						 "Otherwise what others are storing about the recipient would be left"
+						 " behind.");
 	spi_connect();
 	values[2] = spellings(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	check_is_not_needed(types, values);

@@ -174,6 +174,18 @@ like(
 	qr/^Only the number shows that a message of background job $held was sent to it/,
 	'... as the next call says');
 
+# A snapshot that does not show what others have written
+for my $level ('REPEATABLE READ', 'SERIALIZABLE')
+{
+	my $error = sql_error($node, "BEGIN ISOLATION LEVEL $level; ${\forget(1)}", role => 'app');
+	is( "$error->{sqlstate} $error->{message}",
+		'55000 sendcampaign.forget_recipient() needs the isolation level READ COMMITTED',
+		"$level is refused");
+	is($error->{detail},
+		'Otherwise what others are storing about the recipient would be left behind.', 'detail');
+	is($error->{hint}, 'Call it in a transaction that is READ COMMITTED.', 'hint');
+}
+
 is(worker_errors($node), '', 'workers have no errors');
 $node->stop;
 done_testing();
