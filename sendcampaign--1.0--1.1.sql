@@ -120,6 +120,12 @@ BEGIN
                 HINT = 'Call sendcampaign.opt_out() or sendcampaign.opt_in() instead.';
     END IF;
     IF TG_OP = 'DELETE' THEN
+        -- Somebody may be deleting another one of that name: whoever comes second waits here, and
+        -- sees what the first one has left.
+        INSERT INTO sendcampaign.opt_out_change AS c
+            (phone, schema, group_id, role, opted_out, changed_at, waiting)
+        VALUES (OLD.phone, OLD.schema, OLD.group_id, OLD.role, true, '-infinity', '{}')
+        ON CONFLICT (phone, schema, group_id, role) DO UPDATE SET phone = c.phone;
         SELECT * INTO o FROM sendcampaign.opt_out_data d
         WHERE d.phone = OLD.phone AND d.schema IS NOT DISTINCT FROM OLD.schema
           AND d.group_id IS NOT DISTINCT FROM OLD.group_id AND d.role = OLD.role

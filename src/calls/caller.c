@@ -213,3 +213,14 @@ check_writable(const char *function)
 				 errmsg("cannot execute %s in a read-only transaction", function),
 				 errhint("Call it in a transaction that is READ WRITE.")));
 }
+
+void
+check_read_committed(const char *function, const char *otherwise)
+{
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%s needs the isolation level READ COMMITTED", function),
+				 errdetail("%s", otherwise),
+				 errhint("Call it in a transaction that is READ COMMITTED.")));
+}

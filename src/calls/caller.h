@@ -18,6 +18,12 @@
 extern void check_primary(const char *function);
 extern void check_writable(const char *function);
 
+/*
+ * Throws an error if the transaction would not see what others commit while it
+ * goes on; "otherwise" says what would come of that.
+ */
+extern void check_read_committed(const char *function, const char *otherwise);
+
 /* Throws the error that a run of the campaign for another job has not ended. */
 extern void fail_campaign_is_sending(int64 campaign_id);
 

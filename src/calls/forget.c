@@ -134,6 +134,16 @@ check_is_not_needed(Oid *types, Datum *values)
 		fail_number_is_needed(spi_int64(0, 1), false);
 }
 
+/* What a worker has read back since check_is_not_needed() is still needed. */
+static void
+forget_read_back(Oid *types, Datum *values)
+{
+	(void) own_query("DELETE FROM sendcampaign.read_back_message USING " RUNS_OF_CALLER
+					 " WHERE r.id = read_back_message.run_id AND read_back_message.phone = ANY ($3)"
+					 " AND r.finished_at IS NOT NULL AND r.state <> 'failed'",
+					 5, types, values, NULL);
+}
+
 /* sendcampaign.forget_recipient(phone text) returns bigint */
 Datum
 sendcampaign_forget_recipient(PG_FUNCTION_ARGS)
@@ -144,9 +154,14 @@ sendcampaign_forget_recipient(PG_FUNCTION_ARGS)
 	int64 count;
 
 	check_writable("sendcampaign.forget_recipient()");
+	check_read_committed("sendcampaign.forget_recipient()",
+						 "Otherwise what others are storing about the recipient would be left"
+						 " behind.");
 	spi_connect();
 	values[2] = spellings(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	check_is_not_needed(types, values);
+	/* rows are locked in this order: runs, messages, receipts */
+	runs_forget_test_phones(values[2]);
 	events_forget_phones(values[2]);
 	receipts_forget_phones(values[2]);
 	unreachable_forget(values[2]);
@@ -156,12 +171,8 @@ sendcampaign_forget_recipient(PG_FUNCTION_ARGS)
 		" FROM " RUNS_OF_CALLER " WHERE r.id = message_data.run_id"
 		" AND message_data.phone = ANY ($3)",
 		5, types, values, NULL);
-	runs_forget_test_phones(values[2]);
 	replies_forget_phones(values[2]);
-	(void) own_query(
-		"DELETE FROM sendcampaign.read_back_message USING " RUNS_OF_CALLER
-		" WHERE r.id = read_back_message.run_id AND read_back_message.phone = ANY ($3)",
-		5, types, values, NULL);
+	forget_read_back(types, values);
 	spi_finish();
 	PG_RETURN_INT64(count);
 }

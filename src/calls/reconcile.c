@@ -16,7 +16,6 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "calls/caller.h"
 #include "calls/control.h"
 #include "campaign/campaign.h"
@@ -328,19 +327,6 @@ reconcile(Reconciliation *r, const ReturnSetInfo *result)
 	listed_free(r->table);
 }
 
-/* What is recorded meanwhile must be seen. */
-static void
-check_snapshot(void)
-{
-	if (IsolationUsesXactSnapshot())
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("sendcampaign.reconcile() needs the isolation level READ COMMITTED"),
-				 errdetail("Otherwise it would not see what is recorded while it reads Twilio's"
-						   " list."),
-				 errhint("Call it in a transaction that is READ COMMITTED.")));
-}
-
 /* sendcampaign.reconcile(job_id bigint) returns table (...) */
 Datum
 sendcampaign_reconcile(PG_FUNCTION_ARGS)
@@ -348,7 +334,9 @@ sendcampaign_reconcile(PG_FUNCTION_ARGS)
 	Reconciliation r = {.job_id = PG_GETARG_INT64(0)};
 
 	InitMaterializedSRF(fcinfo, 0);
-	check_snapshot();
+	check_read_committed("sendcampaign.reconcile()",
+						 "Otherwise it would not see what is recorded while it reads Twilio's"
+						 " list.");
 	check_primary("sendcampaign.reconcile()");
 	spi_connect();
 	reconcile(&r, (ReturnSetInfo *) fcinfo->resultinfo);

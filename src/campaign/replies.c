@@ -327,6 +327,25 @@ follow_words(const Taking *taking)
 	}
 }
 
+/*
+ * Somebody else may have stored a reply at the same time, for fewer groups: it is
+ * known by now.
+ */
+static void
+find_stored_meanwhile(const Taking *taking)
+{
+	for (int i = 0; i < taking->count; i++)
+	{
+		const Reply *reply = &taking->replies[i];
+
+		if (!reply->is_known && !reply->is_new && reply->schema)
+		{
+			replies_find_known(taking->role, taking->replies, taking->count);
+			return;
+		}
+	}
+}
+
 static List *
 take_of_role(Oid role, List *groups, const Inbound *messages, int count)
 {
@@ -340,6 +359,7 @@ take_of_role(Oid role, List *groups, const Inbound *messages, int count)
 	find_answered(&taking);
 	assign_strangers(&taking);
 	lines = replies_store(role, taking.replies, taking.count);
+	find_stored_meanwhile(&taking);
 	follow_words(&taking);
 	return lines;
 }

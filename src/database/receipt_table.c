@@ -495,19 +495,34 @@ receipts_close(int64 run_id, TimestampTz before, int64 *after, int num_rows, Lis
 }
 
 /*
+ * SQL: messages of a run ($1), and what became of them, that may be sent again.
  * Both rows must be the extension's own: a loaded message may have somebody
  * else's SID, and a loaded receipt may say anything.
  */
+#define UNDELIVERED_MESSAGES                                                                       \
+	"SELECT d.list_user_id FROM sendcampaign.receipt_data d"                                       \
+	" JOIN sendcampaign.message_data m ON m.run_id = d.run_id"                                     \
+	"  AND m.list_user_id = d.list_user_id AND m.sid = d.sid"                                      \
+	" WHERE d.run_id = $1 AND d.status IN ('undelivered', 'failed') AND d.error_code = $2"         \
+	"  AND d.first_sid IS NULL AND d.updated_at <= now() - make_interval(secs => $3)"              \
+	"  AND m.status = 'sent' AND d.xmin = d.written_in AND m.xmin = m.written_in"
+
+/* Locks the messages, in the order of their list users, and returns these, bigint[]. */
+static Datum
+lock_undelivered(Oid *types, Datum *values)
+{
+	(void) own_query("SELECT coalesce(array_agg(list_user_id), '{}') FROM (" UNDELIVERED_MESSAGES
+					 " ORDER BY m.list_user_id FOR UPDATE OF m) locked",
+					 3, types, values, NULL);
+	return PointerGetDatum(spi_array(0, 1));
+}
+
+/* Messages are locked before receipts, as forget_recipient() does. */
 Datum
 receipts_take_undelivered(int64 run_id, int error_code, double seconds, int *count)
 {
 	static const char *const sql =
-		"WITH found AS (SELECT d.list_user_id FROM sendcampaign.receipt_data d"
-		"  JOIN sendcampaign.message_data m ON m.run_id = d.run_id"
-		"   AND m.list_user_id = d.list_user_id AND m.sid = d.sid"
-		"  WHERE d.run_id = $1 AND d.status IN ('undelivered', 'failed') AND d.error_code = $2"
-		"   AND d.first_sid IS NULL AND d.updated_at <= now() - make_interval(secs => $3)"
-		"   AND m.status = 'sent' AND d.xmin = d.written_in AND m.xmin = m.written_in"
+		"WITH found AS (" UNDELIVERED_MESSAGES " AND d.list_user_id = ANY ($4)"
 		"  ORDER BY d.list_user_id FOR UPDATE OF d),"
 		" kept AS (UPDATE sendcampaign.receipt_data d SET first_sid = d.sid FROM found f"
 		"  WHERE d.run_id = $1 AND d.list_user_id = f.list_user_id AND d.first_sid IS NULL"
@@ -515,10 +530,11 @@ receipts_take_undelivered(int64 run_id, int error_code, double seconds, int *cou
 		" gone AS (DELETE FROM sendcampaign.message_data m USING kept k"
 		"  WHERE m.run_id = $1 AND m.list_user_id = k.list_user_id RETURNING m.list_user_id)"
 		" SELECT coalesce(array_agg(list_user_id), '{}'), count(*) FROM gone";
-	Oid	  types[] = {INT8OID, INT4OID, FLOAT8OID};
-	Datum values[] = {Int64GetDatum(run_id), Int32GetDatum(error_code), Float8GetDatum(seconds)};
+	Oid	  types[] = {INT8OID, INT4OID, FLOAT8OID, INT8ARRAYOID};
+	Datum values[] = {Int64GetDatum(run_id), Int32GetDatum(error_code), Float8GetDatum(seconds), 0};
 
-	(void) own_query(sql, 3, types, values, NULL);
+	values[3] = lock_undelivered(types, values);
+	(void) own_query(sql, 4, types, values, NULL);
 	*count = (int) spi_int64(0, 2);
 	return PointerGetDatum(spi_array(0, 1));
 }

@@ -962,7 +962,9 @@ runs_wind_up(Datum ids, const char *reason)
 
 /*
  * Whoever was storing receipts while their run was being deleted has left them
- * behind.  Run by run, as they are many and runs are few.
+ * behind.  Run by run, as they are many and runs are few.  What was loaded stays:
+ * it may be here before its run is, as each table is loaded by itself.  Counts do
+ * not tell whether they were, but messages are loaded before them.
  */
 static void
 delete_left_behind(void)
@@ -973,17 +975,20 @@ delete_left_behind(void)
 		"   WHERE d.run_id > ids.id) FROM ids WHERE ids.id IS NOT NULL),"
 		" gone AS (SELECT id FROM ids WHERE NOT EXISTS"
 		"  (SELECT FROM sendcampaign.run_data r WHERE r.id = ids.id))"
-		" DELETE FROM sendcampaign.receipt_data d USING gone WHERE d.run_id = gone.id",
+		" DELETE FROM sendcampaign.receipt_data d USING gone WHERE d.run_id = gone.id"
+		"  AND d.xmin = d.written_in",
 		0, NULL, NULL, NULL);
 	(void) own_query("WITH RECURSIVE ids AS (SELECT min(run_id) AS id FROM sendcampaign.event_data"
 					 "  UNION ALL SELECT (SELECT min(e.run_id) FROM sendcampaign.event_data e"
 					 "   WHERE e.run_id > ids.id) FROM ids WHERE ids.id IS NOT NULL),"
 					 " gone AS (SELECT id FROM ids WHERE NOT EXISTS"
 					 "  (SELECT FROM sendcampaign.run_data r WHERE r.id = ids.id))"
-					 " DELETE FROM sendcampaign.event_data e USING gone WHERE e.run_id = gone.id",
+					 " DELETE FROM sendcampaign.event_data e USING gone WHERE e.run_id = gone.id"
+					 "  AND e.xmin = e.written_in",
 					 0, NULL, NULL, NULL);
 	(void) own_query("DELETE FROM sendcampaign.receipt_count c WHERE NOT EXISTS"
-					 " (SELECT FROM sendcampaign.run_data r WHERE r.id = c.run_id)",
+					 " (SELECT FROM sendcampaign.run_data r WHERE r.id = c.run_id) AND NOT EXISTS"
+					 " (SELECT FROM sendcampaign.message_data m WHERE m.run_id = c.run_id)",
 					 0, NULL, NULL, NULL);
 }
 
@@ -1023,6 +1028,16 @@ delete_runs(Datum ids)
 		1, &type, &ids, NULL);
 }
 
+/* Those that somebody was recording are there, as no message is any more: see events_find_run(). */
+static void
+delete_events(Datum ids)
+{
+	Oid type = INT8ARRAYOID;
+
+	(void) own_query("DELETE FROM sendcampaign.event_data WHERE run_id = ANY ($1)", 1, &type, &ids,
+					 NULL);
+}
+
 int64
 runs_forget(TimestampTz before)
 {
@@ -1036,6 +1051,7 @@ runs_forget(TimestampTz before)
 	ids = lock_runs("finished_at < $3 AND" IS_FOR_CALLER "ORDER BY id FOR UPDATE", 5, types,
 					values);
 	count = delete_runs(ids);
+	delete_events(ids);
 	(void) own_query("DELETE FROM sendcampaign.early_receipt"
 					 " WHERE received_at < least($1, now() - interval '1 day')",
 					 1, &types[2], &values[2], NULL);
@@ -1046,11 +1062,14 @@ runs_forget(TimestampTz before)
 void
 runs_forget_test_phones(Datum phones)
 {
+	Oid	  id_type = INT8ARRAYOID;
 	Oid	  types[] = {OIDOID, BOOLOID, TEXTARRAYOID, NUMERICOID, OIDOID};
 	Datum values[] = {ObjectIdGetDatum(GetUserId()), BoolGetDatum(superuser()), phones,
 					  home_identifier(), ObjectIdGetDatum(MyDatabaseId)};
 
-	(void) own_query("UPDATE sendcampaign.run_data SET test_phone = ''"
-					 " WHERE test_phone = ANY ($3) AND finished_at IS NOT NULL AND" IS_FOR_CALLER,
-					 5, types, values, NULL);
+	values[2] = lock_runs("test_phone = ANY ($3) AND finished_at IS NOT NULL AND" IS_FOR_CALLER
+						  "ORDER BY id FOR NO KEY UPDATE",
+						  5, types, values);
+	(void) own_query("UPDATE sendcampaign.run_data SET test_phone = '' WHERE id = ANY ($1)", 1,
+					 &id_type, &values[2], NULL);
 }

@@ -21,15 +21,40 @@
 	" JOIN sendcampaign.receipt_data d ON d.run_id = $1 AND d.list_user_id = u.id"                 \
 	"  AND d.sid = m.sid"
 
+/*
+ * SQL: no message of the role to the phone number was delivered by SMS later.
+ * When one was that has been read is not known, nor which of them went through
+ * WhatsApp if the run has such senders, too.  OFFSET keeps the planner from
+ * going through all messages for that.
+ */
+#define NONE_IS_LATER                                                                              \
+	"NOT EXISTS (SELECT FROM sendcampaign.message_data later"                                      \
+	"  CROSS JOIN LATERAL (SELECT FROM sendcampaign.run_data s WHERE s.id = later.run_id"          \
+	"   AND s.role_oid = r.role_oid AND NOT EXISTS (SELECT FROM unnest(s.senders) sender"          \
+	"    WHERE starts_with(sender, 'whatsapp:')) OFFSET 0) run"                                    \
+	"  CROSS JOIN LATERAL (SELECT FROM sendcampaign.receipt_data c WHERE c.run_id = later.run_id"  \
+	"   AND c.list_user_id = later.list_user_id AND c.sid = later.sid"                             \
+	"   AND c.status = 'delivered' AND c.updated_at >= d.updated_at OFFSET 0) receipt"             \
+	"  WHERE later.phone = m.phone OFFSET 0)"
+
+/*
+ * The lock is compatible with all that workers do.  It keeps forget_recipient()
+ * from ending before the phone number is there to be deleted, and nobody is
+ * waited for here: whoever has locked the message is about to erase or to
+ * delete it, and may wait for what we have written.
+ */
 static void
 mark(Datum *values)
 {
 	static OwnStatement statement = {
-		"INSERT INTO sendcampaign.unreachable_data AS o (phone, error_code, role, role_oid,"
+		"WITH found AS MATERIALIZED (SELECT m.phone, d.error_code, r.role, r.role_oid,"
+		" d.updated_at" RECEIPTS
+		" AND d.status IN ('undelivered', 'failed') AND d.error_code IN " UNREACHABLE_CODES
+		" AND " NONE_IS_LATER " FOR KEY SHARE OF m SKIP LOCKED)"
+		" INSERT INTO sendcampaign.unreachable_data AS o (phone, error_code, role, role_oid,"
 		" updated_at)"
-		" SELECT DISTINCT ON (m.phone) m.phone, d.error_code, r.role, r.role_oid, d.updated_at" RECEIPTS
-		" AND d.status IN ('undelivered', 'failed')"
-		" AND d.error_code IN " UNREACHABLE_CODES " ORDER BY m.phone, d.updated_at DESC"
+		" SELECT DISTINCT ON (phone) phone, error_code, role, role_oid, updated_at FROM found"
+		" ORDER BY phone, updated_at DESC"
 		" ON CONFLICT (phone, role_oid, system_identifier) DO UPDATE SET"
 		" error_code = excluded.error_code, role = excluded.role,"
 		" updated_at = excluded.updated_at WHERE o.updated_at < excluded.updated_at",

@@ -99,6 +99,30 @@ is(marks('app'), '1 30005 unknown handset app', 'a message that was delivered la
 report($node, $job, "$sid[0] read at=2026-10-05");
 is(marks('app'), '1 30005 unknown handset app', 'that it is read says when, but not when it came');
 
+# The reports of two messages come in the wrong order.
+($job, @sid) = send_as('app');
+my ($later, @sid_later) = send_as('app');
+report(
+	$node, $later,
+	"$sid_later[1] delivered at=2026-10-06",
+	"$sid_later[2] delivered at=2026-10-04",
+	"$sid_later[3] read at=2026-10-06");
+report($node, $job, map { "$sid[$_] undelivered code=30006 at=2026-10-05" } 1 .. 3);
+my $landline = '30006 landline or unreachable carrier app';
+is( marks('app'),
+	"1 30005 unknown handset app, 3 $landline, 4 $landline",
+	'one that was delivered later is known already, and keeps a phone from being marked');
+($job, @sid) = send_as('shop');
+report($node, $job, "$sid[1] undelivered code=30006 at=2026-10-05");
+is(marks('shop'), '2 30006 landline or unreachable carrier shop', "not by another role's message");
+report($node, $job, "$sid[$_] delivered at=2026-10-07") for 2, 3;
+($job, @sid) = send_as('app');
+report($node, $job, map { "$sid[$_] delivered at=2026-10-07" } 2, 3);
+is(marks('app'), '1 30005 unknown handset app', 'those that are delivered later clear it');
+($job, @sid) = send_as('app');
+report($node, $job, "$sid[1] undelivered code=30006 at=2026-10-08");
+is(marks('app') =~ /, 2 30006/, 1, 'one that fails later marks it again');
+
 # forget_recipient() erases it, for the roles of the caller.
 sql($node, q{SELECT sendcampaign.forget_recipient('+15550000002')}, role => 'app');
 is(marks('shop'), '2 30006 landline or unreachable carrier shop', 'not of other roles');

@@ -61,6 +61,34 @@ is( sql($node, 'SELECT count(*) FROM sendcampaign.error_code', db => 'copy'),
 	sql($node, 'SELECT count(*) FROM sendcampaign.error_code'),
 	'codes have their meanings there');
 
+# Somebody calls forget() while it is loaded, table by table: run_data is the last one.
+sql($node, <<~"SQL");
+	INSERT INTO sendcampaign.receipt_count SELECT id, 0, 0, 0 FROM sendcampaign.run;
+	INSERT INTO sendcampaign.event_data SELECT run_id, list_user_id, 'click'
+	FROM sendcampaign.message
+	SQL
+$node->command_ok([ 'pg_dump', '-f', $dump, $node->connstr('postgres') ], 'another dump');
+my $loads = slurp_file($dump) =~ s/^\\(?:un)?restrict .*\n//mgr;
+my ($first, $rest) = $loads =~ /\A(.*?\n)(COPY sendcampaign\.run_data .*)\z/s;
+sql($node, 'CREATE DATABASE slowly', db => 'template1');
+for my $part ($first, $rest)
+{
+	unlink $dump;
+	append_to_file($dump, $part);
+	$node->command_ok(
+		[
+			'psql', '-X', '-v', 'ON_ERROR_STOP=1', '-q', '-f', $dump,
+			'-o', '/dev/null', $node->connstr('slowly')
+		],
+		'a part is loaded');
+	sql($node, q{SELECT sendcampaign.forget('-infinity')}, db => 'slowly');
+}
+is(sql($node, $copied, db => 'slowly'), sql($node, $copied), 'what was reported is there');
+is(sql($node, <<~'SQL', db => 'slowly'), '4|1', '... and events, and what is noted');
+	SELECT (SELECT count(*) FROM sendcampaign.event_data),
+	    (SELECT count(*) FROM sendcampaign.receipt_count)
+	SQL
+
 # A recipient is forgotten.
 report($node, $job, "$sid[3] sent");
 sql($node, q{SELECT sendcampaign.forget_recipient('+15550000004')}, role => 'app');
@@ -93,6 +121,12 @@ is(deliveries($node, $settled), 'unknown', 'and is shown');
 sql($node, "SELECT sendcampaign.forget('infinity')", role => 'app');
 is(sql($node, <<~'SQL'), 0, 'with the runs, their receipts are gone');
 	SELECT count(*) FROM sendcampaign.receipt_data
+	SQL
+sql($node, "SELECT sendcampaign.forget('infinity')", db => 'slowly');
+is(sql($node, <<~'SQL', db => 'slowly'), '0|0|0', '... and those that were loaded');
+	SELECT (SELECT count(*) FROM sendcampaign.receipt_data),
+	    (SELECT count(*) FROM sendcampaign.event_data),
+	    (SELECT count(*) FROM sendcampaign.receipt_count)
 	SQL
 
 $node->stop;

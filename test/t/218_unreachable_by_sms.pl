@@ -131,6 +131,22 @@ $run = run_campaign($node, campaign_from(qq("$LocalTwilio::SENDER"), users => 2)
 @sid = split /\n/, sql($node, sprintf $sids, $run->{job});
 is(report($sid[0], '+15550000001', 'delivered', 0, ''), 'receipt', 'one is delivered by SMS');
 is(sql($node, 'SELECT count(*) FROM sendcampaign.unreachable'), 39, 'which clears the mark');
+
+# One that was delivered through WhatsApp later does not keep a phone from being marked.
+my $mark = 'SELECT count(*) FROM sendcampaign.unreachable WHERE phone = $$+15550000001$$';
+$run = run_campaign($node, $campaign);
+my ($through_whatsapp) = split /\n/, sql($node, sprintf $sids, $run->{job});
+is(report($through_whatsapp, '+15550000001', 'delivered', 0, 'whatsapp:'),
+	'receipt', 'one is delivered through WhatsApp');
+sql($node, <<~"SQL");
+	UPDATE sendcampaign.receipt_data SET updated_at = updated_at + interval '1 day'
+	WHERE sid = '$through_whatsapp'
+	SQL
+$run = run_campaign($node, campaign_from(qq("$LocalTwilio::SENDER"), users => 1));
+@sid = split /\n/, sql($node, sprintf $sids, $run->{job});
+is(sql($node, $mark), 0, 'there is no mark');
+is(report($sid[0], '+15550000001', 'undelivered', 30006, ''), 'receipt', 'one by SMS is not');
+is(sql($node, $mark), 1, 'which marks the phone');
 is(worker_errors($node), '', 'workers have no errors');
 $node->stop;
 done_testing();

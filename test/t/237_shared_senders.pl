@@ -7,6 +7,7 @@ use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use Campaign;
 use LocalTwilio;
+use Session;
 use Sweeps;
 use Test::More;
 use Webhook;
@@ -115,7 +116,7 @@ for my $way (@ways)
 	is(replies(), "two STOP stop $job_two", "$how: a STOP is one reply");
 	like(opted_out(2), qr/^one two/, 'and counts for both groups with that sender');
 	unlike(opted_out(2), qr/other/, 'and not for another one');
-	wait_for_next_second(); # or else the list tells no order, and the STOP counts
+	wait_for_next_second();    # or else the list tells no order, and the STOP counts
 	$answer->($job_one, 2, 'START');
 	is(opted_out(2), '', 'so does a START');
 	$answer->($job_one, 16, 'stop');
@@ -141,6 +142,25 @@ sql($node, "SELECT sendcampaign.opt_in('@{[ phone(4) ]}')", role => 'app');
 sweep_now($node, $job_one);
 is(receive($node, inbound_form($sid, phone(4), 'STOP')), 'known', 'again');
 is(opted_out(4), '', 'what a person has removed does not come back');
+
+# Two learn of a STOP at once, of whom the second one knows of one more group.
+forget_replies();
+my ($first, $second) = map { Session->open($node) } 1, 2;
+my $posted = Webhook::call_of(inbound_form('SMatonce', phone(11), 'STOP'));
+$_->query('SET ROLE webhook') for $first, $second;
+is($first->query("BEGIN; $posted"), 'reply', 'a STOP that is posted, and not committed yet');
+configure($node, $by_key,
+	qq(configuration - 'twilioApiKeySid' || '{"twilioAuthToken": "$LocalTwilio::TOKEN"}'));
+$second->start_query($posted);
+ok(wait_until($node, <<~'SQL'), '... is posted again');
+	SELECT count(*) = 1 FROM pg_stat_activity
+	WHERE wait_event_type = 'Lock' AND query LIKE '%receive(%'
+	SQL
+$first->query('COMMIT');
+is($second->finish_query, 'known', '... which is the same reply');
+is(opted_out(11), 'key one two', '... and counts for the group of which only that knows');
+is($first->errors . $second->errors, '', '... without an error');
+configure($node, $by_key, q(configuration - 'twilioAuthToken' || '{"twilioApiKeySid": "SK1"}'));
 
 # A STOP from before a START that another group has.
 forget_replies();

@@ -107,6 +107,28 @@ cmp_ok(sql($_, count_of($phone)), '>', 0, '... and stays everywhere') for $coord
 is(sql($first, "SELECT sendcampaign.opt_in('$phone')"), 't', 'a superuser opts in');
 ok(wait_until($_, count_of($phone), expected => 0), '... everywhere') for $citus->nodes;
 
+# Two such opt-outs are deleted at once
+sql($first, <<~"SQL");
+	INSERT INTO sendcampaign.opt_out_data (phone, role, role_oid)
+	VALUES ('$phone', 'other', 1), ('$phone', 'other', 2)
+	SQL
+ok(wait_until($second, count_of($phone), expected => 1), 'two roles had one name');
+my ($one, $two) = map { Session->open($first) } 1, 2;
+my $delete = "DELETE FROM sendcampaign.opt_out_data WHERE phone = '$phone' AND role_oid =";
+$one->query("BEGIN; $delete 1");
+$two->start_query("$delete 2");
+ok(wait_until($first, <<~'SQL'), 'the opt-out of one is deleted while that of the other is');
+	SELECT count(*) = 1 FROM pg_stat_activity
+	WHERE wait_event_type = 'Lock' AND query LIKE 'DELETE FROM%'
+	SQL
+$one->query('COMMIT');
+$two->finish_query;
+is($one->errors . $two->errors, '', '... without an error');
+is(sql($first, "SELECT opted_out FROM sendcampaign.opt_out_change WHERE phone = '$phone'"),
+	'f', '... and none is left');
+ok(wait_until($second, count_of($phone), expected => 0), '... which is told');
+$_->close for $one, $two;
+
 # Very many of one role, and one of another; nobody tells them for now
 my $lock = Session->open($coordinator);
 $lock->query('BEGIN; SELECT FROM sendcampaign.opt_out_node FOR UPDATE');
