@@ -54,6 +54,7 @@ sql($node, <<~'SQL', role => 'app');
 		FOR EACH ROW EXECUTE FUNCTION see();
 	SQL
 $twilio->set(latency => 30);
+wait_for_no_worker($node);
 sql($node, 'ALTER ROLE app SET sendcampaign.max_concurrency = 5');
 $job = run_campaign($node, create_campaign($node, users => 100))->{job};
 sql($node, 'ALTER ROLE app RESET sendcampaign.max_concurrency');

@@ -76,7 +76,8 @@ $twilio->set(hold => 1);
 my $campaign = new_campaign('superuser');
 my $job = sql($node, "SELECT send_campaign($campaign)");
 wait_for_flight($twilio, 2);
-is(sql($node, <<~'SQL'), 'app|postgres|sendcampaign worker', 'pg_stat_activity has the owner');
+my $owner = 'app|postgres|sendcampaign worker';
+ok(wait_until($node, <<~'SQL', expected => $owner), 'pg_stat_activity has the owner');
 	SELECT usename, datname, backend_type FROM pg_stat_activity
 	WHERE backend_type ~ '^sendcampaign'
 	SQL

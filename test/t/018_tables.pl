@@ -42,7 +42,7 @@ sql($node, <<~'SQL', db => 'camel');
 	UPDATE ac_list_users SET sms = '+4420000000' || id, "sentCount" = nullif(id, 2);
 	UPDATE ac_campaigns SET message = 'of the column', "baseUrl" = 'https://column/';
 	SQL
-my $run = run_campaign($node, $campaign, db => 'camel');
+my $run = run_campaign($node, $campaign, db => 'camel', alone => 1);
 is($run->{sent}, 3, 'columns in camel case: it is sent');
 my @expected =
   map { "+4420000000$_ of the column https://column/?yu=$_&yc=$campaign" } 1 .. 3;
@@ -67,7 +67,7 @@ sql($node, <<~'SQL', db => 'snake');
 	ALTER TABLE ac_background_jobs DROP data, DROP created_at, DROP updated_at;
 	ALTER TABLE ac_list_users DROP updated_at;
 	SQL
-$run = run_campaign($node, $campaign, db => 'snake');
+$run = run_campaign($node, $campaign, db => 'snake', alone => 1);
 is($run->{sent}, 2, 'columns in snake case, no data: it is sent');
 @expected = map { "+4430000000$_ snake https://snake/?yu=$_&yc=$campaign" } 1 .. 2;
 is_deeply(texts(qr/^snake/), \@expected, 'with the right texts');
@@ -87,7 +87,7 @@ new_database('plain_json', <<~'SQL');
 	ALTER TABLE ac_lists ADD extra text NOT NULL DEFAULT 'x';
 	SQL
 $campaign = create_campaign($node, db => 'plain_json', users => 2, message => 'plain json');
-$run = run_campaign($node, $campaign, db => 'plain_json');
+$run = run_campaign($node, $campaign, db => 'plain_json', alone => 1);
 is($run->{sent}, 2, 'json: it is sent');
 is(sql($node, <<~'SQL', db => 'plain_json'), '1 1', 'json: it is counted');
 	SELECT string_agg(data->>'sentCount', ' ') FROM ac_list_users

@@ -129,7 +129,7 @@ is(firings(), fired(@all), 'a superuser calls again: the triggers gain nothing')
 # a message in doubt that a superuser settles
 $twilio->set('fault:drop-after' => 100, 'fault:list-403' => 100);
 $job = send_as_app(create_campaign($node, users => 1));
-is(wait_for_run($node, $job)->{in_doubt}, 1, 'a message is in doubt');
+is(wait_for_run($node, $job, alone => 1)->{in_doubt}, 1, 'a message is in doubt');
 firings();
 my $settle = <<~"SQL";
 	SELECT sendcampaign.settle(job_id, list_user_id, true) FROM sendcampaign.message
@@ -150,7 +150,8 @@ $twilio->set('fault:drop-after' => 0, 'fault:list-403' => 0);
 # Deferred triggers on the jobs, too.  They would fire at the end of the
 # transaction, as the superuser, so a superuser's call is refused.
 create_deferred_trigger_on_jobs();
-is(wait_for_run($node, send_as_app($campaign))->{sent}, 3, 'a role, deferred: it is sent');
+is(wait_for_run($node, send_as_app($campaign), alone => 1)->{sent},
+	3, 'a role, deferred: it is sent');
 is( firings(),
 	fired('ac_background_jobs before', 'ac_background_jobs deferred', @all[ 1, 2 ]),
 	'a role, deferred: the triggers gain nothing');

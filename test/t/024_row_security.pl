@@ -33,7 +33,7 @@ sql($node, <<~'SQL');
 	SQL
 my $campaign = create_campaign($node, users => 3, message => 'columns');
 my $job = sql($node, 'INSERT INTO ac_background_jobs DEFAULT VALUES RETURNING id');
-my $run = wait_for_run($node, as('narrow', "SELECT send_campaign($campaign, $job)"));
+my $run = wait_for_run($node, as('narrow', "SELECT send_campaign($campaign, $job)"), alone => 1);
 is_deeply(
 	$run,
 	{

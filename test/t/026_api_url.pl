@@ -98,6 +98,7 @@ is(wait_for_run($node, $job)->{sent}, 2, 'the campaign is sent');
 is(sent_with($twilio, 'secret'), 2, 'to where the configuration says');
 
 # a superuser may set it for a database or a role
+wait_for_no_worker($node);
 sql($node, "ALTER ROLE app SET sendcampaign.api_url = '$evil_url'");
 is(run_campaign($node, $campaign)->{sent}, 2, 'ALTER ROLE by a superuser: it is sent');
 is(sent_with($evil, 'secret'), 2, 'to where that says');

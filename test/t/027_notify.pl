@@ -28,7 +28,7 @@ sub heard
 sub send_and_hear
 {
 	my ($campaign, $job) = @_;
-	$job = run_campaign($node, $campaign, job => $job)->{job};
+	$job = run_campaign($node, $campaign, job => $job, alone => 1)->{job};
 	wait_for_no_worker($node);
 	return ($job, heard());
 }
@@ -69,7 +69,7 @@ sql($node, "UPDATE groups SET configuration = $right_token");
 my @phones = map { sprintf '+1555%07d', $_ } 1 .. 150;
 $twilio->set(map { ('to-fault' => "$_=code:21211") } @phones);
 $job = start_campaign($node, $campaign);
-wait_for_run($node, $job, state => 'paused');
+wait_for_run($node, $job, state => 'paused', alone => 1);
 wait_for_no_worker($node);
 @heard = map { "$_->{job_id} $_->{state}" } heard();
 is_deeply(\@heard, ["$job paused"], 'a run that pauses itself: one line, as it needs a person');

@@ -12,6 +12,7 @@ my $twilio = LocalTwilio->start;
 my $node = new_cluster('worker', $twilio, no_extension => 1, conf => <<~'CONF');
 	sendcampaign.request_timeout = '1s'
 	sendcampaign.lookup_delay = '200ms'
+	sendcampaign.receipts = off
 	CONF
 sql($node, 'CREATE DATABASE shop');
 install_extension($node, 'shop');
@@ -40,8 +41,8 @@ my $job = start_campaign($node, $campaign, db => 'shop');
 sent_once($node, $twilio, $campaign, $job, 'undisturbed', db => 'shop', total => 40);
 ok(worker_is_gone($node, 10), 'the worker ends when there is no work');
 end_sessions($node);
-is(sql($node, <<~'SQL'), 0, 'no process of it is left');
-	SELECT count(*) FROM pg_stat_activity
+ok(wait_until($node, <<~'SQL'), 'no process of it is left');
+	SELECT count(*) = 0 FROM pg_stat_activity
 	WHERE backend_type LIKE 'sendcampaign%' OR datname = 'shop'
 	SQL
 sql($node, 'CREATE DATABASE copy TEMPLATE shop');
@@ -112,13 +113,8 @@ for my $mode ('fast', 'immediate')
 # A run that has not ended does not keep a database from being dropped, once
 # its worker is gone.
 start_held();
-ok( poll(
-		sub {
-			terminate_workers($node);    # it hands over if a sweep is due as well
-			return worker_pids($node) == 0;
-		},
-		60),
-	'the worker is gone');
+terminate_workers($node);
+ok(worker_is_gone($node, 10), 'the worker is gone');
 sql($node, 'DROP DATABASE shop');
 
 $node->stop;

@@ -18,7 +18,7 @@ my $node = new_cluster('reload', $twilio, conf => <<~'CONF');
 sub in_flight { return $twilio->stats->{create_in_flight}; }
 
 # While Twilio is waited for, nothing is held that others could wait for.
-my $campaign = create_campaign($node, users => 100);
+my $campaign = create_campaign($node, users => 500);
 $twilio->set(hold => 1);
 my $job = start_campaign($node, $campaign);
 wait_for_flight($twilio, 5);
@@ -32,9 +32,13 @@ my $held = <<~'SQL';
 	SQL
 ok( wait_until($node, $held, expected => 'nothing'),
 	'no snapshot, transaction or table lock is held');
-my @still_held = map { sql($node, $held) } 1 .. 5;
-is("@still_held", 'nothing nothing nothing nothing nothing', 'nor later');
-is(sql($node, <<~'SQL'), 'idle', 'the worker is idle in pg_stat_activity');
+# but for a look at the queue each second
+my $nothing = join ' ', ('nothing') x 5;
+ok( poll(sub {
+		join(' ', map { sql($node, $held) } 1 .. 5) eq $nothing;
+	}),
+	'nor later');
+ok(wait_until($node, <<~'SQL', expected => 'idle'), 'the worker is idle in pg_stat_activity');
 	SELECT state FROM pg_stat_activity WHERE backend_type = 'sendcampaign worker'
 	SQL
 
@@ -42,26 +46,30 @@ is(sql($node, <<~'SQL'), 'idle', 'the worker is idle in pg_stat_activity');
 is($twilio->stats->{max_in_flight}, 5,
 	'there are no more requests in flight than max_concurrency');
 change_conf($node, 'sendcampaign.max_concurrency = 15');
-$twilio->set(hold => 0, latency => 50);
+$twilio->set(hold => 0, latency => 200);
+poll(sub { $twilio->stats->{accepted} >= 30 });    # good answers let the window grow
+$twilio->set(hold => 1);
 ok(poll(sub { in_flight() == 15 }, 20), 'there are more once the setting allows it')
   or diag('in flight: ' . in_flight());
-$twilio->set(latency => 0);
-sent_once($node, $twilio, $campaign, $job, 'more at once', total => 100);
+$twilio->set(hold => 0, latency => 0);
+sent_once($node, $twilio, $campaign, $job, 'more at once', total => 500);
 is($twilio->stats->{max_in_flight}, 15, 'but no more than that');
 
-$campaign = create_campaign($node, users => 200);
-$twilio->set(latency => 50);
+$campaign = create_campaign($node, users => 500);
+$twilio->set(latency => 200);
 $job = start_campaign($node, $campaign);
 wait_for_flight($twilio, 15);
 change_conf($node, 'sendcampaign.max_concurrency = 2');
-ok(poll(sub { in_flight() <= 2 }, 10), 'there are fewer once the setting says so');
+poll(sub { in_flight() <= 2 }, 10);
+cmp_ok(in_flight(), '<=', 2, 'there are fewer once the setting says so');
+is(run_row($node, $job)->{state}, 'running', 'in mid-run');
 $twilio->set(latency => 0);
-sent_once($node, $twilio, $campaign, $job, 'fewer at once', total => 200);
+sent_once($node, $twilio, $campaign, $job, 'fewer at once', total => 500);
 change_conf($node, 'sendcampaign.max_concurrency = 10');
 
 # The kill switch
 $campaign = create_campaign($node, users => 500);
-$twilio->set(latency => 50);
+$twilio->set(latency => 500);
 $job = start_campaign($node, $campaign);
 wait_for_flight($twilio, 10);
 change_conf($node, 'sendcampaign.enabled = off');
@@ -82,7 +90,7 @@ my ($late_job, $stderr) = sql_output($node, "SELECT send_campaign($late)", role 
 like($stderr, qr/WARNING: .*sending is switched off/, 'send_campaign() warns');
 ok(no_worker_is_to_come($node), 'and no worker stays');
 my $stats = $twilio->stats;
-is($stats->{accepted}, 300 + $sent, 'nothing was sent while sending was off');
+is($stats->{accepted}, 1000 + $sent, 'nothing was sent while sending was off');
 
 change_conf($node, 'sendcampaign.enabled = on');
 $twilio->set(latency => 0);

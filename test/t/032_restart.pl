@@ -37,10 +37,10 @@ sent_once($node, $twilio, $campaign, $job, 'the one before, with it', total => 4
 # The worker dies by a signal: the server restarts itself.
 ($campaign, $job) = start_held();
 ok(kill_worker($node), 'the worker is killed');
-$twilio->set(hold => 0);
 is(wake($node), 1, 'wake() starts a worker');
 is(wake($node), 1, 'and again wakes the same one');
 cmp_ok(scalar worker_pids($node), '<=', 1, 'there is only one');
+$twilio->set(hold => 0);
 sent_once($node, $twilio, $campaign, $job, 'killed', total => 40);
 
 # The postmaster dies.

@@ -75,7 +75,7 @@ is(scalar @ledger, 380, 'once');
 # A small run does not wait for a large one.
 my $large = create_campaign($node, users => 20000);
 my $small = create_campaign($node, users => 10);
-$twilio->set(latency => 20);
+$twilio->set(latency => 100);
 my $large_job = start_campaign($node, $large);
 wait_for_flight($twilio, 20);
 my $small_job = start_campaign($node, $small);

@@ -74,7 +74,7 @@ sent_once($node, $twilio, $campaign, $job, 'created again', total => 20);
 
 # Dropped and created again at once: the worker must not mix them up.
 $campaign = create_campaign($node, users => 20000);
-$twilio->set(latency => 20);
+$twilio->set(latency => 100);
 start_campaign($node, $campaign);
 wait_for_flight($twilio, 1);
 sql($node, 'DROP EXTENSION sendcampaign');

@@ -95,7 +95,7 @@ for my $table (sort keys %reason)
 sql($node, 'ALTER TABLE ac_list_users RENAME TO renamed');
 $twilio->set(hold => 0);
 like(
-	wait_for_run($node, $job)->{error},
+	wait_for_run($node, $job, alone => 1)->{error},
 	qr/table "public.ac_list_users" does not exist/,
 	'table renamed: the run fails');
 my (undef, $stderr) = sql_output($node, "SELECT send_campaign($campaign, $job)", role => 'app');

@@ -65,7 +65,7 @@ for my $cause (@causes)
 
 # The password changes in mid-run.
 my $campaign = create_campaign($node, users => 2000);
-$twilio->set(reset => 1, latency => 20);
+$twilio->set(reset => 1, latency => 500);
 my $job = start_campaign($node, $campaign);
 wait_until($node, "SELECT sent > 0 FROM sendcampaign.run WHERE job_id = $job");
 $twilio->set(account => "$LocalTwilio::ACCOUNT:another");

@@ -78,14 +78,12 @@ for my $lock (
 }
 
 # The job's row locked: its progress can wait, nothing else does.
-$campaign = create_campaign($node, users => 1000);
-$twilio->set(latency => 20);
-$job = start_campaign($node, $campaign);
+($campaign, $job) = start_held(1000);
 $session->query("BEGIN; SELECT FROM ac_background_jobs WHERE id = $job FOR UPDATE");
+$twilio->set(hold => 0);
 ok(wait_until($node, "SELECT sent = 1000 FROM sendcampaign.run WHERE job_id = $job"),
 	'job locked: all are recorded');
 is(run_row($node, $job)->{state}, 'running', 'and the end of the run waits');
-$twilio->set(latency => 0);
 $next = create_campaign($node, users => 20);
 $next_job = start_campaign($node, $next);
 sent_once($node, $twilio, $next, $next_job, 'another campaign, meanwhile', total => 20);
@@ -106,10 +104,12 @@ sent_once($node, $twilio, $campaign, $job, 'run locked', total => 200);
 # Deadlocks: the application updates the same rows in the other order.
 $campaign = create_campaign($node, users => 400);
 $twilio->set(latency => 5);
+wait_for_no_worker($node);
 sql($node, <<~'SQL');
 	ALTER ROLE app SET deadlock_timeout = '10ms';
 	ALTER ROLE app SET lock_timeout = 0;
 	SQL
+$session->query("SET deadlock_timeout = '10min'");    # it is the worker that gives up
 $job = start_campaign($node, $campaign);
 for my $i (1 .. 10)
 {

@@ -15,6 +15,7 @@ my $conf = <<~'CONF';
 	max_prepared_transactions = 5
 	sendcampaign.request_timeout = '1s'
 	sendcampaign.lookup_delay = '200ms'
+	sendcampaign.receipts = off
 	CONF
 my $node = new_cluster('waiting', $twilio, init => { allows_streaming => 1 }, conf => $conf);
 

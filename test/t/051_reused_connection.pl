@@ -14,7 +14,7 @@ for my $tls (0, 1)
 	my $twilio = LocalTwilio->start(tls => $tls);
 	my $node = new_cluster("reused$tls", $twilio, conf => <<~'CONF');
 		sendcampaign.max_concurrency = 1
-		sendcampaign.request_timeout = '1s'
+		sendcampaign.request_timeout = '2s'
 		sendcampaign.lookup_delay = 0
 		CONF
 	my $campaign = create_campaign($node, users => 100);
@@ -33,7 +33,7 @@ for my $tls (0, 1)
 	$twilio->set('reset' => 1, 'fault:drop-after' => 0, 'hold' => 1, 'hold-after' => 1);
 	$campaign = create_campaign($node, users => 3);
 	$job = start_campaign($node, $campaign);
-	ok( poll(sub { $twilio->stats->{accepted} == 1 }),
+	ok( poll(sub { $twilio->stats->{accepted} >= 1 }),
 		"over $over: one message is accepted, its answer waits");
 	$twilio->set('drop' => 1, 'hold' => 0);
 	sent_once($node, $twilio, $campaign, $job, "over $over after all connections died");

@@ -23,7 +23,7 @@ my @doubt = qw(20500);
 my $twilio = LocalTwilio->start;
 my $node = new_cluster('classes', $twilio, conf => <<~'CONF');
 	sendcampaign.receipts = off
-	sendcampaign.request_timeout = '1s'
+	sendcampaign.request_timeout = '3s'
 	sendcampaign.lookup_delay = 0
 	sendcampaign.max_attempts = 2
 	CONF

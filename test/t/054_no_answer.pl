@@ -21,7 +21,7 @@ my @faults = sort keys %error;
 my $node = new_cluster('no_answer', LocalTwilio->start, conf => <<~'CONF');
 	sendcampaign.receipts = off
 	max_worker_processes = 20
-	sendcampaign.request_timeout = '1s'
+	sendcampaign.request_timeout = '2s'
 	sendcampaign.lookup_delay = 0
 	sendcampaign.lookup_timeout = '1s'
 	fsync = off

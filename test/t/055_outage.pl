@@ -39,8 +39,9 @@ sub wait_for_error
 
 # Twilio goes down in mid-run, with requests on their way.
 my $campaign = create_campaign($node, users => 500);
+$twilio->set('latency' => 100);
 my $job = start_campaign($node, $campaign);
-ok(poll(sub { $twilio->stats->{accepted} >= 100 }), 'messages are being sent');
+ok(poll(sub { $twilio->stats->{accepted} >= 50 }), 'messages are being sent');
 $twilio->set('refuse' => 1, 'drop' => 1);
 ok(wait_for_error($job, '^Twilio cannot be reached: .+; trying again'),
 	'the run says that Twilio cannot be reached');
@@ -53,7 +54,7 @@ is($run->{in_doubt}, 0, 'and gives nothing up');
 cmp_ok($run->{sent}, '<', 500, 'it is not complete');
 cmp_ok((worker_ticks() - $before) / 4,
 	'<', 10, 'the worker needs less than a tenth of a processor');
-$twilio->set('refuse' => 0);
+$twilio->set('refuse' => 0, 'latency' => 20);
 sent_once($node, $twilio, $campaign, $job, 'Twilio was down');
 my @lost = log_of($node) =~ /sendcampaign: job $job: Twilio cannot be reached: .*; trying again/g;
 my @found = log_of($node) =~ /sendcampaign: job $job: Twilio can be reached again/g;
@@ -65,7 +66,11 @@ unlike(
 is(scalar @found, 1, 'and its end once');
 
 # Twilio goes down while only lookups are left.
-$twilio->set('reset' => 1, 'fault:drop-after' => '#2', 'fault:drop-before' => '#2');
+$twilio->set(
+	'reset' => 1,
+	'fault:drop-after' => '#2',
+	'fault:drop-before' => '#2',
+	'fault:list-500' => 100);
 $campaign = create_campaign($node, users => 4);
 $job = start_campaign($node, $campaign);
 ok(poll(sub { $twilio->stats->{create_requests} == 4 }), 'all are in doubt');
@@ -73,7 +78,7 @@ $twilio->set('refuse' => 1);
 $twilio->set('drop' => 1);
 ok( wait_for_error($job, '^Twilio cannot be reached'),
 	'the run says that Twilio cannot be reached for a lookup');
-$twilio->set('refuse' => 0);
+$twilio->set('refuse' => 0, 'fault:list-500' => 0);
 sent_once($node, $twilio, $campaign, $job, 'Twilio was down for lookups');
 
 # It was never there.

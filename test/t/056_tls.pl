@@ -28,8 +28,8 @@ sub refused_then_sent
 {
 	my ($name, %arg) = @_;
 	my @servers = ($twilio, $arg{refusing} // ());
-	$_->set('reset' => 1) for @servers;
 	wait_for_no_worker($node);
+	$_->set('reset' => 1) for @servers;
 	change_conf($node, $arg{bad});
 	my $campaign = create_campaign($node, users => 20);
 	my $job = start_campaign($node, $campaign);

@@ -10,9 +10,9 @@ use LocalTwilio;
 use Session;
 use Test::More;
 
-my $twilio = LocalTwilio->start(options => [ '--latency', 20 ]);
+my $twilio = LocalTwilio->start(options => [ '--latency', 60 ]);
 my $node = new_cluster('failed_record', $twilio, conf => <<~'CONF');
-	sendcampaign.request_timeout = '1s'
+	sendcampaign.request_timeout = '30s'
 	sendcampaign.lookup_delay = 0
 	sendcampaign.max_concurrency = 10
 	CONF
@@ -37,6 +37,7 @@ for my $table (qw(batch claim message_data))
 	push @workers, worker_pids($node);
 	$session->query('COMMIT');
 }
+$twilio->set(latency => 0);
 is((grep { $_ != $workers[0] } @workers), 0, 'no second worker was started');
 sent_once($node, $twilio, $campaign, $job, 'tables of the extension locked');
 is(sql($node, "SELECT max(attempts) FROM sendcampaign.message WHERE job_id = $job"),

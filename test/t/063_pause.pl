@@ -16,6 +16,7 @@ my $twilio = LocalTwilio->start;
 my $node = new_cluster('pause', $twilio, conf => <<~CONF);
     sendcampaign.receipts = off
     restart_after_crash = on
+    log_min_messages = debug1
     sendcampaign.max_concurrency = 40
     sendcampaign.request_timeout = '60s'
     sendcampaign.lookup_delay = '100ms'
@@ -58,7 +59,7 @@ sub all_is_put_away
 
 # In the middle of many.
 my $campaign = create_campaign($node, users => 10000);
-$twilio->set(latency => 20);
+$twilio->set(latency => 100);
 my $job = start_campaign($node, $campaign);
 wait_until($node, "SELECT sent > 500 FROM sendcampaign.run WHERE job_id = $job");
 is(call_error($node, "pause($job)")->{message}, '', 'a run is paused in the middle');
@@ -144,7 +145,7 @@ $job = sql($node, <<~SQL, role => 'app');
     SELECT :job;
 SQL
 $job =~ s/\s//g;
-ok(worker_is_gone($node, 20), 'paused in the queue: no worker stays');
+ok(no_worker_is_to_come($node), 'paused in the queue: no worker stays');
 is(sql($node, "SELECT state, total IS NULL FROM sendcampaign.run WHERE job_id = $job"),
 	'paused|t', 'paused in the queue: the run is not begun');
 call("resume($job)");

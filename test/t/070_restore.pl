@@ -69,7 +69,7 @@ sub wait_for_mid_run
 {
 	my ($db_node, $job) = @_;
 	wait_until($db_node, <<~SQL) or die 'the run went too fast';
-	    SELECT sent BETWEEN 300 AND $users - 1000 FROM sendcampaign.run WHERE job_id = $job
+	    SELECT sent BETWEEN 100 AND $users - 1000 FROM sendcampaign.run WHERE job_id = $job
 	SQL
 }
 
@@ -77,12 +77,12 @@ sub wait_for_mid_run
 sub finish_after_copy
 {
 	my ($copy, $base_url) = @_;
-	$twilio->set('reset' => 1, 'latency' => 20);
+	$twilio->set('reset' => 1, 'latency' => 100);
 	my $job = start($base_url);
 	wait_for_mid_run($node, $job);
 	$node->backup($copy);
-	wait_for_run($node, $job);
 	$twilio->set('latency' => 0);
+	wait_for_run($node, $job);
 	return $job;
 }
 
@@ -108,7 +108,7 @@ for my $case (@cases)
 }
 
 # A standby that lags when it is promoted: what was committed since is lost.
-$twilio->set('reset' => 1, 'latency' => 20);
+$twilio->set('reset' => 1, 'latency' => 100);
 $node->backup('standby');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($node, 'standby', has_streaming => 1);
@@ -118,10 +118,10 @@ wait_for_mid_run($standby, $job);
 $standby->append_conf('postgresql.conf', "primary_conninfo = ''");
 $standby->reload;
 wait_until($standby, 'SELECT count(*) = 0 FROM pg_stat_wal_receiver');
+$twilio->set('latency' => 0);
 wait_for_run($node, $job);
 my $known = run_row($standby, $job)->{sent};
 cmp_ok($known, '<', $users - 500, "lagging standby: it knows of $known only");
-$twilio->set('latency' => 0);
 $node->stop;
 $standby->promote;
 check_all_once($standby, $job, 'lagging standby');
@@ -129,12 +129,13 @@ $standby->stop;
 $node->start;
 
 # A dump that is taken in mid-run.
-$twilio->set('reset' => 1, 'latency' => 20);
+$twilio->set('reset' => 1, 'latency' => 100);
 $job = start($url);
 wait_for_mid_run($node, $job);
 my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump.sql';
 $node->command_ok([ 'pg_dump', '-f', $dump, '-d', $node->connstr('postgres') ],
 	'the database is dumped');
+$twilio->set('latency' => 0);
 wait_for_run($node, $job);
 my $accepted = $twilio->stats->{accepted};
 my $staging = new_cluster('staging', $twilio, conf => $conf, no_extension => 1);

@@ -16,6 +16,7 @@ my $node = new_cluster('quiet_hours', $twilio, conf => <<~CONF);
     sendcampaign.request_timeout = '1s'
     sendcampaign.lookup_delay = '100ms'
     restart_after_crash = on
+    log_min_messages = debug1
 CONF
 
 # Replaces quiet hours and time zone of the campaign's group; the new ones are
@@ -157,13 +158,13 @@ is(logged($offset, 'has no time zone'), 0, "those without a zone have the group'
 # It is woken before its time, and sends nothing.
 my $accepted = $twilio->stats->{accepted};
 sql($node, 'SELECT sendcampaign.wake()');
-wait_for_no_worker($node);
+no_worker_is_to_come($node);
 is(fall_asleep($job)->{sent}, 40, 'nothing is sent when it is woken too early');
 like(sql($node, <<~SQL, role => 'app'), qr/^$job$/, 'it is called again');
     SET client_min_messages = notice;
     SELECT send_campaign($campaign, $job)
 SQL
-wait_for_no_worker($node);
+no_worker_is_to_come($node);
 is(fall_asleep($job)->{sent}, 40, 'nothing is sent when it is called again');
 
 # Whether it is night is judged again, whatever time it was put off to.

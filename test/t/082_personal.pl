@@ -270,8 +270,8 @@ for my $case (@link_cases)
 {
 	my ($what, $text, $expected, $data) = @$case;
 	my $campaign = personal($text, [ { a => 'x', %{ $data || {} } } ], base_url => $url);
-	my ($body) = outcomes($campaign);
 	my $user = sql($node, 'SELECT max(id) FROM ac_list_users');
+	my ($body) = outcomes($campaign);
 	is($body, $expected =~ s/LINK/$url?yu=$user&yc=$campaign/gr, "the link: $what");
 }
 is( arrives('Go: {{link}}', { link => 'http://evil.example' }),
@@ -364,8 +364,7 @@ like($run->{error}, qr/has more than 16000 characters/, 'and says why');
 $job = start_campaign($node, personal('{{a}}' . 'x' x 2000, \@six_hundred));
 $run = wait_for_run($node, $job, state => 'paused');
 is($run->{state}, 'paused', 'with 2 kB for all of them the run pauses');
-like($run->{error}, qr/"sendcampaign.failure_scale_factor" \(0\.3\): .*21617/,
-	'and says why');
+like($run->{error}, qr/"sendcampaign.failure_scale_factor" \(0\.3\): .*21617/, 'and says why');
 wait_for_no_worker($node);
 
 # What is in doubt would be claimed: no answer may come too late on a busy machine.

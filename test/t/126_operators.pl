@@ -195,7 +195,7 @@ for my $schema (qw(public columns))
 	wait_for_flight($twilio, 10);
 	in_schema($schema, "SELECT sendcampaign.pause($job); SELECT sendcampaign.resume($job)");
 	$twilio->set(hold => 0);
-	poll(sub { row_of($job)->{sent} > 0 });
+	poll(sub { row_of($job)->{sent} == $messages - 1 });    # all but the one who is locked
 	$locker->query('COMMIT');
 	poll(sub { row_of($job)->{state} =~ /completed|failed/ });
 	my $run = row_of($job);

@@ -78,7 +78,7 @@ for my $rows (@more_rows)
 	my ($db, $campaign) = new_database(3000, $view);
 	my $job = start_and_change($db, $campaign,
 		"CREATE OR REPLACE VIEW ac_list_users AS SELECT u.* FROM users u, $rows");
-	my $run = wait_for_all_of_run($node, $job, db => $db);
+	my $run = wait_for_all_of_run($node, $job, db => $db, alone => 1);
 	is($run->{state}, 'failed', "$rows: the run fails");
 	like(
 		$run->{error},
@@ -126,7 +126,7 @@ for my $trigger (@triggers)
 		    FOR EACH ROW EXECUTE FUNCTION meddle();
 		SQL
 	my $job = start_campaign($node, $campaign, db => $db);
-	my $run = wait_for_all_of_run($node, $job, db => $db);
+	my $run = wait_for_all_of_run($node, $job, db => $db, alone => 1);
 	my $sent = is_once($db, "$name: no phone number is sent to twice");
 	is($run->{sent}, $sent, '... and all that was sent is recorded');
 	next if !defined $uncounted;
@@ -150,7 +150,7 @@ for my $trigger (@triggers)
   new_database(300, 'ALTER TABLE ac_background_jobs DROP CONSTRAINT ac_background_jobs_pkey');
 my $job = start_and_change($db, $campaign,
 	'INSERT INTO ac_background_jobs SELECT * FROM ac_background_jobs');
-my $run = wait_for_all_of_run($node, $job, db => $db);
+my $run = wait_for_all_of_run($node, $job, db => $db, alone => 1);
 my $sent = is_once($db, 'a job that is there twice: no phone number is sent to twice');
 is($run->{sent}, $sent, '... and all that was sent is recorded');
 

@@ -44,12 +44,12 @@ sub dump_in_mid_run
 	my $campaign = create_campaign($node, users => $users);
 	$twilio->set(reset => 1);
 	set_and_reload($node, 'sendcampaign.enabled', 'off') if $state eq 'queued';
-	$twilio->set(latency => 200) if $state eq 'paused';    # it cannot end before it is paused
+	$twilio->set(latency => 400) if $state eq 'paused';    # it cannot end before it is paused
 	my $job = start_campaign($node, $campaign);
 	if ($state eq 'paused')
 	{
 		wait_until($node, <<~SQL);
-			SELECT sent BETWEEN 100 AND $users - 100 FROM sendcampaign.run WHERE job_id = $job
+			SELECT sent BETWEEN 50 AND $users - 100 FROM sendcampaign.run WHERE job_id = $job
 			SQL
 		sql($node, "SELECT sendcampaign.pause($job)");
 		wait_for_no_worker($node);

@@ -9,7 +9,7 @@ use LocalTwilio;
 use Test::More;
 
 my $twilio = LocalTwilio->start;
-my $node = new_cluster('superuser', $twilio);
+my $node = new_cluster('superuser', $twilio, conf => "log_min_messages = debug1\n");
 my $super = sql($node, 'SELECT current_user');
 
 # What mallory has prepared makes her a superuser, if one runs it, and tells
@@ -363,6 +363,7 @@ sub orphan_run
 		SQL
 	set_and_reload($node, 'sendcampaign.enabled', 'off');
 	my $job = send_as('gone');
+	no_worker_is_to_come($node);
 	sql($node, <<~SQL);
 		DROP OWNED BY gone;
 		DROP ROLE gone;

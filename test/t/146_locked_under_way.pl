@@ -56,7 +56,7 @@ sub begin_runs
 	my $name = shift;
 	$twilio->set(reset => 1, hold => 1);
 	call('one', 100);
-	ok(poll(sub { num_runs('one', "state = 'running'") == 100 }, 60), "$name: runs are under way");
+	ok(poll(sub { num_runs('one', "state = 'running'") == 100 }), "$name: runs are under way");
 	return;
 }
 
@@ -97,10 +97,10 @@ for my $lock (
 		call('other', 3);
 		is_soon($node, seconds_until_sent('other', 90), 8, "$lock: another schema, $time time");
 	}
-	ok(poll(sub { num_runs('one', "state = 'running' AND $waits") > 90 }, 60),
+	ok(poll(sub { num_runs('one', "state = 'running' AND $waits") > 90 }),
 		"$lock: all runs say what they wait for")
 	  if $lock =~ /IN ACCESS/ && $lock !~ /groups/;
-	ok(poll(sub { num_runs('one', "state = 'running' AND $waits") > 0 }, 60),
+	ok(poll(sub { num_runs('one', "state = 'running' AND $waits") > 0 }),
 		"$lock: a run says what it waits for")
 	  if $lock =~ /jobs/;
 	release($session, $lock);
@@ -114,10 +114,9 @@ my $session = lock_by(<<~"SQL");
 	WHERE id IN (SELECT job_id FROM sendcampaign.run WHERE schema = 'one' AND campaign_id <= $last)
 	FOR UPDATE
 	SQL
-ok(poll(sub { num_runs('one', "state <> 'completed'") == 10 }, 60),
-	'some rows: the others are sent');
+ok(poll(sub { num_runs('one', "state <> 'completed'") == 10 }), 'some rows: the others are sent');
 call('one', 10);
-ok(poll(sub { num_runs('one', "state <> 'completed'") == 10 }, 60),
+ok( poll(sub { num_runs('one', "state <> 'completed'") == 10 }),
 	'some rows: so are those that are called later');
 release($session, 'some rows');
 
@@ -137,16 +136,16 @@ for my $time (qw(first second))
 }
 $session->query('COMMIT');
 $session->close;
-ok(poll(sub { num_runs('one', 'finished_at IS NULL') == 1 }, 60),
+ok( poll(sub { num_runs('one', 'finished_at IS NULL') == 1 }),
 	'cancelled: all have ended but the paused one');
 sql($node, "SET sendcampaign.schema = 'one'; SELECT sendcampaign.resume($paused)", role => 'app');
-ok(poll(sub { num_runs('one', 'finished_at IS NULL') == 0 }, 60), '... which ends as well');
+ok(poll(sub { num_runs('one', 'finished_at IS NULL') == 0 }), '... which ends as well');
 $num_accepted += $twilio->stats->{accepted};
 
 # A server that is shut down does not wait for each of them.
 begin_runs('shut down');
 $session = lock_by('LOCK TABLE one.ac_list_users IN ACCESS EXCLUSIVE MODE');
-ok(poll(sub { num_runs('one', "state = 'running' AND $waits") > 0 }, 60), 'shut down: they wait');
+ok(poll(sub { num_runs('one', "state = 'running' AND $waits") > 0 }), 'shut down: they wait');
 my ($pid) = worker_pids($node);
 my $begin = time;
 terminate_workers($node);
@@ -161,8 +160,8 @@ $session->query('COMMIT');
 $session->close;
 wake($node);
 call('other', 1);    # what is in doubt is looked up, and is there before this
-ok(poll(sub { num_runs('one', 'finished_at IS NULL') == 0 }, 90), 'shut down: all have ended');
-ok(poll(sub { num_runs('other', 'finished_at IS NULL') == 0 }, 60), '... and the other one');
+ok(poll(sub { num_runs('one', 'finished_at IS NULL') == 0 }), 'shut down: all have ended');
+ok(poll(sub { num_runs('other', 'finished_at IS NULL') == 0 }), '... and the other one');
 $num_accepted += $twilio->stats->{accepted};
 
 is( $num_accepted,

@@ -38,7 +38,7 @@ sub terminate_and
 		$call;
 		SQL
 	$twilio->set('hold' => 0);
-	my $ended = poll(sub { run_row($node, $job)->{state} eq 'completed' }, 60);
+	my $ended = poll(sub { run_row($node, $job)->{state} eq 'completed' });
 	ok($ended, "$name: it goes on without another call") or wait_for_run($node, $job);
 	sent_once($node, $twilio, $campaign, $job, $name, total => 400);
 	return;

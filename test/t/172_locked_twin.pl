@@ -26,7 +26,7 @@ sub lose_first
 	$lock_session->query_safe("BEGIN; $lock");
 	$twilio->set(reset => 1, 'fault:drop-before' => '#1');
 	sql($node, $first);
-	poll(sub { $twilio->stats->{requests} > 0 }) or diag('no request');
+	poll(sub { $twilio->stats->{faults}{'drop-before'} }) or diag('no request');
 	sql($node, $second);
 	poll(sub { $twilio->stats->{lists} > 0 }) or diag('no lookup');
 

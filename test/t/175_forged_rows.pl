@@ -16,7 +16,7 @@ my $node = new_cluster('forged', $twilio, no_extension => 1, conf => <<~'CONF');
 	max_worker_processes = 16
 	sendcampaign.request_timeout = '2s'
 	sendcampaign.lookup_delay = '200ms'
-	sendcampaign.lookup_timeout = '3s'
+	sendcampaign.lookup_timeout = '20s'
 	CONF
 sql($node, 'CREATE ROLE owner LOGIN; CREATE DATABASE one OWNER owner');
 install_extension($node, 'one');
@@ -191,7 +191,9 @@ my $were_loaded =
   . ' Call send_campaign\(\) with the same campaign and job\.'
   . ' What was sent is read back from Twilio before the run continues\.';
 my $rest_of_log = log_of($node) =~ s/$were_loaded//gr;
-unlike($rest_of_log,
-	qr/were loaded from a dump/, 'and of batches that were loaded, if it happened');
+unlike(
+	$rest_of_log,
+	qr/were loaded from a dump/,
+	'and of batches that were loaded, if it happened');
 $node->stop;
 done_testing();

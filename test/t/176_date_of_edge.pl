@@ -12,7 +12,7 @@ use Test::More;
 my $twilio = LocalTwilio->start;
 my $node = new_cluster('date_of_edge', $twilio, conf => <<~'CONF');
 	sendcampaign.request_timeout = '2s'
-	sendcampaign.lookup_delay = '1s'
+	sendcampaign.lookup_delay = '2s'
 	sendcampaign.lookup_timeout = '20s'
 	CONF
 

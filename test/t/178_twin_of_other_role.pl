@@ -108,6 +108,13 @@ sub set_fault
 		'to-fault' => "$LocalTwilio::COMPANION=spared");
 }
 
+# Whether a request has met this fault
+sub is_hit
+{
+	my $fault = shift;
+	return $twilio->stats->{faults}{$fault};
+}
+
 # Two messages to one phone are under way: the first one's request is lost, and
 # the outcome of the second one cannot be recorded for a while.  Goes on when
 # the first has been looked up again, or has ended.
@@ -117,7 +124,7 @@ sub lose_first
 	my $lock_session = lock_list_users($second);
 	set_fault('drop-before');
 	sql($node, send_as($first, 1));
-	poll(sub { $twilio->stats->{requests} > 0 }) or diag('no request');
+	poll(sub { is_hit('drop-before') }) or diag('no request');
 	sql($node, send_as($second, 1));
 	poll(sub { $twilio->stats->{lists} > 1 || are_completed($first) }) or diag('no lookup');
 	return $lock_session;
@@ -302,7 +309,6 @@ for my $base_url ('https://example.com/back', undef)
 	is($twilio->stats->{accepted}, 2, "$name: Twilio has taken both");
 	is(recorded($first, $second), '2|0|2', "$name: both are recorded as sent, each with its SID");
 }
-set_and_reload($node, 'sendcampaign.lookup_timeout', '3s');
 
 # The other one is the same role's, of a run that is paused: in no memory.
 sub wait_for_end
@@ -327,11 +333,14 @@ sub status_of
 {
 	my ($first, $second) =
 	  map { create_campaign($node, users => 1, message => 'The same', base_url => undef) } 1 .. 2;
-	$twilio->set(reset => 1, 'fault:drop-after' => '#1');
+	# the list lags, so that it is not found before the run is paused
+	$twilio->set(reset => 1, 'fault:drop-after' => '#1', 'list-lag' => 600000);
 	my $paused = start_campaign($node, $first);
 	poll(sub { $twilio->stats->{accepted} == 1 });
 	sql($node, "SELECT sendcampaign.pause($paused)", role => 'app');
 	wait_for_no_worker($node);
+	set_and_reload($node, 'sendcampaign.lookup_timeout', '3s');
+	$twilio->set('list-lag' => 0);
 	is(sql($node, 'SELECT count(*) FROM sendcampaign.claim'),
 		1, 'the message of a paused run is in doubt');
 	$twilio->set('fault:drop-before' => '#1');
@@ -417,7 +426,7 @@ for my $case (@later)
 	my $second = create_campaign($node, @of_campaign, message => $template);
 	$twilio->set(reset => 1, 'fault:drop-before' => '#1');
 	my $paused = start_campaign($node, $first);
-	poll(sub { $twilio->stats->{requests} == 1 });
+	poll(sub { is_hit('drop-before') });
 	sql($node, "SELECT sendcampaign.pause($paused)", role => 'app');
 	wait_for_no_worker($node);
 	my $doubtful = leave_in_doubt($second);
@@ -448,7 +457,7 @@ for my $case ([ 'of one account', 'in_doubt' ], [ 'of two accounts', 'sent', 'AC
 	make_tenant($node, $_, base_url => "https://example.org/$first") for $first, $second;
 	$twilio->set(reset => 1, 'list-lag' => 0, 'fault:drop-before' => '#1');
 	my $job = sql($node, send_as($first, 1));
-	poll(sub { $twilio->stats->{requests} == 1 });
+	poll(sub { is_hit('drop-before') });
 	call_as($first, "pause($job)");
 	wait_for_no_worker($node);
 	$twilio->set(reset => 1, 'list-lag' => 600000, 'fault:drop-after' => '#1');

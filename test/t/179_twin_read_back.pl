@@ -10,7 +10,7 @@ use Test::More;
 
 my $twilio = LocalTwilio->start;
 my $node = new_cluster('twin_read_back', $twilio, conf => <<~'CONF');
-	sendcampaign.request_timeout = '2s'
+	sendcampaign.request_timeout = '30s'
 	sendcampaign.lookup_delay = 0
 	sendcampaign.lookup_timeout = '1s'
 	CONF
@@ -61,8 +61,11 @@ sub lose
 			DELETE FROM sendcampaign.message_data WHERE run_id = $run;
 			SQL
 	}
+	# it takes this long until Twilio is asked
+	set_and_reload($node, 'sendcampaign.request_timeout', '2s');
 	sql($node, 'SELECT sendcampaign.wake()');
 	wait_for_tenants(@tenants);
+	set_and_reload($node, 'sendcampaign.request_timeout', '30s');
 }
 
 make_tenant($node, $_) for qw(rain snow fog frost);
