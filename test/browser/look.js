@@ -7,6 +7,8 @@
 const axe = require('axe-core');
 const puppeteer = require('puppeteer-core');
 
+const timeout = 180000; // a busy machine is slow
+
 // Runs in the page.
 function numbersOfPage() {
   const numbers = {};
@@ -31,7 +33,7 @@ async function look(browser, file, width, scheme) {
   page.on('request', (request) => loaded.push(request.url()));
   await page.setViewport({ width, height: 900 });
   await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: scheme }]);
-  await page.goto(`file://${file}`, { waitUntil: 'load' });
+  await page.goto(`file://${file}`, { waitUntil: 'load', timeout });
   const tooWide = await page.evaluate(
     () => document.documentElement.scrollWidth > document.documentElement.clientWidth);
   const numbers = await page.evaluate(numbersOfPage);
@@ -52,7 +54,8 @@ async function look(browser, file, width, scheme) {
 async function main() {
   const [executablePath, ...files] = process.argv.slice(2);
   const browser = await puppeteer.launch({
-    executablePath, pipe: true, args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'],
+    executablePath, pipe: true, timeout,
+    args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'],
   });
   for (const file of files) {
     for (const [width, scheme] of [[1280, 'light'], [1280, 'dark'], [390, 'light'], [390, 'dark']]) {

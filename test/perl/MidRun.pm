@@ -60,7 +60,7 @@ my @states = (
 		name => 'paused',
 		make => sub {
 			my ($node, $db, $twilio) = @_;
-			my ($campaign, $job) = start_and_wait(@_, 600);
+			my ($campaign, $job) = start_and_wait(@_, 1500);
 			call_in($node, $db, "pause($job)");
 			return ($campaign, $job);
 		},
@@ -100,7 +100,7 @@ my @states = (
 		name => 'read_back',
 		make => sub {
 			my ($node, $db, $twilio) = @_;
-			my ($campaign, $job) = start_and_wait(@_, 600);
+			my ($campaign, $job) = start_and_wait(@_, 1500);
 			call_in($node, $db, "pause($job)");
 			wait_until($node, q{SELECT count(*) = 0 FROM sendcampaign.claim}, db => $db);
 			$twilio->set('fault:list-500' => 100);
@@ -121,7 +121,7 @@ my @states = (
 		},
 		end => sub { }
 	},
-	{ name => 'sending', make => sub { start_and_wait(@_, 2000) }, end => sub { } });
+	{ name => 'sending', make => sub { start_and_wait(@_, 5000) }, end => sub { } });
 
 # Makes all states; returns the runs: [ state, Twilio, campaign, job ].
 sub make_states

@@ -32,7 +32,7 @@ sub ends
 	my ($schema, $state) = @_;
 	my $ended =
 	  "SELECT state FROM sendcampaign.run WHERE schema = '$schema' AND finished_at IS NOT NULL";
-	return poll(sub { sql($node, $ended) eq $state }, 60);
+	return poll(sub { sql($node, $ended) eq $state });
 }
 
 # The error of the tenant's run
@@ -83,6 +83,8 @@ for my $case (['cancel'], [ 'pause', 'cancel' ])
 {
 	my $schema = join '_', 'other', @$case;
 	make($schema, 3);
+	# nothing is looked up before the worker has ended
+	set_and_reload($node, 'sendcampaign.request_timeout', '60s');
 	$twilio->set(reset => 1, 'fault:drop-after' => 100);
 	my $job = as_tenant($schema, 'SELECT send_campaign(1)');
 	poll(sub { $twilio->stats->{accepted} == 3 });
@@ -92,6 +94,7 @@ for my $case (['cancel'], [ 'pause', 'cancel' ])
 		WHERE backend_type = 'sendcampaign worker'
 		SQL
 	wait_for_no_worker($node);
+	set_and_reload($node, 'sendcampaign.request_timeout', '2s');
 	replace_list($schema);
 	as_tenant($schema, "SELECT sendcampaign.$_($job)") for @$case;
 	ok(ends($schema, 'cancelled'), "@$case: the run ends");
@@ -193,8 +196,7 @@ for my $case (['cancel'], [ 'pause', 'cancel' ])
 				WHERE schema = '$schema' AND state = 'failed';
 				SQL
 			return sql($node, $completed) eq '2';
-		},
-		60);
+		});
 	my $runs = sql($node, <<~SQL);
 		SELECT string_agg(state || ' ' || sent || ' ' || in_doubt, ', ')
 		FROM sendcampaign.run

@@ -11,7 +11,7 @@ use Test::More;
 my $author = '+15559990000';
 my $twilio = LocalTwilio->start;
 my $node = new_cluster('failed_test', $twilio, conf => <<~'CONF');
-	sendcampaign.request_timeout = '2s'
+	sendcampaign.request_timeout = '60s'
 	sendcampaign.lookup_delay = '100ms'
 	sendcampaign.lookup_timeout = '30s'
 	CONF
@@ -37,6 +37,7 @@ my $job = sql($node, "SELECT sendcampaign.send_test($campaign, '$author')", role
 poll(sub { $twilio->num_to($author) == 1 });
 sql($node, "SELECT pg_terminate_backend($_)") for worker_pids($node);
 wait_for_no_worker($node);
+set_and_reload($node, 'sendcampaign.request_timeout', '2s');
 sql($node, "UPDATE groups SET configuration = configuration - 'twilioAuthToken'");
 $twilio->set('fault:never-after' => 0);
 sql($node, 'SELECT sendcampaign.wake()');

@@ -12,7 +12,7 @@ use Test::More;
 my $twilio = LocalTwilio->start;
 my $node = new_cluster('not_counted', $twilio);
 my $campaign = create_campaign($node, users => 3);
-$twilio->set(latency => 1500);
+$twilio->set(hold => 1);
 my $job = sql($node, "SELECT sendcampaign.send_test($campaign, '+15559990000')", role => 'app');
 wait_until($node, 'SELECT count(*) = 1 FROM sendcampaign.claim');
 
@@ -20,6 +20,7 @@ wait_until($node, 'SELECT count(*) = 1 FROM sendcampaign.claim');
 my $holder = Session->open($node);
 $holder->query("BEGIN; SELECT FROM sendcampaign.run_data WHERE job_id = $job FOR UPDATE");
 sql($node, 'ALTER TABLE ac_list_users RENAME TO away', role => 'app');
+$twilio->set(hold => 0);
 ok(poll(sub { log_of($node) =~ /canceling statement due to lock timeout/ }),
 	'it cannot be recorded at once');
 $holder->query('COMMIT');

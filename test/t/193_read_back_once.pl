@@ -82,7 +82,7 @@ for my $case (@cases)
 		send_companion($node, $twilio, 'postgres');
 		return sql($node, $ended) == 2;
 	};
-	ok(poll($are_through, 60), "$name: both runs end");
+	ok(poll($are_through), "$name: both runs end");
 	my $counts = sql($node, <<~SQL);
 		SELECT count(*) FILTER (WHERE status = 'sent'),
 		    count(*),

@@ -180,10 +180,11 @@ stays_in_doubt(
 reset_twilio();
 my $campaign = create_campaign($node, users => 1, message => 'Moved');
 my $job = run_campaign($node, $campaign)->{job};
-query(<<~'SQL');
+my $list = list_of($campaign);
+query(<<~"SQL");
 	UPDATE ac_list_users
 	SET data = '{"sms": "+15550000002"}'
-	WHERE id = (SELECT max(id) FROM ac_list_users)
+	WHERE ac_list_id = $list
 	SQL
 my $offset = -s $node->logfile;
 lose_commits($node, $job, 1, undef, alone => 1);

@@ -195,7 +195,6 @@ is(hosts_asked(), "$dublin_host api.sydney.au1.twilio.com", 'each is asked in it
 sweep_now($node, $many);
 is(hosts_asked(), $dublin_host, 'so is the list');
 change_conf($node, 'sendcampaign.receipts = off');
-change_conf($node, "sendcampaign.request_timeout = '5s'");
 wait_for_no_worker($node);
 
 # The region is changed while a message is in doubt: it is not in the new
@@ -207,6 +206,7 @@ ok(poll(sub { $twilio->stats->{accepted} == 1 }), 'a message is under way');
 configure($node, $campaign, q(configuration || '{"twilioRegion": "us1"}'));
 terminate_workers($node);
 wait_for_no_worker($node);
+change_conf($node, "sendcampaign.request_timeout = '5s'");
 wake($node);
 wait_for_run($node, $job, alone => 1);
 is(sql($node, <<~"SQL"), 'in_doubt', 'sent in another region: it stays in doubt')

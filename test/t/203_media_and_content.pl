@@ -220,12 +220,14 @@ is($without_media->attempts->{'+15550000001'}, 1, 'it is not sent again');
 $without_media->stop;
 
 # An account that hides texts shows media without one.
+change_conf($node, "sendcampaign.request_timeout = '3s'");    # no other is in doubt
 $twilio->set(reset => 1, redact => 1, 'to-fault' => '+15550000001=drop-after');
 $campaign = campaign_with({ mediaUrl => $picture }, users => 5, base_url => undef);
 $job = start_campaign($node, $campaign);
 ends_with($job, '1 in_doubt, 4 sent', 'media, hidden texts');
 like(reasons_of($node, $job), qr/message redaction is on/, 'hidden texts: the reason');
 $twilio->set(redact => 0, 'to-fault' => '+15550000001=none');
+change_conf($node, "sendcampaign.request_timeout = '1s'");
 
 #
 # Content templates: the request
@@ -345,6 +347,7 @@ ends_with(start_campaign($node, $campaign), '40 sent', 'a template with a link i
 
 # Without a link, nobody knows what Twilio has made of it; what it did not take
 # is sent again.
+change_conf($node, "sendcampaign.request_timeout = '3s'");    # no other is in doubt
 $twilio->set(reset => 1, 'to-fault' => '+15550000001=drop-after');
 $twilio->set('to-fault' => '+15550000002=drop-before');
 $campaign = content_campaign({ 1 => '{{n}}' }, users => 40);
@@ -357,6 +360,7 @@ like(reasons_of($node, $job),
 	'the reason');
 is($twilio->num_to($_), 1, "$_ has it once") for '+15550000001', '+15550000002';
 $twilio->set('to-fault' => '+15550000001=none');
+change_conf($node, "sendcampaign.request_timeout = '1s'");
 
 # A crash: with a link, all are found; without, nothing is sent again.
 for my $variables (\%text_of, { 1 => '{{n}}' })
@@ -380,8 +384,10 @@ $job = run_campaign($node, $campaign)->{job};
 lose_commits($node, $job, 6);
 ends_with($job, '10 sent', 'a template and lost commits');
 $twilio->set(reset => 1);
+change_conf($node, "sendcampaign.request_timeout = '3s'");    # no other is in doubt
 $campaign = content_campaign({ 1 => '{{n}}' }, users => 10);
 $job = run_campaign($node, $campaign)->{job};
+change_conf($node, "sendcampaign.request_timeout = '1s'");
 lose_commits($node, $job, 6);
 ends_with($job, '6 in_doubt, 4 sent', 'a template without a link, and lost commits');
 

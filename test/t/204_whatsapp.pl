@@ -125,12 +125,14 @@ for my $link ('https://example.org/survey', undef)
 }
 
 # Redacted numbers
+change_conf($node, "sendcampaign.request_timeout = '3s'");    # no other is in doubt
 $twilio->set(reset => 1, redact => 1, 'to-fault' => 'whatsapp:+15550000001=drop-after');
 $campaign = whatsapp_campaign(users => 5);
 $job = start_campaign($node, $campaign);
 ends_with($job, '1 in_doubt, 4 sent', 'redacted');
 like(reasons_of($node, $job), qr/message redaction is on/, 'redacted: the reason');
 $twilio->set(redact => 0, 'to-fault' => 'whatsapp:+15550000001=none');
+change_conf($node, "sendcampaign.request_timeout = '1s'");
 
 # Opt-outs and duplicates are by the number, whatever the channel.
 $twilio->set(reset => 1, 'to-fault' => 'whatsapp:+15550000001=code:21610');

@@ -103,6 +103,7 @@ for my $text ('It’s “on” – now…', $quotes)
 
 # Twilio replaces what it does not say, or something else by it: only a person can
 # tell.  What it did not take is still sent again.
+change_conf($node, "sendcampaign.request_timeout = '3s'");    # no other is in doubt
 $twilio->set(reset => 1, 'to-fault' => '+15550000001=drop-after');
 $twilio->set('to-fault' => '+15550000002=drop-before');
 $campaign = smart_campaign('5 − 3 ‹x›', users => 40);
@@ -114,6 +115,7 @@ is(outcome_of($node, $job), '1 in_doubt, 39 sent', 'unknown replacements: it sta
 like(reasons_of_doubt($node, $job), $replaced, 'and says why');
 is($twilio->num_to($_), 1, "$_ has it once") for '+15550000001', '+15550000002';
 $twilio->set('to-fault' => '+15550000001=none');
+change_conf($node, "sendcampaign.request_timeout = '1s'");
 
 # The group's setting is another one when a crash leaves the message in doubt.
 $twilio->set(reset => 1, hold => 1, 'hold-after' => 1);

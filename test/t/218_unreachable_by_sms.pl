@@ -88,9 +88,10 @@ is(report($sid[0], '+15550000001', 'delivered', 0, 'whatsapp:'), 'receipt', 'a c
 is(report($sid[3], '+15550000004', 'failed', 30005, 'whatsapp:'), 'receipt', 'and another');
 is(marks(), '1 2', 'clear and set no mark either');
 
+my $before = scalar $twilio->ledger;
 $twilio->set(hold => 1, 'hold-after' => 1);
 $job = start_campaign($node, $campaign);
-wait_for_flight($twilio, 4);
+poll(sub { scalar $twilio->ledger == $before + 4 });
 my %early = map { $_->{to} => $_->{sid} } ($twilio->ledger)[ -4 .. -1 ];
 is(report($early{'whatsapp:+15550000002'}, '+15550000002', 'delivered', 0, 'whatsapp:'),
 	'receipt', 'an early one');

@@ -14,6 +14,7 @@ my $twilio =
   LocalTwilio->start(options => [ '--account', 'AC00000000000000000000000000000002:other' ]);
 my $node = new_cluster('faults', $twilio, conf => <<~'CONF');
 	sendcampaign.request_timeout = '2s'
+	log_min_messages = debug1
 	CONF
 $twilio->set('sent-after' => 0, 'deliver-after' => 0);
 
@@ -133,8 +134,7 @@ sql($node, 'ALTER TABLE groups OWNER TO app');
 	my $session = Session->open($node);
 	sql($node, "UPDATE sendcampaign.run_data SET sweep_at = now() WHERE job_id = $job");
 	$session->query("BEGIN; SELECT FROM sendcampaign.run_data WHERE job_id = $job FOR UPDATE");
-	wake($node);
-	wait_for_no_worker($node);
+	ok(wake($node) > 0 && no_worker_is_to_come($node), 'a locked run: a worker tries it');
 	is(receipts_of($node, $job), 'none 30', 'a locked run is not swept');
 	$session->query('COMMIT');
 	$session->close;

@@ -13,10 +13,10 @@ my $twilio = LocalTwilio->start;
 my $node = new_cluster('meanwhile', $twilio);
 $twilio->set('sent-after' => 0, 'deliver-after' => 0);
 
-# While it sends: 100 a second, for some seconds.
+# While it sends: slowly, until it has been swept.
 {
 	my $campaign = create_campaign($node, users => 1000);
-	configure($node, $campaign, q(configuration || '{"twilioSegmentsPerSecond": 100}'));
+	configure($node, $campaign, q(configuration || '{"twilioSegmentsPerSecond": 20}'));
 	my $job = start_campaign($node, $campaign);
 	wait_until($node, "SELECT sent > 50 FROM sendcampaign.run WHERE job_id = $job");
 	is(sql($node, <<~"SQL"), 't', 'the first sweep is a minute after the first message');
@@ -32,6 +32,7 @@ $twilio->set('sent-after' => 0, 'deliver-after' => 0);
 		FROM sendcampaign.run
 		WHERE job_id = $job
 		SQL
+	configure($node, $campaign, q(configuration || '{"twilioSegmentsPerSecond": 1000}'));
 	sent_once($node, $twilio, $campaign, $job, 'meanwhile', total => 1000);
 	sweep_now($node, $job);
 	is(counts_of($node, $job), '1000|1000|0|0', 'the others are known afterwards');
@@ -40,7 +41,7 @@ $twilio->set('sent-after' => 0, 'deliver-after' => 0);
 
 # A paused run, and one that has failed.
 {
-	my $campaign = create_campaign($node, users => 200);
+	my $campaign = create_campaign($node, users => 2000);
 	configure($node, $campaign, q(configuration || '{"twilioSegmentsPerSecond": 50}'));
 	my $job = start_campaign($node, $campaign);
 	wait_until($node, "SELECT sent > 20 FROM sendcampaign.run WHERE job_id = $job");

@@ -37,7 +37,7 @@ sub replies
 
 my $campaign = create_campaign($node, users => 1000);
 configure($node, $campaign, <<~'SQL');
-	configuration || '{"twilioSegmentsPerSecond": 100, "stopWords": ["arrêt"]}'
+	configuration || '{"twilioSegmentsPerSecond": 20, "stopWords": ["arrêt"]}'
 	SQL
 my $job = start_campaign($node, $campaign);
 wait_until($node, "SELECT sent > 50 FROM sendcampaign.run WHERE job_id = $job");
@@ -48,6 +48,7 @@ sql($node, "UPDATE sendcampaign.run_data SET sweep_at = now() WHERE job_id = $jo
 wait_for_sweep($node, $job);
 is(replies(), '0001 Thanks, 1000  stop  (stop)',
 	'while it sends: replies to its number are there');
+configure($node, $campaign, q(configuration || '{"twilioSegmentsPerSecond": 1000}'));
 my $run = wait_for_run($node, $job);
 is($run->{sent}, 999, 'who has opted out is not sent to');
 is($run->{skipped}, 1, 'but skipped');
@@ -75,6 +76,7 @@ let_time_pass($node, $job, '4 hours');
 $twilio->set('clock-skew' => -7200);
 answer(7, 'ARRÊT');
 $twilio->set('clock-skew' => 0);
+configure($node, $campaign, q(configuration || '{"twilioSegmentsPerSecond": 20}'));
 my $next = start_campaign($node, $campaign);
 wait_until($node, "SELECT sent > 0 FROM sendcampaign.run WHERE job_id = $next");
 sql($node, "UPDATE sendcampaign.run_data SET sweep_at = now() WHERE job_id = $next");

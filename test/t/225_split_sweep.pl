@@ -29,6 +29,7 @@ sub set_senders
 sub lists_of_sweep
 {
 	my ($job, %arg) = @_;
+	sql($node, "UPDATE sendcampaign.run_data SET sweep_at = NULL WHERE job_id <> $job");
 	my %before = %{ $twilio->stats };
 	sweep_now($node, $job, %arg);
 	my %after = %{ $twilio->stats };
@@ -70,9 +71,6 @@ set_senders($few, @senders);
 $twilio->set(reset => 1, latency => 0, 'deliver-after' => -1);
 $job = run_campaign($node, $few)->{job};
 wait_for_no_worker($node);
-sql($node, <<~"SQL");
-	UPDATE sendcampaign.run_data SET sweep_at = NULL WHERE job_id <> $job
-	SQL
 $twilio->set('deliver-after' => 0);
 set_senders($few, @senders[ 0, 1 ]);
 ($lists, $by_sender) = lists_of_sweep($job, after => '73 hours');
@@ -88,9 +86,6 @@ configure($node, $service, <<~'SQL');
 $twilio->set(reset => 1);
 $job = run_campaign($node, $service)->{job};
 wait_for_no_worker($node);
-sql($node, <<~"SQL");
-	UPDATE sendcampaign.run_data SET sweep_at = NULL WHERE job_id <> $job
-	SQL
 ($lists, $by_sender) = lists_of_sweep($job);
 is("$lists $by_sender", '6 0', 'of a Messaging Service, the whole list is read');
 is(receipts_of($node, $job), 'delivered 6000', 'all receipts are there');

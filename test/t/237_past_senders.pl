@@ -69,11 +69,12 @@ is(is_out(4), 1, 'a STOP to a number of a Messaging Service that the group had')
 # The sender changes while the run is paused.
 my $slow = create_campaign($node, users => 300, message => 'Slow');
 use_sender($slow, twilioFromSmsNumber => $first);
-configure($node, $slow, q(configuration || '{"twilioSegmentsPerSecond": 50}'));
+configure($node, $slow, q(configuration || '{"twilioSegmentsPerSecond": 5}'));
 my $slow_job = start_campaign($node, $slow);
 wait_until($node, "SELECT sent > 5 FROM sendcampaign.run WHERE job_id = $slow_job");
 sql($node, "SELECT sendcampaign.pause($slow_job)");
 use_sender($slow, twilioFromSmsNumber => $second);
+configure($node, $slow, q(configuration - 'twilioSegmentsPerSecond'));
 sql($node, "SELECT sendcampaign.resume($slow_job)");
 is(wait_for_run($node, $slow_job)->{sent}, 300, 'the sender changes while the run is paused');
 is(senders_of($slow_job), "{$first,$second}", 'the run knows both');

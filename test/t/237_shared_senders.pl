@@ -35,7 +35,7 @@ my %name =
 # Sends them, one after the other; no sweep is due.  Returns the jobs.
 sub send_all
 {
-	my @jobs = map { run_campaign($node, $_)->{job} } @_;
+	my @jobs = map { run_campaign($node, $_, alone => 1)->{job} } @_;
 	wait_for_no_worker($node);
 	return @jobs;
 }

@@ -105,9 +105,13 @@ sql($node, <<~SQL, role => 'app');
 	SQL
 $twilio->set(hold => 1);
 my $held = start_campaign($node, $long);
-wait_for_flight($twilio);
+wait_for_flight($twilio, 10);
 configure($node, $long, "configuration || '{\"countryCode\": \"+45\"}'");
 $node->restart;
+change_conf($node, <<~'CONF');
+	sendcampaign.request_timeout = '2s'
+	sendcampaign.lookup_delay = '500ms'
+	CONF
 $twilio->set(hold => 0);
 wake($node);
 my $run = wait_for_run($node, $held);

@@ -14,7 +14,6 @@ my $message = 'the run of campaign %d has begun, but its text is not recorded';
 my $campaign = create_campaign($node, users => 2);
 my $job = run_campaign($node, $campaign)->{job};
 wait_for_no_worker($node);
-my $started = sql($node, 'SELECT pg_postmaster_start_time()');
 my @others = map { create_campaign($node, users => 2) } 1 .. 2;
 sql($node, <<~"SQL");
 	INSERT INTO ac_background_jobs (id, progress) VALUES (900, 5), (901, 5);
@@ -37,6 +36,6 @@ for my $n (0, 1)
 		  . ' Send the campaign with another background job.',
 		"a run without a text fails ($n)");
 }
-is(sql($node, 'SELECT pg_postmaster_start_time()'), $started, 'no process has crashed');
+unlike(log_of($node), qr/terminated by signal|TRAP/, 'no process has crashed');
 $node->stop;
 done_testing();

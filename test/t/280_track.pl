@@ -99,7 +99,8 @@ is(track($eve, $campaign, 'complete'), 't', '... and counts later');
 
 # Two at once
 my ($one, $two) = map { Session->open($node) } 1 .. 2;
-my ($dan) = sql($node, 'SELECT max(id) FROM ac_list_users');
+my ($dan) =
+  sql($node, 'SELECT max(id) FROM ac_list_users WHERE ac_list_id = ' . list_of($campaign));
 $one->query("BEGIN; SELECT sendcampaign.track($dan, $campaign, 'open')");
 $two->start_query("SELECT sendcampaign.track($dan, $campaign, 'open')");
 wait_until($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'");

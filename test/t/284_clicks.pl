@@ -61,7 +61,9 @@ wait_for_run($node, $third);
 is( sql($node, "SELECT sum((data->>'seen')::integer) FROM ac_list_users"),
 	2 * $sessions * $rounds,
 	'no change of the application is lost');
-is(sql($node, "SELECT bool_and((data->>'sentCount')::integer = 3) FROM ac_list_users"),
+is( sql($node,
+		"SELECT bool_and((data->>'sentCount')::integer = 3) FROM ac_list_users WHERE ac_list_id = "
+		  . list_of($campaign)),
 	't', 'nor a message');
 my $lost = sql($node, <<~'SQL');
 	SELECT count(*) FROM ac_list_users u

@@ -69,7 +69,7 @@ sql($node, <<~"SQL", role => 'app');
 	WHERE id = $campaign;
 	UPDATE ac_list_users SET data = '{}' WHERE id = 10
 	SQL
-my $job = run_campaign($node, $campaign)->{job};
+my $job = run_campaign($node, $campaign, alone => 1)->{job};
 my @sids = sids($node, $job);
 report(
 	$node,

@@ -24,7 +24,7 @@ my $campaign = create_campaign(
 	$node,
 	users => 30,
 	message => '<script>alert(1)</script><img src=//127.0.0.1:1/x>');
-my $job = run_campaign($node, $campaign)->{job};
+my $job = run_campaign($node, $campaign, alone => 1)->{job};
 my @sids = sids($node, $job);
 report(
 	$node, $job,

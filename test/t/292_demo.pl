@@ -4,6 +4,7 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
+use Campaign qw(poll);
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -48,6 +49,7 @@ IPC::Run::run([ 'sh', '-c', "$psql -XAtc 'SELECT sent > 10 FROM sendcampaign.run
 is($count, "t\n", 'its cluster can be connected to, as it says');
 ok(IPC::Run::run([ 'sh', '-c', $stop ], '<', \undef), 'and stopped as it says');
 is(join(' ', glob("$tmp/sendcampaign.*")), '', 'which leaves no file');
-my $processes = `ps -e -o args`;
+my $processes;
+poll(sub { ($processes = `ps -e -o args`) !~ /\Q$tmp\E\/sendcampaign/ });
 unlike($processes, qr/\Q$tmp\E\/sendcampaign/, 'and no process');
 done_testing();

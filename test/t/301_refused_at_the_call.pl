@@ -308,7 +308,7 @@ for my $works (@works)
 	my ($name, $changes) = @$works;
 	sql($node, $changes, role => 'shop');
 	my $job = sql($node, "$here; SELECT $call{send_campaign}", role => 'app');
-	my $run = wait_for_run($node, $job);
+	my $run = wait_for_run($node, $job, alone => 1);
 	is("$run->{state} $run->{sent} of $run->{total}", 'completed 3 of 3', "$name: it is sent");
 	is($run->{error}, '', '... with no error');
 	$sent++;

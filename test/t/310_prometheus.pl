@@ -127,7 +127,9 @@ has_value(qq(sendcampaign_run_sent{datname="postgres",schema="public",job_id="$j
 	9);
 has_value(qq(sendcampaign_run_recipients{campaign_id="$first"}), 10);
 has_value(qq(sendcampaign_run_failed{job_id="$job"}), 1);
-has_value('sendcampaign_runs_count{state="completed"}', 1);
+# a companion, if there was one, counts as well
+has_value('sendcampaign_runs_count{state="completed"}',
+	sql($node, q{SELECT count(*) FROM sendcampaign.run WHERE state = 'completed'}));
 has_value('sendcampaign_runs_count{state="paused"}', 0);
 has_value('sendcampaign_workers_count', 0);
 has_value('sendcampaign_workers_sweep_late_seconds', 0);
@@ -240,7 +242,8 @@ wake($node);
 wait_for_run($node, $job);
 resolves('SendcampaignWithoutWorker', $job);
 
-# Nobody asks what became of messages.
+# Nobody asks what became of messages, as a worker that is there would.
+wait_for_no_worker($node);
 sql($node, <<~SQL);
 	UPDATE sendcampaign.run_data SET sweep_at = now() - interval '2 hours' WHERE job_id = $job
 	SQL
@@ -279,7 +282,7 @@ my $dashboard = JSON::PP::decode_json(slurp_file("$examples/grafana/sendcampaign
 my %seen;
 my @expressions = grep { !$seen{$_}++ } expressions($dashboard);
 cmp_ok(scalar @expressions, '>', 15, 'the dashboard has expressions');
-$campaign = create_campaign($node, users => 2000);
+$campaign = create_campaign($node, users => 8000);
 configure($node, $campaign, q(configuration || '{"twilioSegmentsPerSecond": 20}'));
 my $slow = start_campaign($node, $campaign);
 

@@ -190,7 +190,7 @@ shows($tiny, qr/^\.\.\.$/, 'a terminal that has no space');
 $twilio->set(hold => 0);
 shows($small, qr/^$job +completed +█{20} 100%/, 'what happens is seen');
 shows($large, qr/^$slept +\d+ completed +█{20} 100%/, 'on the other one, too');
-is(sql($node, <<~'SQL'), 3, 'each has one connection');
+ok(wait_until($node, <<~'SQL', expected => 3), 'each has one connection');
 	SELECT count(*) FROM pg_stat_activity WHERE application_name = 'sendcampaign watch'
 	SQL
 $small->{slave}->set_winsize(24, 120, 0, 0);

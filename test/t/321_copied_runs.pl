@@ -59,7 +59,7 @@ my $reason =
   . ' It has been promoted, and the catalogs of Citus have a clone of this node.'
   . ' Promote the clone with citus_promote_clone_and_rebalance(), or remove it with'
   . ' citus_remove_clone_node().';
-poll(sub { index(log_of($node), $reason) >= 0 });
+ok(poll(sub { index(log_of($node), $reason) >= 0 }), 'a clone that is not registered says why');
 is($citus->accepted($early), 0, 'a clone that is not registered waits');
 sql($node, 'DELETE FROM pg_dist_node WHERE nodeisclone');
 $citus->sent_once($early, 'once there is no clone');

@@ -94,14 +94,14 @@ for my $schema (sort keys %tables)
 		SELECT ac_list_id, $text FROM ac_campaigns WHERE id = $campaign RETURNING id;
 		INSERT INTO ac_background_jobs (progress) VALUES (5) RETURNING id;
 		SQL
-	$twilio->set(latency => 1000);
+	$twilio->set(hold => 1);
 	$citus->call($node, $next);
 	for my $call ('pause', 'resume', 'cancel')
 	{
 		is($citus->sql($node, $next, "SELECT sendcampaign.$call($next->{job})"),
 			'', "$schema: $call()");
 	}
-	$twilio->set(latency => 0);
+	$twilio->set(hold => 0);
 	$node->poll_query_until('postgres', <<~"SQL");
 		SELECT finished_at IS NOT NULL FROM sendcampaign.run
 		WHERE schema = '$schema' AND job_id = $next->{job}

@@ -31,8 +31,9 @@ $citus->sent_once($tenant, 'the new home');
 
 set_and_reload($worker, 'sendcampaign.enabled', 'on');
 wake($worker);
-$worker->poll_query_until('postgres', q{SELECT state = 'paused' FROM sendcampaign.run});
-is( sql($worker, 'SELECT sent, error FROM sendcampaign.run'),
+my $of_tenant = q{FROM sendcampaign.run WHERE schema = 'tenant'};
+wait_until($worker, "SELECT state = 'paused' $of_tenant");
+is( sql($worker, "SELECT sent, error $of_tenant"),
 	'0|the background job has been sent by another node, 127.0.0.1:'
 	  . $coordinator->port
 	  . '. Its tables have moved to another node since. See sendcampaign.run on that node.',

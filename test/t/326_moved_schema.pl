@@ -13,7 +13,7 @@ use Test::More;
 need_citus();
 my $twilio = LocalTwilio->start;
 my $citus = Citus->new('moved', $twilio);
-my $users = 300;
+my $users = 1500;
 
 for my $mode ('block_writes', 'force_logical')
 {

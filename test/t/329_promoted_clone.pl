@@ -18,7 +18,7 @@ use Test::More;
 need_citus();
 my $twilio = LocalTwilio->start;
 my $citus = Citus->new('clone', $twilio);
-my $users = 300;
+my $users = 1000;
 
 for my $number (1, 2)
 {

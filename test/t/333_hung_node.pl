@@ -100,7 +100,7 @@ diag(sprintf '%.1f s', time - $begin) if $ENV{SHOW_TIMES};
 cmp_ok(time - $begin, '<', seconds_here($first, 60), 'within a minute');
 
 # A campaign that is under way when its tables move there
-my $running = $citus->add_tenant('running', users => 300, on => 1);
+my $running = $citus->add_tenant('running', users => 600, on => 1);
 $citus->call_slowly($first, $running);
 $citus->move($running, 2);
 hang();

@@ -16,7 +16,7 @@ my $node = new_cluster('former', $twilio);
 # Runs that wait, and one that has ended
 my $ended = create_campaign($node, users => 5);
 my $ended_job = start_campaign($node, $ended);
-wait_for_run($node, $ended_job);
+wait_for_run($node, $ended_job, alone => 1);
 sql($node, "SELECT sendcampaign.opt_out('+1555000999$_', " . group_of($ended) . ')', role => 'app')
   for 1 .. 3;
 set_and_reload($node, 'sendcampaign.enabled', 'off');

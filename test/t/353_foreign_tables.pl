@@ -69,6 +69,8 @@ like(
 	'a job has to be created on the other server');
 
 my ($campaign, $job) = start(50);
+# no campaign can be made through these tables, so there are no companions
+wait_for_run($sender, $job, alone => 1);
 sent_once($sender, $twilio, $campaign, $job, 'foreign tables', total => 50);
 is(counts($campaign), '1: 50', 'each is counted once');
 
@@ -84,6 +86,7 @@ diag 'a row is locked on the other server: '
   . ($known ? 'the others are' : 'nobody is')
   . ' recorded meanwhile';
 $lock->close;
+wait_for_run($sender, $job, alone => 1);
 sent_once($sender, $twilio, $campaign, $job, 'a row was locked', total => 50);
 
 $_->stop for $sender, $application;
