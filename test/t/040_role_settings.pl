@@ -52,7 +52,7 @@ sql($node, <<~'SQL', role => 'app');
 	SQL
 
 # Since PostgreSQL 19 it can no longer be switched off.
-@settings = grep { !/standard_conforming_strings/ } @settings if $node->pg_version >= 19;
+@settings = grep { !/standard_conforming_strings/ } @settings if $node->pg_version->major >= 19;
 
 for my $setting (@settings)
 {
