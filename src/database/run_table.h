@@ -325,7 +325,10 @@ extern bool runs_rename_role(Oid role, const char *name, Datum ids);
 /* Returns what is to be announced of a run that has not ended, or NULL if it is gone. */
 extern char *runs_announcement(int64 id);
 
-/* Locks the role's unfinished cancelled runs that nobody has locked; returns their ids, bigint[]. */
+/*
+ * Locks the role's cancelled runs that have not ended, but none that somebody else
+ * has locked; returns their ids, bigint[].
+ */
 extern Datum runs_lock_cancelled(Oid role);
 
 /*
