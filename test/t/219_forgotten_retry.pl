@@ -26,7 +26,6 @@ is(wait_for_run($node, $job)->{sent}, 3, '... which Twilio takes');
 wait_for_no_worker($node);
 my @again = sids($node, $job);
 report($node, $job, "$again[1] delivered");
-
 for my $n (1, 2)
 {
 	sql($node, "SELECT sendcampaign.forget_recipient('+1555000000$n')", role => 'app');
