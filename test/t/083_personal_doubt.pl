@@ -24,7 +24,6 @@ my $node = new_cluster(
     restart_after_crash = on
     sendcampaign.request_timeout = '1s'
     sendcampaign.lookup_delay = '100ms'
-    sendcampaign.lookup_timeout = '15s'
 CONF
 
 # Each list user's name is the word with a number.
@@ -209,6 +208,8 @@ sub set_token
 	SQL
 }
 
+# Nothing is sent later here.
+set_and_reload($node, 'sendcampaign.lookup_timeout', '15s');
 for my $case (@changes)
 {
 	my ($what, $old, $new) = @$case;
@@ -249,6 +250,7 @@ for my $case (@changes)
 	    WHERE job_id = $job AND state = 'running'
 	SQL
 }
+set_and_reload($node, 'sendcampaign.lookup_timeout', '60s');
 
 # Starts a campaign, and takes a backup while its first requests are in flight.
 sub start_and_back_up
@@ -268,6 +270,8 @@ sub restore
 	my ($job, $backup, $what, $conf) = @_;
 	my $restored = PostgreSQL::Test::Cluster->new($backup);
 	$restored->init_from_backup($node, $backup);
+	# what was sent is not read back before that
+	$restored->append_conf('postgresql.conf', "sendcampaign.lookup_timeout = '15s'");
 	$restored->append_conf('postgresql.conf', $conf // '');
 	$restored->start;
 	sql($restored, 'SELECT sendcampaign.wake()');

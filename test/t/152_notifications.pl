@@ -18,7 +18,7 @@ sub ends
 {
 	my $job = shift;
 	my $ended = "SELECT finished_at IS NOT NULL FROM sendcampaign.run WHERE job_id = $job";
-	return poll(sub { sql($node, $ended) eq 't' }, 30);
+	return poll(sub { sql($node, $ended) eq 't' });
 }
 
 # Does the session that listens hear of the run's end?
@@ -28,7 +28,7 @@ $listener->query('LISTEN sendcampaign');
 sub is_heard
 {
 	my $job = shift;
-	return poll(sub { $listener->query('SELECT 1') =~ /"job_id" ?: ?$job\b/ }, 30);
+	return poll(sub { $listener->query('SELECT 1') =~ /"job_id" ?: ?$job\b/ });
 }
 
 # A campaign whose list users notify when they are updated
@@ -66,7 +66,7 @@ sub none_can_notify
 	my $noisy = noisy_campaign("Noisy, $name");
 	my $noisy_job = start_campaign($node, $noisy);
 	my $waits = qr/^trying again, as the database has raised an error: .*\Q$error\E/;
-	my $is_told = poll(sub { run_row($node, $noisy_job)->{error} =~ $waits }, 30);
+	my $is_told = poll(sub { run_row($node, $noisy_job)->{error} =~ $waits });
 	ok($is_told, "$name: where a trigger notifies, the run says what it waits for")
 	  or diag explain run_row($node, $noisy_job);
 	my $other = create_campaign($node, users => 5, message => "Beside, $name");
@@ -122,7 +122,7 @@ SKIP:
 	$deaf->query('BEGIN; SELECT 1');
 	my $notify = q{SELECT pg_notify('noise', repeat(i::text, 500)) FROM generate_series(1, 100) i};
 	my $full = qr/too many notifications/;
-	ok(poll(sub { sql_error($node, $notify)->{message} =~ $full }, 60), 'the queue is full');
+	ok(poll(sub { sql_error($node, $notify)->{message} =~ $full }), 'the queue is full');
 	$listener = Session->open($node);
 	$listener->query('LISTEN sendcampaign');
 	none_can_notify('full', 'too many notifications in the NOTIFY queue', sub { $deaf->close; });

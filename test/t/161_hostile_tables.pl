@@ -237,7 +237,7 @@ sub wait_for_ends
 		select undef, undef, undef, 0.1;
 		return !@left;
 	};
-	poll($are_settled, $ENV{TIMEOUT} || 60);
+	poll($are_settled, $ENV{TIMEOUT} || seconds_here($node, 60));
 }
 
 sub clean_up

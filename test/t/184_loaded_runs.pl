@@ -199,7 +199,7 @@ query(<<~SQL, role => 'owner');
 	SQL
 my $real = start_campaign($node, $campaign, db => 'one');
 my $state = "SELECT state FROM sendcampaign.run WHERE job_id = $real AND schema = 'public'";
-ok(poll(sub { query($state) eq 'completed' }, 20),
+ok(poll(sub { query($state) eq 'completed' }),
 	'a cancelled run that was loaded does not hold up another one');
 wait_for_no_worker($node);
 
@@ -228,7 +228,7 @@ query(<<~'SQL', role => 'owner');
 	SQL
 query('SELECT sendcampaign.wake()');
 my $paused = q{SELECT count(*) FROM sendcampaign.run WHERE job_id > 100000 AND state = 'paused'};
-ok(poll(sub { query($paused) == 500 }, 60), 'many runs are all paused');
+ok(poll(sub { query($paused) == 500 }), 'many runs are all paused');
 wait_for_no_worker($node);
 is(who(), '', 'many runs: no code runs');
 is($twilio->stats->{accepted}, 3, 'what was loaded sends nothing');
