@@ -98,7 +98,8 @@ my @settings = (
 	'IntervalStyle = iso_8601',
 	"default_toast_compression = 'pglz'",
 	'escape_string_warning = off');
-@settings = grep { !/escape_string_warning/ } @settings if $node->pg_version->major >= 20;   # it has gone
+@settings = grep { !/escape_string_warning/ } @settings
+  if $node->pg_version->major >= 20;    # it has gone
 for my $setting (@settings)
 {
 	sql($node, "ALTER ROLE app SET $setting");

@@ -186,17 +186,16 @@ for my $case (['cancel'], [ 'pause', 'cancel' ])
 		SQL
 	my $completed =
 	  "SELECT count(*) FROM sendcampaign.run WHERE schema = '$schema' AND state = 'completed'";
-	poll(
-		sub {
-			$node->psql('postgres', <<~SQL);
+	poll(sub {
+		$node->psql('postgres', <<~SQL);
 				SET ROLE $schema;
 				SET sendcampaign.schema = $schema;
 				SELECT send_campaign(campaign_id, job_id)
 				FROM sendcampaign.run
 				WHERE schema = '$schema' AND state = 'failed';
 				SQL
-			return sql($node, $completed) eq '2';
-		});
+		return sql($node, $completed) eq '2';
+	});
 	my $runs = sql($node, <<~SQL);
 		SELECT string_agg(state || ' ' || sent || ' ' || in_doubt, ', ')
 		FROM sendcampaign.run

@@ -68,8 +68,7 @@ sub waits_until
 		my ($validity, $accepted) = @$_;
 		defined $seconds
 		  ? $validity eq ''
-		  || $validity > $seconds
-		  || $accepted + $validity < $before + $seconds - 2
+		  || $validity > $seconds || $accepted + $validity < $before + $seconds - 2
 		  : $validity ne '';
 	} validities();
 	is_deeply(\@wrong, [], "$name: for as long as it should");

@@ -355,7 +355,8 @@ $job = start_campaign($node, $campaign);
 ok(poll(sub { ($twilio->stats->{faults}{'drop-before'} // 0) > 0 }), 'a message is not taken');
 $twilio->set('to-fault' => '+15550000002=none');
 ends_with($job, '1 in_doubt, 39 sent', 'a template without a link in doubt');
-like(reasons_of($node, $job),
+like(
+	reasons_of($node, $job),
 	qr/Twilio's list has a message to its number, and does not show from which content template/,
 	'the reason');
 is($twilio->num_to($_), 1, "$_ has it once") for '+15550000001', '+15550000002';

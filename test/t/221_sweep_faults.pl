@@ -150,11 +150,10 @@ sql($node, 'ALTER TABLE groups OWNER TO app');
 	$session->query('BEGIN; LOCK TABLE groups');
 	sql($node, "UPDATE sendcampaign.run_data SET sweep_at = now() WHERE job_id = $job");
 	wake($node);
-	ok( poll(
-			sub {
-				log_of($node) =~
-				  /sendcampaign: could not look for messages to ask Twilio about, trying again: \w/;
-			}),
+	ok( poll(sub {
+			log_of($node) =~
+			  /sendcampaign: could not look for messages to ask Twilio about, trying again: \w/;
+		}),
 		'a locked group: the log says so');
 	$session->query('COMMIT');
 	$session->close;
@@ -169,11 +168,10 @@ sql($node, 'ALTER TABLE groups OWNER TO app');
 	$session->query('BEGIN; LOCK TABLE sendcampaign.receipt_data IN SHARE MODE');
 	sql($node, "UPDATE sendcampaign.run_data SET sweep_at = now() WHERE job_id = $job");
 	wake($node);
-	ok( poll(
-			sub {
-				log_of($node) =~
-				  /sendcampaign: could not store what became of messages, trying again: \w/;
-			}),
+	ok( poll(sub {
+			log_of($node) =~
+			  /sendcampaign: could not store what became of messages, trying again: \w/;
+		}),
 		'a locked table: the log says so');
 	$session->query('COMMIT');
 	$session->close;

@@ -48,12 +48,11 @@ sub most_until
 {
 	my $query = shift;
 	my $most = 0;
-	poll(
-		sub {
-			my $workers = num_working();
-			$most = $workers if $workers > $most;
-			return sql($node, $query) eq 't';
-		});
+	poll(sub {
+		my $workers = num_working();
+		$most = $workers if $workers > $most;
+		return sql($node, $query) eq 't';
+	});
 	return $most;
 }
 

@@ -116,7 +116,7 @@ for my $way (@ways)
 	is(replies(), "two STOP stop $job_two", "$how: a STOP is one reply");
 	like(opted_out(2), qr/^one two/, 'and counts for both groups with that sender');
 	unlike(opted_out(2), qr/other/, 'and not for another one');
-	wait_for_next_second(); # or else the list tells no order, and the STOP counts
+	wait_for_next_second();    # or else the list tells no order, and the STOP counts
 	$answer->($job_one, 2, 'START');
 	is(opted_out(2), '', 'so does a START');
 	$answer->($job_one, 16, 'stop');

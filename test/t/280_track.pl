@@ -85,7 +85,8 @@ for my $name ('', 'Open', '1st', 'a b', 'o' x 33, 'a-b')
 is( call_error($node, "track($bob, $campaign, NULL)")->{message},
 	'the name of an event must not be null',
 	'... nor null');
-is( sql_error($node, "SET default_transaction_read_only = on; SELECT sendcampaign.track(1, 1, 'open')")
+is( sql_error($node,
+		"SET default_transaction_read_only = on; SELECT sendcampaign.track(1, 1, 'open')")
 	  ->{sqlstate},
 	'25006',
 	'a read-only transaction is refused');

@@ -64,7 +64,8 @@ is( sql($node, "SELECT sum((data->>'seen')::integer) FROM ac_list_users"),
 is( sql($node,
 		"SELECT bool_and((data->>'sentCount')::integer = 3) FROM ac_list_users WHERE ac_list_id = "
 		  . list_of($campaign)),
-	't', 'nor a message');
+	't',
+	'nor a message');
 my $lost = sql($node, <<~'SQL');
 	SELECT count(*) FROM ac_list_users u
 	WHERE coalesce((u.data->>'openCount')::integer, 0)

@@ -19,8 +19,8 @@ sub run_here
 	my ($directory, @command) = @_;
 	local $ENV{TMPDIR} = $tmp;
 	my $log = "$tmp/output";    # a pipe would be open as long as what stays
-	my $ok = IPC::Run::run(\@command, '<', \undef, '>&', $log,
-		init => sub { chdir $directory or die });
+	my $ok =
+	  IPC::Run::run(\@command, '<', \undef, '>&', $log, init => sub { chdir $directory or die });
 	return ($ok, slurp_file($log));
 }
 
