@@ -1018,9 +1018,11 @@ delete_runs(Datum ids)
 	Oid type = INT8ARRAYOID;
 
 	delete_recipients(ids);
+	/* before receipts, as forget_recipient() locks them: parts of one statement have no order */
+	(void) own_query("DELETE FROM sendcampaign.message_data WHERE run_id = ANY ($1)", 1, &type,
+					 &ids, NULL);
 	return (int64) own_query(
-		"WITH m AS (DELETE FROM sendcampaign.message_data WHERE run_id = ANY ($1)),"
-		" w AS (DELETE FROM sendcampaign.read_back_message WHERE run_id = ANY ($1)),"
+		"WITH w AS (DELETE FROM sendcampaign.read_back_message WHERE run_id = ANY ($1)),"
 		" t AS (DELETE FROM sendcampaign.chosen WHERE run_id = ANY ($1)),"
 		" d AS (DELETE FROM sendcampaign.receipt_data WHERE run_id = ANY ($1)),"
 		" n AS (DELETE FROM sendcampaign.receipt_count WHERE run_id = ANY ($1))"

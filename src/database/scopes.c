@@ -160,10 +160,12 @@ List *
 scopes_of_role(Oid role, const char *account)
 {
 	static OwnStatement statement = {
-		"SELECT r.role_oid::int8, r.schema, r.group_id, " LATEST_LIST_USERS(
-			"r") " FROM " RUNS_OF_ACCOUNT
-				 " WHERE r.role_oid = $2::oid GROUP BY r.role_oid, r.schema, r.group_id"
-				 " ORDER BY max(r.id) DESC LIMIT " MAX_SHARING,
+		/* of all runs of the role, which may be many: nothing is sorted */
+		"SELECT r.role_oid::int8, r.schema, r.group_id,"
+		" coalesce((max(ARRAY[r.id, r.list_users::int8]))[2], 0)"
+		" FROM " RUNS_OF_ACCOUNT
+		" WHERE r.role_oid = $2::oid GROUP BY r.role_oid, r.schema, r.group_id"
+		" ORDER BY max(r.id) DESC LIMIT " MAX_SHARING,
 		4,
 		{SCOPE_TYPES}};
 

@@ -360,18 +360,22 @@ store_first_recipient(Run *run)
 	return stored.total;
 }
 
-/* Takes a batch with a higher number than the last one, past which only dead rows are. */
+/*
+ * Takes a batch with a higher number than the last one, past which only dead rows are.
+ * Once the run is cancelled, nobody is waited for.
+ */
 static bool
 take_next(Run *run, Batch *batch)
 {
 	static OwnStatement statement = {
 		"DELETE FROM sendcampaign.batch WHERE run_id = $1 AND number ="
 		" (SELECT b.number FROM sendcampaign.batch b WHERE b.run_id = $1 AND b.number > $2"
-		"  AND (b.due IS NULL OR b.due <= clock_timestamp()) ORDER BY b.number LIMIT 1)"
+		"  AND (b.due IS NULL OR b.due <= clock_timestamp() OR $3) ORDER BY b.number LIMIT 1)"
 		" RETURNING number, list_user_ids, duplicates, firsts, " IS_CONTINUOUS,
-		2,
-		{INT8OID, INT4OID}};
-	Datum values[] = {Int64GetDatum(run->id), Int32GetDatum(run->last_batch)};
+		3,
+		{INT8OID, INT4OID, BOOLOID}};
+	Datum values[] = {Int64GetDatum(run->id), Int32GetDatum(run->last_batch),
+					  BoolGetDatum(run_is_cancelled(run))};
 
 	if (own_execute(&statement, values, NULL) == 0)
 		return false;

@@ -800,10 +800,16 @@ give_up_run(int64 id)
 bool
 worker_has_run(int64 id)
 {
-	if (!take_run(id))
+	LOCKTAG			  tag;
+	LockAcquireResult result;
+
+	set_run_lock_tag(&tag, id);
+	result = LockAcquire(&tag, ExclusiveLock, true, true);
+	if (result == LOCKACQUIRE_NOT_AVAIL)
 		return true;
-	give_up_run(id);
-	return false;
+	LockRelease(&tag, ExclusiveLock, true);
+	/* a trigger may have called us in the very worker */
+	return result == LOCKACQUIRE_ALREADY_HELD || result == LOCKACQUIRE_ALREADY_CLEAR;
 }
 
 void

@@ -35,11 +35,12 @@ sub state_of
 }
 
 # The first one's run is not known to have been sent, and is cancelled, while the
-# second one has a message to the same phone under way.  Returns the state that
-# the first one comes to.
+# second one has a message to the same phone under way.  Its recipient may have been
+# put off until a time (as SQL).  Returns the state that the first one comes to.
 sub cancel_beside
 {
-	my ($first, $second) = @_;
+	my ($first, $second, $due) = @_;
+	$due //= 'NULL';
 	my $run = run_of_tenant($first);
 	$twilio->set(hold => 1);
 	send_as($second);
@@ -48,8 +49,8 @@ sub cancel_beside
 		UPDATE sendcampaign.run_data
 		SET sent = 0, failed = 0, state = 'cancelled', finished_at = NULL, timeline = '0/0'
 		WHERE id = $run;
-		INSERT INTO sendcampaign.batch (run_id, number, list_user_ids)
-		SELECT run_id, 1, array_agg(list_user_id)
+		INSERT INTO sendcampaign.batch (run_id, number, list_user_ids, due)
+		SELECT run_id, 1, array_agg(list_user_id), $due
 		FROM sendcampaign.message_data
 		WHERE run_id = $run
 		GROUP BY 1;
@@ -76,6 +77,12 @@ my @cases = (
 		counts => '1 sent 0 skipped 0 in doubt'
 	},
 	{
+		name => 'put off',
+		base_urls => [ 'https://example.org/c', 'https://example.org/d' ],
+		due => "now() + interval '1 day'",
+		counts => '1 sent 0 skipped 0 in doubt'
+	},
+	{
 		name => 'the same link',
 		base_urls => [ 'https://example.org', 'https://example.org' ],
 		counts => '0 sent 0 skipped 1 in doubt'
@@ -92,8 +99,7 @@ my $found =
 	"Twilio's list has a message that may be this one,"
   . ' and the run was cancelled before that was known';
 my $of_another =
-	"Twilio's list has a message that may be another run's,"
-  . ' whose outcome is not known yet';
+  "Twilio's list has a message that may be another run's," . ' whose outcome is not known yet';
 for my $case (@cases)
 {
 	my $name = $case->{name};
@@ -107,7 +113,9 @@ for my $case (@cases)
 	}
 	send_as($tenants[0]);
 	poll(sub { state_of($tenants[0]) =~ /^completed 1 sent/ });
-	is(cancel_beside(@tenants), "cancelled $case->{counts}", "$name: the recipient was sent to");
+	is( cancel_beside(@tenants, $case->{due}),
+		"cancelled $case->{counts}",
+		"$name: the recipient was sent to");
 	next if $case->{counts} !~ /1 in doubt/;
 	my $run = run_of_tenant($tenants[0]);
 	like(sql($node, <<~SQL), qr/^$lost (?:$found|$of_another)$/, '... with the reason');
