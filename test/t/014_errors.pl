@@ -165,7 +165,7 @@ my $use_login =
   . ' The role needs no password.';
 SKIP:
 {
-	skip 'a worker needs no LOGIN since PostgreSQL 17', 3 if $node->pg_version >= 17;
+	skip 'a worker needs no LOGIN since PostgreSQL 17', 3 if $node->pg_version->major >= 17;
 	my $without_login = <<~"SQL";
 		RESET ROLE;
 		BEGIN;

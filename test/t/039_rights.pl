@@ -40,7 +40,7 @@ sql($node, 'GRANT UPDATE ON ac_list_users TO shop');
 $shop->goes_on('granted again');
 
 # LOGIN, which is needed before PostgreSQL 17, and CONNECT
-my $needs_login = $node->pg_version < 17;
+my $needs_login = $node->pg_version->major < 17;
 
 # The outcome of a run whose role may not log in.
 sub without_login

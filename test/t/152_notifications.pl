@@ -113,7 +113,7 @@ $holder->close;
 # A queue that is full, as somebody listens and takes nothing
 SKIP:
 {
-	skip 'max_notify_queue_pages is new in PostgreSQL 17', 1 if $node->pg_version < 17;
+	skip 'max_notify_queue_pages is new in PostgreSQL 17', 1 if $node->pg_version->major < 17;
 	$listener->close;
 	$node->append_conf('postgresql.conf', 'max_notify_queue_pages = 64');
 	$node->restart;

@@ -60,8 +60,8 @@ sql($node, <<~'SQL');
 	SQL
 is(as('web', 'red', "SELECT sendcampaign.track(1, 1, 'complete')"),
 	'f', 'a role that may not see the run counts nothing');
-sql($node, 'GRANT red TO web WITH INHERIT FALSE') if $node->pg_version >= 16;
-sql($node, 'GRANT red TO web; ALTER ROLE web NOINHERIT') if $node->pg_version < 16;
+sql($node, 'GRANT red TO web WITH INHERIT FALSE') if $node->pg_version->major >= 16;
+sql($node, 'GRANT red TO web; ALTER ROLE web NOINHERIT') if $node->pg_version->major < 16;
 is(error_as('web', 'red', "SELECT sendcampaign.track(1, 1, 'complete')")->{sqlstate},
 	'42501', 'one that may see it needs rights on the list users');
 is(sql($node, 'SELECT count(*) FROM sendcampaign.event_data'),
