@@ -99,7 +99,7 @@ my @settings = (
 	"default_toast_compression = 'pglz'",
 	'escape_string_warning = off');
 @settings = grep { !/escape_string_warning/ } @settings
-  if $node->pg_version->major >= 20;    # it has gone
+  if $node->pg_version->major >= 19;    # it has gone
 for my $setting (@settings)
 {
 	sql($node, "ALTER ROLE app SET $setting");
