@@ -13,6 +13,8 @@ use Test::More;
 use Time::HiRes ();
 
 plan skip_all => why_no_release() if why_no_release();
+plan skip_all => '1.0 is for PostgreSQL 15 to 18'
+  if PostgreSQL::Test::Cluster->new('probe')->pg_version->major > 18;
 
 my $not_loaded = {
 	sqlstate => '55000',
