@@ -58,7 +58,8 @@ run_use_group(Run *run, GroupConfig *group, MemoryContext context)
 	{
 		Sender *sender = dlist_container(SendQueue, node, iter.cur)->sender;
 
-		sender_set_rate(sender, lowest_rate(sender));
+		if (group->rate > 0 || sender->rate > 0)
+			sender_set_rate(sender, lowest_rate(sender));
 	}
 }
 

@@ -776,14 +776,20 @@ set_run_lock_tag(LOCKTAG *tag, int64 id)
 					 .locktag_lockmethodid = USER_LOCKMETHOD};
 }
 
+static LockAcquireResult
+try_to_lock_run(int64 id)
+{
+	LOCKTAG tag;
+
+	set_run_lock_tag(&tag, id);
+	return LockAcquire(&tag, ExclusiveLock, true, true);
+}
+
 bool
 take_run(int64 id)
 {
-	LOCKTAG			  tag;
-	LockAcquireResult result;
+	LockAcquireResult result = try_to_lock_run(id);
 
-	set_run_lock_tag(&tag, id);
-	result = LockAcquire(&tag, ExclusiveLock, true, true);
 	Assert(result != LOCKACQUIRE_ALREADY_HELD);
 	return result != LOCKACQUIRE_NOT_AVAIL;
 }
@@ -800,16 +806,13 @@ give_up_run(int64 id)
 bool
 worker_has_run(int64 id)
 {
-	LOCKTAG			  tag;
-	LockAcquireResult result;
+	LockAcquireResult result = try_to_lock_run(id);
 
-	set_run_lock_tag(&tag, id);
-	result = LockAcquire(&tag, ExclusiveLock, true, true);
 	if (result == LOCKACQUIRE_NOT_AVAIL)
 		return true;
-	LockRelease(&tag, ExclusiveLock, true);
+	give_up_run(id);
 	/* a trigger may have called us in the very worker */
-	return result == LOCKACQUIRE_ALREADY_HELD || result == LOCKACQUIRE_ALREADY_CLEAR;
+	return result != LOCKACQUIRE_OK;
 }
 
 void

@@ -19,7 +19,7 @@ use Time::HiRes ();
 
 our @EXPORT =
   qw(new_cluster install_extension install_as_shown clone_database change_conf set_and_reload
-  sql sql_error sql_output end_sessions call_error wait_until poll poll_in_company
+  sql sql_error sql_output end_sessions call_error wait_until waits_for_lock poll poll_in_company
   seconds_here is_soon
   create_campaign make_tenant configure create_job job_row
   start_campaign start_with_id run_campaign hold_campaign wait_for_run wait_for_all_of_run wake
@@ -297,6 +297,16 @@ sub poll
 		Time::HiRes::sleep($took < 0.01 ? $pause : $pause + 3 * $took);
 	}
 	return 0;
+}
+
+# Waits until one session waits for a lock, in a statement that is LIKE this.
+sub waits_for_lock
+{
+	my ($node, $statement) = @_;
+	return wait_until($node, <<~"SQL");
+		SELECT count(*) = 1 FROM pg_stat_activity
+		WHERE wait_event_type = 'Lock' AND query LIKE '$statement'
+		SQL
 }
 
 # How many seconds something may take here that may take so many on an idle

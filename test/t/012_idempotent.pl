@@ -61,10 +61,7 @@ sub call_at_once
 	my ($end_of_first, $campaign, @jobs) = @_;
 	$first->query("BEGIN; SELECT send_campaign($campaign, $jobs[0])");
 	$second->start_query("SELECT send_campaign($campaign, $jobs[1])");
-	wait_until($node, <<~'SQL') or diag('the second call does not wait');
-		SELECT count(*) = 1 FROM pg_stat_activity
-		WHERE wait_event_type = 'Lock' AND query LIKE 'SELECT send_campaign%'
-		SQL
+	waits_for_lock($node, 'SELECT send_campaign%') or diag('the second call does not wait');
 	$first->query($end_of_first);
 	return $second->finish_query;
 }

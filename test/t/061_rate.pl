@@ -144,6 +144,23 @@ sent_once($node, $twilio, $campaign, $job, 'the limit is lifted in mid-run');
 my (undef, $mean) = rates($twilio->ledger);
 cmp_ok($mean, '>', 4, 'the limit is lifted in mid-run: faster than it allowed');
 
+# It is lifted for one of two groups that share the sender: until the other one's run has
+# ended, that one's counts.
+my ($lifted, $limited) = map { create_campaign($node, users => $_) } 40, 20;
+configure($node, $_, q(configuration || '{"twilioSegmentsPerSecond": 5}')) for $lifted, $limited;
+$twilio->set(reset => 1);
+my @pair = map { start_campaign($node, $_) } $lifted, $limited;
+poll(sub { run_row($node, $pair[1])->{sent} >= 2 });
+configure($node, $lifted, q(configuration || '{"twilioSegmentsPerSecond": 0}'));
+wait_for_run($node, $_, alone => 1) for @pair;
+my @until_limited = $twilio->ledger;
+pop @until_limited while $until_limited[-1]{body} !~ /yc=$limited$/;
+my ($fullest) = rates(@until_limited);
+cmp_ok(
+	$fullest, '<=',
+	5 * 1.1 * seconds_here($node, 1),
+	'lifted for one of two groups: the other one limits the sender');
+
 # Nonsense is no licence to send as fast as can be.
 set_rate('"fast"');
 my $run = run_campaign($node, campaign_of_group(1));

@@ -86,10 +86,7 @@ my ($caller, $retrying) = map { Session->open($node) } 1, 2;
 $_->query('SET ROLE app') for $caller, $retrying;
 my $other = $caller->query("BEGIN; SELECT send_campaign($campaign)");
 $retrying->start_query("SELECT sendcampaign.retry_failed($job)");
-wait_until($node, <<~'SQL');
-    SELECT count(*) = 1 FROM pg_stat_activity
-    WHERE wait_event_type = 'Lock' AND query LIKE 'SELECT sendcampaign.retry_failed%'
-SQL
+waits_for_lock($node, 'SELECT sendcampaign.retry_failed%');
 $caller->query('COMMIT');
 is($retrying->finish_query, '', 'called before another job is committed: it waits');
 like(

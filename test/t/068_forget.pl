@@ -138,10 +138,8 @@ $worker->query(<<~"SQL");
     VALUES ($late_run, 'SM1', '+15550000001', 0, 1, 0)
 SQL
 $caller->start_query("SELECT sendcampaign.forget('infinity')");
-ok(wait_until($node, <<~'SQL'), 'forget() waits for who writes to the run');
-    SELECT count(*) > 0 FROM pg_stat_activity
-    WHERE wait_event_type = 'Lock' AND query LIKE 'SELECT sendcampaign.forget%'
-    SQL
+ok( waits_for_lock($node, 'SELECT sendcampaign.forget%'),
+	'forget() waits for who writes to the run');
 $worker->query('COMMIT');
 is($caller->finish_query, 1, 'it deletes the run');
 
@@ -167,10 +165,7 @@ for my $move ([qw(batch claim)], [qw(claim batch)])
 	    INSERT INTO sendcampaign.$to VALUES $values{$to}
 	SQL
 	$caller->start_query("SELECT sendcampaign.forget('infinity')");
-	wait_until($node, <<~'SQL');
-	    SELECT count(*) > 0 FROM pg_stat_activity
-	    WHERE wait_event_type = 'Lock' AND query LIKE 'SELECT sendcampaign.forget%'
-	SQL
+	waits_for_lock($node, 'SELECT sendcampaign.forget%');
 	$worker->query('COMMIT');
 	is($caller->finish_query, 1, "forget() deletes a run while a $from becomes a $to");
 

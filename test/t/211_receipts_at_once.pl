@@ -50,10 +50,7 @@ my $ascending = Receipts::as_jsonb(map { "$_ delivered" } @sid[ 0 .. 9 ]);
 my $descending = Receipts::as_jsonb(map { "$_ undelivered" } reverse @sid[ 0 .. 9 ]);
 $one->query("BEGIN; SELECT report($job, $ascending)");
 $two->start_query("SELECT report($job, $descending)");
-wait_until($node, <<~'SQL');
-	SELECT count(*) = 1 FROM pg_stat_activity
-	WHERE wait_event_type = 'Lock' AND query LIKE '%report(%'
-	SQL
+waits_for_lock($node, '%report(%');
 $one->query('COMMIT');
 is($two->finish_query, 10, 'the second one waits for the first');
 is(receipt_counts($node, $job), '40 10 0 0', 'whose reports count, once');

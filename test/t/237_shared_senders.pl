@@ -152,10 +152,7 @@ is($first->query("BEGIN; $posted"), 'reply', 'a STOP that is posted, and not com
 configure($node, $by_key,
 	qq(configuration - 'twilioApiKeySid' || '{"twilioAuthToken": "$LocalTwilio::TOKEN"}'));
 $second->start_query($posted);
-ok(wait_until($node, <<~'SQL'), '... is posted again');
-	SELECT count(*) = 1 FROM pg_stat_activity
-	WHERE wait_event_type = 'Lock' AND query LIKE '%receive(%'
-	SQL
+ok(waits_for_lock($node, '%receive(%'), '... is posted again');
 $first->query('COMMIT');
 is($second->finish_query, 'known', '... which is the same reply');
 is(opted_out(11), 'key one two', '... and counts for the group of which only that knows');

@@ -122,10 +122,7 @@ $other->query(<<~"SQL");
 	SQL
 $caller->query("SET ROLE app; SET sendcampaign.schema = '$schema'");
 $caller->start_query("SELECT sendcampaign.resume($job)");
-ok(wait_until($node, <<~'SQL'), 'two copies are resumed: one waits');
-	SELECT count(*) > 0 FROM pg_stat_activity
-	WHERE wait_event_type = 'Lock' AND query LIKE '%sendcampaign.resume%'
-	SQL
+ok(waits_for_lock($node, '%sendcampaign.resume%'), 'two copies are resumed: one waits');
 $other->query('COMMIT');
 $caller->finish_query;
 like($caller->errors, qr{sent by a node that is not .* is 1/5/8\.$}ms, '... and is refused');

@@ -117,10 +117,8 @@ my ($one, $two) = map { Session->open($first) } 1, 2;
 my $delete = "DELETE FROM sendcampaign.opt_out_data WHERE phone = '$phone' AND role_oid =";
 $one->query("BEGIN; $delete 1");
 $two->start_query("$delete 2");
-ok(wait_until($first, <<~'SQL'), 'the opt-out of one is deleted while that of the other is');
-	SELECT count(*) = 1 FROM pg_stat_activity
-	WHERE wait_event_type = 'Lock' AND query LIKE 'DELETE FROM%'
-	SQL
+ok(waits_for_lock($first, 'DELETE FROM%'),
+	'the opt-out of one is deleted while that of the other is');
 $one->query('COMMIT');
 $two->finish_query;
 is($one->errors . $two->errors, '', '... without an error');
